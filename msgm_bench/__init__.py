@@ -1,0 +1,62 @@
+"""msgm-bench: the benchmark for unlearning in score-based and diffusion models.
+
+Everything that a plugin author or a script needs is importable from here; names are loaded on
+first use, so that ``import msgm_bench`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msgm_bench.api import *  # noqa: F403
+    from msgm_bench.diffusion import *  # noqa: F403
+    from msgm_bench.errors import *  # noqa: F403
+    from msgm_bench.evaluation.statistics import *  # noqa: F403
+    from msgm_bench.hookspecs import hookimpl as hookimpl
+    from msgm_bench.pipeline import RunSpec as RunSpec
+    from msgm_bench.pipeline import run as run
+    from msgm_bench.pipeline import run_grid as run_grid
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "msgm_bench.hookspecs": ("hookimpl",),
+    "msgm_bench.errors": (
+        "MsgmBenchError",
+        "UsageError",
+        "OptionError",
+        "UnknownNameError",
+        "IncompatibleError",
+        "PluginError",
+        "DivergenceError",
+        "StorageError",
+    ),
+    "msgm_bench.api": None,
+    "msgm_bench.diffusion": None,
+    "msgm_bench.evaluation.statistics": (
+        "Interval",
+        "bootstrap",
+        "mean_interval",
+        "median_interval",
+        "paired_difference",
+        "rogan_gladen",
+        "rogan_gladen_interval",
+        "seeds_interval",
+        "wilson",
+    ),
+    "msgm_bench.pipeline": ("RunSpec", "run", "run_grid"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``name`` from the module that defines it."""
+    if not name.startswith("_"):
+        for home, names in _HOMES.items():
+            if names is not None and name not in names:
+                continue
+            module = importlib.import_module(home)
+            if name in (names or module.__all__):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""The plugin contract: protocols and data classes, nothing that runs by itself."""
+
+from msgm_bench.api.codec import Codec, GreyLevels, Points
+from msgm_bench.api.data import Data, Dataset, Density, Examples
+from msgm_bench.api.evaluation import (
+    Artifact,
+    Embedder,
+    Judge,
+    Metric,
+    Sampler,
+    Subject,
+    Task,
+    TaskConfig,
+    Verdict,
+)
+from msgm_bench.api.execution import Executor, Tracker
+from msgm_bench.api.method import Batch, LossMethod, Method, Regime, Session, Split, noise_matching
+from msgm_bench.api.model import Backbone, DataInfo, Model
+from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
+from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
+from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, merge
+
+__all__ = [
+    "PRESETS",
+    "Artifact",
+    "Backbone",
+    "Batch",
+    "Codec",
+    "Config",
+    "Data",
+    "DataInfo",
+    "Dataset",
+    "Density",
+    "Embedder",
+    "Examples",
+    "Executor",
+    "GreyLevels",
+    "Judge",
+    "LossMethod",
+    "Method",
+    "Metric",
+    "MetricProtocol",
+    "Model",
+    "Plugin",
+    "Points",
+    "Preset",
+    "Regime",
+    "Result",
+    "Row",
+    "Sampler",
+    "Session",
+    "Settings",
+    "SpecRecord",
+    "Split",
+    "Subject",
+    "Task",
+    "TaskConfig",
+    "Tracker",
+    "Training",
+    "Verdict",
+    "digest",
+    "merge",
+    "noise_matching",
+    "option_error",
+    "parse_options",
+]

@@ -1,0 +1,134 @@
+"""Datasets and what a method or a metric sees of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from msgm_bench.api.plugin import Plugin
+from msgm_bench.diffusion import EpsFn, Process
+from msgm_bench.errors import OptionError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Items and their labels.
+
+    Attributes:
+        x: ``uint8 [N, C, H, W]`` grey levels ``0 .. levels-1``, or ``float32 [N, D]`` points.
+        y: ``int64 [N]`` class indices, or ``bool [N, A]`` attributes.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Examples:
+        """The items that ``index`` (slice, mask or positions) selects."""
+        return Examples(self.x[index], self.y[index])
+
+    def to(self, device: torch.device) -> Examples:
+        """The same items on ``device``."""
+        return Examples(self.x.to(device), self.y.to(device))
+
+
+class Density(Protocol):
+    """A closed-form density of a synthetic dataset: the ground truth of its metrics."""
+
+    def log_prob(self, x: Tensor, classes: Sequence[int] | None = None) -> Tensor:
+        """Log density in nats ``[N]``, of all classes or of the renormalised ``classes``."""
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """Probability of each class given ``x``, ``[N, K]``."""
+
+    def typicality(self, x: Tensor) -> Tensor:
+        """Share in [0, 1] of true data of the nearest class that is less likely than ``x``."""
+
+    def eps(self, process: Process, classes: Sequence[int] | None = None) -> EpsFn:
+        """The exact noise prediction of the density, or of the renormalised ``classes``."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A loaded dataset.
+
+    Attributes:
+        train: Items that a model may be trained on.
+        test: Held-out items.
+        classes: Names of the classes, or of the attributes where labels are ``[N, A]``.
+        levels: Number of grey levels of ``uint8`` items; None for points.
+        density: The exact density, where it is known.
+        protocol: Name and version of the split and of the preprocessing.
+        nll_offset: Bits per dimension that the dataset's convention adds to points' NLL.
+    """
+
+    train: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    levels: int | None = None
+    density: Density | None = None
+    protocol: str = ""
+    nll_offset: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one item."""
+        return tuple(self.train.x.shape[1:])
+
+    def targets(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Class indices that ``names`` (names or indices, any case) stand for.
+
+        Raises:
+            OptionError: A class that is not there, or all or nothing to forget.
+        """
+        lookup = {name.lower(): index for index, name in enumerate(self.classes)}
+        lookup |= {str(i): i for i in range(len(self.classes)) if str(i) not in lookup}
+        found = []
+        for name in names:
+            if name.lower() not in lookup:
+                raise OptionError(
+                    f"the dataset has no class {name!r} to forget{did_you_mean(name, lookup)}",
+                    ", ".join(self.classes),
+                )
+            found.append(lookup[name.lower()])
+        chosen = tuple(sorted(set(found)))
+        forgotten = self.members(self.train, chosen) if chosen else torch.zeros(1, dtype=torch.bool)
+        if not forgotten.any() or forgotten.all():
+            raise OptionError(
+                f"forgetting {', '.join(names) or 'nothing'} leaves an empty split",
+                "at least one class to forget and one to keep, with training items of both",
+            )
+        return chosen
+
+    def members(self, examples: Examples, targets: Sequence[int]) -> Tensor:
+        """Mask ``[N]`` of the items that carry one of ``targets``."""
+        if examples.y.ndim == 2:
+            return examples.y[:, list(targets)].any(dim=1)
+        return torch.isin(examples.y, torch.tensor(list(targets), device=examples.y.device))
+
+    def split(self, examples: Examples, targets: Sequence[int]) -> tuple[Examples, Examples]:
+        """``(retain, forget)``: D_g, which is D without D_f, and D_f."""
+        forget = self.members(examples, targets)
+        return examples[~forget], examples[forget]
+
+
+class Dataset(Plugin, ABC):
+    """A source of data. Deterministic: the same options give the same bytes."""
+
+    default_preset: ClassVar[str] = "standard"
+
+    @abstractmethod
+    def load(self) -> Data:
+        """Read the data.
+
+        Raises:
+            MsgmBenchError: Files are missing or damaged; names them and says how to get them.
+        """

@@ -1,0 +1,168 @@
+"""Tasks draw artifacts, judges and embedders look at them, metrics turn them into rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench.api.data import Data, Examples
+from msgm_bench.api.model import Model
+from msgm_bench.api.plugin import Config, Plugin
+from msgm_bench.api.result import MetricProtocol, Row
+from msgm_bench.diffusion import Noise, Samples
+
+Artifact = Mapping[str, Tensor]
+
+
+class Sampler(Plugin, ABC):
+    """A way to draw from a model."""
+
+    @abstractmethod
+    def sample(self, model: Model, noise: Noise) -> Samples:
+        """``noise.count`` items in model space, and the network evaluations that each cost."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of N images or points.
+
+    Attributes:
+        classes: ``int64 [N]`` most likely class.
+        recognised: ``bool [N]`` whether the item looks like data at all.
+    """
+
+    classes: Tensor
+    recognised: Tensor
+
+
+class Judge(Plugin, ABC):
+    """Tells which class an item shows, and whether it shows any."""
+
+    report: Mapping[str, Any] = {}
+
+    @abstractmethod
+    def fit(self, data: Data, seed: int, device: torch.device) -> None:
+        """Learn from ``data.train``; leaves accuracy and confusion in ``report``."""
+
+    @abstractmethod
+    def verdict(self, x: Tensor) -> Verdict:
+        """Judge ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What ``fit`` learned."""
+        return {}
+
+    def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Undo ``state``."""
+
+
+class Embedder(Plugin, ABC):
+    """Maps images to feature vectors, for distances between sets."""
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Features ``[N, F]`` of [0, 1] images ``[N, C, H, W]``."""
+
+
+class PluginFactory(Protocol):
+    """Makes registered plugins."""
+
+    def __call__(self, kind: str, name: str, options: Mapping[str, Any]) -> Any:
+        """The plugin of that kind and name, with its options."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under evaluation, with all that tasks and metrics may look at.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        data: The dataset.
+        targets: Class indices of D_f.
+        retain: Held-out items of D_g, on the model's device.
+        forget: Held-out items of D_f, on the model's device.
+        judge: The shared judge.
+        judge_id: The judge's name and options, for protocols.
+        seed: Seed of all evaluation noise; the same for every method of a board.
+        device: Where the model is.
+        create: Makes another plugin, ``create(kind, name, options)``.
+    """
+
+    model: Model
+    data: Data
+    targets: tuple[int, ...]
+    retain: Examples
+    forget: Examples
+    judge: Judge
+    judge_id: Mapping[str, Any]
+    seed: int
+    device: torch.device
+    create: PluginFactory = field(repr=False)
+
+    def visible(self, examples: Examples) -> Tensor:
+        """Real items as metrics see them: [0, 1] images or points."""
+        codec = self.model.codec
+        return codec.decode(codec.encode(examples.x))
+
+
+class TaskConfig(Config):
+    """Options that every task has."""
+
+    count: int = Field(10_000, ge=1, description="most items to draw, a split")
+    batch_size: int = Field(1_000, ge=1, description="items drawn at once and stored together")
+
+
+class Task(Plugin, ABC):
+    """Something a model is asked to do; its artifact is drawn once and shared by metrics."""
+
+    class Config(TaskConfig):
+        """Only the sizes."""
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """Other plugins it draws with, ``{kind: (name, options)}``: checked before training."""
+        return {}
+
+    @abstractmethod
+    def total(self, subject: Subject) -> int:
+        """Number of items of the artifact."""
+
+    @abstractmethod
+    def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
+        """Items ``start .. start+count-1``: tensors whose first dimension is ``count``.
+
+        Must depend on ``subject.seed`` and the items' indices only, so that a killed run
+        resumes at the chunk that it had not finished. ``nfe`` is reported where it is known.
+        """
+
+    def protocol(self, subject: Subject) -> dict[str, Any]:
+        """The settings that a value depends on."""
+        settings: dict[str, Any] = self.config.model_dump(mode="json", exclude={"batch_size"})
+        return settings
+
+
+class Metric(Plugin, ABC):
+    """Rows from the artifact of one task.
+
+    Attributes:
+        task: Name of the task whose artifact it reads.
+    """
+
+    task: ClassVar[str]
+
+    @abstractmethod
+    def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
+        """What its values mean."""
+
+    @abstractmethod
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """The headline row, and companions under names of their own."""
+
+    def skip(self, subject: Subject) -> str | None:
+        """Why it says nothing of this subject, or None where it does."""
+        return None

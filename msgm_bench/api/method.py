@@ -1,0 +1,145 @@
+"""Unlearning methods and what they see of the trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from msgm_bench.api.model import Model
+from msgm_bench.api.plugin import Plugin
+
+Split = Literal["all", "retain", "forget"]
+Regime = Literal["retrain", "finetune"]
+GradientTransform = Callable[[nn.Module], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One noised batch of a split, in model space.
+
+    Attributes:
+        x0: Clean items ``[N, *shape]``.
+        t: Times ``[N]``.
+        eps: The noise ``[N, *shape]``.
+        x_t: a(t) x0 + sigma(t) eps.
+        y: Labels ``[N]`` or ``[N, A]``.
+    """
+
+    x0: Tensor
+    t: Tensor
+    eps: Tensor
+    x_t: Tensor
+    y: Tensor
+
+
+class Session(Protocol):
+    """The trainer, as a method sees it. All state in it survives a kill."""
+
+    @property
+    def model(self) -> Model:
+        """The model being trained."""
+
+    @property
+    def base(self) -> Model | None:
+        """A frozen copy of the base model, for methods that need one."""
+
+    @property
+    def total_steps(self) -> int:
+        """The budget, in outer steps."""
+
+    def batch(self, split: Split, step: int, draw: int = 0) -> Batch:
+        """A batch that depends on (seed, split, step, draw) only.
+
+        Raises:
+            PluginError: The method does not declare that it needs this split.
+        """
+
+    def minimise(self, loss: Tensor, transform: GradientTransform | None = None) -> None:
+        """One step of the optimiser down ``loss``: backward, transform, clip, Adam, EMA."""
+
+    def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
+        """Store ``state`` in every checkpoint and restore it on resume."""
+
+
+class Method(Plugin, ABC):
+    """An unlearning method.
+
+    Attributes:
+        regimes: Where it applies, the default first: ``retrain`` starts from fresh
+            weights, ``finetune`` from the base model.
+        needs: The splits that it reads (``all``, ``retain``, ``forget``), and ``base`` for
+            a frozen copy of the base model. Any other access is an error.
+        baseline: Whether it is a reference row of every comparison, whatever the regime.
+        trains_base: Whether it makes the base model from which others fine-tune.
+        lost: Tasks that its model can no longer do (a one-step generator has no likelihood).
+    """
+
+    regimes: ClassVar[tuple[Regime, ...]] = ("retrain",)
+    needs: ClassVar[frozenset[str]] = frozenset({"retain", "forget"})
+    baseline: ClassVar[bool] = False
+    trains_base: ClassVar[bool] = False
+    lost: ClassVar[frozenset[str]] = frozenset()
+
+    def skip(self, model: Model, regime: Regime) -> str | None:
+        """Why the method cannot run on this model, or None where it can."""
+        return None
+
+    def setup(self, session: Session) -> None:
+        """Build masks, copies, extra networks; runs at the start and again on resume."""
+
+    @abstractmethod
+    def update(self, session: Session, step: int) -> Tensor:
+        """One outer step; returns the loss that is logged."""
+
+    def record(self, **values: Tensor) -> None:
+        """Log scalar diagnostics of this step (the trainer reads them every few steps)."""
+        self.recorded: dict[str, Tensor] = getattr(self, "recorded", {})
+        self.recorded |= {name: value.detach() for name, value in values.items()}
+
+    def check(self, recorded: Mapping[str, float]) -> None:
+        """Judge the diagnostics whenever they are logged.
+
+        Raises:
+            DivergenceError: Training should stop here.
+        """
+
+
+class LossMethod(Method):
+    """A method that is one loss: the trainer owns everything else."""
+
+    @abstractmethod
+    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+        """The scalar loss.
+
+        Args:
+            model: The model being trained.
+            retain: A batch of D_g (of all of D where ``needs`` has ``all``); None if not needed.
+            forget: A batch of D_f; None if not needed.
+            step: Index of the step, from 0.
+        """
+
+    def transform_gradients(self, model: nn.Module) -> None:
+        """Change the gradients in place, before they are clipped."""
+
+    def update(self, session: Session, step: int) -> Tensor:
+        """Draw, evaluate, descend."""
+        kept: Split = "all" if "all" in self.needs else "retain"
+        retain = session.batch(kept, step) if kept in self.needs else None
+        forget = session.batch("forget", step) if "forget" in self.needs else None
+        loss = self.loss(session.model, retain, forget, step)
+        session.minimise(loss, self.transform_gradients)
+        return loss.detach()
+
+
+def noise_matching(model: Model, batch: Batch) -> Tensor:
+    """Denoising score matching, E ||eps_hat(x_t, t) - eps||^2 / D.
+
+    Equal to sigma^2 ||s - grad log p_0t||^2 / D: equation 3 of MSGM with lambda = sigma^2, as a
+    mean over dimensions.
+    """
+    return (model.eps(batch.x_t, batch.t) - batch.eps).square().mean()

@@ -1,0 +1,82 @@
+"""What every plugin class has: a name, a summary, a citation and validated options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from msgm_bench.errors import OptionError, did_you_mean
+
+
+class Config(BaseModel):
+    """Options of a plugin: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin:
+    """Base of every class that a plugin registers.
+
+    Attributes:
+        name: What the user types; lower case, unique within its kind.
+        citation: Paper or source, one line.
+        Config: The options, with description, unit and bounds on each field.
+        presets: Preset name to sparse settings (see ``msgm_bench.api.settings``).
+    """
+
+    name: ClassVar[str]
+    citation: ClassVar[str] = ""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    class Config(Config):
+        """No options."""
+
+    config: Any
+
+    def __init__(self, config: BaseModel | None = None) -> None:
+        self.config = self.Config() if config is None else config
+
+    @classmethod
+    def create(cls, options: Mapping[str, Any] | None = None) -> Self:
+        """The plugin with ``options`` filled in.
+
+        Raises:
+            OptionError: An option is unknown, out of range or of the wrong type.
+        """
+        return cls(parse_options(cls, options or {}))
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def parse_options(plugin: type[Plugin], options: Mapping[str, Any]) -> BaseModel:
+    """Validate ``options`` against the plugin's ``Config``.
+
+    Raises:
+        OptionError: Naming the option, what was given and what is allowed.
+    """
+    try:
+        return plugin.Config.model_validate(dict(options))
+    except ValidationError as error:
+        raise option_error(plugin.name, plugin.Config, error) from error
+
+
+def option_error(owner: str, config: type[BaseModel], error: ValidationError) -> OptionError:
+    """The first complaint of pydantic, in the words of the house."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    known = list(config.model_fields)
+    if first["type"] == "extra_forbidden":
+        return OptionError(
+            f"{owner} has no option {key!r}{did_you_mean(key, known)}",
+            ", ".join(known) or "it has no options",
+        )
+    field = config.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+    about = f" ({field.description})" if field is not None and field.description else ""
+    given = "" if first["type"] == "missing" else f" = {first['input']!r}"
+    return OptionError(f"option {key!r} of {owner}{given}", f"{first['msg']}{about}")

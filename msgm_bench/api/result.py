@@ -1,0 +1,164 @@
+"""The record that a run leaves: one ``result.json`` a requested cell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Direction = Literal["up", "down", "none"]
+SCHEMA: Literal["msgm-bench/result@1"] = "msgm-bench/result@1"
+
+
+class Estimate(Protocol):
+    """A value with the ends of its 95 % interval."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+
+    @property
+    def low(self) -> float:
+        """Lower end; minus infinity where nothing bounds it."""
+
+    @property
+    def high(self) -> float:
+        """Upper end; infinity where nothing bounds it."""
+
+
+class Record(BaseModel):
+    """Strict and immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-ready value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class MetricProtocol(Record):
+    """What a metric's value means: versioned, and hashed over every setting."""
+
+    name: str = Field(description="such as nll/pf-ode")
+    version: int = Field(1, ge=1, description="raised when the meaning of the value changes")
+    settings: dict[str, Any] = Field({}, description="all that the value depends on")
+
+    @property
+    def id(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def hash(self) -> str:
+        """First twelve hexadecimal digits of the SHA-256 of all fields."""
+        return digest(self.model_dump())[:12]
+
+
+class Row(Record):
+    """One measured value."""
+
+    task: str = Field(description="generation, likelihood, ...")
+    metric: str = Field(description="ur, nll, ...; companions have names of their own")
+    split: str = Field(description="samples, retain or forget")
+    protocol: str = Field(description="id of an entry of protocols")
+    value: float | None = Field(description="null where it failed or is not finite")
+    unit: str = Field(description="%, bits/dim, nats, ...")
+    n: int = Field(ge=0, description="items behind the value")
+    low: float | None = Field(None, description="lower end of the 95 % interval")
+    high: float | None = Field(None, description="upper end of the 95 % interval")
+    direction: Direction = Field("none", description="which way is better")
+    reason: str | None = Field(None, description="why value is null, or a remark")
+
+    @model_validator(mode="after")
+    def _null_has_a_reason(self) -> Self:
+        for number in (self.value, self.low, self.high):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{self.metric}: {number} is not finite; use null and a reason")
+        if self.value is None and not self.reason:
+            raise ValueError(f"{self.metric}: a null value needs a reason")
+        return self
+
+    @classmethod
+    def of(cls, estimate: Estimate, *, scale: float = 1.0, **fields: Any) -> Self:
+        """A row of ``scale`` times ``estimate``; what is not finite becomes null."""
+        numbers = {
+            name: scale * number if math.isfinite(number) else None
+            for name, number in (
+                ("value", estimate.value),
+                ("low", estimate.low),
+                ("high", estimate.high),
+            )
+        }
+        if numbers["value"] is None and not fields.get("reason"):
+            fields["reason"] = f"the value is {estimate.value}"
+        return cls(**numbers, **fields)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What identifies a row within a result."""
+        return (self.task, self.metric, self.split, self.protocol)
+
+
+class ProtocolRecord(Record):
+    """A protocol as stored beside the rows that name it."""
+
+    hash: str
+    settings: dict[str, Any]
+
+
+class SpecRecord(Record):
+    """What was run, with every default resolved."""
+
+    dataset: str
+    forget: list[str]
+    backbone: str
+    method: str
+    params: dict[str, Any] = Field(description="options of the method")
+    regime: str
+    preset: str
+    seed: int
+    seeds: dict[str, int] = Field({}, description="train, unlearn and sample")
+    backbone_params: dict[str, Any] = {}
+    dataset_params: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({}, description="budgets, tasks and judge as used")
+
+
+class Result(Record):
+    """One cell: a method on a backbone, a dataset and a forget set, with one seed."""
+
+    schema_: Literal["msgm-bench/result@1"] = Field(SCHEMA, alias="schema")
+    status: Literal["ok", "failed", "skipped"]
+    reason: str | None = None
+    spec: SpecRecord
+    metrics: list[Row] = []
+    protocols: dict[str, ProtocolRecord] = {}
+    provenance: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _rows_are_unique_and_named(self) -> Self:
+        keys = [row.key for row in self.metrics]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise ValueError(f"rows appear twice: {sorted(twice)}")
+        missing = {row.protocol for row in self.metrics} - set(self.protocols)
+        if missing:
+            raise ValueError(f"rows name protocols that are not described: {sorted(missing)}")
+        return self
+
+    def row(self, metric: str, split: str) -> Row | None:
+        """The first row of ``metric`` on ``split``."""
+        return next((r for r in self.metrics if (r.metric, r.split) == (metric, split)), None)
+
+    def value(self, metric: str, split: str) -> float | None:
+        """Its value, or None."""
+        row = self.row(metric, split)
+        return None if row is None else row.value
+
+    def to_json(self) -> str:
+        """Text of ``result.json``."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"

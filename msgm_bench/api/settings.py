@@ -1,0 +1,67 @@
+"""Presets: sparse settings that plugins contribute, merged into one resolved whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from msgm_bench.api.plugin import Config, option_error
+
+Preset = Literal["quick", "standard", "paper"]
+PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
+
+
+class Training(Config):
+    """Budget and optimiser of one training stage."""
+
+    steps: int = Field(10_000, ge=1, description="optimiser steps")
+    batch_size: int = Field(128, ge=1, description="items a step and split, over all devices")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's step size after the warm-up")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    decay: Literal["none", "cosine"] = Field("none", description="after the warm-up, down to 0")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
+
+
+class Settings(Config):
+    """All that presets decide, after every plugin has spoken and before the user has.
+
+    ``finetuning`` overrides ``training`` in the finetune regime; ``backbone``, ``method``,
+    ``judge`` and ``tasks`` hold defaults for the options of those plugins.
+    """
+
+    training: dict[str, Any] = {}
+    finetuning: dict[str, Any] = {}
+    backbone: dict[str, Any] = {}
+    method: dict[str, Any] = {}
+    judge: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+
+    def budget(self, finetune: bool, steps: int | None = None) -> Training:
+        """The training budget of a regime; ``steps`` replaces the preset's.
+
+        Raises:
+            OptionError: A preset or ``steps`` is out of range.
+        """
+        chosen = merge(self.training, self.finetuning if finetune else {})
+        if steps is not None:
+            chosen |= {"steps": steps}
+        try:
+            return Training.model_validate(chosen)
+        except ValidationError as error:
+            raise option_error("training", Training, error) from error
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, the later ones on top."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            nested = isinstance(value, Mapping) and isinstance(below, Mapping)
+            merged[key] = merge(below, value) if nested else value  # type: ignore[arg-type]
+    return merged

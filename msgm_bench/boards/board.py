@@ -1,0 +1,197 @@
+"""``board.yaml``: what a leaderboard shows, and what may stand on it."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from msgm_bench.api.method import Regime
+from msgm_bench.api.plugin import Config
+from msgm_bench.api.result import Result, Row
+from msgm_bench.api.settings import Preset
+from msgm_bench.errors import OptionError, StorageError, UsageError, did_you_mean
+
+BOARD_FILE, PAGE_FILE, RESULTS = "board.yaml", "README.md", "results"
+
+
+def _names(given: Any) -> Any:
+    listed = [given] if isinstance(given, str | int) else given
+    if not isinstance(listed, list):
+        return listed
+    return [str(name) if type(name) is int else name for name in listed]
+
+
+Names = Annotated[list[str], BeforeValidator(_names), Field(min_length=1)]
+
+
+class Key(Config):
+    """One measured quantity."""
+
+    metric: str = Field(description="such as the metric column of a result")
+    split: str = Field(description="samples, retain or forget")
+    protocol: str | None = Field(None, description="name@version, where a result has several")
+
+    def row(self, result: Result) -> Row | None:
+        """The row that it means.
+
+        Raises:
+            UsageError: Several rows fit.
+        """
+        fits = [
+            row
+            for row in result.metrics
+            if (row.metric, row.split) == (self.metric, self.split)
+            and self.protocol in (None, row.protocol)
+        ]
+        if len(fits) > 1:
+            raise UsageError(
+                f"{self} is measured in several ways",
+                ", ".join(sorted(row.protocol for row in fits)),
+                "add `protocol:` to the column, the gate and the baseline that mean one of them",
+            )
+        return fits[0] if fits else None
+
+    @property
+    def key(self) -> Key:
+        """Only what identifies the quantity."""
+        return Key(metric=self.metric, split=self.split, protocol=self.protocol)
+
+    def __str__(self) -> str:
+        """``metric on split``."""
+        way = f" by {self.protocol}" if self.protocol else ""
+        return f"{self.metric} on {self.split}{way}"
+
+
+class Column(Key):
+    """A column of the page."""
+
+    label: str | None = Field(None, description="heading; the metric and split where absent")
+    digits: int = Field(2, ge=0, le=6, description="decimals")
+
+
+class Limit(Key):
+    """How much worse than the reference a method may be."""
+
+    within: float = Field(ge=0, description="largest loss against the reference, in the unit")
+
+
+class Gate(Config):
+    """Retain quality that a method must have to be ranked."""
+
+    reference: str = Field(description="the method whose quality is the measure")
+    limits: list[Limit] = Field(min_length=1)
+
+
+class Band(Key):
+    """Where a baseline's mean must lie."""
+
+    low: float = Field(description="smallest mean allowed")
+    high: float = Field(description="largest mean allowed")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class Baseline(Config):
+    """Bands that show whether the base models are sound at all."""
+
+    method: str = Field(description="the method that stands for the base model")
+    bands: list[Band] = Field(min_length=1)
+
+
+class Cell(Config):
+    """What all results of a board share."""
+
+    dataset: str
+    forget: Names = Field(description="classes of D_f, in any order")
+    backbone: str
+    preset: Preset = Field(description="quick, standard or paper")
+    regime: Regime | None = Field(None, description="of all but the reference and the baseline")
+
+
+class Board(Config):
+    """A leaderboard."""
+
+    title: str = Field(min_length=1)
+    summary: str
+    cell: Cell
+    methods: Names
+    seeds: int = Field(ge=1, description="fewest seeds of each method")
+    columns: list[Column] = Field(min_length=1)
+    rank: Key
+    gate: Gate
+    baseline: Baseline
+    commands: Names = Field(description="what made the results, one command an entry")
+
+    @model_validator(mode="after")
+    def _methods_are_listed(self) -> Self:
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError("methods: a name appears twice")
+        for role, name in (("gate", self.gate.reference), ("baseline", self.baseline.method)):
+            if name not in self.methods:
+                raise ValueError(f"{role}: {name!r} is not among the board's methods")
+        return self
+
+    @property
+    def keys(self) -> list[Key]:
+        """All quantities that the page uses, each once."""
+        used = [*self.columns, self.rank, *self.gate.limits, *self.baseline.bands]
+        return list(dict.fromkeys(entry.key for entry in used))
+
+
+def load(folder: Path) -> Board:
+    """The board of ``folder``.
+
+    Raises:
+        UsageError: There is no ``board.yaml``, or it is not YAML.
+        OptionError: A key is unknown, missing or wrong.
+        StorageError: The file cannot be read.
+    """
+    path = folder / BOARD_FILE
+    if not path.is_file():
+        raise UsageError(
+            f"{folder} is no leaderboard", f"a folder with {BOARD_FILE}", "check the path"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}", hint="mind indents and colons") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no mapping", "keys: " + ", ".join(Board.model_fields))
+    try:
+        return Board.model_validate(content)
+    except ValidationError as error:
+        raise _complaint(path, error) from error
+
+
+def _complaint(path: Path, error: ValidationError) -> OptionError:
+    """The first complaint of pydantic, with the keys that are known at that place."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(_model_at(first["loc"][:-1]).model_fields)
+        near = did_you_mean(str(first["loc"][-1]), known)
+        return OptionError(f"{path} has no key {where!r}{near}", ", ".join(known))
+    given = "" if first["type"] == "missing" or not where else f" = {first['input']!r}"
+    return OptionError(f"{path}: {where or 'the board'}{given}", first["msg"])
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The class of the part of a board at a location of pydantic."""
+    model: type[BaseModel] = Board
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = (annotation, *typing.get_args(annotation))
+        model = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+    return model

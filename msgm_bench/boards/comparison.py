@@ -1,0 +1,152 @@
+"""Any results side by side, each cell ranked by the board's rules but without a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from msgm_bench.api.result import Result, SpecRecord, digest
+from msgm_bench.boards.board import Column, Gate, Key
+from msgm_bench.boards.collect import tidy
+from msgm_bench.boards.protocols import ABSENT, check_same, flatten
+from msgm_bench.boards.ranking import rank, rows
+from msgm_bench.boards.render import column_label, heading
+from msgm_bench.boards.text import estimate
+from msgm_bench.errors import UsageError
+
+RANK = Key(metric="ur", split="samples")
+KEY_COLUMNS = (
+    Column(metric="ur", split="samples"),
+    Column(metric="unrecognisable", split="samples"),
+    Column(metric="nll", split="retain", digits=3),
+    Column(metric="nll_median", split="retain", digits=3),
+    Column(metric="nll", split="forget", digits=3),
+    Column(metric="nll_median", split="forget", digits=3),
+)
+CELL = ("dataset", "forget", "backbone", "preset")
+_VARIANT = ("regime", "params", "settings")
+
+
+def compare(
+    results: Iterable[Result],
+    columns: Sequence[Column] = KEY_COLUMNS,
+    by: Key = RANK,
+    gate: Gate | None = None,
+) -> pd.DataFrame:
+    """One line a method and cell, best first.
+
+    Results share a cell where the dataset, the forget set, the backbone, their options and the
+    preset agree. Within one, a method that was run with several options has a line for each,
+    named by what differs.
+
+    Args:
+        results: In any order; repeats of the same result count once.
+        columns: Quantities to show; those that no result has are left out.
+        by: What ranks.
+        gate: As a board's; None ranks all.
+
+    Returns:
+        Text columns ``dataset, forget, backbone, preset, rank, method, seeds``, one for each
+        quantity (heading with unit and arrow) and ``notes``.
+
+    Raises:
+        ProtocolMixError: Results of one cell were measured in different ways.
+        UsageError: Two different results of one cell have the same options and seed.
+    """
+    cells: dict[str, list[Result]] = {}
+    for result in {_identity(result): result for result in results}.values():
+        cells.setdefault(_cell(result.spec), []).append(result)
+    keys = [*columns, by, *(gate.limits if gate else [])]
+    lines = [
+        line
+        for name in sorted(cells)
+        for line in _lines(cells[name], columns, list(dict.fromkeys(k.key for k in keys)), by, gate)
+    ]
+    front = (*CELL, "rank", "method", "seeds")
+    found = {name for line in lines for name in line} - {*front, "notes"}
+    order = [*front, *sorted(found, key=lambda name: _place(name, columns)), "notes"]
+    return pd.DataFrame(lines, columns=order, dtype="object").fillna("")
+
+
+def _lines(
+    results: Sequence[Result],
+    columns: Sequence[Column],
+    keys: Sequence[Key],
+    by: Key,
+    gate: Gate | None,
+) -> list[dict[str, str]]:
+    check_same(results, keys)
+    frame = _labelled(results, keys)
+    spec = results[0].spec
+    named = (spec.dataset, ",".join(spec.forget), spec.backbone, spec.preset)
+    cell = dict(zip(CELL, named, strict=True))
+    lines = []
+    for standing in rank(frame, list(dict.fromkeys(frame["method"])), by.key, gate):
+        seeds = sorted(set(frame.loc[frame["method"] == standing.method, "seed"]))
+        line = {**cell, "rank": standing.label, "method": standing.method}
+        line["seeds"] = ",".join(map(str, seeds))
+        notes = list(standing.notes)
+        for column in columns:
+            if frame.loc[frame["key"] == str(column.key), "protocol"].eq("").all():
+                continue
+            text, said = estimate(rows(frame, standing.method, column.key), column.digits)
+            line[heading(frame, column)] = text
+            notes += said
+        lines.append(line | {"notes": "; ".join(dict.fromkeys(notes))})
+    return lines
+
+
+def _place(name: str, columns: Sequence[Column]) -> tuple[int, str]:
+    """Where a heading stands: by its column, then (units may differ between cells) by itself."""
+    labels = [column_label(column) for column in columns]
+    fits = (i for i, label in enumerate(labels) if f"{name} (".startswith(f"{label} ("))
+    return next(fits, len(labels)), name
+
+
+def _labelled(results: Sequence[Result], keys: Sequence[Key]) -> pd.DataFrame:
+    """The tidy table, with the options that differ added to the names of methods."""
+    variants: dict[str, dict[str, dict[str, Any]]] = {}
+    for result in results:
+        options = _variant(result.spec)
+        variants.setdefault(result.spec.method, {})[digest(options)] = flatten(options)
+    places: set[tuple[str, int]] = set()
+    frames = []
+    for result in results:
+        among = variants[result.spec.method]
+        label = _label(result.spec.method, among[digest(_variant(result.spec))], among)
+        if (label, result.spec.seed) in places:
+            raise UsageError(
+                f"two different results of {label} seed {result.spec.seed}",
+                "one result for the same options and seed",
+                "leave one of the two out",
+            )
+        places.add((label, result.spec.seed))
+        frames.append(tidy([result], keys).assign(method=label))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _label(method: str, options: Mapping[str, Any], among: Mapping[str, Mapping[str, Any]]) -> str:
+    names = sorted({key for other in among.values() for key in other})
+    differing = [
+        key for key in names if len({repr(o.get(key, ABSENT)) for o in among.values()}) > 1
+    ]
+    said = ", ".join(
+        f"{key.removeprefix('params.')}={options.get(key, ABSENT)}" for key in differing
+    )
+    return f"{method} ({said})" if said else method
+
+
+def _cell(spec: SpecRecord) -> str:
+    options = spec.model_dump(include={"dataset_params", "backbone_params"})
+    forget = ",".join(sorted(spec.forget))
+    return "\0".join((spec.dataset, forget, spec.backbone, spec.preset, digest(options)))
+
+
+def _variant(spec: SpecRecord) -> dict[str, Any]:
+    return spec.model_dump(include=set(_VARIANT))
+
+
+def _identity(result: Result) -> str:
+    return result.model_dump_json(exclude={"provenance"})

@@ -1,0 +1,110 @@
+"""Run folders to a board's ``results/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgm_bench.api.result import Result
+from msgm_bench.boards.board import RESULTS, Board, load
+from msgm_bench.boards.collect import foreign, read
+from msgm_bench.boards.protocols import name_of
+from msgm_bench.errors import StorageError, UsageError
+from msgm_bench.storage import write_text
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        taken: Source to the file written.
+        same: Sources whose result was there already, to that file.
+        left: Sources to the reason why they were not taken.
+    """
+
+    taken: dict[Path, Path] = field(default_factory=dict)
+    same: dict[Path, Path] = field(default_factory=dict)
+    left: dict[Path, str] = field(default_factory=dict)
+
+
+def import_results(folder: Path, runs: Path) -> Imported:
+    """Copy each ``runs/*/result.json`` of the board's cell to ``results/METHOD-sSEED.json``.
+
+    A newer result replaces the board's file for the same method and seed, except that a failed
+    one never replaces one that succeeded. Two runs that claim one place with different contents
+    are both left, since nothing says which is meant; of one that succeeded and one that failed,
+    the former is taken.
+
+    Raises:
+        UsageError: ``folder`` is no board, or ``runs`` no folder.
+        StorageError: A file cannot be written.
+    """
+    board = load(folder)
+    if not runs.is_dir():
+        raise UsageError(f"{runs} is no folder", "the --out folder of the runs", "check --runs")
+    done = Imported()
+    for claims in _claims(board, runs, done).values():
+        chosen = _choose(claims, done)
+        if chosen is not None:
+            _take(folder, *chosen, done)
+    return done
+
+
+def _claims(
+    board: Board, runs: Path, done: Imported
+) -> dict[tuple[str, int], list[tuple[Path, Result]]]:
+    """Runs that fit the board, by the place they claim; the others go to ``done.left``."""
+    claims: dict[tuple[str, int], list[tuple[Path, Result]]] = {}
+    for path in sorted(runs.glob("*/result.json")):
+        try:
+            result = read(path)
+        except StorageError as error:
+            done.left[path] = error.what
+            continue
+        against = foreign(board, result)
+        if against:
+            done.left[path] = against
+        else:
+            place = (result.spec.method, result.spec.seed)
+            claims.setdefault(place, []).append((path, result))
+    return claims
+
+
+def _choose(claims: list[tuple[Path, Result]], done: Imported) -> tuple[Path, Result] | None:
+    """The one result of a place, or None where several differ."""
+    sound = [claim for claim in claims if claim[1].status == "ok"] or claims
+    for path, result in claims:
+        if result.status != sound[0][1].status:
+            done.left[path] = f"{result.status}, and another run of that seed succeeded"
+    if len({_measured(result) for _, result in sound}) == 1:
+        return sound[0]
+    names = ", ".join(path.parent.name for path, _ in sound)
+    reason = f"several runs of {name_of(sound[0][1])} differ: {names}"
+    done.left.update({path: reason for path, _ in sound})
+    return None
+
+
+def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:
+    target = folder / RESULTS / f"{result.spec.method}-s{result.spec.seed}.json"
+    stored = _stored(target)
+    if stored == result:
+        done.same[path] = target
+    elif stored is not None and stored.status == "ok" != result.status:
+        done.left[path] = f"{result.status}, and {target.name} holds one that succeeded"
+    else:
+        write_text(target, result.to_json())
+        done.taken[path] = target
+
+
+def _measured(result: Result) -> str:
+    """What a repeated run has in common with the first: all but the provenance."""
+    return result.model_dump_json(exclude={"provenance"})
+
+
+def _stored(path: Path) -> Result | None:
+    """What the board holds; nothing where the file is absent or damaged, so that it is mended."""
+    try:
+        return read(path)
+    except StorageError:
+        return None

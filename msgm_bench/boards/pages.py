@@ -1,0 +1,155 @@
+"""Building, checking and finding leaderboards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from msgm_bench.api.result import Result
+from msgm_bench.boards.board import BOARD_FILE, PAGE_FILE, Board, load
+from msgm_bench.boards.collect import collect, tidy
+from msgm_bench.boards.ingest import Imported, import_results
+from msgm_bench.boards.protocols import name_of
+from msgm_bench.boards.ranking import Standing, misses, rank
+from msgm_bench.boards.render import render
+from msgm_bench.errors import MsgmBenchError, UsageError
+from msgm_bench.storage import write_text
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that ``board check`` reports.
+
+    Attributes:
+        text: A sentence.
+        error: Whether the check fails by it; a warning otherwise.
+    """
+
+    text: str
+    error: bool
+
+    def __str__(self) -> str:
+        """The sentence."""
+        return self.text
+
+
+@dataclass(frozen=True)
+class BoardPage:
+    """A board with its results and the page that follows from them.
+
+    Attributes:
+        folder: Where it lives.
+        board: What it shows.
+        results: Its results, by method and seed.
+        frame: Their tidy table.
+        standings: Methods in the order of the page.
+        stamps: Bands that the baseline misses.
+        text: The page.
+        imported: What ``build`` took from the runs, if it was given any.
+    """
+
+    folder: Path
+    board: Board
+    results: tuple[Result, ...]
+    frame: pd.DataFrame
+    standings: tuple[Standing, ...]
+    stamps: tuple[str, ...]
+    text: str
+    imported: Imported | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the page is written."""
+        return self.folder / PAGE_FILE
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the page should know: seeds that miss or failed, bands missed."""
+        seeds = dict.fromkeys(self.board.methods, 0)
+        for result in self.results:
+            seeds[result.spec.method] += 1
+        short = [
+            f"{method} has {count} of {self.board.seeds} seeds"
+            for method, count in seeds.items()
+            if count < self.board.seeds
+        ]
+        broken = [
+            f"{name_of(result)} {result.status}: {result.reason or 'no reason given'}"
+            for result in self.results
+            if result.status != "ok"
+        ]
+        return short + broken + [f"baseline gate: {stamp}" for stamp in self.stamps]
+
+
+def page(folder: Path, imported: Imported | None = None) -> BoardPage:
+    """The page that follows from the board and its results, not written.
+
+    Raises:
+        UsageError: The board or a result does not fit.
+        StorageError: A file is damaged.
+    """
+    board = load(folder)
+    results = collect(board, folder)
+    frame = tidy(results, board.keys)
+    standings = rank(frame, board.methods, board.rank.key, board.gate)
+    stamps = misses(frame, board.baseline)
+    text = render(board, folder.resolve().name, results, frame, standings, stamps)
+    return BoardPage(
+        folder, board, tuple(results), frame, tuple(standings), tuple(stamps), text, imported
+    )
+
+
+def build(folder: Path, runs: Path | None = None) -> BoardPage:
+    """Import the results of ``runs``, if given, and write the page atomically.
+
+    Raises:
+        UsageError: The board or a result does not fit.
+        StorageError: A file is damaged or cannot be written.
+    """
+    imported = None if runs is None else import_results(folder, runs)
+    built = page(folder, imported)
+    write_text(built.path, built.text)
+    return built
+
+
+def check(folder: Path) -> list[Problem]:
+    """What is wrong with a board: errors (invalid or mixed results, a stale page) and warnings."""
+    try:
+        expected = page(folder)
+    except MsgmBenchError as error:
+        return [Problem(str(error), error=True)]
+    problems = [Problem(text, error=False) for text in expected.warnings]
+    stale = _stale(expected)
+    return [Problem(stale, error=True), *problems] if stale else problems
+
+
+def find_boards(root: Path) -> list[Path]:
+    """The board in ``root``, or else those in its folders, by name.
+
+    Raises:
+        UsageError: ``root`` is no folder.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root} is no folder", f"a folder with {BOARD_FILE}, or one of such")
+    if (root / BOARD_FILE).is_file():
+        return [root]
+    return sorted(path.parent for path in root.glob(f"*/{BOARD_FILE}"))
+
+
+def _stale(expected: BoardPage) -> str | None:
+    path = expected.path
+    again = f"run msgm-bench board build {expected.folder}"
+    if not path.is_file():
+        return f"{path} is missing: {again}"
+    try:
+        found = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read ({error}): {again}"
+    if found == expected.text:
+        return None
+    lines, wanted = found.splitlines(), expected.text.splitlines()
+    pairs = enumerate(zip(lines, wanted, strict=False), start=1)
+    line = next((n for n, (a, b) in pairs if a != b), min(len(lines), len(wanted)) + 1)
+    return f"{path} is stale from line {line} on: {again}"

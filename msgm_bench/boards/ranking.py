@@ -1,0 +1,187 @@
+"""Who stands where: the gate, the order, the ties and the baseline's bands.
+
+The rule. A method is ranked if every seed of it has a value of the rank metric and if its retain
+quality, averaged over the seeds that it shares with the reference, is no more than the gate's
+limit worse than the reference's. Ranked methods are ordered by their mean over seeds. Going down
+that order, a method joins the group of the one above it while it cannot be told from the first of
+that group: the 95 % interval of their paired difference over common seeds holds zero, or there
+are fewer than two common seeds. A group shares the rank of its first member (competition ranking:
+1=, 1=, 3). Each comparison is made at 95 %, without correction for the number of comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from msgm_bench.boards.board import Baseline, Gate, Key, Limit
+from msgm_bench.boards.text import DASH, remarks
+from msgm_bench.errors import UsageError
+from msgm_bench.evaluation.statistics import paired_difference
+
+State = Literal["ranked", "gated", "failed", "missing"]
+_STATES: tuple[State, ...] = ("ranked", "gated", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The place of a method.
+
+    Attributes:
+        method: Its name.
+        state: Why it has a rank or none.
+        rank: From 1; None where it stands below.
+        tied: Whether another method shares the rank.
+        notes: Why it stands where it stands.
+    """
+
+    method: str
+    state: State
+    rank: int | None = None
+    tied: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """``1``, ``1=`` where tied, or a dash."""
+        return DASH if self.rank is None else f"{self.rank}{'=' if self.tied else ''}"
+
+
+def rank(
+    frame: pd.DataFrame, methods: Sequence[str], key: Key, gate: Gate | None = None
+) -> list[Standing]:
+    """All ``methods`` in the order of the page: the ranked ones first, then those that are not.
+
+    Args:
+        frame: As ``collect.tidy`` makes it, with ``key`` and the gate's quantities.
+        methods: The rows of the page.
+        key: What ranks.
+        gate: Quality that a method must have; None ranks all.
+
+    Raises:
+        UsageError: The rows say that neither direction is better.
+    """
+    sign = orientation(frame, key)
+    states = {method: _state(frame, method, key, gate) for method in methods}
+    means = {method: series(frame, method, key).mean() for method in methods}
+    ordered = sorted(
+        (method for method in methods if states[method][0] == "ranked"),
+        key=lambda method: (sign * means[method], method),
+    )
+    below = sorted(
+        (method for method in methods if states[method][0] != "ranked"),
+        key=lambda method: (_STATES.index(states[method][0]), methods.index(method)),
+    )
+    unranked = [Standing(method, states[method][0], notes=states[method][1]) for method in below]
+    return _tie(frame, ordered, key) + unranked
+
+
+def misses(frame: pd.DataFrame, baseline: Baseline) -> list[str]:
+    """Sentences on each band that the baseline's mean over seeds misses."""
+    found = []
+    for band in baseline.bands:
+        values = series(frame, baseline.method, band)
+        allowed = f"{band.low:g} to {band.high:g}"
+        if values.empty or values.isna().any():
+            found.append(f"{baseline.method} has no sound {band} to compare with {allowed}")
+        elif not band.low <= values.mean() <= band.high:
+            mean = f"{values.mean():.4g}"
+            found.append(f"{baseline.method} has a mean {band} of {mean}, outside {allowed}")
+    return found
+
+
+def series(frame: pd.DataFrame, method: str, key: Key) -> pd.Series[float]:
+    """Values by seed; ``NaN`` where a result has none."""
+    found = rows(frame, method, key)
+    return pd.Series(found["value"].to_numpy(), index=found["seed"].to_numpy(), dtype="float64")
+
+
+def rows(frame: pd.DataFrame, method: str, key: Key) -> pd.DataFrame:
+    """The rows of a method and quantity, by seed."""
+    chosen = (frame["method"] == method) & (frame["key"] == str(key))
+    return frame[chosen].sort_values("seed")
+
+
+def orientation(frame: pd.DataFrame, key: Key) -> int:
+    """1 where lower is better, -1 where higher is; 1 where nothing was measured.
+
+    Raises:
+        UsageError: The rows do not say which way is better, or disagree.
+    """
+    given = set(frame.loc[frame["key"] == str(key), "direction"]) - {""}
+    if len(given) > 1 or "none" in given:
+        raise UsageError(
+            f"{key} cannot rank or gate: its direction is {' and '.join(sorted(given))}",
+            "one direction, up or down",
+            "choose another metric",
+        )
+    return -1 if given == {"up"} else 1
+
+
+def failures(frame: pd.DataFrame, method: str, key: Key) -> tuple[str, ...]:
+    """What is said of the seeds without a value."""
+    found = rows(frame, method, key)
+    return tuple(remarks(found[found["value"].isna()]))
+
+
+def separable(frame: pd.DataFrame, a: str, b: str, key: Key) -> bool:
+    """Whether the seeds that both methods share tell them apart."""
+    pair = pd.concat([series(frame, a, key), series(frame, b, key)], axis=1, join="inner").dropna()
+    if len(pair) < 2:
+        return False
+    return not paired_difference(pair[0].to_numpy(), pair[1].to_numpy()).contains(0.0)
+
+
+def _state(
+    frame: pd.DataFrame, method: str, key: Key, gate: Gate | None
+) -> tuple[State, tuple[str, ...]]:
+    values = series(frame, method, key)
+    if values.empty:
+        return "missing", ("no result",)
+    if values.isna().any():
+        return "failed", failures(frame, method, key)
+    limits = gate.limits if gate is not None and gate.reference != method else []
+    reference = gate.reference if gate is not None else ""
+    reasons = [_outside(frame, method, reference, limit) for limit in limits]
+    notes = tuple(reason for reason in reasons if reason)
+    return ("gated", notes) if notes else ("ranked", ())
+
+
+def _outside(frame: pd.DataFrame, method: str, reference: str, limit: Limit) -> str | None:
+    """Why a method fails a limit of the gate, or None where it passes."""
+    ours, theirs = series(frame, method, limit), series(frame, reference, limit)
+    if ours.isna().any():
+        return "outside the gate: " + "; ".join(failures(frame, method, limit))
+    pair = pd.concat([ours, theirs], axis=1, join="inner")
+    if pair.empty or pair.isna().any(axis=None):
+        return f"outside the gate: nothing of {reference} to compare its {limit} with"
+    a, b = pair[0].mean(), pair[1].mean()
+    loss = orientation(frame, limit) * (a - b)
+    if loss <= limit.within + 1e-9 * max(1.0, abs(a), abs(b)):
+        return None
+    return (
+        f"outside the gate: {limit} is {a:.4g} against {b:.4g} of {reference}, "
+        f"{loss:.3g} worse where {limit.within:g} is allowed"
+    )
+
+
+def _tie(frame: pd.DataFrame, ordered: Sequence[str], key: Key) -> list[Standing]:
+    groups: list[list[str]] = []
+    for method in ordered:
+        if groups and not separable(frame, groups[-1][0], method, key):
+            groups[-1].append(method)
+        else:
+            groups.append([method])
+    standings: list[Standing] = []
+    for index, group in enumerate(groups):
+        place = len(standings) + 1
+        above = groups[index - 1][0] if index else None
+        for method in group:
+            notes: tuple[str, ...] = ()
+            if above is not None and not separable(frame, above, method, key):
+                notes = (f"its seeds do not tell it from {above} of the rank above either",)
+            standings.append(Standing(method, "ranked", place, len(group) > 1, notes))
+    return standings

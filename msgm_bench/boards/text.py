@@ -1,0 +1,89 @@
+"""Numbers, notes and strangers' words as markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from msgm_bench.evaluation.statistics import seeds_interval
+
+DASH = "–"
+ARROWS = {"down": "↓", "up": "↑"}
+
+
+@dataclass
+class Footnotes:
+    """Numbered notes; one text has one number."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, *texts: str) -> str:
+        """The superscript that refers to ``texts``, or nothing."""
+        numbers = []
+        for text in texts:
+            if text not in self.texts:
+                self.texts.append(text)
+            numbers.append(self.texts.index(text) + 1)
+        return f"<sup>{','.join(map(str, numbers))}</sup>" if numbers else ""
+
+
+def escape(text: object) -> str:
+    """Words that markdown shows as they are, on one line and inside a table."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+
+
+def code(text: object) -> str:
+    """A name in code type, inside a table too."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def number(value: float, digits: int) -> str:
+    """``value`` with ``digits`` decimals and no negative zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def estimate(found: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
+    """What the rows of one method and quantity come to, and what must be said of it.
+
+    Several seeds: ``mean ± half-width`` of Student's 95 % interval over seeds. One seed: the
+    value with the interval of its own result. A dash where any seed has no value, since a mean
+    over the seeds that went well would flatter.
+    """
+    notes = remarks(found)
+    values = found["value"]
+    if found.empty:
+        return DASH, notes
+    if values.isna().any():
+        rest = ", ".join(number(value, digits) for value in values.dropna())
+        first = found.iloc[0]
+        others = f"{first['method']}, {first['key']}: the other seeds have {rest}"
+        return DASH, [*notes, others] if rest else notes
+    if len(found) > 1:
+        interval = seeds_interval(values.to_numpy())
+        return f"{number(interval.value, digits)} ± {number(interval.half_width, digits)}", notes
+    row = found.iloc[0]
+    value = number(float(row["value"]), digits)
+    if pd.isna(row["low"]) or pd.isna(row["high"]):
+        return value, notes
+    low, high = number(float(row["low"]), digits), number(float(row["high"]), digits)
+    return f"{value} [{low}, {high}]", notes
+
+
+def remarks(found: pd.DataFrame) -> list[str]:
+    """Reasons and remarks of the rows, those of several seeds together.
+
+    What befell a whole result names no quantity, so that it reads the same in each column.
+    """
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for row in found[found["reason"] != ""].to_dict("records"):
+        about = f"{row['method']}, {row['key']}" if row["protocol"] else str(row["method"])
+        seeds.setdefault((about, str(row["reason"])), []).append(int(row["seed"]))
+    return [
+        f"{about}, seed{'s' if len(some) > 1 else ''} {', '.join(map(str, some))}: {reason}"
+        for (about, reason), some in seeds.items()
+    ]

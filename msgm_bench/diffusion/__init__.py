@@ -1,0 +1,47 @@
+"""Diffusion as pure maths: processes, noise, samplers, likelihoods and a closed-form oracle."""
+
+from __future__ import annotations
+
+from msgm_bench.diffusion.bound import bound_nll
+from msgm_bench.diffusion.ddpm import DiscreteDDPM
+from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
+from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
+from msgm_bench.diffusion.mixture import GaussianMixture
+from msgm_bench.diffusion.noise import BLOCK, Noise, derive_seed
+from msgm_bench.diffusion.ode_samplers import ProbabilityFlow
+from msgm_bench.diffusion.process import Process, per_item
+from msgm_bench.diffusion.processes import (
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from msgm_bench.diffusion.samplers import Samples, Solver, posterior_mean
+from msgm_bench.diffusion.sde_samplers import EulerMaruyama, PredictorCorrector
+
+__all__ = [
+    "BLOCK",
+    "DDIM",
+    "Ancestral",
+    "CountedEps",
+    "DiscreteDDPM",
+    "EpsFn",
+    "EulerMaruyama",
+    "GaussianMixture",
+    "Likelihood",
+    "Noise",
+    "PredictorCorrector",
+    "ProbabilityFlow",
+    "Process",
+    "Samples",
+    "Solver",
+    "SubVariancePreserving",
+    "VarianceExploding",
+    "VariancePreserving",
+    "bits_per_dim",
+    "bound_nll",
+    "derive_seed",
+    "ode_nll",
+    "per_item",
+    "posterior_mean",
+]

@@ -1,0 +1,24 @@
+"""The noise predictor eps_hat, the one thing that samplers and likelihoods know of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+EpsFn = Callable[[Tensor, Tensor], Tensor]
+"""eps_hat(x_t [N, *item_shape], t [N]) -> [N, *item_shape], each row from its own row only."""
+
+
+class CountedEps:
+    """eps_hat with the number of its calls, `nfe`; t may be one time for the whole batch."""
+
+    def __init__(self, eps: EpsFn) -> None:
+        """Wrap eps with a counter at zero."""
+        self._eps = eps
+        self.nfe = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return eps_hat(x, t) for x [N, *item_shape] and t [N] or a scalar of any dtype."""
+        self.nfe += 1
+        return self._eps(x, t.to(x).expand(x.shape[0]))

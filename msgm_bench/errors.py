@@ -1,0 +1,67 @@
+"""Errors that a user can act on: what was given, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MsgmBenchError(Exception):
+    """Base of every error that the command line shows without a traceback.
+
+    Args:
+        what: What was given or what happened.
+        allowed: What would have been accepted.
+        hint: What to do next.
+    """
+
+    def __init__(self, what: str, allowed: str = "", hint: str = "") -> None:
+        super().__init__(what, allowed, hint)
+        self.what, self.allowed, self.hint = what, allowed, hint
+
+    def __str__(self) -> str:
+        """The parts that are there, one a line."""
+        parts = (self.what, self.allowed and f"allowed: {self.allowed}", self.hint)
+        return "\n".join(part for part in parts if part)
+
+
+class UsageError(MsgmBenchError):
+    """The request itself is wrong; the command line exits with 2."""
+
+
+class OptionError(UsageError):
+    """An option is unknown, out of range or of the wrong type."""
+
+
+class UnknownNameError(UsageError):
+    """A name that no plugin registers, with the nearest ones that are."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        super().__init__(
+            f"unknown {kind} {name!r}{did_you_mean(name, names)}",
+            ", ".join(names) or "none is registered",
+            hint,
+        )
+
+
+class IncompatibleError(UsageError):
+    """A method, backbone, regime or dataset that do not go together."""
+
+
+class PluginError(MsgmBenchError):
+    """A plugin is broken, or two plugins claim one name."""
+
+
+class DivergenceError(MsgmBenchError):
+    """Training left the finite numbers or passed a method's own threshold."""
+
+
+class StorageError(MsgmBenchError):
+    """A folder cannot be written, a disk is full, or a stored file is damaged."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

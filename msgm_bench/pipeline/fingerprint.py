@@ -1,0 +1,88 @@
+"""Hashes of data and of source code: what a stage's key is made of."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgm_bench.api import Data, Plugin, digest
+
+
+def data_fingerprint(data: Data) -> str:
+    """SHA-256 over every byte of both splits, the class names and the protocol."""
+    sha = hashlib.sha256()
+    for tensor in (data.train.x, data.train.y, data.test.x, data.test.y):
+        sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.contiguous().cpu().numpy().tobytes())
+    sha.update(digest([data.classes, data.levels, data.protocol, data.nll_offset]).encode())
+    return sha.hexdigest()
+
+
+@functools.cache
+def source_of(*modules: str) -> str:
+    """SHA-256 of the code of ``modules`` (packages with all that is in them).
+
+    Comments, docstrings and layout do not count: they change no number.
+    """
+    sha = hashlib.sha256()
+    for module in modules:
+        for path in _files(module):
+            sha.update(path.name.encode())
+            sha.update(_code(path).encode())
+    return sha.hexdigest()
+
+
+def plugin_source(cls: type[Plugin]) -> str:
+    """Hash of the plugin's module and of the modules of its own package that it imports."""
+    return source_of(*sorted(_closure(cls.__module__)))
+
+
+def _files(module: str) -> list[Path]:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return []
+    path = Path(spec.origin)
+    return sorted(path.parent.glob("**/*.py")) if path.name == "__init__.py" else [path]
+
+
+def _closure(module: str, found: set[str] | None = None) -> set[str]:
+    found = {module} if found is None else found
+    for name in _imports(module):
+        if name not in found:
+            found.add(name)
+            _closure(name, found)
+    return found
+
+
+def _imports(module: str) -> Iterator[str]:
+    """Modules of the same top-level package that ``module`` imports from."""
+    top = module.partition(".")[0]
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if path is None:
+        return
+    for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name for name in names if name.startswith(f"{top}."))
+
+
+def _code(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            body[:1] = []
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,111 @@
+"""The run folder: what a person opens after a run. ``result.json`` comes last."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from msgm_bench.api import Result
+from msgm_bench.evaluation.artifacts import ARTIFACT
+from msgm_bench.pipeline import pictures
+from msgm_bench.pipeline.cache import Entry
+from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_tensors
+from msgm_bench.pipeline.plan import Plan
+from msgm_bench.pipeline.stages import LOG, Graph, subject
+from msgm_bench.storage import atomic, explained, write_text
+
+RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
+
+
+def write(
+    target: Path, plan: Plan, stages: Graph, entries: Mapping[str, Entry], result: Result
+) -> None:
+    """Everything but the result."""
+    with explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+        (target / RESULT).unlink(missing_ok=True)
+    model = entries[stages.model.name].path
+    write_text(target / SPEC, spec_text(plan))
+    for name in (WEIGHTS, CARD):
+        _copy(model / name, target / "model" / name)
+    log = []
+    if plan.trained is not None:
+        keep_log(target, model)
+        log = [json.loads(line) for line in (model / LOG).read_text("utf-8").splitlines()]
+    _pictures(target, plan, stages, entries, log)
+    write_text(target / REPORT, report(result))
+
+
+def _pictures(
+    target: Path,
+    plan: Plan,
+    stages: Graph,
+    entries: Mapping[str, Entry],
+    log: list[dict[str, float]],
+) -> None:
+    if log:
+        pictures.loss_curve(target / "loss.png", log)
+    examined = subject(plan, entries[stages.model.name].path, None)
+    flat = examined.model.shape == (2,)
+    if "generation" in stages.artifacts:
+        drawn = load_tensors(entries[stages.artifacts["generation"].name].path / ARTIFACT)["x"]
+        x = examined.model.codec.decode(drawn)
+        if flat:
+            pictures.scatter(target / "samples.png", x, examined)
+        elif plan.data.levels is not None:
+            pictures.image_grid(target / "samples.png", x[:100])
+    if flat:
+        before = None
+        if stages.base is not None:
+            before = subject(plan, entries[stages.base.name].path, None).model
+        pictures.score_field(target / "score.png", examined, before)
+
+
+def spec_text(plan: Plan) -> str:
+    """The request as YAML: ``msgm-bench run spec.yaml`` repeats it."""
+    values = plan.spec.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
+
+
+def report(result: Result) -> str:
+    """A page with every row."""
+    spec = result.spec
+    lines = [
+        f"# {spec.method} on {spec.dataset}, {spec.backbone}, without {', '.join(spec.forget)}",
+        "",
+        f"Regime {spec.regime}, preset {spec.preset}, seed {spec.seed}.",
+        "",
+        "| task | metric | split | value | 95 % interval | unit | n | protocol |",
+        "|---|---|---|---:|---|---|---:|---|",
+    ]
+    notes = []
+    for row in result.metrics:
+        value = "–" if row.value is None else f"{row.value:.4g}"
+        if row.value is None:
+            notes.append(f"- {row.metric} on {row.split}: {row.reason}")
+        ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
+        cells = (row.task, row.metric, row.split, value, ends, row.unit, str(row.n), row.protocol)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *notes, "", "Made by:", "", f"    {result.provenance['command']}", ""]
+    return "\n".join(lines)
+
+
+def write_result(target: Path, result: Result) -> None:
+    """``result.json``, whole or not at all."""
+    write_text(target / RESULT, result.to_json())
+
+
+def keep_log(target: Path, stage: Path) -> None:
+    """Copy the training log of a stage, if there is one."""
+    if (stage / LOG).exists():
+        _copy(stage / LOG, target / LOG)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy atomically; a hard link would share the damage of either file."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,0 +1,92 @@
+"""Where a result comes from: versions, code, hardware, times."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgm_bench import __version__
+from msgm_bench.pipeline.cache import Entry
+from msgm_bench.pipeline.plan import Plan
+from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.registry import registry
+
+PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
+
+
+def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """All that a reader needs to repeat or to doubt a result."""
+    seconds = {name: entry.record["seconds"] for name, entry in entries.items()}
+    return {
+        "command": command(plan.spec),
+        "versions": {"msgm-bench": __version__, "python": platform.python_version()} | packages(),
+        "plugins": plugins(plan),
+        "git_commit": git_commit(),
+        "dataset_fingerprint": plan.loaded.fingerprint,
+        "stages": {name: entry.path.name for name, entry in entries.items()},
+        "seeds": plan.spec.seeds,
+        "hardware": plan.runtime.hardware(),
+        "seconds": seconds,
+        "wall_seconds": round(sum(seconds.values()), 3),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def plugins(plan: Plan) -> dict[str, str]:
+    """Where each plugin of the cell comes from."""
+    names = {"datasets": plan.spec.dataset, "backbones": plan.spec.backbone}
+    names |= {"judges": plan.judge.name}
+    if plan.trained is not None:
+        names["methods"] = plan.spec.method
+    return {
+        f"{kind}/{name}": str(registry().entry(kind, name).provenance)
+        for kind, name in names.items()
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the ruler's own checkout, marked when it has changes; None outside one."""
+    here = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() or None
+
+
+def command(spec: RunSpec) -> str:
+    """The command that runs this cell again."""
+    options: list[str] = []
+    if spec.model is None:
+        options += ["run", "--method", spec.method]
+    else:
+        options += ["evaluate", spec.model]
+    options += ["--dataset", spec.dataset, "--forget", ",".join(spec.forget)]
+    options += ["--backbone", spec.backbone] if spec.model is None else []
+    scalars = ("preset", "regime", "steps", "samples", "train_seed", "unlearn_seed", "sample_seed")
+    for name in ("seed", *scalars):
+        value = getattr(spec, name)
+        if value is not None:
+            options += [f"--{name.replace('_', '-')}", str(value)]
+    flags = (("-p", spec.params), ("-b", spec.backbone_params), ("-d", spec.dataset_params))
+    for flag, given in flags:
+        options += [part for key, value in given.items() for part in (flag, f"{key}={value}")]
+    for task, given in spec.task_params.items():
+        options += [part for k, v in given.items() for part in ("-t", f"{task}.{k}={v}")]
+    return shlex.join(["msgm-bench", *options])

@@ -1,0 +1,202 @@
+"""Run cells: every stage once, the result last, nothing lost on the way."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from msgm_bench.api import Executor, Result, Row, SpecRecord
+from msgm_bench.errors import MsgmBenchError
+from msgm_bench.pipeline import folder as run_folder
+from msgm_bench.pipeline.cache import Cache, Entry, Report, Stage, load_json
+from msgm_bench.pipeline.plan import Plan, output_folder, plan
+from msgm_bench.pipeline.provenance import provenance
+from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.pipeline.stages import ROWS, Graph, graph
+from msgm_bench.registry import registry
+
+log = logging.getLogger(__name__)
+
+
+def run(spec: RunSpec, out: str | Path = "runs") -> Result:
+    """Train, unlearn, score; go on where an earlier attempt stopped.
+
+    Args:
+        spec: The cell.
+        out: Folder in which the run folder is made.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        UsageError: The request is wrong; nothing was trained.
+        MsgmBenchError: The cell failed; what was computed is kept.
+    """
+    return _run_planned(plan(spec), output_folder(out))
+
+
+def run_grid(
+    specs: Sequence[RunSpec], out: str | Path = "runs", executor: Executor | None = None
+) -> list[Result]:
+    """Run several cells; one that fails leaves a failed result and the others go on.
+
+    Raises:
+        UsageError: Any of the requests is wrong; nothing was trained.
+    """
+    folder = output_folder(out)
+    plans = [plan(spec) for spec in specs]
+    if executor is not None:
+        return list(executor.map(_Job(folder), specs))
+    return [_run_or_fail(planned, folder) for planned in plans]
+
+
+class _Job:
+    """Runs one cell in an executor's worker."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def __call__(self, spec: RunSpec) -> Result:
+        return _run_or_fail(plan(spec), self.out)
+
+
+def dry_run(spec: RunSpec) -> list[tuple[Stage, bool]]:
+    """The stages of a cell, and whether each is cached."""
+    cache = Cache()
+    return [(stage, cache.find(stage.key) is not None) for stage in graph(plan(spec)).stages]
+
+
+def _run_or_fail(planned: Plan, out: Path) -> Result:
+    try:
+        return _run_planned(planned, out)
+    except Exception as error:  # noqa: BLE001 - one cell must not take the grid down
+        known = isinstance(error, MsgmBenchError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        if not known:
+            log.error("unexpected error:\n%s", traceback.format_exc())
+        return _failed(planned, out, reason)
+
+
+def _run_planned(planned: Plan, out: Path) -> Result:
+    hook = registry().manager.hook
+    target = out / planned.spec.folder
+    record = spec_record(planned)
+    hook.run_started(spec=record.model_dump(), folder=str(target))
+    if planned.skip is not None:
+        result = Result(status="skipped", reason=planned.skip, spec=record)
+        return _finish(target, result)
+    cache, stages = Cache(), graph(planned)
+    entries = {stage.name: ensure(stage, cache) for stage in stages.stages}
+    earlier = _earlier(target, stages)
+    if earlier is not None:
+        hook.run_ended(result=earlier, folder=str(target))
+        return earlier
+    result = _result(planned, record, entries, stages)
+    run_folder.write(target, planned, stages, entries, result)
+    return _finish(target, result)
+
+
+def ensure(stage: Stage, cache: Cache) -> Entry:
+    """The stage's entry, computed with all that it needs where it is not cached."""
+    hook = registry().manager.hook
+    found = cache.find(stage.key)
+    if found is not None:
+        seconds = found.record["seconds"]
+        hook.stage_ended(stage=stage.name, key=stage.key, seconds=seconds, cached=True)
+        return found
+    needs = {name: ensure(need, cache).path for name, need in stage.needs.items()}
+    hook.stage_started(stage=stage.name, key=stage.key, total=stage.units, done=0)
+    started = time.monotonic()
+    entry = cache.compute(stage, needs, _reporter(stage))
+    seconds = time.monotonic() - started
+    hook.stage_ended(stage=stage.name, key=stage.key, seconds=seconds, cached=False)
+    return entry
+
+
+def _reporter(stage: Stage) -> Report:
+    hook = registry().manager.hook
+
+    def report(step: int, total: int, values: Any) -> None:
+        hook.step_ended(stage=stage.name, step=step, total=total, values=values)
+
+    return report
+
+
+def _result(planned: Plan, record: SpecRecord, entries: dict[str, Entry], stages: Graph) -> Result:
+    measured = load_json(entries[stages.rows.name].path, ROWS)
+    judge = load_json(entries[stages.judge.name].path, "judge.json")
+    origin = provenance(planned, entries) | {"judge": judge}
+    rows = [Row.model_validate(row) for row in measured["rows"]]
+    for row in rows:
+        registry().manager.hook.metric_computed(row=row)
+    return Result(
+        status="ok", spec=record, metrics=rows, protocols=measured["protocols"], provenance=origin
+    )
+
+
+def spec_record(planned: Plan) -> SpecRecord:
+    """The cell with every default resolved."""
+    spec, trained = planned.spec, planned.trained
+    settings = {
+        "training": trained.budget.model_dump() if trained else {},
+        "tasks": {n: t.config.model_dump(mode="json") for n, t in planned.tasks.items()},
+        "judge": {"name": planned.judge.name, **planned.judge.config.model_dump(mode="json")},
+        "steps": spec.steps,
+        "samples": spec.samples,
+    }
+    classes = planned.data.classes
+    return SpecRecord(
+        dataset=spec.dataset,
+        forget=[classes[target] for target in planned.targets],
+        backbone=spec.backbone,
+        method=spec.method,
+        params=trained.method.config.model_dump(mode="json") if trained else {},
+        regime=trained.regime if trained else "external",
+        preset=planned.preset,
+        seed=spec.seed,
+        seeds=spec.seeds,
+        backbone_params=planned.backbone.config.model_dump(mode="json"),
+        dataset_params=spec.dataset_params,
+        settings=settings,
+    )
+
+
+def _earlier(target: Path, stages: Graph) -> Result | None:
+    """The result that is already there, if it is of these very stages."""
+    found = read_result(target / run_folder.RESULT)
+    if found is None or found.status != "ok":
+        return None
+    told = found.provenance.get("stages", {}).get(stages.rows.name)
+    return found if told == stages.rows.key else None
+
+
+def read_result(path: Path) -> Result | None:
+    """A valid ``result.json``, or None."""
+    try:
+        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+
+
+def _finish(target: Path, result: Result) -> Result:
+    run_folder.write_result(target, result)
+    registry().manager.hook.run_ended(result=result, folder=str(target))
+    return result
+
+
+def _failed(planned: Plan, out: Path, reason: str) -> Result:
+    """A result that says why; the log of a training that stopped stays beside it."""
+    target = out / planned.spec.folder
+    result = Result(status="failed", reason=reason, spec=spec_record(planned))
+    if planned.trained is not None:
+        run_folder.keep_log(target, Cache().partial(graph(planned).model.key))
+    run_folder.write_result(target, result)
+    hook = registry().manager.hook
+    hook.run_failed(spec=cast(Any, result.spec.model_dump()), folder=str(target), reason=reason)
+    return result

@@ -1,0 +1,242 @@
+"""The graph of a cell: base model, judge, unlearning, artifacts, rows.
+
+    data -> base model (shared) -> unlearn -> artifacts -> rows
+         -> judge (shared) ------------------------------->
+
+Each stage's inputs name all that determines its outcome: options, seeds, the data's bytes, the
+code of the plugin and of the ruler's packages that it runs, torch, device type, precision and
+thread count; never the executor, the host or a path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from msgm_bench.api import Examples, Model, Row, Split, Subject, digest
+from msgm_bench.diffusion import derive_seed
+from msgm_bench.errors import DivergenceError
+from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
+from msgm_bench.pipeline.cache import Report, Stage
+from msgm_bench.pipeline.fingerprint import source_of
+from msgm_bench.pipeline.modelfile import (
+    WEIGHTS,
+    load_model,
+    load_tensors,
+    save_model,
+    save_tensors,
+)
+from msgm_bench.pipeline.plan import JUDGE_SEED, Plan, Trained, identity
+from msgm_bench.registry import registry
+from msgm_bench.storage import write_text
+from msgm_bench.training import Feed, Trainer
+from msgm_bench.training.checkpoint import NAME as CHECKPOINT
+
+LOG, JUDGE, JUDGE_REPORT, ROWS = "train.jsonl", "judge.safetensors", "judge.json", "rows.json"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The stages of one cell, in the order in which they run."""
+
+    base: Stage | None
+    model: Stage
+    judge: Stage
+    artifacts: Mapping[str, Stage]
+    rows: Stage
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All of them."""
+        base = [] if self.base is None else [self.base]
+        return [*base, self.judge, self.model, *self.artifacts.values(), self.rows]
+
+
+def graph(plan: Plan) -> Graph:
+    """The stages of a planned cell."""
+    base = None if plan.base is None else training_stage(plan, plan.base, None)
+    if plan.trained is None:
+        model = foreign_stage(plan)
+    else:
+        model = training_stage(plan, plan.trained, base)
+    judge = judge_stage(plan)
+    artifacts = {name: drawing_stage(plan, name, model) for name in plan.tasks}
+    return Graph(base, model, judge, artifacts, rows_stage(plan, model, judge, artifacts))
+
+
+def common(plan: Plan, *packages: str) -> dict[str, Any]:
+    """What every stage depends on."""
+    return {
+        "data": plan.loaded.fingerprint,
+        "runtime": plan.runtime.determinants(),
+        "ruler": source_of(*(f"msgm_bench.{package}" for package in packages)),
+    }
+
+
+# Training ---------------------------------------------------------------------------------
+
+
+def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
+    """Train a method: from fresh weights, or from the base model's."""
+    method, seeds = trained.method, plan.spec.seeds
+    wanted = sorted(method.needs - {"base"})
+    inputs = common(plan, "api", "diffusion", "training") | {
+        "backbone": identity(plan.backbone),
+        "method": identity(method),
+        "regime": trained.regime,
+        "budget": trained.budget.model_dump(),
+        "targets": [] if wanted == ["all"] else list(plan.targets),
+        "seed_weights": seeds["train"],
+        "seed": seeds["train"] if method.baseline else seeds["unlearn"],
+    }
+
+    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
+        _train(plan, trained, inputs["seed"], work, needs.get("base"), report)
+
+    needs = {} if base is None else {"base": base}
+    return Stage(f"train {method.name}", inputs, produce, needs, trained.budget.steps)
+
+
+def _train(
+    plan: Plan, trained: Trained, seed: int, work: Path, base_folder: Path | None, report: Report
+) -> None:
+    device = plan.runtime.device
+    model = _fresh(plan)
+    base = None if base_folder is None else load_model(base_folder, device)
+    if base is not None:
+        base.requires_grad_(False)
+        if trained.regime == "finetune":
+            model.network.load_state_dict(base.network.state_dict())
+    plan.runtime.place(model)
+    splits = _splits(plan, trained, device)
+    feed = Feed(splits, model, derive_seed(seed, "training"), trained.budget.batch_size)
+    trainer = Trainer(model, trained.method, feed, trained.budget, plan.runtime, seed, base)
+    try:
+        trainer.run(work, report)
+    except DivergenceError:
+        (work / CHECKPOINT).unlink(missing_ok=True)  # it leads to the same end
+        raise
+    finally:
+        rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
+        write_text(work / LOG, "".join(rows))
+    (work / CHECKPOINT).unlink(missing_ok=True)
+    save_model(work, model, plan.backbone, plan.loaded.info)
+
+
+def _fresh(plan: Plan) -> Model:
+    """New weights from the training seed, drawn on the CPU whatever the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(plan.spec.seeds["train"], "weights"))
+        return plan.backbone.build(plan.loaded.info)
+
+
+def _splits(plan: Plan, trained: Trained, device: torch.device) -> dict[Split, Examples]:
+    data = plan.data
+    retain, forget = data.split(data.train, plan.targets)
+    splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
+    return {k: v.to(device) for k, v in splits.items() if k in trained.method.needs}
+
+
+def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {k: v if abs(v) < float("inf") else None for k, v in row.items()}
+
+
+def foreign_stage(plan: Plan) -> Stage:
+    """A model from elsewhere: its weights enter the cache, nothing is trained."""
+    folder = Path(cast(str, plan.spec.model))
+    model = load_model(folder, torch.device("cpu"))
+    inputs = {"weights": digest((folder / WEIGHTS).read_bytes().hex())}
+
+    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
+        save_model(work, model, plan.backbone, plan.loaded.info)
+
+    return Stage("take the model", inputs, produce)
+
+
+# Judging and drawing ----------------------------------------------------------------------
+
+
+def judge_stage(plan: Plan) -> Stage:
+    """Train the judge, which all methods and seeds share."""
+    judge = plan.judge
+    inputs = common(plan, "api") | {"judge": identity(judge), "seed": JUDGE_SEED}
+
+    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
+        judge.fit(plan.data, JUDGE_SEED, plan.runtime.device)
+        save_tensors(work / JUDGE, judge.state())
+        write_text(work / JUDGE_REPORT, json.dumps(judge.report))
+
+    return Stage(f"fit judge {judge.name}", inputs, produce)
+
+
+def drawing_stage(plan: Plan, name: str, model: Stage) -> Stage:
+    """Draw the artifact of one task."""
+    task = plan.tasks[name]
+    used = [
+        identity(registry().create(kind, *chosen)) for kind, chosen in sorted(task.uses().items())
+    ]
+    inputs = common(plan, "api", "diffusion", "evaluation") | {
+        "task": identity(task),
+        "uses": used,
+        "targets": list(plan.targets),
+        "seed": plan.spec.seeds["sample"],
+    }
+
+    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
+        examined = subject(plan, needs["model"], None)
+        with plan.runtime.active():
+            draw_artifact(task, examined, work, report)
+
+    return Stage(f"draw {name}", inputs, produce, {"model": model})
+
+
+def rows_stage(plan: Plan, model: Stage, judge: Stage, artifacts: Mapping[str, Stage]) -> Stage:
+    """Measure every metric."""
+    inputs = common(plan, "api", "diffusion", "evaluation") | {
+        "metrics": [identity(metric) for metric in plan.metrics],
+        "targets": list(plan.targets),
+    }
+
+    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
+        examined = subject(plan, needs["model"], needs["judge"])
+        rows: list[Row] = []
+        protocols: dict[str, Any] = {}
+        with plan.runtime.active(), torch.no_grad():
+            for metric in plan.metrics:
+                if metric.skip(examined) is not None:
+                    continue
+                task = plan.tasks[metric.task]
+                artifact = load_tensors(needs[metric.task] / ARTIFACT)
+                rows += metric.measure(examined, task, artifact)
+                protocol = metric.protocol(examined, task)
+                protocols[protocol.id] = {"hash": protocol.hash, "settings": protocol.settings}
+        measured = {"rows": [row.model_dump() for row in rows], "protocols": protocols}
+        write_text(work / ROWS, json.dumps(measured, indent=1))
+
+    return Stage("measure", inputs, produce, {"model": model, "judge": judge, **artifacts})
+
+
+def subject(plan: Plan, model_folder: Path, judge_folder: Path | None) -> Subject:
+    """The model under evaluation with all that is shown of it."""
+    device, data = plan.runtime.device, plan.data
+    if judge_folder is not None:
+        plan.judge.restore(data, load_tensors(judge_folder / JUDGE), device)
+    retain, forget = data.split(data.test, plan.targets)
+    return Subject(
+        model=load_model(model_folder, device),
+        data=data,
+        targets=plan.targets,
+        retain=retain.to(device),
+        forget=forget.to(device),
+        judge=plan.judge,
+        judge_id={"name": plan.judge.name, "options": plan.judge.config.model_dump(mode="json")},
+        seed=plan.spec.seeds["sample"],
+        device=device,
+        create=registry().create,
+    )

@@ -1,0 +1,72 @@
+"""Noised batches that depend on (seed, split, step, draw) and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from msgm_bench.api import Batch, Examples, Model, Split
+from msgm_bench.diffusion import derive_seed
+
+
+class Feed:
+    """Draws batches of each split.
+
+    Items come in epochs: a permutation of the split derived from (seed, split, epoch), so
+    every item is seen equally often. Times are stratified over the batch,
+    u_i = (i + u) / B with one u ~ U[0, 1) (Kingma et al. 2021, appendix I.1): each is
+    uniform, and the loss has less variance.
+
+    Args:
+        splits: Items of each split, on the training device.
+        model: Gives the codec and the process; its weights are not used.
+        seed: Seed of this training stage.
+        batch_size: B, over all devices.
+    """
+
+    def __init__(
+        self, splits: Mapping[Split, Examples], model: Model, seed: int, batch_size: int
+    ) -> None:
+        self.splits, self.codec, self.process = splits, model.codec, model.process
+        self.seed, self.batch_size = seed, batch_size
+        self._orders: dict[Split, tuple[int, Tensor]] = {}
+
+    def batch(self, split: Split, step: int, draw: int = 0) -> Batch:
+        """Batch number ``step`` of ``split``; ``draw`` gives further noise for the same items."""
+        items = self.splits[split]
+        chosen = items[self._positions(split, step)]
+        device, size = chosen.x.device, self.batch_size
+        generator = torch.Generator(device)
+        generator.manual_seed(derive_seed(self.seed, "batch", split, step, draw))
+        u = None
+        if self.codec.dequantised:
+            u = torch.rand(chosen.x.shape, generator=generator, device=device)
+        x0 = self.codec.encode(chosen.x, u)
+        offset = torch.rand((), generator=generator, device=device)
+        t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
+        eps = torch.randn(x0.shape, generator=generator, device=device)
+        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), chosen.y)
+
+    def _positions(self, split: Split, step: int) -> Tensor:
+        """Items ``step B .. (step + 1) B - 1`` of the endless sequence of epochs."""
+        count = len(self.splits[split])
+        position, end, parts = step * self.batch_size, (step + 1) * self.batch_size, []
+        while position < end:
+            epoch, offset = divmod(position, count)
+            taken = min(count - offset, end - position)
+            parts.append(self._order(split, epoch)[offset : offset + taken])
+            position += taken
+        return torch.cat(parts)
+
+    def _order(self, split: Split, epoch: int) -> Tensor:
+        held = self._orders.get(split)
+        if held is None or held[0] != epoch:
+            device = self.splits[split].x.device
+            generator = torch.Generator(device)
+            generator.manual_seed(derive_seed(self.seed, "epoch", split, epoch))
+            count = len(self.splits[split])
+            held = (epoch, torch.randperm(count, generator=generator, device=device))
+            self._orders[split] = held
+        return held[1]

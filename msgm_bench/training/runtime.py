@@ -1,0 +1,107 @@
+"""The one object that decides device, precision, memory format and compilation."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+
+from msgm_bench.errors import OptionError
+
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how tensors are computed.
+
+    Attributes:
+        device: CPU or one CUDA device.
+        precision: ``fp32``; ``tf32`` matrix products; ``bf16`` autocast over fp32 weights.
+        compile: Whether networks go through ``torch.compile``.
+    """
+
+    device: torch.device
+    precision: Precision = "fp32"
+    compile: bool = False
+
+    @classmethod
+    def select(
+        cls, device: str = "auto", precision: Precision = "fp32", compile: bool = False
+    ) -> Self:
+        """The named device; ``auto`` takes a GPU where there is one.
+
+        Raises:
+            OptionError: The device does not exist here, or the precision is unknown.
+        """
+        if precision not in PRECISIONS:
+            raise OptionError(f"precision {precision!r}", ", ".join(PRECISIONS))
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            chosen = torch.device(name)
+        except RuntimeError as error:
+            raise OptionError(f"device {device!r}", "auto, cpu, cuda, cuda:N") from error
+        if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise OptionError(
+                f"device {device!r}: this machine shows {count} CUDA devices", "auto, cpu, cuda:N"
+            )
+        if chosen.type not in ("cpu", "cuda"):
+            raise OptionError(f"device {device!r}", "auto, cpu, cuda, cuda:N")
+        return cls(chosen, precision, compile)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move ``module`` to the device, in the memory format that suits it, and compile it."""
+        module.to(self.device)
+        if self.device.type == "cuda":
+            module.to(memory_format=torch.channels_last)
+        if self.compile:
+            module.compile()
+        return module
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Precision in force inside the block; the process is left as it was found."""
+        before = torch.get_float32_matmul_precision()
+        deterministic = torch.backends.cudnn.deterministic
+        torch.set_float32_matmul_precision("highest" if self.precision == "fp32" else "high")
+        torch.backends.cudnn.deterministic = True
+        bf16 = self.precision == "bf16"
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+            torch.backends.cudnn.deterministic = deterministic
+
+    def determinants(self) -> dict[str, Any]:
+        """What of the runtime a result depends on: part of every stage's key."""
+        return {
+            "torch": torch.__version__.split("+")[0],
+            "device": self.device.type,
+            "precision": self.precision,
+            "compile": self.compile,
+            "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+        }
+
+    def hardware(self) -> dict[str, Any]:
+        """What was computed on, for provenance."""
+        cuda = self.device.type == "cuda"
+        return self.determinants() | {
+            "name": torch.cuda.get_device_name(self.device) if cuda else "CPU",
+            "peak_memory_mib": round(self.peak_memory() / 2**20),
+        }
+
+    def peak_memory(self) -> int:
+        """Bytes: of the device's allocator on a GPU, of this process on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,42 @@
+"""The discrete-time DDPM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from msgm_backbones.base import NetworkBackbone, NetworkConfig
+from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Process, hookimpl
+
+
+class DDPM(NetworkBackbone):
+    """DDPM: x_k = sqrt(abar_k) x0 + sqrt(1 - abar_k) eps on a grid of linear betas."""
+
+    name = "ddpm"
+    citation = "Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4"
+    samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
+    presets = {
+        "quick": {"tasks": {"generation": {"sampler": "ddim", "nfe": 50}}},
+        "standard": {"tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}}},
+        "paper": {"tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}}},
+    }
+
+    class Config(NetworkConfig):
+        """Network and noise schedule."""
+
+        steps: int = Field(1000, ge=2, description="steps of the grid")
+        beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta")
+        beta_end: float = Field(0.02, gt=0, lt=1, description="last beta")
+
+    def process(self, info: DataInfo) -> Process:
+        """The grid."""
+        c = self.config
+        return DiscreteDDPM(c.steps, c.beta_start, c.beta_end)
+
+
+@hookimpl
+def register_backbones() -> Sequence[type[Backbone]]:
+    """DDPM."""
+    return [DDPM]

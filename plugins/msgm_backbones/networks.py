@@ -1,0 +1,172 @@
+"""Networks that predict the noise: MLPs for points and tiny images, diffusers' U-Net for images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from msgm_bench import IncompatibleError, Process
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal features of log(sigma/a), the process's log noise-to-signal ratio."""
+
+    def __init__(self, process: Process, width: int) -> None:
+        super().__init__()
+        self.process = process
+        self.register_buffer("frequencies", torch.exp(torch.linspace(-2.0, 3.0, width // 2)))
+        self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Times ``[N]`` to features ``[N, width]``."""
+        phase = self.process.noise_to_signal(t).log().to(self.frequencies.dtype)
+        phase = phase[:, None] * self.frequencies
+        features: Tensor = self.mix(torch.cat([phase.sin(), phase.cos()], dim=1))
+        return features
+
+
+class ResidualBlock(nn.Module):
+    """h + W2 silu(W1 silu(norm(h)) modulated by the time)."""
+
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, width)
+        self.time = nn.Linear(features, 2 * width)
+        self.outer = nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+        self.act = nn.SiLU()
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Hidden units ``[N, width]``, time features ``[N, features]``."""
+        scale, shift = self.time(e).chunk(2, dim=1)
+        inner = self.inner(self.act(self.norm(h))) * (1 + scale) + shift
+        result: Tensor = h + self.outer(self.act(inner))
+        return result
+
+
+class ResidualMLP(nn.Module):
+    """eps_hat = (sin(phi) + w(t)) x~ + cos(phi) F(x~, t), with tan(phi) = sigma / (a std).
+
+    x~ = x_t / sqrt(a^2 std^2 + sigma^2) has unit variance. F alone is EDM's preconditioning
+    in angles (Karras et al. 2022, table 1): at cos(phi) = 0 the prediction is x~ itself. The
+    learned gain w(t), zero at first, keeps room for methods that damp or reverse the score
+    where the noise dominates.
+
+    Args:
+        dim: D, the number of dimensions of an item.
+        process: Gives a(t), sigma(t).
+        std: Standard deviation of the data in model space.
+        width: Hidden units.
+        depth: Residual blocks.
+    """
+
+    def __init__(self, dim: int, process: Process, std: float, width: int, depth: int) -> None:
+        super().__init__()
+        self.process, self.std = process, std
+        features = max(32, width // 4)
+        self.time = TimeEmbedding(process, features)
+        self.enter = nn.Linear(dim, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width, features) for _ in range(depth))
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
+        self.gain = nn.Linear(features, 1)
+        for last in (self.leave[-1], self.gain):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """eps_hat of ``x_t [N, *shape]`` at ``t [N]``."""
+        a, sigma = (c.to(x_t.dtype)[:, None] for c in self.process.coefficients(t))
+        scale = torch.sqrt((a * self.std) ** 2 + sigma**2)
+        x = x_t.flatten(1) / scale
+        e = self.time(t)
+        h = self.enter(x)
+        for block in self.blocks:
+            h = block(h, e)
+        sin_phi, cos_phi = sigma / scale, a * self.std / scale
+        eps = (sin_phi + self.gain(e)) * x + cos_phi * self.leave(h)
+        return eps.reshape(x_t.shape)
+
+
+class UNet(nn.Module):
+    """diffusers' UNet2DModel as eps_hat.
+
+    With ``positional`` time features the network's output is eps_hat and its time is the
+    process's own label. With ``fourier`` features (VE) its time is sigma, by which diffusers
+    divides the output: that output is the score, and eps_hat = -sigma * output.
+    """
+
+    def __init__(self, unet: UNet2DModel, process: Process) -> None:
+        super().__init__()
+        self.unet, self.process = unet, process
+        self.fourier = unet.config["time_embedding_type"] == "fourier"
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """eps_hat of ``x_t [N, C, H, W]`` at ``t [N]``."""
+        label = self.process.timestep(t).to(x_t.dtype)
+        output: Tensor = self.unet(x_t, label).sample
+        return -label.reshape(-1, 1, 1, 1) * output if self.fourier else output
+
+
+def unet(
+    shape: tuple[int, ...],
+    process: Process,
+    embedding: Literal["positional", "fourier"],
+    channels: Sequence[int],
+    layers: int,
+    attention: Sequence[int],
+    dropout: float,
+) -> UNet:
+    """A U-Net for ``shape = (C, H, W)``.
+
+    Args:
+        shape: Shape of an image.
+        process: The diffusion process.
+        embedding: Kind of the time features.
+        channels: Width of each resolution; there are ``len(channels) - 1`` halvings.
+        layers: Residual blocks a resolution.
+        attention: Sizes (in pixels) of the resolutions with self-attention.
+        dropout: Dropout rate.
+
+    Raises:
+        IncompatibleError: The image cannot be halved that often, or is no image.
+    """
+    if len(shape) != 3:
+        raise IncompatibleError(
+            f"a U-Net needs images, the items have shape {shape}", "network=mlp for points"
+        )
+    halvings = len(channels) - 1
+    if any(side % 2**halvings for side in shape[1:]):
+        most = min((side & -side).bit_length() - 1 for side in shape[1:])
+        raise IncompatibleError(
+            f"{shape[1]}x{shape[2]} pixels cannot be halved {halvings} times",
+            f"at most {most + 1} widths in channels",
+        )
+    sizes = [shape[1] // 2**i for i in range(len(channels))]
+    attends = [size in attention for size in sizes]
+    down = tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends)
+    up = tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends))
+    groups = math.gcd(32, *channels)
+    net = UNet2DModel(
+        sample_size=shape[1:],
+        in_channels=shape[0],
+        out_channels=shape[0],
+        time_embedding_type=embedding,
+        block_out_channels=tuple(channels),
+        layers_per_block=layers,
+        down_block_types=down,
+        up_block_types=up,
+        norm_num_groups=groups,
+        attention_head_dim=min(8, *channels),
+        dropout=dropout,
+    )
+    return UNet(net, process)
+
+
+Network = Callable[..., nn.Module]

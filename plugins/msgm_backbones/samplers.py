@@ -1,0 +1,131 @@
+"""The samplers, as plugins: each spends at most ``nfe`` network evaluations a sample."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from msgm_bench import (
+    DDIM,
+    Ancestral,
+    Config,
+    EulerMaruyama,
+    Model,
+    Noise,
+    PredictorCorrector,
+    ProbabilityFlow,
+    Sampler,
+    Samples,
+    Solver,
+    hookimpl,
+)
+
+
+class SamplerConfig(Config):
+    """The budget of every sampler."""
+
+    nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
+
+
+class SolverSampler(Sampler):
+    """A sampler that runs one of the ruler's solvers within its budget."""
+
+    config: SamplerConfig
+
+    class Config(SamplerConfig):
+        """Only the budget."""
+
+    @abstractmethod
+    def solver(self) -> Solver:
+        """The solver, before it is told its budget."""
+
+    def sample(self, model: Model, noise: Noise) -> Samples:
+        """Draw ``noise.count`` items."""
+        solver = self.solver().budget_for(self.config.nfe)
+        return solver(model.forward_eps, model.process, model.shape, noise)
+
+
+class Heun(SolverSampler):
+    """Probability-flow ODE by Heun's second-order method on Karras' grid; deterministic."""
+
+    name = "heun"
+    citation = "Karras et al. 2022, arXiv:2206.00364, algorithm 1"
+
+    def solver(self) -> Solver:
+        """Second order."""
+        return ProbabilityFlow()
+
+
+class Euler(SolverSampler):
+    """Euler-Maruyama steps of the reverse SDE."""
+
+    name = "em"
+    citation = "Song et al. 2021, arXiv:2011.13456, appendix D"
+
+    def solver(self) -> Solver:
+        """First order."""
+        return EulerMaruyama()
+
+
+class Corrected(SolverSampler):
+    """Predictor-corrector: reverse diffusion, and Langevin steps before each."""
+
+    name = "pc"
+    citation = "Song et al. 2021, arXiv:2011.13456, algorithms 2 and 3"
+
+    class Config(SamplerConfig):
+        """Budget and corrector."""
+
+        corrector_steps: int = Field(1, ge=0, description="Langevin steps before each prediction")
+        snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
+        norm: Literal["expected", "item", "batch"] = Field(
+            "expected",
+            description="norms in the step size: their expectation, of each item, or batch means "
+            "as in score_sde (which make a sample depend on its batch)",
+        )
+
+    def solver(self) -> Solver:
+        """Both."""
+        c = self.config
+        return PredictorCorrector(corrector_steps=c.corrector_steps, snr=c.snr, norm=c.norm)
+
+
+class AncestralSampler(SolverSampler):
+    """Ancestral sampling of the reverse chain."""
+
+    name = "ancestral"
+    citation = "Ho et al. 2020, arXiv:2006.11239, algorithm 2"
+
+    class Config(SamplerConfig):
+        """Budget and variance."""
+
+        variance: Literal["beta", "posterior"] = Field("beta", description="of a reverse step")
+
+    def solver(self) -> Solver:
+        """The chain."""
+        return Ancestral(variance=self.config.variance)
+
+
+class DDIMSampler(SolverSampler):
+    """DDIM: fewer steps, deterministic at eta = 0."""
+
+    name = "ddim"
+    citation = "Song et al. 2021, arXiv:2010.02502, equation 12"
+
+    class Config(SamplerConfig):
+        """Budget and eta."""
+
+        eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 ancestral")
+
+    def solver(self) -> Solver:
+        """Strided."""
+        return DDIM(eta=self.config.eta)
+
+
+@hookimpl
+def register_samplers() -> Sequence[type[Sampler]]:
+    """All of them."""
+    return [Heun, Euler, Corrected, AncestralSampler, DDIMSampler]

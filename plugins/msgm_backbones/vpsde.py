@@ -1,0 +1,40 @@
+"""The variance preserving SDE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from msgm_backbones.base import NetworkBackbone, NetworkConfig
+from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl
+
+
+class VPSDE(NetworkBackbone):
+    """Variance preserving SDE: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, a^2 + sigma^2 = 1."""
+
+    name = "vpsde"
+    citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
+    samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
+    presets = {
+        "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
+        "standard": {"tasks": {"generation": {"sampler": "em", "nfe": 1000}}},
+        "paper": {"tasks": {"generation": {"sampler": "em", "nfe": 1000}}},
+    }
+
+    class Config(NetworkConfig):
+        """Network and noise schedule."""
+
+        beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
+        beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
+
+    def process(self, info: DataInfo) -> Process:
+        """beta linear in t."""
+        return VariancePreserving(self.config.beta_min, self.config.beta_max)
+
+
+@hookimpl
+def register_backbones() -> Sequence[type[Backbone]]:
+    """VP."""
+    return [VPSDE]

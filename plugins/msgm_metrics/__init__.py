@@ -1,0 +1,1 @@
+"""Built-in metrics of msgm-bench, registered through entry points as anybody's are."""

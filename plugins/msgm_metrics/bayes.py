@@ -1,0 +1,56 @@
+"""The exact judge of a dataset whose density is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import Config, Data, IncompatibleError, Judge, Verdict, hookimpl
+
+
+class Bayes(Judge):
+    """Bayes' rule under the dataset's exact density: the best judge there can be.
+
+    A point is recognised unless fewer than ``level`` of its nearest class's true points are
+    less likely than it.
+    """
+
+    name = "bayes"
+
+    class Config(Config):
+        """What counts as data."""
+
+        level: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
+
+    def fit(self, data: Data, seed: int, device: torch.device) -> None:
+        """Take the density, and measure the rule on the held-out points.
+
+        Raises:
+            IncompatibleError: The dataset's density is not known.
+        """
+        self.restore(data, {}, device)
+        judged = self.verdict(data.test.x)
+        right = (judged.classes == data.test.y).double().mean()
+        self.report = {"accuracy": float(right), "items": len(data.test)}
+
+    def restore(self, data: Data, state: object, device: torch.device) -> None:
+        """Take the density."""
+        if data.density is None:
+            raise IncompatibleError(
+                "the judge 'bayes' needs a dataset with an exact density", "the judge 'classifier'"
+            )
+        self.density = data.density
+
+    def verdict(self, x: Tensor) -> Verdict:
+        """The most likely class of points ``[N, D]``."""
+        recognised = self.density.typicality(x) >= self.config.level
+        return Verdict(self.density.posterior(x).argmax(dim=1), recognised)
+
+
+@hookimpl
+def register_judges() -> Sequence[type[Judge]]:
+    """Bayes."""
+    return [Bayes]

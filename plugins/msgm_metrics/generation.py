@@ -1,0 +1,49 @@
+"""Unconditional generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import Noise, Subject, Task, TaskConfig, derive_seed, hookimpl
+
+
+class Generation(Task):
+    """Unconditional samples, from noise that all methods of a board share."""
+
+    name = "generation"
+
+    class Config(TaskConfig):
+        """Sampler and sizes."""
+
+        sampler: str = Field("heun", description="name of a sampler")
+        nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
+        options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """The sampler."""
+        options = {"nfe": self.config.nfe, **self.config.options}
+        return {"samplers": (self.config.sampler, options)}
+
+    def total(self, subject: Subject) -> int:
+        """``count``."""
+        count: int = self.config.count
+        return count
+
+    def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
+        """``x``: samples in model space; ``nfe``: what each cost."""
+        seed = derive_seed(subject.seed, "generation")
+        noise = Noise(seed, start, count, subject.device)
+        sampler = subject.create("samplers", *self.uses()["samplers"])
+        samples = sampler.sample(subject.model, noise)
+        return {"x": samples.x, "nfe": torch.full((count,), samples.nfe)}
+
+
+@hookimpl
+def register_tasks() -> Sequence[type[Task]]:
+    """Generation."""
+    return [Generation]

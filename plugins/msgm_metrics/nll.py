@@ -1,0 +1,86 @@
+"""Negative log-likelihood rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from msgm_bench import (
+    Artifact,
+    Metric,
+    MetricProtocol,
+    Row,
+    Subject,
+    Task,
+    bits_per_dim,
+    hookimpl,
+    mean_interval,
+    median_interval,
+    wilson,
+)
+
+
+class NLL(Metric):
+    """Mean NLL of held-out items in bits/dim: low is good on retain, bad on forget.
+
+    Companions: the median (``nll_median``, items that failed count as infinite), the share that
+    failed (``nll_failed``), the mean of the finite ones (``nll_finite_mean``), and the mean in
+    nats for points (``nll_nats``). The mean is null when any item failed.
+    """
+
+    name = "nll"
+    citation = "Song et al. 2021, arXiv:2011.13456, equation 39"
+    task = "likelihood"
+
+    def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
+        """The solver and the sizes."""
+        settings = task.protocol(subject)
+        name = f"nll/{settings['protocol']}"
+        codec = subject.model.codec
+        units = {"unit": codec.unit, "offset": codec.bits_offset, "data": subject.data.protocol}
+        return MetricProtocol(name=name, version=1, settings=settings | units)
+
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """Rows of retain and forget."""
+        nats = artifact["nats"].double().cpu()
+        retain = min(task.config.count, len(subject.retain))
+        rows = self.rows(subject, task, "retain", nats[:retain])
+        return rows + self.rows(subject, task, "forget", nats[retain:])
+
+    def rows(self, subject: Subject, task: Task, split: str, nats: Tensor) -> list[Row]:
+        """Headline and companions of one split."""
+        codec, n = subject.model.codec, len(nats)
+        bits = bits_per_dim(nats, subject.model.dim, codec.bits_offset).numpy()
+        finite = bits[np.isfinite(bits)]
+        failed = n - len(finite)
+        common = {"task": self.task, "split": split, "protocol": self.protocol(subject, task).id}
+        better = {"unit": codec.unit, "direction": "down" if split == "retain" else "up"}
+        rows = [
+            self.mean(bits, metric="nll", **better, **common),
+            Row.of(median_interval(bits), metric="nll_median", n=n, **better, **common),
+            Row.of(wilson(failed, n), metric="nll_failed", n=n, unit="%", scale=100, **common),
+        ]
+        if len(finite):
+            rows.append(self.mean(finite, metric="nll_finite_mean", **better, **common))
+        if subject.data.levels is None:
+            better["unit"] = "nats"
+            rows.append(self.mean(nats.numpy(), metric="nll_nats", **better, **common))
+        return rows
+
+    def mean(self, values: NDArray[np.float64], **fields: Any) -> Row:
+        """A row of the mean, null where any value is infinite."""
+        n, failed = len(values), int((~np.isfinite(values)).sum())
+        if failed:
+            reason = f"{failed} of {n} integrations failed"
+            return Row(value=None, reason=reason, n=n, **fields)
+        return Row.of(mean_interval(values), n=n, **fields)
+
+
+@hookimpl
+def register_metrics() -> Sequence[type[Metric]]:
+    """NLL."""
+    return [NLL]

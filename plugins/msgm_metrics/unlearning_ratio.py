@@ -1,0 +1,87 @@
+"""The unlearning ratio and what is needed to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgm_bench import (
+    Artifact,
+    Examples,
+    Metric,
+    MetricProtocol,
+    Row,
+    Subject,
+    Task,
+    Verdict,
+    hookimpl,
+    rogan_gladen_interval,
+    wilson,
+)
+
+
+class UnlearningRatio(Metric):
+    """Share of samples that the judge recognises and assigns to D_f, in per cent.
+
+    Companions: the share on real held-out D_g (``ur_floor``), the estimate corrected for the
+    judge's errors on real data (``ur_corrected``, Rogan and Gladen 1978), and the share of
+    samples that the judge does not recognise (``unrecognisable``), beside the same share of real
+    held-out data (``unrecognisable_floor``): noise is not clean forgetting.
+    """
+
+    name = "ur"
+    citation = "MSGM, arXiv:2412.07229, section 4.1 (Unlearning Metric)"
+    task = "generation"
+
+    def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
+        """The judge, the sampler and the sizes."""
+        settings = {
+            "judge": dict(subject.judge_id),
+            "generation": task.protocol(subject),
+            "data": subject.data.protocol,
+        }
+        return MetricProtocol(name="unlearning_ratio/judge", version=1, settings=settings)
+
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """The ratio and its four companions."""
+        samples = subject.judge.verdict(subject.model.codec.decode(artifact["x"]))
+        retain = subject.judge.verdict(subject.visible(subject.retain))
+        forget = subject.judge.verdict(subject.visible(subject.forget))
+        n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
+        hits, false, true = (self.hits(subject, v) for v in (samples, retain, forget))
+        corrected = rogan_gladen_interval(
+            judged=(hits, n),
+            positives=(true, n_forget),
+            negatives=(n_retain - false, n_retain),
+        )
+        real = n_retain + n_forget
+        unknown = int((~samples.recognised).sum())
+        unknown_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
+        common = {
+            "task": self.task,
+            "protocol": self.protocol(subject, task).id,
+            "unit": "%",
+            "scale": 100,
+        }
+        drawn = common | {"split": "samples", "direction": "down", "n": n}
+        floor = {"split": "retain", "n": n_retain}
+        whole = {"split": "test", "n": real}
+        return [
+            Row.of(wilson(hits, n), metric="ur", **drawn),
+            Row.of(wilson(false, n_retain), metric="ur_floor", **common, **floor),
+            Row.of(corrected, metric="ur_corrected", **drawn),
+            Row.of(wilson(unknown, n), metric="unrecognisable", **drawn),
+            Row.of(wilson(unknown_real, real), metric="unrecognisable_floor", **common, **whole),
+        ]
+
+    def hits(self, subject: Subject, verdict: Verdict) -> int:
+        """Items that are recognised and assigned to D_f."""
+        of_forget = subject.data.members(
+            Examples(verdict.classes, verdict.classes), subject.targets
+        )
+        return int((of_forget & verdict.recognised).sum())
+
+
+@hookimpl
+def register_metrics() -> Sequence[type[Metric]]:
+    """UR."""
+    return [UnlearningRatio]

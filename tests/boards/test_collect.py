@@ -1,0 +1,317 @@
+"""What may enter a board, what may not, and what the refusal says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from msgm_bench.api.result import MetricProtocol
+from msgm_bench.boards import (
+    Board,
+    ProtocolMixError,
+    build,
+    check,
+    collect,
+    import_results,
+    load,
+    protocol_diff,
+    tidy,
+)
+from msgm_bench.errors import OptionError, StorageError, UsageError
+
+UR = MetricProtocol(name="unlearning_ratio/judge", settings={"count": 1000, "judge": {"width": 8}})
+NLL = MetricProtocol(name="nll/ode", settings={"steps": 50})
+
+
+def runs_of(place, results):
+    """Run folders, one a result."""
+    for number, result in enumerate(results):
+        run = place / f"run-{number}"
+        run.mkdir(parents=True)
+        (run / "result.json").write_text(result.to_json(), encoding="utf-8")
+    return place
+
+
+def test_a_board_loads(folder):
+    """Keys are read, and each quantity is listed once."""
+    board = load(folder)
+    assert board.cell.forget == ["b"]
+    assert [str(key) for key in board.keys] == ["ur on samples", "nll on retain", "nll on forget"]
+
+
+def test_yaml_numbers_are_names(definition):
+    """``forget: [3, 7]`` and ``forget: 3`` mean the classes of these names."""
+    definition["cell"]["forget"] = [3, 7]
+    assert Board.model_validate(definition).cell.forget == ["3", "7"]
+    definition["cell"]["forget"] = 3
+    assert Board.model_validate(definition).cell.forget == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(sumary="x"), "no key 'sumary' (did you mean 'summary'?)"),
+        (lambda d: d["cell"].update(datset="x"), "'cell.datset' (did you mean 'dataset'?)"),
+        (lambda d: d["columns"][1].update(lable="x"), "'columns.1.lable' (did you mean 'label'?)"),
+        (lambda d: d["gate"]["limits"][0].update(with_in=1), "did you mean 'within'?"),
+        (lambda d: d.pop("title"), "title\nallowed: Field required"),
+        (lambda d: d.update(seeds=0), "seeds = 0"),
+        (lambda d: d["cell"].update(preset="fast"), "'quick', 'standard' or 'paper'"),
+        (lambda d: d["gate"].update(reference="nobody"), "'nobody' is not among"),
+        (lambda d: d["baseline"].update(method="nobody"), "'nobody' is not among"),
+        (lambda d: d["methods"].append("base"), "appears twice"),
+        (lambda d: d["baseline"]["bands"][0].update(low=50), "above high"),
+        (lambda d: d["cell"].update(forget=[]), "cell.forget"),
+        (lambda d: d["cell"].update(forget={"a": 1}), "cell.forget"),
+    ],
+)
+def test_wrong_boards_say_what_is_wrong(folder, definition, write, change, message):
+    """A typo or a value out of range is an error that names the place and what is allowed."""
+    change(definition)
+    write(folder, [], definition)
+    with pytest.raises(OptionError) as caught:
+        load(folder)
+    assert message in str(caught.value)
+    assert check(folder)[0].error
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n", ""])
+def test_what_is_no_mapping_is_an_error(folder, text):
+    """Broken YAML, a list or an empty file is refused by name."""
+    (folder / "board.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"board\.yaml"):
+        load(folder)
+
+
+def test_a_folder_without_board_is_an_error(tmp_path):
+    """A wrong path says what a leaderboard is."""
+    with pytest.raises(UsageError, match="no leaderboard"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "msgm-bench/result@9"}', "\xff"])
+def test_damaged_results_are_named(folder, text):
+    """Broken JSON or another schema names the file."""
+    (folder / "results" / "alpha-s0.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(StorageError, match=r"alpha-s0\.json is no valid result"):
+        collect(load(folder), folder)
+
+
+def test_an_edited_protocol_is_found(folder, edit):
+    """Settings that do not give the stored hash mean that somebody edited the file."""
+
+    def change(content):
+        content["protocols"][NLL.id]["settings"]["steps"] = 500
+
+    edit(folder / "results" / "alpha-s0.json", change)
+    with pytest.raises(StorageError, match="hash of nll/ode@1"):
+        collect(load(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "quick"}, "its preset is quick, the board's is standard"),
+        ({"dataset": "other"}, "its dataset is other"),
+        ({"backbone": "other"}, "its backbone is other"),
+        ({"forget": ["b", "c"]}, r"its forget set is \['b', 'c'\]"),
+    ],
+)
+def test_results_of_another_cell_are_refused(folder, make, write, changes, message):
+    """A result that was run on something else, or in the quick preset, cannot enter."""
+    write(folder, [make("alpha", 0, **changes)])
+    with pytest.raises(UsageError, match=message):
+        collect(load(folder), folder)
+    assert check(folder)[0].error
+
+
+def test_the_order_of_the_forget_set_does_not_matter(definition, make, write, tmp_path):
+    """``3, 7`` is the same set as ``7, 3``."""
+    definition["cell"]["forget"] = ["7", "3"]
+    write(tmp_path, [make("alpha", 0, forget=["3", "7"])], definition)
+    assert len(collect(load(tmp_path), tmp_path)) == 1
+
+
+def test_the_regime_binds_all_but_the_two_ends(folder, definition, write):
+    """A finetuning board still shows its retrained reference and baseline."""
+    definition["cell"]["regime"] = "finetune"
+    write(folder, [], definition)
+    with pytest.raises(UsageError, match="its regime is retrain, the board's is finetune"):
+        collect(load(folder), folder)
+    for method in ("alpha", "beta"):
+        for seed in range(3):
+            (folder / "results" / f"{method}-s{seed}.json").unlink()
+    assert {r.spec.method for r in collect(load(folder), folder)} == {"base", "ideal"}
+
+
+def test_a_method_that_is_not_listed_is_refused(folder, make, write):
+    """Only the board's methods have rows."""
+    write(folder, [make("gamma", 0)])
+    with pytest.raises(UsageError, match="does not list the method 'gamma'"):
+        collect(load(folder), folder)
+
+
+def test_one_result_a_method_and_seed(folder, make):
+    """A copy under another name is refused, so that no seed counts twice."""
+    (folder / "results" / "copy.json").write_text(make("alpha", 0).to_json())
+    with pytest.raises(UsageError, match="second result of alpha seed 0"):
+        collect(load(folder), folder)
+
+
+@pytest.mark.parametrize("changes", [{"params": {"a": 1}}, {"backbone_params": {"width": 9}}])
+def test_seeds_of_a_method_share_their_options(folder, make, write, changes):
+    """A seed run with other options is another method in disguise, and the option is named."""
+    write(folder, [make("alpha", 2, **changes)])
+    with pytest.raises(UsageError, match=r"run differently: .*(params\.a|width) is"):
+        collect(load(folder), folder)
+
+
+def test_methods_may_differ_in_their_own_options(folder, make, write):
+    """What belongs to one method need not agree with another's."""
+    write(folder, [make("alpha", seed, params={"a": 1}) for seed in range(3)])
+    assert len(collect(load(folder), folder)) == 12
+
+
+def test_mixed_protocols_are_refused_with_the_setting(folder, make, write):
+    """One result with more solver steps stops the board, and the setting is named."""
+    other = MetricProtocol(name="nll/ode", settings={"steps": 500})
+    write(folder, [make("beta", 1, protocols=(UR, other))])
+    with pytest.raises(ProtocolMixError, match="nll/ode: steps is 50 against 500"):
+        build(folder)
+    assert "steps is 50 against 500" in check(folder)[0].text
+    assert not (folder / "README.md").exists()
+
+
+def test_mixed_versions_are_refused(folder, make, edit):
+    """Version 2 of a protocol does not stand beside version 1."""
+    newer = MetricProtocol(name="nll/ode", version=2, settings=NLL.settings)
+
+    def change(content):
+        content["protocols"][newer.id] = {"hash": newer.hash, "settings": newer.settings}
+        del content["protocols"][NLL.id]
+        for row in content["metrics"]:
+            if row["protocol"] == NLL.id:
+                row["protocol"] = newer.id
+
+    edit(folder / "results" / "beta-s1.json", change)
+    with pytest.raises(ProtocolMixError, match="version is '1' against '2'"):
+        collect(load(folder), folder)
+
+
+@pytest.mark.parametrize(("field", "value"), [("unit", "nats"), ("direction", "up")])
+def test_mixed_units_are_refused(folder, edit, field, value):
+    """The same protocol in another unit or direction is a mistake, not a value."""
+    edit(folder / "results" / "beta-s1.json", lambda c: c["metrics"][1].update({field: value}))
+    with pytest.raises(ProtocolMixError, match="unit and direction"):
+        collect(load(folder), folder)
+
+
+def test_protocol_diff_lists_settings(make):
+    """Nested settings that differ are listed with both values, equal ones are not."""
+    other = MetricProtocol(
+        name="unlearning_ratio/judge", settings={"count": 1000, "judge": {"width": 16, "k": 1}}
+    )
+    a, b = make("alpha", 0), make("alpha", 1, protocols=(other, NLL))
+    assert [str(d) for d in protocol_diff(a, b)] == [
+        "unlearning_ratio/judge: judge.k is '(absent)' against 1",
+        "unlearning_ratio/judge: judge.width is 8 against 16",
+    ]
+    assert protocol_diff(a, a) == []
+
+
+def test_a_metric_by_two_protocols_must_be_named(folder, edit):
+    """Where a result has a quantity twice, the board says which it means."""
+    second = MetricProtocol(name="nll/bound", settings={})
+
+    def change(content):
+        content["protocols"][second.id] = {"hash": second.hash, "settings": {}}
+        content["metrics"].append(content["metrics"][1] | {"protocol": second.id})
+
+    for path in (folder / "results").iterdir():
+        edit(path, change)
+    with pytest.raises(UsageError, match="measured in several ways"):
+        collect(load(folder), folder)
+
+
+def test_tidy_has_a_row_for_each_result_and_key(make, folder):
+    """Missing values are NaN with a reason, so that nothing is lost on the way to pandas."""
+    results = [
+        make("alpha", 0),
+        make("alpha", 1, None),
+        make("beta", 0, status="failed", reason="x"),
+    ]
+    frame = tidy(results, load(folder).keys)
+    assert len(frame) == 9
+    assert frame["value"].isna().sum() == 4
+    assert set(frame.loc[frame["value"].isna(), "reason"]) == {"the solver diverged", "failed: x"}
+
+
+def test_import_takes_what_fits(folder, make, tmp_path):
+    """Runs of the cell are copied under method and seed; the rest is left with a reason."""
+    for path in (folder / "results").iterdir():
+        path.unlink()
+    fits = [make("alpha", 0), make("beta", 7)]
+    others = [make("alpha", 1, preset="quick"), make("gamma", 0)]
+    runs = runs_of(tmp_path / "runs", [*fits, *others])
+    (runs / "broken").mkdir()
+    (runs / "broken" / "result.json").write_text("{")
+    (runs / "unfinished").mkdir()
+    done = import_results(folder, runs)
+    assert sorted(p.name for p in (folder / "results").iterdir()) == [
+        "alpha-s0.json",
+        "beta-s7.json",
+    ]
+    assert {path.parent.name: why for path, why in done.left.items()}["run-2"].startswith(
+        "its preset"
+    )
+    assert {path.parent.name for path in done.left} == {"run-2", "run-3", "broken"}
+    again = import_results(folder, runs)
+    assert not again.taken
+    assert len(again.same) == 2
+
+
+def test_import_replaces_but_never_by_a_failure(folder, make, tmp_path):
+    """A newer result takes the place of an old one; a failed run leaves the good one alone."""
+    runs = runs_of(
+        tmp_path / "runs", [make("alpha", 0, 1.0), make("beta", 0, status="failed", reason="x")]
+    )
+    done = import_results(folder, runs)
+    assert [p.name for p in done.taken.values()] == ["alpha-s0.json"]
+    stored = json.loads((folder / "results" / "alpha-s0.json").read_text())
+    assert stored["metrics"][0]["value"] == 1.0
+    assert "beta-s0.json holds one that succeeded" in next(iter(done.left.values()))
+
+
+def test_import_of_two_runs_for_one_place(folder, make, tmp_path):
+    """Two different results of a seed are both left; a failed one yields to a sound one."""
+    runs = runs_of(
+        tmp_path / "runs",
+        [
+            make("alpha", 0, 1.0),
+            make("alpha", 0, 2.0),
+            make("beta", 0, 3.0),
+            make("beta", 0, status="failed", reason="x"),
+        ],
+    )
+    done = import_results(folder, runs)
+    assert [p.parent.name for p in done.taken] == ["run-2"]
+    reasons = {path.parent.name: why for path, why in done.left.items()}
+    assert reasons["run-0"] == "several runs of alpha seed 0 differ: run-0, run-1"
+    assert reasons["run-3"] == "failed, and another run of that seed succeeded"
+
+
+def test_import_from_nowhere_is_an_error(folder, tmp_path):
+    """A misspelt --runs is an error, not an empty import."""
+    with pytest.raises(UsageError, match="--runs"):
+        build(folder, tmp_path / "nowhere")
+
+
+def test_build_imports_first(folder, make, tmp_path):
+    """``build`` with runs shows them at once and reports what it took."""
+    runs = runs_of(tmp_path / "runs", [make("alpha", 3, 5.0, 2.05)])
+    page = build(folder, runs)
+    assert page.imported is not None
+    assert len(page.imported.taken) == 1
+    assert "| `alpha` | 4 |" in page.text
+    assert check(folder) == []

@@ -1,0 +1,83 @@
+"""Comparison of any results, as at the end of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from msgm_bench.api.result import MetricProtocol
+from msgm_bench.boards import ProtocolMixError, compare
+from msgm_bench.errors import UsageError
+
+
+def test_a_cell_is_ranked_as_a_board_is(everything):
+    """The same ranks as the board's page, key columns with units and arrows, best first."""
+    table = compare(everything)
+    assert list(table["method"]) == ["alpha", "beta", "ideal", "base"]
+    assert list(table["rank"]) == ["1=", "1=", "3", "4"]
+    assert list(table.columns) == [
+        "dataset", "forget", "backbone", "preset", "rank", "method", "seeds",
+        "ur, samples (%) ↓", "nll, retain (bits/dim) ↓", "nll, forget (bits/dim) ↑", "notes",
+    ]  # fmt: skip
+    assert table["ur, samples (%) ↓"][0] == "5.03 ± 0.14"
+    assert table["seeds"][0] == "0,1,2"
+
+
+def test_cells_do_not_compete(make):
+    """Another dataset, forget set, preset or backbone option has a ranking of its own."""
+    results = [
+        make("alpha", 0),
+        make("alpha", 0, 1.0, dataset="other"),
+        make("alpha", 0, 1.0, preset="quick"),
+        make("alpha", 0, 1.0, backbone_params={"width": 9}),
+    ]
+    table = compare(results)
+    assert list(table["rank"]) == ["1"] * 4
+
+
+def test_options_that_differ_name_the_line(make):
+    """A method with two values of an option has two lines, each with its value."""
+    results = [
+        make("alpha", s, v + s / 9, params={"a": v, "b": 1}) for v in (1, 2) for s in (0, 1, 2)
+    ]
+    table = compare(results)
+    assert list(table["method"]) == ["alpha (a=1)", "alpha (a=2)"]
+    assert list(table["rank"]) == ["1", "2"]
+
+
+def test_one_seed_ties_all_with_item_intervals(make):
+    """A single run ranks nobody above another, and shows the intervals of its items."""
+    table = compare([make("alpha", 0, 5.0), make("beta", 0, 50.0)])
+    assert list(table["rank"]) == ["1=", "1="]
+    assert table["ur, samples (%) ↓"][1] == "50.00 [49.50, 50.50]"
+
+
+def test_failures_are_dashes_with_notes(make):
+    """A failed run stands last with its reason."""
+    table = compare([make("beta", 0, status="failed", reason="diverged at 3"), make("alpha", 0)])
+    assert list(table["method"]) == ["alpha", "beta"]
+    assert table["ur, samples (%) ↓"][1] == "–"
+    assert "diverged at 3" in table["notes"][1]
+
+
+def test_repeats_count_once_and_conflicts_are_errors(make):
+    """The same result twice is one; two different ones for the same seed are refused."""
+    assert len(compare([make("alpha", 0), make("alpha", 0)])) == 1
+    with pytest.raises(UsageError, match="two different results of alpha seed 0"):
+        compare([make("alpha", 0, 1.0), make("alpha", 0, 2.0)])
+
+
+def test_mixed_protocols_are_refused(make):
+    """A comparison refuses to mix as a board does."""
+    other = MetricProtocol(name="nll/ode", settings={"steps": 500})
+    ratio = MetricProtocol(
+        name="unlearning_ratio/judge", settings={"count": 1000, "judge": {"width": 8}}
+    )
+    with pytest.raises(ProtocolMixError, match="steps is 50 against 500"):
+        compare([make("alpha", 0), make("beta", 0, protocols=(ratio, other))])
+
+
+def test_nothing_compares_to_nothing():
+    """No results give an empty table with the usual columns."""
+    table = compare([])
+    assert table.empty
+    assert "rank" in table.columns
