@@ -67,14 +67,14 @@ class Gaussians(Dataset):
     presets = {
         "quick": {
             "training": {
-                "steps": 6000,
+                "steps": 4000,
                 "batch_size": 512,
                 "learning_rate": 2e-3,
                 "warmup": 200,
                 "decay": "cosine",
                 "ema": 0.999,
             },
-            "finetuning": {"steps": 3000, "learning_rate": 5e-4},
+            "finetuning": {"steps": 2000, "learning_rate": 5e-4},
             "backbone": {"network": "mlp", "width": 96, "depth": 2},
             "judge": {"name": "bayes"},
             "tasks": {"likelihood": {"divergence": "exact", "batch_size": 5000}},

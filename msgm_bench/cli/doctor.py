@@ -1,0 +1,46 @@
+"""``msgm-bench doctor``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def command() -> int:
+    """Check this installation: versions, device, plugins, cache; exit 1 if anything is broken."""
+    import platform
+
+    import torch
+
+    from msgm_bench import __version__
+    from msgm_bench.cli.tables import grid
+    from msgm_bench.errors import MsgmBenchError
+    from msgm_bench.pipeline import Cache
+    from msgm_bench.pipeline.provenance import packages
+    from msgm_bench.registry import KINDS, registry
+
+    versions = {"msgm-bench": __version__, "python": platform.python_version()} | packages()
+    grid(("package", "version"), list(versions.items()), "Versions")
+    cuda = torch.cuda.is_available()
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    click.echo(f"device: {', '.join(names) if cuda else 'CPU only'}")
+    click.echo(f"CPU threads: {torch.get_num_threads()}")
+    sound = True
+    try:
+        click.echo(f"cache: {Cache().root}")
+    except MsgmBenchError as error:
+        sound = False
+        click.echo(f"cache: {error}")
+    for kind in KINDS:
+        click.echo(f"{kind}: {', '.join(registry().names(kind)) or 'none'}")
+    for name in registry().names("datasets"):
+        try:
+            data = registry().create("datasets", name).load()
+            click.echo(f"data of {name}: {len(data.train)} train, {len(data.test)} test")
+        except MsgmBenchError as error:
+            click.echo(f"data of {name}: not here: {error}")
+    for broken in registry().broken:
+        sound = False
+        click.echo(f"broken plugin {broken.provenance}: {broken.reason}")
+    click.echo("all well" if sound else "something is broken, see above")
+    return 0 if sound else 1

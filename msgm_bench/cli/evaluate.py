@@ -1,0 +1,38 @@
+"""``msgm-bench evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from msgm_bench.cli.options import evaluation_options, task_options
+
+
+@click.command()
+@click.argument("model_dir", type=click.Path(exists=True, file_okay=False))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed.")
+@evaluation_options
+def command(model_dir: str, **given: Any) -> int:
+    """Score a trained model: the model/ folder of a run, from here or elsewhere."""
+    from msgm_bench.cli.session import run_cells, show_plan
+    from msgm_bench.pipeline.modelfile import read_card
+    from msgm_bench.pipeline.spec import parse_spec
+
+    missing = [f"--{name}" for name in ("dataset", "forget") if not given[name]]
+    if missing:
+        raise click.UsageError(f"missing {', '.join(missing)}")
+    out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
+    folder = Path(model_dir).absolute()
+    card = read_card(folder)
+    named = {
+        "model": str(folder),
+        "method": "external",
+        "backbone": card["backbone"],
+        "backbone_params": card["options"],
+        "dataset_params": dict(given.pop("dataset_params")),
+        "task_params": task_options(given.pop("task_params")),
+    }
+    specs = [parse_spec(given | named)]
+    return show_plan(specs) if dry else run_cells(specs, Path(out), as_json)

@@ -1,0 +1,113 @@
+"""The ``msgm-bench`` command. Subcommands are imported when they are called, not before."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from msgm_bench import __version__
+from msgm_bench.errors import MsgmBenchError, UsageError
+
+PLUGIN_COMMANDS = "msgm_bench.commands"
+COMMANDS = {
+    "run": "Train, unlearn, score: one cell or a grid.",
+    "evaluate": "Score a trained model.",
+    "compare": "Put results side by side.",
+    "list": "Show what is installed, and from where.",
+    "info": "Explain a plugin and its options.",
+    "board": "Build and check leaderboards.",
+    "protocol": "Explain why two values do not compare.",
+    "cache": "Look at and clean the cache.",
+    "doctor": "Check this installation.",
+    "completion": "Print the shell completion script.",
+}
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class LazyGroup(click.Group):
+    """Knows names and one-line helps of all commands without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Built-in commands first, then those of plugins."""
+        return [*COMMANDS, *sorted(set(_plugin_commands()) - set(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        if name in COMMANDS:
+            module = importlib.import_module(f"msgm_bench.cli.{name}")
+            command: click.Command = module.command
+            return command
+        found = _plugin_commands().get(name)
+        return None if found is None else found.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, from the static texts."""
+        rows = list(COMMANDS.items())
+        for name, entry_point in sorted(_plugin_commands().items()):
+            owner = entry_point.dist.name if entry_point.dist else "an unknown distribution"
+            rows.append((name, f"From {owner}."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for an unknown one."""
+        from msgm_bench.errors import did_you_mean
+
+        if args and self.get_command(ctx, args[0]) is None:
+            near = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"unknown command {args[0]!r}{near}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _plugin_commands() -> dict[str, importlib.metadata.EntryPoint]:
+    return {e.name: e for e in importlib.metadata.entry_points(group=PLUGIN_COMMANDS)}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="msgm-bench")
+@click.option("-v", "--verbose", is_flag=True, help="Show warnings of the libraries, too.")
+def cli(verbose: bool) -> None:
+    """The benchmark for unlearning in score-based and diffusion models.
+
+    One command trains, unlearns, scores and ranks; `msgm-bench list` shows the names:
+
+    msgm-bench run --dataset NAME --forget CLASSES --backbone NAME --method NAME
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if not verbose:
+        import warnings
+
+        warnings.simplefilter("ignore")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: errors become one message and an exit code, never a traceback."""
+    sys.exit(call(args))
+
+
+def call(args: Sequence[str] | None = None) -> int:
+    """Run a command line; its exit code."""
+    try:
+        code: Any = cli.main(args, prog_name="msgm-bench", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nstopped; repeat the command to go on where it was", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except MsgmBenchError as error:
+        click.echo(f"error: {error}", err=True)
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except BrokenPipeError:
+        return OK
+    return code if isinstance(code, int) else OK

@@ -1,0 +1,73 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class KeyValue(click.ParamType):
+    """``key=value``; the value is read as YAML (number, true/false, null, [list], text)."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Split and parse."""
+        key, equals, text = str(value).partition("=")
+        if not equals or not key.strip():
+            self.fail(f"{value!r} is not key=value", param, ctx)
+        try:
+            return key.strip(), yaml.safe_load(text) if text else text
+        except yaml.YAMLError:
+            return key.strip(), text
+
+
+KEY_VALUE = KeyValue()
+
+
+def evaluation_options(function: F) -> F:
+    """What ``run`` and ``evaluate`` have in common."""
+    options = [
+        click.option("--dataset", help="Name of a dataset."),
+        click.option("--forget", help="Classes or attributes to forget: a name or a list (3,7)."),
+        click.option("--preset", help="quick, standard or paper; the dataset's own by default."),
+        click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),
+        click.option("--samples", type=click.IntRange(1), help="Cap of every evaluation set."),
+        click.option(
+            "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
+        ),
+        click.option(
+            "-t", "task_params", type=KEY_VALUE, multiple=True, help="Option of a task: TASK.key=v."
+        ),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
+        ),
+        click.option("--precision", default="fp32", show_default=True, help="fp32, tf32, bf16."),
+        click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
+        click.option(
+            "--out", default="runs", show_default=True, type=click.Path(), help="Folder of results."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
+        click.option("--dry-run", is_flag=True, help="Show the stages and which are cached."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def task_options(given: tuple[tuple[str, Any], ...]) -> dict[str, dict[str, Any]]:
+    """``task.key=value`` pairs, by task."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in given:
+        task, dot, option = key.partition(".")
+        if not dot:
+            raise click.UsageError(f"-t {key}: write TASK.key=value, such as likelihood.repeats=4")
+        found.setdefault(task, {})[option] = value
+    return found

@@ -1,0 +1,27 @@
+"""``msgm-bench protocol``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Explain why two values do not compare."""
+
+
+@command.command()
+@click.argument("first", type=click.Path(exists=True, dir_okay=False))
+@click.argument("second", type=click.Path(exists=True, dir_okay=False))
+def diff(first: str, second: str) -> int:
+    """List the protocol settings in which two result.json files differ; exit 1 if any."""
+    from msgm_bench.boards import protocol_diff, read
+
+    differences = protocol_diff(read(Path(first)), read(Path(second)))
+    for difference in differences:
+        click.echo(str(difference))
+    if not differences:
+        click.echo("the same protocols: values compare")
+    return 1 if differences else 0

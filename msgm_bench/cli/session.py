@@ -1,0 +1,73 @@
+"""Run cells in front of a person: progress, then a ranked table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from msgm_bench.api import Result
+from msgm_bench.cli.progress import progress
+from msgm_bench.cli.tables import comparison, console, grid
+from msgm_bench.errors import UsageError
+from msgm_bench.pipeline import RunSpec, dry_run, parse_spec, run_grid
+from msgm_bench.pipeline.folder import RESULT
+
+OK, FAILED = 0, 1
+
+
+def read_spec(path: Path) -> RunSpec:
+    """A ``spec.yaml``.
+
+    Raises:
+        UsageError: The file is no YAML mapping or names unknown fields.
+    """
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds {type(values).__name__}", "a mapping such as spec.yaml")
+    return parse_spec(values)
+
+
+def run_cells(specs: Sequence[RunSpec], out: Path, as_json: bool) -> int:
+    """Run, show, and say with the exit code whether all went well."""
+    with progress(len(specs)):
+        results = run_grid(specs, out)
+    if as_json:
+        documents = [json.loads(result.to_json()) for result in results]
+        click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
+    else:
+        show_results(specs, results, out)
+    return FAILED if any(result.status == "failed" for result in results) else OK
+
+
+def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path) -> None:
+    """The ranked table, what did not work, and where everything is."""
+    done = [result for result in results if result.status == "ok"]
+    if done:
+        comparison(done)
+    for spec, result in zip(specs, results, strict=True):
+        if result.status != "ok":
+            name = f"{spec.method} (seed {spec.seed}, {spec.backbone})"
+            console().print(f"{result.status}: {name}: {result.reason}", style="bold", markup=False)
+    places = sorted({str(out / spec.folder / RESULT) for spec in specs})
+    console().print("Results:", style="bold")
+    for place in places:
+        click.echo(f"  {place}")
+
+
+def show_plan(specs: Sequence[RunSpec]) -> int:
+    """Every stage of every cell, once, and whether it is cached."""
+    seen: dict[str, tuple[str, str, str]] = {}
+    for spec in specs:
+        for stage, cached in dry_run(spec):
+            state = "cached" if cached else "to do"
+            seen.setdefault(stage.key, (stage.name, state, stage.key[:12]))
+    grid(("stage", "state", "key"), list(seen.values()), f"{len(specs)} cells")
+    return OK

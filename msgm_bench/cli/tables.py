@@ -1,0 +1,76 @@
+"""Tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from msgm_bench.api import Result
+from msgm_bench.boards import compare
+
+FRONT = ("dataset", "forget", "backbone", "preset")
+SHORT = {
+    "ur": "UR",
+    "unrecognisable": "unrecog.",
+    "nll": "NLL",
+    "nll_median": "median",
+    "samples": "",
+    "retain": "keep",
+    "forget": "forget",
+}
+
+
+@functools.cache
+def console() -> Console:
+    """Standard output; 80 columns where it is no terminal."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=max(80, found.width))
+
+
+def grid(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """A plain table of text."""
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def comparison(results: Sequence[Result]) -> None:
+    """Methods ranked within each cell: the leaderboard's rules, without a gate."""
+    frame = compare(results)
+    values = [c for c in frame.columns if c not in (*FRONT, "rank", "method", "seeds", "notes")]
+    for cell, part in frame.groupby(list(FRONT), sort=False):
+        dataset, forget, backbone, preset = (str(name) for name in cell)
+        title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
+        if preset == "quick":
+            title += " (quick: a smoke-sized budget, not a published one)"
+        table = Table(
+            title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", padding=(0, 1)
+        )
+        table.add_column("#", no_wrap=True)
+        table.add_column("method", no_wrap=True)
+        shown = [column for column in values if part[column].astype(bool).any()]
+        for column in shown:
+            table.add_column(_short(column), justify="right", overflow="fold")
+        for _, row in part.iterrows():
+            table.add_row(row["rank"], row["method"], *(row[column] for column in shown))
+        console().print(table)
+        notes = dict.fromkeys(note for note in part["notes"] if note)
+        for note in notes:
+            console().print(f"  {note}", style="dim")
+
+
+def _short(heading: str) -> str:
+    """``nll, retain (bits/dim) ↓`` in as many narrow lines as it takes."""
+    name, _, rest = heading.partition(" (")
+    unit, _, arrow = rest.partition(")")
+    metric, _, split = name.partition(", ")
+    words = [SHORT.get(metric, metric), SHORT.get(split, split), unit.strip()]
+    return "\n".join(word for word in words if word) + f" {arrow.strip()}"
