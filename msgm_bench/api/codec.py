@@ -63,7 +63,7 @@ class GreyLevels:
 
     x = low + (high - low) (k + u) / L with u ~ U[0, 1). A bin is (high - low)/L wide, so
     the NLL in units of grey levels is the model-space NLL + log2(L / (high - low)).
-    For L = 256 that is score_sde's +8 on [0, 1] and +7 on [-1, 1] (METHODS 8).
+    For L = 256 that is score_sde's +8 on [0, 1] and +7 on [-1, 1] (docs/mathematics.md, 4).
     """
 
     levels: int

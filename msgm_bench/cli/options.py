@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import yaml
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+if TYPE_CHECKING:
+    Pair = click.ParamType[tuple[str, Any]]
+else:  # generic only in newer clicks
+    Pair = click.ParamType
 
-class KeyValue(click.ParamType):
+
+class KeyValue(Pair):
     """``key=value``; the value is read as YAML (number, true/false, null, [list], text)."""
 
     name = "key=value"

@@ -25,3 +25,13 @@ def diff(first: str, second: str) -> int:
     if not differences:
         click.echo("the same protocols: values compare")
     return 1 if differences else 0
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of result.json."""
+    import json
+
+    from msgm_bench.api import Result
+
+    click.echo(json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True))

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
 @click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
+@click.option("--executor", help="Name of an executor; one cell after the other without it.")
+@click.option("--track", "trackers", multiple=True, help="Name of a tracker; may repeat.")
 @evaluation_options
 @click.pass_context
-def command(ctx: click.Context, spec_file: str | None, **given: Any) -> int:
+def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
     """Train, unlearn, score: one cell or a grid.
 
     SPEC_FILE repeats a run from the spec.yaml in its folder. Repeated methods, backbones and
@@ -36,16 +38,17 @@ def command(ctx: click.Context, spec_file: str | None, **given: Any) -> int:
     from msgm_bench.cli.session import run_cells, show_plan
 
     out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
+    executor, trackers = given.pop("executor"), given.pop("trackers")
     specs = _from_file(ctx, spec_file) if spec_file else _from_options(given)
     if dry:
         return show_plan(specs)
-    return run_cells(specs, Path(out), as_json)
+    return run_cells(specs, Path(out), as_json, executor, trackers)
 
 
 def _from_file(ctx: click.Context, path: str) -> list[RunSpec]:
     from msgm_bench.cli.session import read_spec
 
-    loose = ("out", "as_json", "dry_run", "spec_file")
+    loose = ("out", "as_json", "dry_run", "spec_file", "executor", "trackers")
     source = click.core.ParameterSource.DEFAULT
     set_ = [n for n in ctx.params if n not in loose and ctx.get_parameter_source(n) != source]
     if set_:

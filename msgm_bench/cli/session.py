@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from msgm_bench.cli.tables import comparison, console, grid
 from msgm_bench.errors import UsageError
 from msgm_bench.pipeline import RunSpec, dry_run, parse_spec, run_grid
 from msgm_bench.pipeline.folder import RESULT
+from msgm_bench.registry import registry
 
 OK, FAILED = 0, 1
 
@@ -35,16 +37,37 @@ def read_spec(path: Path) -> RunSpec:
     return parse_spec(values)
 
 
-def run_cells(specs: Sequence[RunSpec], out: Path, as_json: bool) -> int:
+def run_cells(
+    specs: Sequence[RunSpec],
+    out: Path,
+    as_json: bool,
+    executor: str | None = None,
+    trackers: Sequence[str] = (),
+) -> int:
     """Run, show, and say with the exit code whether all went well."""
-    with progress(len(specs)):
-        results = run_grid(specs, out)
+    chosen = None if executor is None else registry().create("executors", executor)
+    with tracked(trackers), progress(len(specs)):
+        results = run_grid(specs, out, chosen)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
         click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
     else:
         show_results(specs, results, out)
     return FAILED if any(result.status == "failed" for result in results) else OK
+
+
+@contextlib.contextmanager
+def tracked(names: Sequence[str]) -> Iterator[None]:
+    """Let trackers hear the life-cycle hooks inside the block."""
+    manager = registry().manager
+    trackers = [registry().create("trackers", name) for name in names]
+    for tracker in trackers:
+        manager.register(tracker)
+    try:
+        yield
+    finally:
+        for tracker in trackers:
+            manager.unregister(tracker)
 
 
 def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path) -> None:

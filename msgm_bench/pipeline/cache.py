@@ -68,6 +68,11 @@ class Entry:
         """Bytes of its files."""
         return sum(file["bytes"] for file in self.record["files"].values())
 
+    @property
+    def seconds(self) -> float:
+        """How long it took; after a kill, the last attempt."""
+        return float(self.record.get("seconds", 0.0))
+
 
 class Cache:
     """A folder of finished stages, and of unfinished ones that can go on.

@@ -60,11 +60,10 @@ def scatter(path: Path, x: Tensor, subject: Subject) -> None:
     """Held-out points, D_g and D_f apart, beside the samples (as in MSGM's Figure 2)."""
     figure = _figure(8, 4)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    for part, colour, label in (
-        (subject.retain.x, KEPT, "keep"),
-        (subject.forget.x, FORGOTTEN, "forget"),
-    ):
-        points = part[:2000].cpu()
+    shown = subject.data.test[:4000]
+    retain, forget = subject.data.split(shown, subject.targets)
+    for part, colour, label in ((retain, KEPT, "keep"), (forget, FORGOTTEN, "forget")):
+        points = part.x
         left.scatter(points[:, 0], points[:, 1], s=2, c=colour, label=label, alpha=0.5)
     left.legend(markerscale=4)
     drawn = x[:4000].cpu()

@@ -128,7 +128,7 @@ def plan(spec: RunSpec) -> Plan:
         targets=loaded.data.targets(spec.forget),
         backbone=backbone,
         trained=trained,
-        base=base_of(trained, spec, layers[:2]),
+        base=base_of(trained, spec, preset, layers[:2]),
         settings=settings,
         preset=preset,
         tasks=kept,
@@ -181,7 +181,7 @@ def in_regime(method: Method, spec: RunSpec, settings: Settings) -> Trained:
 
 
 def base_of(
-    trained: Trained | None, spec: RunSpec, layers: list[Mapping[str, Any]]
+    trained: Trained | None, spec: RunSpec, preset: str, layers: list[Mapping[str, Any]]
 ) -> Trained | None:
     """How the base model is trained, where the method starts from or looks at one.
 
@@ -193,7 +193,7 @@ def base_of(
     for entry in registry().entries("methods"):
         cls = cast(type[Method], entry.cls)
         if cls.trains_base:
-            settings = parse_settings(merge(*layers, preset_of(cls, spec.preset or "quick")))
+            settings = parse_settings(merge(*layers, preset_of(cls, preset)))
             method = cast(Method, create(cls, settings.method, {}))
             return Trained(method, method.regimes[0], settings.budget(False, spec.steps))
     raise IncompatibleError("no installed method trains a base model", "a method with trains_base")
@@ -226,9 +226,17 @@ def metrics_of(tasks: Mapping[str, Task]) -> tuple[Metric, ...]:
 
 
 def judge_of(settings: Settings, spec: RunSpec) -> Judge:
-    """The judge that the preset names; ``steps`` replaces its budget too."""
+    """The judge that the preset names; ``steps`` replaces its budget too.
+
+    Raises:
+        UsageError: The preset names none.
+    """
     options = dict(settings.judge)
-    cls = registry().entry("judges", options.pop("name", "classifier")).cls
+    if "name" not in options:
+        raise UsageError(
+            f"no preset of dataset {spec.dataset!r} names a judge", "judge: {name: ...}"
+        )
+    cls = registry().entry("judges", options.pop("name")).cls
     if spec.steps is not None and "steps" in cls.Config.model_fields:
         options["steps"] = spec.steps
     return cast(Judge, cls.create(options))

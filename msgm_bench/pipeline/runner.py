@@ -92,7 +92,8 @@ def _run_planned(planned: Plan, out: Path) -> Result:
         result = Result(status="skipped", reason=planned.skip, spec=record)
         return _finish(target, result)
     cache, stages = Cache(), graph(planned)
-    entries = {stage.name: ensure(stage, cache) for stage in stages.stages}
+    known: dict[str, Entry] = {}
+    entries = {stage.name: ensure(stage, cache, known) for stage in stages.stages}
     earlier = _earlier(target, stages)
     if earlier is not None:
         hook.run_ended(result=earlier, folder=str(target))
@@ -102,20 +103,25 @@ def _run_planned(planned: Plan, out: Path) -> Result:
     return _finish(target, result)
 
 
-def ensure(stage: Stage, cache: Cache) -> Entry:
-    """The stage's entry, computed with all that it needs where it is not cached."""
+def ensure(stage: Stage, cache: Cache, known: dict[str, Entry]) -> Entry:
+    """The stage's entry, computed with all that it needs where it is not cached.
+
+    ``known`` maps keys to the entries that this run has seen; each is announced once.
+    """
+    if stage.key in known:
+        return known[stage.key]
     hook = registry().manager.hook
-    found = cache.find(stage.key)
-    if found is not None:
-        seconds = found.record["seconds"]
-        hook.stage_ended(stage=stage.name, key=stage.key, seconds=seconds, cached=True)
-        return found
-    needs = {name: ensure(need, cache).path for name, need in stage.needs.items()}
-    hook.stage_started(stage=stage.name, key=stage.key, total=stage.units, done=0)
+    entry = cache.find(stage.key)
+    cached = entry is not None
     started = time.monotonic()
-    entry = cache.compute(stage, needs, _reporter(stage))
+    if entry is None:
+        needs = {name: ensure(need, cache, known).path for name, need in stage.needs.items()}
+        started = time.monotonic()
+        hook.stage_started(stage=stage.name, key=stage.key, total=stage.units, done=0)
+        entry = cache.compute(stage, needs, _reporter(stage))
     seconds = time.monotonic() - started
-    hook.stage_ended(stage=stage.name, key=stage.key, seconds=seconds, cached=False)
+    hook.stage_ended(stage=stage.name, key=stage.key, seconds=seconds, cached=cached)
+    known[stage.key] = entry
     return entry
 
 

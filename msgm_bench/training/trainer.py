@@ -121,7 +121,7 @@ class Trainer:
             while self.step < self.total_steps:
                 self._advance(on_step)
                 if interrupt.asked or time.monotonic() - stored > CHECKPOINT_SECONDS:
-                    self._store(folder)
+                    self.store(folder)
                     stored = time.monotonic()
                 if interrupt.asked:
                     raise KeyboardInterrupt
@@ -175,7 +175,8 @@ class Trainer:
 
     # Checkpoints -------------------------------------------------------------------------
 
-    def _store(self, folder: Path) -> None:
+    def store(self, folder: Path) -> None:
+        """Write a checkpoint of everything that the next step depends on."""
         if not torch.isfinite(self.gradient_norm):
             return  # keep the last sound one; the next look at the log stops the run
         state = {

@@ -35,6 +35,7 @@ class Digits(Dataset):
             },
             "finetuning": {"steps": 1000, "learning_rate": 5e-4},
             "backbone": {"network": "mlp", "width": 256, "depth": 3, "channels": (32, 64)},
+            "judge": {"name": "classifier"},
             "tasks": {
                 "generation": {"count": 4000, "batch_size": 2000},
                 "likelihood": {"repeats": 2},
@@ -50,6 +51,7 @@ class Digits(Dataset):
             },
             "finetuning": {"steps": 20_000, "learning_rate": 1e-4},
             "backbone": {"network": "unet", "channels": (64, 128), "attention": (8,)},
+            "judge": {"name": "classifier"},
             "tasks": {"likelihood": {"repeats": 5}},
         },
     }

@@ -22,7 +22,7 @@ from msgm_bench import (
 CLASSES = ("left", "middle", "right")
 MEANS = ((-2.0, -2.0), (0.0, 0.0), (2.0, 2.0))
 WEIGHTS = (0.4, 0.2, 0.4)  # the paper's 4/5, 2/5, 4/5, normalised
-OFFSET = 8.0  # bits/dim + 8, the convention behind the paper's table 1 (METHODS 8)
+OFFSET = 8.0  # bits/dim + 8, the convention behind the paper's table 1 (docs/mathematics.md, 4)
 
 
 class MixtureDensity:

@@ -2,7 +2,7 @@
 
 alpha L_g at every step, (1 - alpha) L_f at every ``every``-th, one Adam state for both (the
 released code's alternative updating). Both are means over the D dimensions, so alpha means the
-same at every resolution. The population optima are in METHODS 1.5, and the tests hold trained
+same at every resolution. The population optima are in docs/mathematics.md, 3; tests hold trained
 networks against them.
 """
 

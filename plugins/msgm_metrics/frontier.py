@@ -3,7 +3,7 @@
 For every density q and every lambda in [0, 1/r], r = sup p_f/p_g,
 E_g[-log q] - lambda E_f[-log q] = (1 - lambda) E_m[-log q] >= (1 - lambda) H(m_lambda), with
 m_lambda = (p_g - lambda p_f) / (1 - lambda) a density. So NLL_g is at least
-sup_lambda lambda NLL_f + (1 - lambda) H(m_lambda) (METHODS 8).
+sup_lambda lambda NLL_f + (1 - lambda) H(m_lambda) (docs/mathematics.md, 5).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class FrontierGap(Metric):
     """
 
     name = "frontier_gap"
-    citation = "derivation in METHODS 8"
+    citation = "derivation in docs/mathematics.md, 5"
     task = "likelihood"
 
     def skip(self, subject: Subject) -> str | None:

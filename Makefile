@@ -1,0 +1,39 @@
+# Every target sets up what it needs; `make demo` and `make test` are all that a new user types.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types boards check clean
+
+demo: $(READY)  ## train, unlearn, score and rank on real digits
+	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
+		--method standard --method unseen --method ort --method obt --seed 0 --out runs/demo
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)  ## style and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY)  ## mypy, strict
+	$(BIN)/mypy
+
+boards: $(READY)  ## leaderboard pages are what their results say
+	$(BIN)/msgm-bench board check
+
+check: lint types test boards  ## all that CI runs
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"msgm-bench needs Python 3.11 or newer, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:  ## everything that can be made again
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

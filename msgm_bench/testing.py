@@ -1,0 +1,218 @@
+"""Conformance checks that plugin authors run on their own classes.
+
+Each check raises ``AssertionError`` with a sentence on what is wrong, and takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msgm_bench.api import (
+    Backbone,
+    Data,
+    DataInfo,
+    Dataset,
+    Examples,
+    Judge,
+    Method,
+    Model,
+    Plugin,
+    Regime,
+    Split,
+    Training,
+)
+from msgm_bench.diffusion import Process, VariancePreserving
+from msgm_bench.training import Feed, Runtime, Trainer
+
+__all__ = ["check_backbone", "check_dataset", "check_judge", "check_method", "check_plugin"]
+
+STEPS, SEED = 6, 0
+TARGETS = ((0,), (1,))
+CPU = torch.device("cpu")
+
+
+def check_plugin(cls: type[Plugin]) -> None:
+    """Name, summary and a description on every option; unknown options are refused."""
+    assert getattr(cls, "name", ""), f"{cls.__name__} has no name"
+    assert cls.summary(), f"{cls.name}: the class has no docstring"
+    for key, field in cls.Config.model_fields.items():
+        assert field.description, f"{cls.name}: option {key!r} has no description"
+    assert cls.Config.model_config.get("extra") == "forbid", f"{cls.name}: Config takes any key"
+
+
+def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) -> None:
+    """What a method must keep on toy data, in each regime that it declares.
+
+    Weights stay finite; another forget set gives other weights; a killed and resumed training
+    ends with the same bits; a method that does not declare D_f gives the same weights whatever
+    D_f holds (and reading it anyway is an error).
+    """
+    check_plugin(cls)
+    data = toy_images()
+    for regime in cls.regimes:
+        first, second = (trained(cls, options, regime, data, t) for t in TARGETS)
+        label = f"{cls.name} ({regime})"
+        assert all(bool(torch.isfinite(w).all()) for w in first), f"{label}: weights not finite"
+        if cls.needs & {"retain", "forget"}:
+            assert _differ(first, second), f"{label}: the forget set does not change the weights"
+        resumed = trained(cls, options, regime, data, TARGETS[0], kill_at=STEPS // 2)
+        assert not _differ(first, resumed), f"{label}: a resumed training ends elsewhere"
+        if not cls.needs & {"forget", "all"}:
+            spoiled = trained(cls, options, regime, _spoil(data, TARGETS[0]), TARGETS[0])
+            assert not _differ(first, spoiled), f"{label}: D_f leaks into a method without it"
+
+
+def check_dataset(cls: type[Dataset], options: Mapping[str, Any] | None = None) -> None:
+    """Loads twice the same; labels name classes; both splits hold every class."""
+    check_plugin(cls)
+    first, second = (cls.create(options).load() for _ in range(2))
+    for a, b in ((first.train, second.train), (first.test, second.test)):
+        assert torch.equal(a.x, b.x), f"{cls.name}: loads other items the second time"
+        assert torch.equal(a.y, b.y), f"{cls.name}: loads other labels the second time"
+    assert first.protocol, f"{cls.name}: the data protocol has no name"
+    for name, part in (("train", first.train), ("test", first.test)):
+        assert len(part.x) == len(part.y), f"{cls.name}: {name} has items without labels"
+        if first.levels is not None:
+            assert part.x.dtype == torch.uint8, f"{cls.name}: images are {part.x.dtype}, not uint8"
+            assert int(part.x.max()) < first.levels, f"{cls.name}: grey levels beyond levels"
+        for i, label in enumerate(first.classes):
+            held = first.members(part, (i,))
+            assert bool(held.any()), f"{cls.name}: no {label!r} among the {name} items"
+
+
+def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None) -> None:
+    """Predicts noise of the right shape at every time, the same for the same seed."""
+    check_plugin(cls)
+    info = DataInfo.of(toy_images())
+    models = []
+    for _ in range(2):
+        torch.manual_seed(SEED)
+        models.append(cls.create(options).build(info).eval())
+    t = models[0].process.sample_times(torch.linspace(0, 0.999, 5))
+    x = torch.randn(5, *info.shape, generator=torch.Generator().manual_seed(SEED))
+    with torch.no_grad():
+        first, second = (model.eps(x, t) for model in models)
+    assert first.shape == x.shape, f"{cls.name}: eps_hat has shape {tuple(first.shape)}"
+    assert bool(torch.isfinite(first).all()), f"{cls.name}: eps_hat is not finite"
+    assert torch.equal(first, second), f"{cls.name}: the same seed builds other networks"
+
+
+def check_judge(cls: type[Judge], data: Data, options: Mapping[str, Any] | None = None) -> None:
+    """A restored judge says what the fitted one says, and reports its accuracy."""
+    check_plugin(cls)
+    fitted, restored = cls.create(options), cls.create(options)
+    fitted.fit(data, SEED, CPU)
+    assert "accuracy" in fitted.report, f"{cls.name}: report lacks the accuracy"
+    restored.restore(data, fitted.state(), CPU)
+    x = data.test.x if data.levels is None else (data.test.x.float() + 0.5) / data.levels
+    a, b = fitted.verdict(x), restored.verdict(x)
+    assert torch.equal(a.classes, b.classes), f"{cls.name}: restored, it judges otherwise"
+    assert torch.equal(a.recognised, b.recognised), f"{cls.name}: restored, it recognises otherwise"
+
+
+# Toys -------------------------------------------------------------------------------------
+
+
+def toy_images(count: int = 96) -> Data:
+    """Three classes of 4x4 images with 16 grey levels: a bright corner each."""
+    generator = torch.Generator().manual_seed(SEED)
+    y = torch.arange(count) % 3
+    x = torch.randint(0, 6, (count, 1, 4, 4), generator=generator)
+    x[torch.arange(count), 0, y, y] += 9
+    items = Examples(x.to(torch.uint8), y)
+    held = torch.arange(count) // 3 % 4 == 0
+    return Data(items[~held], items[held], ("a", "b", "c"), levels=16, protocol="toy/corners@1")
+
+
+class ToyBackbone(Backbone):
+    """VP SDE with a network of a few hundred weights."""
+
+    name = "toy"
+
+    def process(self, info: DataInfo) -> Process:
+        """The usual schedule."""
+        return VariancePreserving()
+
+    def network(self, info: DataInfo, process: Process) -> nn.Module:
+        """One hidden layer."""
+        return _ToyNetwork(torch.Size(info.shape).numel())
+
+
+class _ToyNetwork(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim + 1, 16), nn.SiLU(), nn.Linear(16, dim))
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        flat = torch.cat([x_t.flatten(1), t[:, None].to(x_t.dtype)], dim=1)
+        result: Tensor = self.layers(flat)
+        return result.reshape(x_t.shape)
+
+
+class _Killed(Exception):  # noqa: N818 - not an error but an event
+    """Stands for a kill between two steps."""
+
+
+def trained(
+    cls: type[Method],
+    options: Mapping[str, Any] | None,
+    regime: Regime,
+    data: Data,
+    targets: tuple[int, ...],
+    kill_at: int | None = None,
+) -> list[Tensor]:
+    """Weights after a few steps of the real trainer, killed and resumed on the way if asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kill_at is not None:
+            with contextlib.suppress(_Killed):
+                _train(cls, options, regime, data, targets, Path(folder), kill_at)
+        model = _train(cls, options, regime, data, targets, Path(folder), None)
+    return [weight.detach().clone() for weight in model.parameters()]
+
+
+def _train(
+    cls: type[Method],
+    options: Mapping[str, Any] | None,
+    regime: Regime,
+    data: Data,
+    targets: tuple[int, ...],
+    folder: Path,
+    kill_at: int | None,
+) -> Model:
+    torch.manual_seed(SEED)
+    model = ToyBackbone.create().build(DataInfo.of(toy_images()))
+    base = ToyBackbone.create().build(DataInfo.of(toy_images())).eval().requires_grad_(False)
+    if regime == "finetune":
+        model.load_state_dict(base.state_dict())
+    retain, forget = data.split(data.train, targets)
+    splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
+    feed = Feed({k: v for k, v in splits.items() if k in cls.needs}, model, SEED, 16)
+    budget = Training(steps=STEPS, batch_size=16, learning_rate=1e-2, ema=0.5)
+    trainer = Trainer(model, cls.create(options), feed, budget, Runtime(CPU), SEED, base)
+
+    def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
+        if step == kill_at:
+            trainer.store(folder)
+            raise _Killed
+
+    trainer.run(folder, on_step)
+    return model
+
+
+def _spoil(data: Data, targets: tuple[int, ...]) -> Data:
+    forget = data.members(data.train, targets)
+    x = data.train.x.clone()
+    x[forget] = 15 - x[forget]
+    return replace(data, train=Examples(x, data.train.y))
+
+
+def _differ(first: list[Tensor], second: list[Tensor]) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
