@@ -27,6 +27,13 @@ class Sampler(Plugin, ABC):
     def sample(self, model: Model, noise: Noise) -> Samples:
         """``noise.count`` items in model space, and the network evaluations that each cost."""
 
+    def check(self, model: Model) -> None:
+        """Refuse a model or a budget before anything is trained; weights are not there yet.
+
+        Raises:
+            UsageError: The sampler cannot run on this process, or with these options.
+        """
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -127,6 +134,13 @@ class Task(Plugin, ABC):
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """Other plugins it draws with, ``{kind: (name, options)}``: checked before training."""
         return {}
+
+    def check(self, model: Model) -> None:
+        """Refuse a model before anything is trained; its weights are not there yet.
+
+        Raises:
+            UsageError: The task cannot be done on this process, or with these options.
+        """
 
     @abstractmethod
     def total(self, subject: Subject) -> int:

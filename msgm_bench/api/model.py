@@ -36,16 +36,15 @@ class DataInfo:
 
     @classmethod
     def of(cls, data: Data, limit: int = 2_000) -> Self:
-        """Measure ``data``; the distance on at most ``limit`` evenly spaced items."""
-        x = data.train.x.flatten(1).double()
+        """Measure ``data`` on about ``limit`` evenly spaced training items."""
+        few = data.train.x[:: max(1, len(data.train) // limit)].flatten(1).double()
         if data.levels is not None:
-            x = (x + 0.5) / data.levels
-        few = x[:: max(1, len(x) // limit)]
+            few = (few + 0.5) / data.levels
         return cls(
             data.shape,
             data.levels,
             data.nll_offset,
-            float((x - x.mean(0)).square().mean().sqrt()),
+            float((few - few.mean(0)).square().mean().sqrt()),
             float(torch.cdist(few, few).max()),
         )
 

@@ -49,8 +49,7 @@ def comparison(results: Sequence[Result]) -> None:
     for cell, part in frame.groupby(list(FRONT), sort=False):
         dataset, forget, backbone, preset = (str(name) for name in cell)
         title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
-        if preset == "quick":
-            title += " (quick: a smoke-sized budget, not a published one)"
+        title += " (small budgets)" if preset == "quick" else ""
         table = Table(
             title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", padding=(0, 1)
         )
@@ -72,5 +71,5 @@ def _short(heading: str) -> str:
     name, _, rest = heading.partition(" (")
     unit, _, arrow = rest.partition(")")
     metric, _, split = name.partition(", ")
-    words = [SHORT.get(metric, metric), SHORT.get(split, split), unit.strip()]
-    return "\n".join(word for word in words if word) + f" {arrow.strip()}"
+    words = [f"{SHORT.get(metric, metric)} {arrow.strip()}", SHORT.get(split, split), unit.strip()]
+    return "\n".join(word for word in words if word)

@@ -24,6 +24,7 @@ from msgm_bench.api import (
     Model,
     Plugin,
     Regime,
+    Sampler,
     Settings,
     Task,
     Training,
@@ -120,6 +121,7 @@ def plan(spec: RunSpec) -> Plan:
     tasks = tasks_of(spec, settings)
     loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
     model = skeleton(backbone, loaded.info)
+    check_tasks(tasks, model)
     lost = trained.method.lost if trained else frozenset[str]()
     kept = {name: task for name, task in tasks.items() if name not in lost}
     return Plan(
@@ -212,10 +214,22 @@ def tasks_of(spec: RunSpec, settings: Settings) -> dict[str, Task]:
         if spec.samples is not None:
             capped = min(spec.samples, task.config.count)
             task = cast(Task, create(cls, {}, options | {"count": capped}))
-        for kind, (used, given) in task.uses().items():
-            registry().create(kind, used, given)
         tasks[name] = task
     return tasks
+
+
+def check_tasks(tasks: Mapping[str, Task], model: Model) -> None:
+    """Let tasks, and the samplers that they use, refuse the model.
+
+    Raises:
+        UsageError: One of them does, or what it uses is unknown.
+    """
+    for task in tasks.values():
+        task.check(model)
+        for kind, (name, options) in task.uses().items():
+            used = registry().create(kind, name, options)
+            if isinstance(used, Sampler):
+                used.check(model)
 
 
 def metrics_of(tasks: Mapping[str, Task]) -> tuple[Metric, ...]:

@@ -55,19 +55,23 @@ def plugins(plan: Plan) -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the ruler's own checkout, marked when it has changes; None outside one."""
-    here = Path(__file__).parent
     try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        _git("ls-files", "--error-unmatch", __file__)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.strip() or None
+
+
+def _git(*words: str) -> str:
+    told = subprocess.run(
+        ["git", *words],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return told.stdout.strip()
 
 
 def command(spec: RunSpec) -> str:

@@ -54,7 +54,7 @@ class Graph:
     def stages(self) -> list[Stage]:
         """All of them."""
         base = [] if self.base is None else [self.base]
-        return [*base, self.judge, self.model, *self.artifacts.values(), self.rows]
+        return [self.judge, *base, self.model, *self.artifacts.values(), self.rows]
 
 
 def graph(plan: Plan) -> Graph:
@@ -181,7 +181,7 @@ def drawing_stage(plan: Plan, name: str, model: Stage) -> Stage:
     used = [
         identity(registry().create(kind, *chosen)) for kind, chosen in sorted(task.uses().items())
     ]
-    inputs = common(plan, "api", "diffusion", "evaluation") | {
+    inputs = common(plan, "api", "diffusion", "evaluation.artifacts") | {
         "task": identity(task),
         "uses": used,
         "targets": list(plan.targets),
@@ -198,7 +198,7 @@ def drawing_stage(plan: Plan, name: str, model: Stage) -> Stage:
 
 def rows_stage(plan: Plan, model: Stage, judge: Stage, artifacts: Mapping[str, Stage]) -> Stage:
     """Measure every metric."""
-    inputs = common(plan, "api", "diffusion", "evaluation") | {
+    inputs = common(plan, "api", "diffusion", "evaluation.statistics") | {
         "metrics": [identity(metric) for metric in plan.metrics],
         "targets": list(plan.targets),
     }

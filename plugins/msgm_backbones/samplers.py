@@ -42,6 +42,10 @@ class SolverSampler(Sampler):
     def solver(self) -> Solver:
         """The solver, before it is told its budget."""
 
+    def check(self, model: Model) -> None:
+        """The budget must hold a step, and the process have so many."""
+        model.process.grid(self.solver().budget_for(self.config.nfe).steps)
+
     def sample(self, model: Model, noise: Noise) -> Samples:
         """Draw ``noise.count`` items."""
         solver = self.solver().budget_for(self.config.nfe)

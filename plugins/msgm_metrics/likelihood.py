@@ -12,6 +12,7 @@ from torch import Tensor
 from msgm_bench import (
     DiscreteDDPM,
     IncompatibleError,
+    Model,
     Noise,
     Subject,
     Task,
@@ -48,6 +49,13 @@ class Likelihood(Task):
         repeats: int = Field(1, ge=1, description="dequantisations and probes an item")
         timesteps: int | None = Field(None, ge=2, description="terms of the bound; empty: all")
 
+    def check(self, model: Model) -> None:
+        """The bound is DDPM's."""
+        if self.config.protocol == "bound" and not isinstance(model.process, DiscreteDDPM):
+            raise IncompatibleError(
+                f"the variational bound on {type(model.process).__name__}", "DDPM backbones"
+            )
+
     def total(self, subject: Subject) -> int:
         """Items of both splits, retain first."""
         return sum(self.sizes(subject))
@@ -75,10 +83,7 @@ class Likelihood(Task):
         u = noise.uniform(model.shape) if model.codec.dequantised else None
         z = model.codec.encode(x, u)
         if c.protocol == "bound":
-            if not isinstance(model.process, DiscreteDDPM):
-                raise IncompatibleError(
-                    f"the variational bound on {type(model.process).__name__}", "DDPM backbones"
-                )
+            assert isinstance(model.process, DiscreteDDPM)
             found = bound_nll(model.forward_eps, model.process, z, noise, timesteps=c.timesteps)
         else:
             found = ode_nll(
