@@ -50,9 +50,8 @@ def comparison(results: Sequence[Result]) -> None:
         dataset, forget, backbone, preset = (str(name) for name in cell)
         title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
         title += " (small budgets)" if preset == "quick" else ""
-        table = Table(
-            title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", padding=(0, 1)
-        )
+        table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.title_justify = "left"
         table.add_column("#", no_wrap=True)
         table.add_column("method", no_wrap=True)
         shown = [column for column in values if part[column].astype(bool).any()]

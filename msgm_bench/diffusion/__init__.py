@@ -6,6 +6,7 @@ from msgm_bench.diffusion.bound import bound_nll
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
 from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.inpainting import Inpainting, reconstruct
 from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
 from msgm_bench.diffusion.mixture import GaussianMixture
 from msgm_bench.diffusion.noise import BLOCK, Noise, derive_seed
@@ -28,6 +29,7 @@ __all__ = [
     "EpsFn",
     "EulerMaruyama",
     "GaussianMixture",
+    "Inpainting",
     "Likelihood",
     "Noise",
     "PredictorCorrector",
@@ -44,4 +46,5 @@ __all__ = [
     "ode_nll",
     "per_item",
     "posterior_mean",
+    "reconstruct",
 ]

@@ -104,6 +104,7 @@ class PredictorCorrector(Solver):
             score = -eps(x, t) / process.coefficients(t)[1]
             z = noise.normal(tuple(x.shape[1:]))
             x = (2 - alpha) * x + variance * score + torch.sqrt(variance) * z
+            x = self.constrain(process, x, s, noise)
         if not self.denoise:
             return x
         x = self._correct(
@@ -120,6 +121,11 @@ class PredictorCorrector(Solver):
             z = noise.normal(tuple(x.shape[1:]))
             r = per_item(2 * (alpha * self.snr * self._norm_ratio(score, z, sigma)) ** 2, x)
             x = x + r * score + torch.sqrt(2 * r) * z
+            x = self.constrain(process, x, t, noise)
+        return x
+
+    def constrain(self, process: Process, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """What is done to x [N, *item_shape] after every update at time t; here nothing."""
         return x
 
     def _norm_ratio(self, score: Tensor, z: Tensor, sigma: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from msgm_bench import (
     noise_matching,
 )
 
-QUICK = {"quick": {"method": {"alpha": 0.8}}}
+QUICK = {"quick": {"method": {"alpha": 0.75}}}
 
 
 class MSGMConfig(Config):
