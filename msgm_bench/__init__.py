@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec as RunSpec
     from msgm_bench.pipeline import run as run
     from msgm_bench.pipeline import run_grid as run_grid
+    from msgm_bench.storage import atomic as atomic
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ _HOMES = {
         "wilson",
     ),
     "msgm_bench.pipeline": ("RunSpec", "run", "run_grid"),
+    "msgm_bench.storage": ("atomic",),
 }
 
 

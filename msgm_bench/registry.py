@@ -97,7 +97,7 @@ class Registry:
         try:
             module = entry_point.load()
             self.register(module, provenance)
-        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
             self.broken.append(Broken(provenance, f"{type(error).__name__}: {error}"))
 
     def register(self, module: ModuleType, provenance: Provenance) -> None:
@@ -106,12 +106,15 @@ class Registry:
         Raises:
             PluginError: It implements a hook that does not exist, or returns no classes.
         """
-        self.manager.register(module, provenance.entry_point)
+        if self.manager.is_registered(module):
+            return  # a second entry point of the same module
         try:
+            self.manager.register(module, f"{provenance.distribution}/{provenance.entry_point}")
             self._check_hooks(module)
             entries = list(self._collect(module, provenance))
         except BaseException:
-            self.manager.unregister(module)
+            if self.manager.is_registered(module):
+                self.manager.unregister(module)
             raise
         for entry in entries:
             self._entries[entry.kind][entry.cls.name].append(entry)

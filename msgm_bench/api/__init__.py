@@ -1,13 +1,14 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
 from msgm_bench.api.codec import Codec, GreyLevels, Points
-from msgm_bench.api.data import Data, Dataset, Density, Examples
+from msgm_bench.api.data import Data, Dataset, Density, Examples, Progress, Source
 from msgm_bench.api.evaluation import (
     Artifact,
     Embedder,
     Judge,
     Metric,
     Sampler,
+    Scene,
     Subject,
     Task,
     TaskConfig,
@@ -44,12 +45,15 @@ __all__ = [
     "Plugin",
     "Points",
     "Preset",
+    "Progress",
     "Regime",
     "Result",
     "Row",
     "Sampler",
+    "Scene",
     "Session",
     "Settings",
+    "Source",
     "SpecRecord",
     "Split",
     "Subject",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from msgm_bench.api.plugin import Plugin
 from msgm_bench.diffusion import EpsFn, Process
-from msgm_bench.errors import OptionError, did_you_mean
+from msgm_bench.errors import OptionError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Data:
         density: The exact density, where it is known.
         protocol: Name and version of the split and of the preprocessing.
         nll_offset: Bits per dimension that the dataset's convention adds to points' NLL.
+        flip: Whether training mirrors each image left to right with probability 1/2.
     """
 
     train: Examples
@@ -77,6 +79,7 @@ class Data:
     density: Density | None = None
     protocol: str = ""
     nll_offset: float = 0.0
+    flip: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,12 +103,14 @@ class Data:
                 )
             found.append(lookup[name.lower()])
         chosen = tuple(sorted(set(found)))
-        forgotten = self.members(self.train, chosen) if chosen else torch.zeros(1, dtype=torch.bool)
-        if not forgotten.any() or forgotten.all():
-            raise OptionError(
-                f"forgetting {', '.join(names) or 'nothing'} leaves an empty split",
-                "at least one class to forget and one to keep, with training items of both",
-            )
+        for name, part in (("training", self.train), ("held-out", self.test)):
+            forgotten = int(self.members(part, chosen).sum()) if chosen else 0
+            if forgotten in (0, len(part)):
+                raise OptionError(
+                    f"forgetting {', '.join(names) or 'nothing'} leaves an empty split: "
+                    f"{forgotten} of {len(part)} {name} items carry it",
+                    "at least one class to forget and one to keep, with items of both",
+                )
         return chosen
 
     def members(self, examples: Examples, targets: Sequence[int]) -> Tensor:
@@ -120,10 +125,61 @@ class Data:
         return examples[~forget], examples[forget]
 
 
+Progress = Callable[[str, int, int | None], None]
+"""Hears of a download: the file, the bytes that are here, and how many there will be."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that a dataset is read from, and where its makers publish it.
+
+    Attributes:
+        name: Name of the file as it is published.
+        urls: Addresses to try, in order; none if a person has to get it.
+        md5: Checksums, any of which is right; none if none is known for certain.
+        size: About how many bytes; for room on the disk and for people, never compared.
+        holds: The files that are read, where this one is an archive of them.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    md5: tuple[str, ...] = ()
+    size: int | None = None
+    holds: tuple[Source, ...] = ()
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        """The files that are read: those of the archive, or this one."""
+        return self.holds or (self,)
+
+
 class Dataset(Plugin, ABC):
     """A source of data. Deterministic: the same options give the same bytes."""
 
     default_preset: ClassVar[str] = "standard"
+
+    def sources(self) -> Sequence[Source]:
+        """Files that ``fetch`` gets; none where the dataset brings its own data."""
+        return ()
+
+    def places(self) -> Sequence[Path]:
+        """Folders that are searched for the files, in order."""
+        return ()
+
+    def located(self) -> Mapping[str, Path]:
+        """Where each file of ``sources`` is, by name; those that are nowhere are left out."""
+        return {}
+
+    def fetch(self, progress: Progress) -> Path:
+        """Download what ``sources`` names, verify it, and return the folder that it is in.
+
+        Raises:
+            UsageError: There is nothing to download.
+            StorageError: No network, no room, or not what was published.
+        """
+        raise UsageError(
+            f"dataset {self.name!r} has nothing to download", "datasets that `data list` names"
+        )
 
     @abstractmethod
     def load(self) -> Data:

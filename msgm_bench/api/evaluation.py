@@ -24,11 +24,23 @@ class Sampler(Plugin, ABC):
     """A way to draw from a model."""
 
     @abstractmethod
-    def sample(self, model: Model, noise: Noise) -> Samples:
-        """``noise.count`` items in model space, and the network evaluations that each cost."""
+    def sample(
+        self, model: Model, noise: Noise, start: tuple[Tensor, float] | None = None
+    ) -> Samples:
+        """``noise.count`` items in model space, and the network evaluations that each cost.
 
-    def check(self, model: Model) -> None:
+        Args:
+            model: The model.
+            noise: The source of all randomness.
+            start: (x_t ``[N, *shape]``, t) to start from instead of the prior at T.
+        """
+
+    def check(self, model: Model, t: float = 1.0) -> None:
         """Refuse a model or a budget before anything is trained; weights are not there yet.
+
+        Args:
+            model: The model, without weights.
+            t: The time from which it will sample.
 
         Raises:
             UsageError: The sampler cannot run on this process, or with these options.
@@ -61,6 +73,10 @@ class Judge(Plugin, ABC):
     def verdict(self, x: Tensor) -> Verdict:
         """Judge ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
 
+    def features(self, x: Tensor) -> Tensor | None:
+        """Features ``[N, F]`` of what ``verdict`` takes, or None where it has none."""
+        return None
+
     def state(self) -> dict[str, Tensor]:
         """What ``fit`` learned."""
         return {}
@@ -70,11 +86,30 @@ class Judge(Plugin, ABC):
 
 
 class Embedder(Plugin, ABC):
-    """Maps images to feature vectors, for distances between sets."""
+    """Maps images to feature vectors, for distances between images and between sets."""
+
+    def missing(self, judge: Judge) -> str | None:
+        """Why it cannot embed here (its weights are not on this machine), or None."""
+        return None
+
+    def checksum(self) -> str:
+        """SHA-256 of the weights that it reads; empty where there are none, or none here."""
+        return ""
+
+    def protocol(self) -> dict[str, Any]:
+        """The settings that a value depends on, the weights' checksum among them; no paths."""
+        return {"name": self.name, "options": self.config.model_dump(mode="json")}
+
+    def load(self, judge: Judge, device: torch.device) -> None:
+        """Get ready: read the weights, or take the fitted judge.
+
+        Raises:
+            StorageError: The weights are not what they should be.
+        """
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """Features ``[N, F]`` of [0, 1] images ``[N, C, H, W]``."""
+        """Features ``[N, F]`` of [0, 1] images ``[N, C, H, W]``; ``load`` came before."""
 
 
 class PluginFactory(Protocol):
@@ -84,33 +119,44 @@ class PluginFactory(Protocol):
         """The plugin of that kind and name, with its options."""
 
 
-@dataclass(frozen=True)
-class Subject:
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What there is to look at whatever the model: all methods of a board share it.
+
+    Attributes:
+        data: The dataset.
+        targets: Class indices of D_f.
+        judge: The shared judge.
+        judge_id: The judge's name and options, for protocols.
+        device: Where the model and the judge are.
+        create: Makes another plugin, ``create(kind, name, options)``.
+    """
+
+    data: Data
+    targets: tuple[int, ...]
+    judge: Judge
+    judge_id: Mapping[str, Any]
+    device: torch.device
+    create: PluginFactory = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject(Scene):
     """A model under evaluation, with all that tasks and metrics may look at.
 
     Attributes:
         model: The model, in evaluation mode.
-        data: The dataset.
-        targets: Class indices of D_f.
         retain: Held-out items of D_g, on the model's device.
         forget: Held-out items of D_f, on the model's device.
-        judge: The shared judge.
-        judge_id: The judge's name and options, for protocols.
         seed: Seed of all evaluation noise; the same for every method of a board.
-        device: Where the model is.
-        create: Makes another plugin, ``create(kind, name, options)``.
+        reference: What the metric's ``refer`` made, for ``measure``.
     """
 
     model: Model
-    data: Data
-    targets: tuple[int, ...]
     retain: Examples
     forget: Examples
-    judge: Judge
-    judge_id: Mapping[str, Any]
     seed: int
-    device: torch.device
-    create: PluginFactory = field(repr=False)
+    reference: Artifact = field(default_factory=dict, repr=False)
 
     def visible(self, examples: Examples) -> Tensor:
         """Real items as metrics see them: [0, 1] images or points."""
@@ -135,6 +181,15 @@ class Task(Plugin, ABC):
         """Other plugins it draws with, ``{kind: (name, options)}``: checked before training."""
         return {}
 
+    @property
+    def start(self) -> float:
+        """The time from which it samples."""
+        return 1.0
+
+    def skip(self, model: Model) -> str | None:
+        """Why it makes no sense for such models, or None; it is then left out of the plan."""
+        return None
+
     def check(self, model: Model) -> None:
         """Refuse a model before anything is trained; its weights are not there yet.
 
@@ -154,6 +209,10 @@ class Task(Plugin, ABC):
         resumes at the chunk that it had not finished. ``nfe`` is reported where it is known.
         """
 
+    def shown(self, subject: Subject, artifact: Artifact) -> Mapping[str, Tensor]:
+        """Rows of [0, 1] images ``[N, C, H, W]`` for a picture of its name, by caption."""
+        return {}
+
     def protocol(self, subject: Subject) -> dict[str, Any]:
         """The settings that a value depends on."""
         settings: dict[str, Any] = self.config.model_dump(mode="json", exclude={"batch_size"})
@@ -161,22 +220,34 @@ class Task(Plugin, ABC):
 
 
 class Metric(Plugin, ABC):
-    """Rows from the artifact of one task.
+    """Rows from the artifacts of tasks.
 
     Attributes:
-        task: Name of the task whose artifact it reads.
+        tasks: Names of the tasks whose artifacts it reads, each by itself.
     """
 
-    task: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """Other plugins it looks with, ``{kind: (name, options)}``."""
+        return {}
 
     @abstractmethod
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
-        """What its values mean."""
+        """What its values mean; tasks whose settings differ need ids that differ."""
 
     @abstractmethod
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
-        """The headline row, and companions under names of their own."""
+        """The headline row, and companions under names of their own; rows name ``task.name``."""
 
     def skip(self, subject: Subject) -> str | None:
         """Why it says nothing of this subject, or None where it does."""
         return None
+
+    def refers(self, scene: Scene) -> bool:
+        """Whether ``refer`` is to be called; the judge is not fitted yet."""
+        return False
+
+    def refer(self, scene: Scene) -> dict[str, Tensor]:
+        """What it needs that no model changes: computed once, and shared by all of them."""
+        return {}

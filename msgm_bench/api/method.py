@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from msgm_bench.api.model import Model
@@ -85,6 +86,10 @@ class Method(Plugin, ABC):
     trains_base: ClassVar[bool] = False
     lost: ClassVar[frozenset[str]] = frozenset()
 
+    def __init__(self, config: BaseModel | None = None) -> None:
+        super().__init__(config)
+        self.recorded: dict[str, Tensor] = {}
+
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Why the method cannot run on this model, or None where it can."""
         return None
@@ -98,7 +103,6 @@ class Method(Plugin, ABC):
 
     def record(self, **values: Tensor) -> None:
         """Log scalar diagnostics of this step (the trainer reads them every few steps)."""
-        self.recorded: dict[str, Tensor] = getattr(self, "recorded", {})
         self.recorded |= {name: value.detach() for name, value in values.items()}
 
     def check(self, recorded: Mapping[str, float]) -> None:

@@ -12,9 +12,9 @@ from msgm_bench.errors import OptionError, did_you_mean
 
 
 class Config(BaseModel):
-    """Options of a plugin: unknown keys are errors, values are immutable."""
+    """Options of a plugin: unknown keys and infinite numbers are errors, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Plugin:

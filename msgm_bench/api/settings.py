@@ -31,7 +31,7 @@ class Settings(Config):
     """All that presets decide, after every plugin has spoken and before the user has.
 
     ``finetuning`` overrides ``training`` in the finetune regime; ``backbone``, ``method``,
-    ``judge`` and ``tasks`` hold defaults for the options of those plugins.
+    ``judge``, ``tasks`` and ``metrics`` hold defaults for the options of those plugins.
     """
 
     training: dict[str, Any] = {}
@@ -40,6 +40,7 @@ class Settings(Config):
     method: dict[str, Any] = {}
     judge: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
 
     def budget(self, finetune: bool, steps: int | None = None) -> Training:
         """The training budget of a regime; ``steps`` replaces the preset's.

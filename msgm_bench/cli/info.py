@@ -33,7 +33,7 @@ def _show(entry: Any) -> None:
     click.echo(inspect.getdoc(cls) or "")
     if cls.citation:
         click.echo(f"\nSource: {cls.citation}")
-    for attribute in ("regimes", "needs", "task", "samplers"):
+    for attribute in ("regimes", "needs", "tasks", "samplers"):
         value = getattr(cls, attribute, None)
         if value and isinstance(value, tuple | frozenset | str):
             said = value if isinstance(value, str) else ", ".join(sorted(value))

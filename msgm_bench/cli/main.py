@@ -82,6 +82,7 @@ def cli(verbose: bool) -> None:
     msgm-bench run --dataset NAME --forget CLASSES --backbone NAME --method NAME
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("msgm_bench.data").setLevel(logging.INFO)  # downloads, decoding: minutes
     if not verbose:
         import warnings
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -29,18 +31,47 @@ class KeyValue(Pair):
         if not equals or not key.strip():
             self.fail(f"{value!r} is not key=value", param, ctx)
         try:
-            return key.strip(), yaml.safe_load(text) if text else text
+            read = yaml.safe_load(text) if text else text
         except yaml.YAMLError:
-            return key.strip(), text
+            read = text
+        plain = read is None or isinstance(read, str | int | float | list | dict)
+        return key.strip(), read if plain else text  # a date is text
 
 
 KEY_VALUE = KeyValue()
+DATA_VARIABLE = "MSGM_BENCH_DATA"
+
+
+def _use_data_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Tell the datasets, for as long as the command runs; no path enters the spec."""
+    if value is None:
+        return
+    before = os.environ.get(DATA_VARIABLE)
+    os.environ[DATA_VARIABLE] = str(Path(value).expanduser().absolute())
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(DATA_VARIABLE, None)
+        else:
+            os.environ[DATA_VARIABLE] = before
+
+    ctx.call_on_close(restore)
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    callback=_use_data_dir,
+    expose_value=False,
+    help=f"Folder of the datasets' files; goes before {DATA_VARIABLE}.",
+)
 
 
 def evaluation_options(function: F) -> F:
     """What ``run`` and ``evaluate`` have in common."""
     options = [
         click.option("--dataset", help="Name of a dataset."),
+        data_dir_option,
         click.option("--forget", help="Classes or attributes to forget: a name or a list (3,7)."),
         click.option("--preset", help="quick, standard or paper; the dataset's own by default."),
         click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),

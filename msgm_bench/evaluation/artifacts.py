@@ -52,7 +52,10 @@ def _checked(task: Task, drawn: Mapping[str, Tensor], count: int) -> dict[str, T
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     with atomic(path) as temporary:
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

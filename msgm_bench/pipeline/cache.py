@@ -92,21 +92,17 @@ class Cache:
             probe.touch()
 
     def find(self, key: str) -> Entry | None:
-        """The finished stage with this key, verified once a process; None if there is none.
+        """The finished stage with this key, verified once; None if there is none or it is damaged.
 
-        A damaged entry is removed with a warning: it is computed again.
+        Deletes nothing: another process may just have replaced what was damaged.
         """
         path = self.root / "done" / key
-        if not path.exists():
-            return None
         try:
             record = json.loads((path / RECORD).read_text(encoding="utf-8"))
             sound = key in self._verified or _matches(path, record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             sound = False
         if not sound:
-            log.warning("cache entry %s is damaged: it is computed again", key[:12])
-            shutil.rmtree(path)
             return None
         self._verified.add(key)
         return Entry(path, record)
@@ -118,12 +114,14 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, stage: Stage) -> Iterator[None]:
         """Hold the stage's lock; wait for whoever else computes it."""
-        lock = filelock.FileLock(self.root / "locks" / f"{stage.key}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            log.warning("waiting for another process that computes %s", stage.name)
-            lock.acquire()
+        path = self.root / "locks" / f"{stage.key}.lock"
+        lock = filelock.FileLock(path)
+        with explained(path):
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                log.warning("waiting for another process that computes %s", stage.name)
+                lock.acquire()
         try:
             yield
         finally:
@@ -140,8 +138,7 @@ class Cache:
             if found is not None:
                 return found
             work, done = self.partial(stage.key), self.root / "done" / stage.key
-            with explained(work):
-                work.mkdir(parents=True, exist_ok=True)
+            self._clear(work, done)
             started = time.monotonic()
             stage.produce(work, needs, report)
             record = {
@@ -155,6 +152,16 @@ class Cache:
                 work.rename(done)
             self._verified.add(stage.key)
             return Entry(done, record)
+
+    def _clear(self, work: Path, done: Path) -> None:
+        """Make room: no damaged entry, no half-written files of an attempt that was killed."""
+        with explained(work):
+            if done.exists():
+                log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
+                shutil.rmtree(done)
+            work.mkdir(parents=True, exist_ok=True)
+            for litter in work.glob(".*"):
+                litter.unlink()
 
     def entries(self) -> list[Entry]:
         """All finished stages, unverified, the oldest first."""

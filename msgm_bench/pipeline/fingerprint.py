@@ -14,12 +14,13 @@ from msgm_bench.api import Data, Plugin, digest
 
 
 def data_fingerprint(data: Data) -> str:
-    """SHA-256 over every byte of both splits, the class names and the protocol."""
+    """SHA-256 over every byte of both splits, the class names, the protocol and the flips."""
     sha = hashlib.sha256()
     for tensor in (data.train.x, data.train.y, data.test.x, data.test.y):
         sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().cpu().numpy().tobytes())
-    sha.update(digest([data.classes, data.levels, data.protocol, data.nll_offset]).encode())
+    told = [data.classes, data.levels, data.protocol, data.nll_offset]
+    sha.update(digest([*told, "flip"] if data.flip else told).encode())
     return sha.hexdigest()
 
 

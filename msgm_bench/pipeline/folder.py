@@ -15,7 +15,7 @@ from msgm_bench.pipeline import pictures
 from msgm_bench.pipeline.cache import Entry
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_tensors
 from msgm_bench.pipeline.plan import Plan
-from msgm_bench.pipeline.stages import LOG, Graph, subject
+from msgm_bench.pipeline.stages import BASE, LOG, Graph, subject
 from msgm_bench.storage import atomic, explained, write_text
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
@@ -27,7 +27,6 @@ def write(
     """Everything but the result."""
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
-        (target / RESULT).unlink(missing_ok=True)
     model = entries[stages.model.name].path
     write_text(target / SPEC, spec_text(plan))
     for name in (WEIGHTS, CARD):
@@ -58,10 +57,14 @@ def _pictures(
             pictures.scatter(target / "samples.png", x, examined)
         elif plan.data.levels is not None:
             pictures.image_grid(target / "samples.png", x[:100])
+    for name, stage in stages.artifacts.items():
+        shown = plan.tasks[name].shown(examined, load_tensors(entries[stage.name].path / ARTIFACT))
+        if shown:
+            pictures.strips(target / f"{name}.png", shown)
     if flat:
         before = None
         if stages.base is not None:
-            before = subject(plan, entries[stages.base.name].path, None).model
+            before = subject(plan, entries[BASE].path, None).model
         pictures.score_field(target / "score.png", examined, before)
 
 
@@ -86,7 +89,7 @@ def report(result: Result) -> str:
     for row in result.metrics:
         value = "–" if row.value is None else f"{row.value:.4g}"
         if row.value is None:
-            notes.append(f"- {row.metric} on {row.split}: {row.reason}")
+            notes.append(f"- {row.protocol}, {row.metric} on {row.split}: {row.reason}")
         ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         cells = (row.task, row.metric, row.split, value, ends, row.unit, str(row.n), row.protocol)
         lines.append(f"| {' | '.join(cells)} |")

@@ -39,16 +39,34 @@ def read_card(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: The folder is none of ours.
     """
+    wanted = f"the model/ folder of a run: {CARD} and {WEIGHTS}"
     try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{folder} holds no readable {CARD}",
-            f"the model/ folder of a run: {CARD} and {WEIGHTS}",
-        ) from error
-    if card.get("format") != FORMAT:
-        raise UsageError(f"{folder} has the format {card.get('format')!r}", FORMAT)
-    return card
+        raise UsageError(f"{folder} holds no readable {CARD}", wanted) from error
+    told = card.get("format") if isinstance(card, dict) else card
+    if told != FORMAT:
+        raise UsageError(f"{folder} has the format {told!r}", FORMAT)
+    missing = {"backbone", "options", "data"} - set(card)
+    if missing:
+        raise UsageError(f"{folder / CARD} lacks {', '.join(sorted(missing))}", wanted)
+    return cast(dict[str, Any], card)
+
+
+def check_model(folder: Path, info: DataInfo) -> None:
+    """Try a model from elsewhere before anything is drawn from it.
+
+    Raises:
+        MsgmBenchError: As ``load_model``.
+        IncompatibleError: Its items are not those of the dataset.
+    """
+    mine = info_of(read_card(folder))
+    if (mine.shape, mine.levels) != (info.shape, info.levels):
+        raise IncompatibleError(
+            f"the model in {folder} makes items of shape {mine.shape} with {mine.levels} levels",
+            f"shape {info.shape} with {info.levels} levels, as the dataset has",
+        )
+    load_model(folder, torch.device("cpu"))
 
 
 def load_model(folder: Path, device: torch.device) -> Model:

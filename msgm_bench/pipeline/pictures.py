@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from msgm_bench.api import Model, Subject
 from msgm_bench.diffusion import EpsFn
@@ -53,6 +54,20 @@ def image_grid(path: Path, x: Tensor) -> None:
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.imshow(sheet.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     ax.axis("off")
+    _save(figure, path)
+
+
+def strips(path: Path, rows: Mapping[str, Tensor]) -> None:
+    """Rows of [0, 1] images ``[N, C, H, W]`` under their captions, no contrast stretched."""
+    columns = max(len(images) for images in rows.values())
+    figure = _figure(max(3.0, 0.6 * columns), 0.8 * len(rows))
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for ax, (caption, images) in zip(axes, rows.items(), strict=True):
+        line = torch.cat([F.pad(x, (0, 1, 0, 0), value=1.0) for x in images.cpu().float()], dim=2)
+        wide = F.pad(line, (0, (columns - len(images)) * (images.shape[3] + 1)), value=1.0)
+        ax.imshow(wide.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        ax.set_title(caption, fontsize=7, loc="left", pad=2)
+        ax.axis("off")
     _save(figure, path)
 
 

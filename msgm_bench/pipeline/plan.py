@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from msgm_bench.api import (
-    PRESETS,
     Backbone,
     Data,
     DataInfo,
@@ -24,16 +23,17 @@ from msgm_bench.api import (
     Model,
     Plugin,
     Regime,
-    Sampler,
     Settings,
     Task,
     Training,
     merge,
-    option_error,
 )
 from msgm_bench.errors import IncompatibleError, UsageError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
+from msgm_bench.pipeline.modelfile import check_model
+from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.pipeline.suite import check_tasks, metrics_of, skipped, task_presets, tasks_of
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -71,6 +71,7 @@ class Plan:
         base: How the base model is trained, for the finetune regime.
         settings: The merged preset.
         tasks: Tasks by name.
+        left_out: Tasks that do not apply, and why.
         metrics: Metrics that apply, in order.
         judge: Name and options of the judge.
         runtime: Device and precision.
@@ -86,6 +87,7 @@ class Plan:
     settings: Settings
     preset: str
     tasks: Mapping[str, Task]
+    left_out: Mapping[str, str]
     metrics: tuple[Metric, ...]
     judge: Judge
     runtime: Runtime
@@ -106,64 +108,57 @@ def plan(spec: RunSpec) -> Plan:
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
     dataset = registry().entry("datasets", spec.dataset).cls
     backbone_class = registry().entry("backbones", spec.backbone).cls
+    loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
     preset = spec.preset or cast(type[Dataset], dataset).default_preset
-    layers = [preset_of(dataset, preset), preset_of(backbone_class, preset)]
+    shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
+    layers = list(shared)
     chosen = None
     if spec.model is None:
         chosen = registry().entry("methods", spec.method).cls
         layers.append(preset_of(chosen, preset))
+    else:
+        check_model(Path(spec.model), loaded.info)
     settings = parse_settings(merge(*layers))
     backbone = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
     trained = None
     if chosen is not None:
         method = cast(Method, create(chosen, settings.method, spec.params))
         trained = in_regime(method, spec, settings)
-    tasks = tasks_of(spec, settings)
-    loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
     model = skeleton(backbone, loaded.info)
-    check_tasks(tasks, model)
-    lost = trained.method.lost if trained else frozenset[str]()
-    kept = {name: task for name, task in tasks.items() if name not in lost}
+    kept, left_out = applicable(tasks_of(spec, settings), model, trained)
     return Plan(
         spec=spec,
         loaded=loaded,
         targets=loaded.data.targets(spec.forget),
         backbone=backbone,
         trained=trained,
-        base=base_of(trained, spec, preset, layers[:2]),
+        base=base_of(trained, spec, preset, shared),
         settings=settings,
         preset=preset,
         tasks=kept,
-        metrics=metrics_of(kept),
+        left_out=left_out,
+        metrics=metrics_of(kept, settings),
         judge=judge_of(settings, spec),
         runtime=runtime,
         skip=trained.method.skip(model, trained.regime) if trained else None,
     )
 
 
-def preset_of(cls: type[Plugin], preset: str) -> Mapping[str, Any]:
-    """A plugin's contribution to a preset.
+def applicable(
+    tasks: Mapping[str, Task], model: Model, trained: Trained | None
+) -> tuple[dict[str, Task], dict[str, str]]:
+    """The tasks that remain, checked; and why the others do not.
 
     Raises:
-        UsageError: A third-party preset name that this plugin lacks.
+        UsageError: A task that remains refuses the model.
     """
-    if preset not in PRESETS and preset not in cls.presets:
-        raise UsageError(f"{cls.name} has no preset {preset!r}", ", ".join(PRESETS))
-    return cls.presets.get(preset, {})
-
-
-def parse_settings(merged: Mapping[str, Any]) -> Settings:
-    """The merged preset, validated."""
-    try:
-        return Settings.model_validate(merged)
-    except ValidationError as error:
-        raise option_error("the preset", Settings, error) from error
-
-
-def create(cls: type[Plugin], preset: Mapping[str, Any], options: Mapping[str, Any]) -> Plugin:
-    """A plugin from the preset's defaults (as far as it has them) and the user's options."""
-    defaults = {key: value for key, value in preset.items() if key in cls.Config.model_fields}
-    return cls.create(merge(defaults, options))
+    left_out = skipped(tasks, model)
+    if trained is not None:
+        reason = f"{trained.method.name} makes models without it"
+        left_out |= {name: reason for name in tasks if name in trained.method.lost}
+    kept = {name: task for name, task in tasks.items() if name not in left_out}
+    check_tasks(kept, model)
+    return kept, left_out
 
 
 def in_regime(method: Method, spec: RunSpec, settings: Settings) -> Trained:
@@ -199,44 +194,6 @@ def base_of(
             method = cast(Method, create(cls, settings.method, {}))
             return Trained(method, method.regimes[0], settings.budget(False, spec.steps))
     raise IncompatibleError("no installed method trains a base model", "a method with trains_base")
-
-
-def tasks_of(spec: RunSpec, settings: Settings) -> dict[str, Task]:
-    """Every registered task with the preset's options, the user's and ``samples``."""
-    names = registry().names("tasks")
-    tasks = {}
-    for name in spec.task_params:
-        registry().entry("tasks", name)
-    for name in names:
-        cls = registry().entry("tasks", name).cls
-        options = merge(settings.tasks.get(name, {}), spec.task_params.get(name, {}))
-        task = cast(Task, create(cls, {}, options))
-        if spec.samples is not None:
-            capped = min(spec.samples, task.config.count)
-            task = cast(Task, create(cls, {}, options | {"count": capped}))
-        tasks[name] = task
-    return tasks
-
-
-def check_tasks(tasks: Mapping[str, Task], model: Model) -> None:
-    """Let tasks, and the samplers that they use, refuse the model.
-
-    Raises:
-        UsageError: One of them does, or what it uses is unknown.
-    """
-    for task in tasks.values():
-        task.check(model)
-        for kind, (name, options) in task.uses().items():
-            used = registry().create(kind, name, options)
-            if isinstance(used, Sampler):
-                used.check(model)
-
-
-def metrics_of(tasks: Mapping[str, Task]) -> tuple[Metric, ...]:
-    """Every registered metric whose task is there."""
-    entries = registry().entries("metrics")
-    metrics = (cast(type[Metric], entry.cls) for entry in entries)
-    return tuple(metric.create() for metric in metrics if metric.task in tasks)
 
 
 def judge_of(settings: Settings, spec: RunSpec) -> Judge:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from msgm_bench import __version__
 from msgm_bench.pipeline.cache import Entry
 from msgm_bench.pipeline.plan import Plan
@@ -84,13 +86,21 @@ def command(spec: RunSpec) -> str:
     options += ["--dataset", spec.dataset, "--forget", ",".join(spec.forget)]
     options += ["--backbone", spec.backbone] if spec.model is None else []
     scalars = ("preset", "regime", "steps", "samples", "train_seed", "unlearn_seed", "sample_seed")
-    for name in ("seed", *scalars):
+    for name in ("seed", *scalars, "device", "precision"):
         value = getattr(spec, name)
-        if value is not None:
+        if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]
-    flags = (("-p", spec.params), ("-b", spec.backbone_params), ("-d", spec.dataset_params))
-    for flag, given in flags:
-        options += [part for key, value in given.items() for part in (flag, f"{key}={value}")]
-    for task, given in spec.task_params.items():
-        options += [part for k, v in given.items() for part in ("-t", f"{task}.{k}={v}")]
+    options += ["--compile"] if spec.compile else []
+    tasks = {f"{task}.{k}": v for task, given in spec.task_params.items() for k, v in given.items()}
+    flags = {"-p": spec.params, "-b": spec.backbone_params, "-d": spec.dataset_params, "-t": tasks}
+    if spec.model is not None:
+        del flags["-p"], flags["-b"]
+    for flag, given in flags.items():
+        options += [part for k, v in given.items() for part in (flag, f"{k}={_yaml(v)}")]
     return shlex.join(["msgm-bench", *options])
+
+
+def _yaml(value: Any) -> str:
+    """One line that ``key=value`` reads back as ``value``."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
+    return text.removesuffix("...\n").strip()

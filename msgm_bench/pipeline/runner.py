@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
-
 from msgm_bench.api import Executor, Result, Row, SpecRecord
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.pipeline import folder as run_folder
@@ -49,8 +47,8 @@ def run_grid(
     Raises:
         UsageError: Any of the requests is wrong; nothing was trained.
     """
-    folder = output_folder(out)
     plans = [plan(spec) for spec in specs]
+    folder = output_folder(out)
     if executor is not None:
         return list(executor.map(_Job(folder), specs))
     return [_run_or_fail(planned, folder) for planned in plans]
@@ -69,7 +67,8 @@ class _Job:
 def dry_run(spec: RunSpec) -> list[tuple[Stage, bool]]:
     """The stages of a cell, and whether each is cached."""
     cache = Cache()
-    return [(stage, cache.find(stage.key) is not None) for stage in graph(plan(spec)).stages]
+    stages = graph(plan(spec)).stages.values()
+    return [(stage, cache.find(stage.key) is not None) for stage in stages]
 
 
 def _run_or_fail(planned: Plan, out: Path) -> Result:
@@ -93,7 +92,7 @@ def _run_planned(planned: Plan, out: Path) -> Result:
         return _finish(target, result)
     cache, stages = Cache(), graph(planned)
     known: dict[str, Entry] = {}
-    entries = {stage.name: ensure(stage, cache, known) for stage in stages.stages}
+    entries = {name: ensure(stage, cache, known) for name, stage in stages.stages.items()}
     earlier = _earlier(target, stages)
     if earlier is not None:
         hook.run_ended(result=earlier, folder=str(target))
@@ -186,7 +185,7 @@ def read_result(path: Path) -> Result | None:
     """A valid ``result.json``, or None."""
     try:
         return Result.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 
@@ -197,12 +196,19 @@ def _finish(target: Path, result: Result) -> Result:
 
 
 def _failed(planned: Plan, out: Path, reason: str) -> Result:
-    """A result that says why; the log of a training that stopped stays beside it."""
+    """A result that says why; a training that stopped leaves its log beside it.
+
+    A good result of an earlier run of the same command stays: it is worth more.
+    """
     target = out / planned.spec.folder
     result = Result(status="failed", reason=reason, spec=spec_record(planned))
-    if planned.trained is not None:
-        run_folder.keep_log(target, Cache().partial(graph(planned).model.key))
-    run_folder.write_result(target, result)
+    earlier = read_result(target / run_folder.RESULT)
+    if earlier is not None and earlier.status == "ok":
+        log.warning("the result of an earlier run stays in %s", target.name)
+    else:
+        if planned.trained is not None:
+            run_folder.keep_log(target, Cache().partial(graph(planned).model.key))
+        run_folder.write_result(target, result)
     hook = registry().manager.hook
     hook.run_failed(spec=cast(Any, result.spec.model_dump()), folder=str(target), reason=reason)
     return result

@@ -45,8 +45,10 @@ class RunSpec(BaseModel):
     @field_validator("forget", mode="before")
     @classmethod
     def _split_list(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            given = given.split(",")
+        if isinstance(given, str | int):
+            given = str(given).split(",")
+        if not isinstance(given, list | tuple):
+            return given  # which is refused
         return tuple(str(part).strip() for part in given if str(part).strip())
 
     @property
@@ -93,7 +95,7 @@ def expand(
     """The grid of methods x backbones x seeds, which shares its base models.
 
     Args:
-        methods: Names of methods.
+        methods: Names of methods; what is given twice counts once, here and below.
         backbones: Names of backbones.
         seeds: Seeds.
         params: Options of the methods; ``name.key`` for one of them, ``key`` for all that
@@ -109,7 +111,7 @@ def expand(
         parse_spec(
             common | {"method": m, "backbone": b, "seed": s, "params": options[m]},
         )
-        for b, s, m in itertools.product(backbones, seeds, methods)
+        for b, s, m in dict.fromkeys(itertools.product(backbones, seeds, methods))
     ]
 
 

@@ -1,7 +1,7 @@
 """The graph of a cell: base model, judge, unlearning, artifacts, rows.
 
     data -> base model (shared) -> unlearn -> artifacts -> rows
-         -> judge (shared) ------------------------------->
+         -> judge (shared) -> references (shared) -------->
 
 Each stage's inputs name all that determines its outcome: options, seeds, the data's bytes, the
 code of the plugin and of the ruler's packages that it runs, torch, device type, precision and
@@ -10,33 +10,39 @@ thread count; never the executor, the host or a path.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from msgm_bench.api import Examples, Model, Row, Split, Subject, digest
+from msgm_bench.api import Examples, Metric, Model, Scene, Split, Subject
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import DivergenceError
-from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
+from msgm_bench.evaluation.artifacts import draw_artifact
 from msgm_bench.pipeline.cache import Report, Stage
 from msgm_bench.pipeline.fingerprint import source_of
+from msgm_bench.pipeline.measuring import REFERENCE, looking, measured
 from msgm_bench.pipeline.modelfile import (
+    CARD,
     WEIGHTS,
     load_model,
     load_tensors,
+    read_card,
     save_model,
     save_tensors,
 )
 from msgm_bench.pipeline.plan import JUDGE_SEED, Plan, Trained, identity
 from msgm_bench.registry import registry
-from msgm_bench.storage import write_text
+from msgm_bench.storage import atomic, write_text
 from msgm_bench.training import Feed, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
+BASE = "base"
 LOG, JUDGE, JUDGE_REPORT, ROWS = "train.jsonl", "judge.safetensors", "judge.json", "rows.json"
 
 
@@ -47,14 +53,17 @@ class Graph:
     base: Stage | None
     model: Stage
     judge: Stage
+    references: Mapping[str, Stage]
     artifacts: Mapping[str, Stage]
     rows: Stage
 
     @property
-    def stages(self) -> list[Stage]:
-        """All of them."""
-        base = [] if self.base is None else [self.base]
-        return [self.judge, *base, self.model, *self.artifacts.values(), self.rows]
+    def stages(self) -> dict[str, Stage]:
+        """All of them by name; the base model is ``base``, whatever trains it."""
+        rest = [self.model, *self.artifacts.values(), self.rows]
+        shared = {stage.name: stage for stage in (self.judge, *self.references.values())}
+        base = {} if self.base is None else {BASE: self.base}
+        return shared | base | {stage.name: stage for stage in rest}
 
 
 def graph(plan: Plan) -> Graph:
@@ -65,8 +74,10 @@ def graph(plan: Plan) -> Graph:
     else:
         model = training_stage(plan, plan.trained, base)
     judge = judge_stage(plan)
+    references = references_of(plan, judge)
     artifacts = {name: drawing_stage(plan, name, model) for name in plan.tasks}
-    return Graph(base, model, judge, artifacts, rows_stage(plan, model, judge, artifacts))
+    rows = rows_stage(plan, model, judge, references, artifacts)
+    return Graph(base, model, judge, references, artifacts, rows)
 
 
 def common(plan: Plan, *packages: str) -> dict[str, Any]:
@@ -114,7 +125,8 @@ def _train(
             model.network.load_state_dict(base.network.state_dict())
     plan.runtime.place(model)
     splits = _splits(plan, trained, device)
-    feed = Feed(splits, model, derive_seed(seed, "training"), trained.budget.batch_size)
+    size, flip = trained.budget.batch_size, plan.data.flip
+    feed = Feed(splits, model, derive_seed(seed, "training"), size, flip)
     trainer = Trainer(model, trained.method, feed, trained.budget, plan.runtime, seed, base)
     try:
         trainer.run(work, report)
@@ -124,8 +136,8 @@ def _train(
     finally:
         rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
         write_text(work / LOG, "".join(rows))
-    (work / CHECKPOINT).unlink(missing_ok=True)
     save_model(work, model, plan.backbone, plan.loaded.info)
+    (work / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _fresh(plan: Plan) -> Model:
@@ -148,13 +160,16 @@ def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def foreign_stage(plan: Plan) -> Stage:
-    """A model from elsewhere: its weights enter the cache, nothing is trained."""
+    """A model from elsewhere: it enters the cache as it is, nothing is trained."""
     folder = Path(cast(str, plan.spec.model))
-    model = load_model(folder, torch.device("cpu"))
-    inputs = {"weights": digest((folder / WEIGHTS).read_bytes().hex())}
+    with (folder / WEIGHTS).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    inputs = {"weights": weights, "card": read_card(folder), "backbone": identity(plan.backbone)}
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
-        save_model(work, model, plan.backbone, plan.loaded.info)
+        for name in (WEIGHTS, CARD):
+            with atomic(work / name) as temporary:
+                shutil.copyfile(folder / name, temporary)
 
     return Stage("take the model", inputs, produce)
 
@@ -196,47 +211,74 @@ def drawing_stage(plan: Plan, name: str, model: Stage) -> Stage:
     return Stage(f"draw {name}", inputs, produce, {"model": model})
 
 
-def rows_stage(plan: Plan, model: Stage, judge: Stage, artifacts: Mapping[str, Stage]) -> Stage:
-    """Measure every metric."""
+def references_of(plan: Plan, judge: Stage) -> dict[str, Stage]:
+    """What metrics need of data and judge alone, by metric; all models share it."""
+    unfitted = scene(plan, None)
+    return {
+        metric.name: _reference_stage(plan, metric, judge)
+        for metric in plan.metrics
+        if metric.refers(unfitted)
+    }
+
+
+def _reference_stage(plan: Plan, metric: Metric, judge: Stage) -> Stage:
+    inputs = common(plan, "api") | {"metric": looking(metric), "targets": list(plan.targets)}
+
+    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
+        with plan.runtime.active(), torch.no_grad():
+            made = metric.refer(scene(plan, needs["judge"]))
+        save_tensors(work / REFERENCE, made)
+
+    return Stage(f"refer {metric.name}", inputs, produce, {"judge": judge})
+
+
+def rows_stage(
+    plan: Plan,
+    model: Stage,
+    judge: Stage,
+    references: Mapping[str, Stage],
+    artifacts: Mapping[str, Stage],
+) -> Stage:
+    """Measure every metric on every task that it reads."""
     inputs = common(plan, "api", "diffusion", "evaluation.statistics") | {
-        "metrics": [identity(metric) for metric in plan.metrics],
+        "metrics": [looking(metric) for metric in plan.metrics],
         "targets": list(plan.targets),
     }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
         examined = subject(plan, needs["model"], needs["judge"])
-        rows: list[Row] = []
-        protocols: dict[str, Any] = {}
         with plan.runtime.active(), torch.no_grad():
-            for metric in plan.metrics:
-                if metric.skip(examined) is not None:
-                    continue
-                task = plan.tasks[metric.task]
-                artifact = load_tensors(needs[metric.task] / ARTIFACT)
-                rows += metric.measure(examined, task, artifact)
-                protocol = metric.protocol(examined, task)
-                protocols[protocol.id] = {"hash": protocol.hash, "settings": protocol.settings}
-        measured = {"rows": [row.model_dump() for row in rows], "protocols": protocols}
-        write_text(work / ROWS, json.dumps(measured, indent=1))
+            found = measured(plan, examined, needs)
+        write_text(work / ROWS, json.dumps(found, indent=1))
 
-    return Stage("measure", inputs, produce, {"model": model, "judge": judge, **artifacts})
+    referred = {f"refer {name}": stage for name, stage in references.items()}
+    needs = {"model": model, "judge": judge, **referred, **artifacts}
+    return Stage("measure", inputs, produce, needs)
+
+
+def scene(plan: Plan, judge_folder: Path | None) -> Scene:
+    """What there is to look at beside the model; the judge as it was fitted, if that is told."""
+    device, data = plan.runtime.device, plan.data
+    if judge_folder is not None:
+        plan.judge.restore(data, load_tensors(judge_folder / JUDGE), device)
+    return Scene(
+        data=data,
+        targets=plan.targets,
+        judge=plan.judge,
+        judge_id={"name": plan.judge.name, "options": plan.judge.config.model_dump(mode="json")},
+        device=device,
+        create=registry().create,
+    )
 
 
 def subject(plan: Plan, model_folder: Path, judge_folder: Path | None) -> Subject:
     """The model under evaluation with all that is shown of it."""
-    device, data = plan.runtime.device, plan.data
-    if judge_folder is not None:
-        plan.judge.restore(data, load_tensors(judge_folder / JUDGE), device)
-    retain, forget = data.split(data.test, plan.targets)
+    seen = scene(plan, judge_folder)
+    retain, forget = plan.data.split(plan.data.test, plan.targets)
     return Subject(
-        model=load_model(model_folder, device),
-        data=data,
-        targets=plan.targets,
-        retain=retain.to(device),
-        forget=forget.to(device),
-        judge=plan.judge,
-        judge_id={"name": plan.judge.name, "options": plan.judge.config.model_dump(mode="json")},
+        **{field.name: getattr(seen, field.name) for field in fields(seen)},
+        model=load_model(model_folder, seen.device),
+        retain=retain.to(seen.device),
+        forget=forget.to(seen.device),
         seed=plan.spec.seeds["sample"],
-        device=device,
-        create=registry().create,
     )

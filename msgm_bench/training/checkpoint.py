@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from msgm_bench.storage import atomic
 
 log = logging.getLogger(__name__)
 NAME = "checkpoint.pt"
+SEAL = hashlib.sha256().digest_size
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
@@ -25,20 +26,23 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """
     with atomic(folder / NAME) as path:
         torch.save(state, path)
+        with path.open("r+b") as file:  # the seal: torch.load itself compares no checksums
+            file.write(hashlib.file_digest(file, "sha256").digest())
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The folder's checkpoint; None where there is none or it is damaged.
 
-    A damaged one is set aside: training starts again and ends with the same weights.
+    A damaged one is deleted: training starts again and ends with the same weights.
     """
     path = folder / NAME
     if not path.exists():
         return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        log.warning("checkpoint %s is damaged (%s): this stage starts again", path.name, error)
+    content = path.read_bytes()
+    body, seal = content[:-SEAL], content[-SEAL:]
+    if hashlib.sha256(body).digest() != seal:
+        log.warning("checkpoint %s is damaged: this stage starts again", path.name)
         path.unlink()
         return None
+    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     return state

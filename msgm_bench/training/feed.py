@@ -24,13 +24,19 @@ class Feed:
         model: Gives the codec and the process; its weights are not used.
         seed: Seed of this training stage.
         batch_size: B, over all devices.
+        flip: Mirror each image left to right with probability 1/2.
     """
 
     def __init__(
-        self, splits: Mapping[Split, Examples], model: Model, seed: int, batch_size: int
+        self,
+        splits: Mapping[Split, Examples],
+        model: Model,
+        seed: int,
+        batch_size: int,
+        flip: bool = False,
     ) -> None:
         self.splits, self.codec, self.process = splits, model.codec, model.process
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
     def batch(self, split: Split, step: int, draw: int = 0) -> Batch:
@@ -40,10 +46,13 @@ class Feed:
         device, size = chosen.x.device, self.batch_size
         generator = torch.Generator(device)
         generator.manual_seed(derive_seed(self.seed, "batch", split, step, draw))
-        u = None
+        x, u = chosen.x, None
+        if self.flip:
+            mirrored = torch.rand(size, generator=generator, device=device) < 0.5
+            x = torch.where(mirrored.reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
         if self.codec.dequantised:
-            u = torch.rand(chosen.x.shape, generator=generator, device=device)
-        x0 = self.codec.encode(chosen.x, u)
+            u = torch.rand(x.shape, generator=generator, device=device)
+        x0 = self.codec.encode(x, u)
         offset = torch.rand((), generator=generator, device=device)
         t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
         eps = torch.randn(x0.shape, generator=generator, device=device)

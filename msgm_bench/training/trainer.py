@@ -144,8 +144,7 @@ class Trainer:
 
     def _row(self, loss: Tensor) -> dict[str, float]:
         """The scalars of this step; the only place where the loop waits for the device."""
-        recorded: Mapping[str, Tensor] = getattr(self.method, "recorded", {})
-        values = {"loss": loss, "gradient_norm": self.gradient_norm, **recorded}
+        values = {"loss": loss, "gradient_norm": self.gradient_norm, **self.method.recorded}
         row = {name: float(value) for name, value in values.items()}
         return row | {"learning_rate": self.learning_rate(self.step - 1)}
 
@@ -185,6 +184,7 @@ class Trainer:
             "network": self.model.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "recorded": dict(self.method.recorded),
             "kept": {name: kept.state_dict() for name, kept in self._kept.items()},
         }
         checkpoint.save(folder, state)
@@ -200,6 +200,7 @@ class Trainer:
             )
         self.step = state["step"]
         self.log.rows = state["log"]
+        self.method.recorded = state["recorded"]
         self.model.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])

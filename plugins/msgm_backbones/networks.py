@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from msgm_bench import IncompatibleError, Process
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 
 class TimeEmbedding(nn.Module):
@@ -137,6 +139,8 @@ def unet(
     Raises:
         IncompatibleError: The image cannot be halved that often, or is no image.
     """
+    from diffusers import UNet2DModel  # takes seconds, which an MLP need not pay
+
     if len(shape) != 3:
         raise IncompatibleError(
             f"a U-Net needs images, the items have shape {shape}", "network=mlp for points"
@@ -153,6 +157,8 @@ def unet(
     down = tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends)
     up = tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends))
     groups = math.gcd(32, *channels)
+    if groups == min(channels) > 1:
+        groups //= 2  # a group of one channel loses its mean, and cannot be normalised on one pixel
     net = UNet2DModel(
         sample_size=shape[1:],
         in_channels=shape[0],
@@ -167,6 +173,3 @@ def unet(
         dropout=dropout,
     )
     return UNet(net, process)
-
-
-Network = Callable[..., nn.Module]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from msgm_bench import (
     DDIM,
@@ -42,14 +43,16 @@ class SolverSampler(Sampler):
     def solver(self) -> Solver:
         """The solver, before it is told its budget."""
 
-    def check(self, model: Model) -> None:
-        """The budget must hold a step, and the process have so many."""
-        model.process.grid(self.solver().budget_for(self.config.nfe).steps)
+    def check(self, model: Model, t: float = 1.0) -> None:
+        """The budget must hold a step, and the process have so many up to ``t``."""
+        model.process.grid(self.solver().budget_for(self.config.nfe).steps, t)
 
-    def sample(self, model: Model, noise: Noise) -> Samples:
-        """Draw ``noise.count`` items."""
+    def sample(
+        self, model: Model, noise: Noise, start: tuple[Tensor, float] | None = None
+    ) -> Samples:
+        """Draw ``noise.count`` items, from the prior or from ``start``."""
         solver = self.solver().budget_for(self.config.nfe)
-        return solver(model.forward_eps, model.process, model.shape, noise)
+        return solver(model.forward_eps, model.process, model.shape, noise, start=start)
 
 
 class Heun(SolverSampler):

@@ -26,7 +26,7 @@ class Digits(Dataset):
     presets = {
         "quick": {
             "training": {
-                "steps": 2000,
+                "steps": 1700,
                 "batch_size": 256,
                 "learning_rate": 1e-3,
                 "warmup": 100,

@@ -28,6 +28,7 @@ from msgm_bench import (
     hookimpl,
     mean_interval,
 )
+from msgm_metrics.held_out import sizes
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ class FrontierGap(Metric):
 
     name = "frontier_gap"
     citation = "derivation in docs/mathematics.md, 5"
-    task = "likelihood"
+    tasks = ("likelihood",)
 
     def skip(self, subject: Subject) -> str | None:
         """It needs an exact density in the plane."""
@@ -96,9 +97,9 @@ class FrontierGap(Metric):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row."""
         nats = artifact["nats"].double().cpu()
-        count = min(task.config.count, len(subject.retain))
+        count, _ = sizes(subject, task.config.count)
         fields = {
-            "task": self.task,
+            "task": task.name,
             "metric": self.name,
             "split": "retain",
             "protocol": self.protocol(subject, task).id,

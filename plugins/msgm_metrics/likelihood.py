@@ -22,6 +22,7 @@ from msgm_bench import (
     hookimpl,
     ode_nll,
 )
+from msgm_metrics.held_out import items, sizes
 
 
 class Likelihood(Task):
@@ -58,18 +59,11 @@ class Likelihood(Task):
 
     def total(self, subject: Subject) -> int:
         """Items of both splits, retain first."""
-        return sum(self.sizes(subject))
-
-    def sizes(self, subject: Subject) -> tuple[int, int]:
-        """Items of D_g and of D_f."""
-        count = self.config.count
-        return min(count, len(subject.retain)), min(count, len(subject.forget))
+        return sum(sizes(subject, self.config.count))
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``nats [count]``: model-space NLL, infinite where the integration failed."""
-        retain, forget = self.sizes(subject)
-        x = torch.cat([subject.retain.x[:retain], subject.forget.x[:forget]])
-        x = x[start : start + count]
+        x = items(subject, self.config.count)[start : start + count]
         draws = [self.nats(subject, x, start, repeat) for repeat in range(self.config.repeats)]
         nats, nfe = zip(*draws, strict=True)
         return {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.full((count,), sum(nfe))}

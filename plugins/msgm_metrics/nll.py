@@ -22,6 +22,7 @@ from msgm_bench import (
     median_interval,
     wilson,
 )
+from msgm_metrics.held_out import sizes
 
 
 class NLL(Metric):
@@ -34,7 +35,7 @@ class NLL(Metric):
 
     name = "nll"
     citation = "Song et al. 2021, arXiv:2011.13456, equation 39"
-    task = "likelihood"
+    tasks = ("likelihood",)
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The solver and the sizes."""
@@ -47,7 +48,7 @@ class NLL(Metric):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retain and forget."""
         nats = artifact["nats"].double().cpu()
-        retain = min(task.config.count, len(subject.retain))
+        retain, _ = sizes(subject, task.config.count)
         rows = self.rows(subject, task, "retain", nats[:retain])
         return rows + self.rows(subject, task, "forget", nats[retain:])
 
@@ -57,7 +58,7 @@ class NLL(Metric):
         bits = bits_per_dim(nats, subject.model.dim, codec.bits_offset).numpy()
         finite = bits[np.isfinite(bits)]
         failed = n - len(finite)
-        common = {"task": self.task, "split": split, "protocol": self.protocol(subject, task).id}
+        common = {"task": task.name, "split": split, "protocol": self.protocol(subject, task).id}
         better = {"unit": codec.unit, "direction": "down" if split == "retain" else "up"}
         rows = [
             self.mean(bits, metric="nll", **better, **common),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgm_bench import (
     Artifact,
     Examples,
     Metric,
     MetricProtocol,
+    MsgmBenchError,
     Row,
     Subject,
     Task,
@@ -17,6 +19,8 @@ from msgm_bench import (
     rogan_gladen_interval,
     wilson,
 )
+
+Count = tuple[int, int]
 
 
 class UnlearningRatio(Metric):
@@ -30,7 +34,7 @@ class UnlearningRatio(Metric):
 
     name = "ur"
     citation = "MSGM, arXiv:2412.07229, section 4.1 (Unlearning Metric)"
-    task = "generation"
+    tasks = ("generation",)
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The judge, the sampler and the sizes."""
@@ -43,21 +47,18 @@ class UnlearningRatio(Metric):
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """The ratio and its four companions."""
-        samples = subject.judge.verdict(subject.model.codec.decode(artifact["x"]))
+        samples = subject.judge.verdict(
+            subject.model.codec.decode(artifact["x"].to(subject.device))
+        )
         retain = subject.judge.verdict(subject.visible(subject.retain))
         forget = subject.judge.verdict(subject.visible(subject.forget))
         n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
         hits, false, true = (self.hits(subject, v) for v in (samples, retain, forget))
-        corrected = rogan_gladen_interval(
-            judged=(hits, n),
-            positives=(true, n_forget),
-            negatives=(n_retain - false, n_retain),
-        )
         real = n_retain + n_forget
         unknown = int((~samples.recognised).sum())
         unknown_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
         common = {
-            "task": self.task,
+            "task": task.name,
             "protocol": self.protocol(subject, task).id,
             "unit": "%",
             "scale": 100,
@@ -68,10 +69,20 @@ class UnlearningRatio(Metric):
         return [
             Row.of(wilson(hits, n), metric="ur", **drawn),
             Row.of(wilson(false, n_retain), metric="ur_floor", **common, **floor),
-            Row.of(corrected, metric="ur_corrected", **drawn),
+            self.corrected((hits, n), (true, n_forget), (n_retain - false, n_retain), **drawn),
             Row.of(wilson(unknown, n), metric="unrecognisable", **drawn),
             Row.of(wilson(unknown_real, real), metric="unrecognisable_floor", **common, **whole),
         ]
+
+    def corrected(self, judged: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
+        """The estimate behind an imperfect judge; null where it is no better than chance."""
+        try:
+            estimate = rogan_gladen_interval(judged, positives, negatives)
+        except MsgmBenchError as error:
+            del fields["scale"]
+            reason = f"the judge is no better than chance: {error.what}"
+            return Row(metric="ur_corrected", value=None, reason=reason, **fields)
+        return Row.of(estimate, metric="ur_corrected", **fields)
 
     def hits(self, subject: Subject, verdict: Verdict) -> int:
         """Items that are recognised and assigned to D_f."""

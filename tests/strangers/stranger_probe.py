@@ -125,6 +125,7 @@ class Spread(Metric):
 
     name = "spread"
     task = "generation"
+    tasks = ("generation",)
 
     def protocol(self, subject, task):
         """The sampler."""
@@ -135,11 +136,12 @@ class Spread(Metric):
         x = artifact["x"]
         return [
             Row(
-                task=self.task,
+                task=task.name,
                 metric=self.name,
                 split="samples",
                 protocol=self.protocol(subject, task).id,
-                value=float(x.std()),
+                value=float(x.std()) if x.isfinite().all() else None,
+                reason=None if x.isfinite().all() else "not all samples are finite",
                 unit="1",
                 n=len(x),
             )

@@ -1,0 +1,54 @@
+"""Rows from artifacts: every metric on every task that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msgm_bench.api import Embedder, Metric, Row, Subject
+from msgm_bench.errors import PluginError
+from msgm_bench.evaluation.artifacts import ARTIFACT
+from msgm_bench.pipeline.modelfile import load_tensors
+from msgm_bench.pipeline.plan import Plan, identity
+from msgm_bench.registry import registry
+
+REFERENCE = "reference.safetensors"
+
+
+def looking(metric: Metric) -> dict[str, Any]:
+    """Identity of a metric, of the plugins that it looks with, and of their weights."""
+    used = []
+    for kind, chosen in sorted(metric.uses().items()):
+        plugin = registry().create(kind, *chosen)
+        weights = plugin.checksum() if isinstance(plugin, Embedder) else ""
+        used.append(identity(plugin) | {"weights": weights})
+    return identity(metric) | {"uses": used}
+
+
+def measured(plan: Plan, examined: Subject, needs: Mapping[str, Path]) -> dict[str, Any]:
+    """Rows, and the protocols that they name.
+
+    Raises:
+        PluginError: Two protocols share an id.
+    """
+    rows: list[Row] = []
+    protocols: dict[str, Any] = {}
+    for metric in plan.metrics:
+        if metric.skip(examined) is not None:
+            continue
+        folder = needs.get(f"refer {metric.name}")
+        reference = {} if folder is None else load_tensors(folder / REFERENCE)
+        looked = replace(examined, reference=reference)
+        for task in (plan.tasks[name] for name in metric.tasks if name in plan.tasks):
+            rows += metric.measure(looked, task, load_tensors(needs[task.name] / ARTIFACT))
+            protocol = metric.protocol(looked, task)
+            record = {"hash": protocol.hash, "settings": protocol.settings}
+            if protocols.setdefault(protocol.id, record) != record:
+                raise PluginError(
+                    f"metric {metric.name!r} on {task.name!r}: the protocol {protocol.id} already "
+                    "means something else",
+                    "an id for each meaning",
+                )
+    return {"rows": [row.model_dump() for row in rows], "protocols": protocols}

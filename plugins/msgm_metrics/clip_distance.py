@@ -1,0 +1,99 @@
+"""Distance between restored and original images in CLIP's embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from msgm_bench import (
+    Artifact,
+    Config,
+    Embedder,
+    Metric,
+    MetricProtocol,
+    MsgmBenchError,
+    Row,
+    Subject,
+    Task,
+    hookimpl,
+    mean_interval,
+)
+from msgm_metrics.fid import features
+from msgm_metrics.restoration import Pair, protocol_of, retained
+
+
+class ClipDistance(Metric):
+    """Mean distance |e(x) - e(x0)| of CLIP embeddings of restored and original retain images.
+
+    ``l2`` is Euclidean on embeddings that are not normalised, ``cosine`` is 1 - cos. Low is good;
+    it is not the CLIPScore of text-to-image work, which goes up.
+    """
+
+    name = "clip"
+    citation = "MSGM, arXiv:2412.07229, tables 3 to 5 (CLIP embedding distance)"
+    tasks = ("inpainting", "reconstruction")
+
+    class Config(Config):
+        """Which distance, and what the embedder is told."""
+
+        distance: Literal["l2", "cosine"] = Field("l2", description="between two embeddings")
+        options: Mapping[str, Any] = Field({}, description="options of the embedder")
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """The embedder."""
+        return {"embedders": ("clip", dict(self.config.options))}
+
+    def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
+        """The distance, the embedder and the task."""
+        told = self._embedder(subject).protocol()
+        return protocol_of(f"clip/{self.config.distance}", subject, task, embedder=told)
+
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """One row, null with a reason where there is no embedder."""
+        pair = retained(subject, task, artifact)
+        fields = {
+            "task": task.name,
+            "metric": self.name,
+            "split": pair.split,
+            "protocol": self.protocol(subject, task).id,
+            "unit": "1",
+            "n": len(pair.restored),
+            "direction": "down",
+        }
+        try:
+            values = self.distances(subject, pair)
+            return [Row.of(mean_interval(values.numpy()), **fields)]
+        except MsgmBenchError as error:
+            return [Row(value=None, reason=" ".join(str(error).split()), **fields)]
+
+    def distances(self, subject: Subject, pair: Pair) -> Tensor:
+        """One distance an image, on the CPU.
+
+        Raises:
+            MsgmBenchError: No embedder.
+        """
+        embedder = self._embedder(subject)
+        missing = embedder.missing(subject.judge)
+        if missing is not None:
+            raise MsgmBenchError(missing)
+        embedder.load(subject.judge, subject.device)
+        sets = (pair.restored, pair.original)
+        a, b = (torch.cat([*features(embedder, x, subject.device)]).cpu().double() for x in sets)
+        if self.config.distance == "cosine":
+            return 1 - F.cosine_similarity(a, b)
+        return (a - b).norm(dim=1)
+
+    def _embedder(self, subject: Subject) -> Embedder:
+        embedder: Embedder = subject.create("embedders", *self.uses()["embedders"])
+        return embedder
+
+
+@hookimpl
+def register_metrics() -> Sequence[type[Metric]]:
+    """The distance."""
+    return [ClipDistance]

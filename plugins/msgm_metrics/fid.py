@@ -1,0 +1,156 @@
+"""Frechet distances between sets of images, in the features of an embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import (
+    Artifact,
+    Config,
+    Embedder,
+    Metric,
+    MetricProtocol,
+    MsgmBenchError,
+    Row,
+    Scene,
+    Subject,
+    Task,
+    hookimpl,
+)
+from msgm_metrics.frechet import Moments, frechet_distance
+from msgm_metrics.restoration import protocol_of, retained
+
+BATCH = 100  # images that an embedder sees at once
+
+
+def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Features of [0, 1] images ``[N, C, H, W]``, a batch at a time."""
+    for part in x.split(BATCH):
+        yield embedder.embed(part.to(device))
+
+
+class Frechet(Metric):
+    """A Frechet distance; each embedder has a class and a protocol of its own.
+
+    Samples are compared with D_g's training items, restored images with their originals in D_g.
+    """
+
+    citation = "Heusel et al. 2017, arXiv:1706.08500"
+    tasks = ("generation", "inpainting", "reconstruction")
+    embedder: ClassVar[str]
+
+    class Config(Config):
+        """What the embedder is told."""
+
+        options: Mapping[str, Any] = Field({}, description="options of the embedder")
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """The embedder."""
+        return {"embedders": (self.embedder, dict(self.config.options))}
+
+    def skip(self, subject: Subject) -> str | None:
+        """It is for images."""
+        return None if len(subject.model.shape) == 3 else "the Frechet distance is for images"
+
+    def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
+        """The embedder, the reference set and the task."""
+        embedder = self._embedder(subject)
+        told: dict[str, Any] = {"embedder": embedder.protocol()}
+        told["reference"] = "originals" if task.name != "generation" else "training items of D_g"
+        if self.embedder == "judge":
+            told["judge"] = dict(subject.judge_id)
+        return protocol_of(f"fid/{self.embedder}", subject, task, **told)
+
+    def refers(self, scene: Scene) -> bool:
+        """Images of D_g have moments wherever there is an embedder."""
+        missing = self._embedder(scene).missing(scene.judge)
+        return len(scene.data.shape) == 3 and missing is None
+
+    def refer(self, scene: Scene) -> dict[str, Tensor]:
+        """Moments of D_g's training items; nothing where the embedder cannot be loaded."""
+        embedder = self._embedder(scene)
+        try:
+            embedder.load(scene.judge, scene.device)
+        except MsgmBenchError:
+            return {}  # ``measure`` meets the same error, and says it
+        retain, _ = scene.data.split(scene.data.train, scene.targets)
+        assert scene.data.levels is not None
+        parts = (
+            embedder.embed(((x + 0.5) / scene.data.levels).to(scene.device))
+            for x in retain.x.split(BATCH)
+        )
+        found = Moments.of(parts)
+        n = torch.tensor(found.n)
+        return {"mean": found.mean, "covariance": found.covariance, "n": n}
+
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """One row, null with a reason where there is no embedder or too few items."""
+        generated = task.name == "generation"
+        if generated:
+            x, original = subject.model.codec.decode(artifact["x"]), None
+        else:
+            pair = retained(subject, task, artifact)
+            x, original = pair.restored, pair.original
+        fields = {
+            "task": task.name,
+            "metric": "fid",
+            "split": "samples" if generated else "retain",
+            "protocol": self.protocol(subject, task).id,
+            "unit": "1",
+            "n": len(x),
+            "direction": "down",
+        }
+        try:
+            return [Row(value=self.distance(subject, x, original), **fields)]
+        except MsgmBenchError as error:
+            return [Row(value=None, reason=" ".join(str(error).split()), **fields)]
+
+    def distance(self, subject: Subject, x: Tensor, original: Tensor | None) -> float:
+        """The distance of ``x`` to ``original``, or to D_g's training items.
+
+        Raises:
+            MsgmBenchError: No embedder, too few items, or items that are not finite.
+        """
+        embedder = self._embedder(subject)
+        missing = embedder.missing(subject.judge)
+        if missing is not None:
+            raise MsgmBenchError(missing)
+        broken = int((~torch.isfinite(x).flatten(1).all(dim=1)).sum())
+        if broken:
+            raise MsgmBenchError(f"{broken} of {len(x)} images are not finite")
+        embedder.load(subject.judge, subject.device)
+        if original is None:
+            stored = subject.reference
+            other = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
+        else:
+            other = Moments.of(features(embedder, original, subject.device))
+        return frechet_distance(Moments.of(features(embedder, x, subject.device)), other)
+
+    def _embedder(self, scene: Scene) -> Embedder:
+        embedder: Embedder = scene.create("embedders", *self.uses()["embedders"])
+        return embedder
+
+
+class JudgeFID(Frechet):
+    """Frechet distance in the judge's own features: always there, comparable with itself only."""
+
+    name = "fid-judge"
+    embedder = "judge"
+
+
+class InceptionFID(Frechet):
+    """Frechet Inception distance with the weights of the TensorFlow original of 2015."""
+
+    name = "fid-inception"
+    embedder = "inception-2015"
+
+
+@hookimpl
+def register_metrics() -> Sequence[type[Metric]]:
+    """One for each embedder."""
+    return [JudgeFID, InceptionFID]

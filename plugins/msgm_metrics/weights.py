@@ -1,0 +1,52 @@
+"""Weights of embedders: files that are on the machine or not, and never downloaded unasked."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+import torch
+
+VARIABLE = "MSGM_BENCH_DATA"
+WHERE = f"{VARIABLE}, the user's data folder or torch hub's checkpoints"
+
+
+def places() -> list[Path]:
+    """Folders that are searched for weights, in order."""
+    named = os.environ.get(VARIABLE)
+    first = [Path(named).expanduser().absolute()] if named else []
+    own = platformdirs.user_data_path("msgm-bench", appauthor=False)
+    return [*first, own, Path(torch.hub.get_dir()) / "checkpoints"]
+
+
+def find(name: str, path: str | None = None) -> Path | None:
+    """The file or folder at ``path``, or else called ``name`` in the first place that has it."""
+    candidates = [Path(path).expanduser()] if path else [place / name for place in places()]
+    return next((found for found in candidates if found.exists()), None)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, computed once for each state of it."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a file that carries the start of its checksum in its name, or None.
+
+    The convention is torch hub's: ``name-6726825d.pth``.
+    """
+    told = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
+    if told is None or sha256(path).startswith(told[1]):
+        return None
+    return f"the file {path.name} is damaged: its SHA-256 starts with {sha256(path)[:8]}"

@@ -1,0 +1,167 @@
+"""Inpainting and reconstruction as tasks: what they draw, refuse and call themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from subjects import Exact, perfect, subject
+
+from msgm_bench import DiscreteDDPM, GreyLevels, Model, OptionError, Points, registry
+from msgm_metrics.inpainting import Inpaint
+from msgm_metrics.reconstruction import Reconstruct
+
+SMALL = {"count": 5, "nfe": 20}
+
+
+def drawn(task, given, chunk):
+    """The artifact, drawn ``chunk`` items at a time."""
+    total = task.total(given)
+    parts = [task.draw(given, s, min(chunk, total - s)) for s in range(0, total, chunk)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_known_pixels_are_the_originals():
+    """Outside of the upper half every restored pixel is the centre of the original's bin."""
+    given, task = subject(), Inpaint.create(SMALL)
+    x = drawn(task, given, 10)["x"]
+    original = perfect(given, task)["x"]
+    assert torch.equal(x[:, :, 4:], original[:, :, 4:])
+    assert (x[:, :, :4] - original[:, :, :4]).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_retain_comes_first():
+    """The artifact holds at most ``count`` items of D_g, then of D_f, in the order of the data."""
+    given, task = subject(), Inpaint.create(SMALL)
+    lower = drawn(task, given, 10)["x"][:, :, 4:]
+    levels = (lower * 17 - 0.5).round().to(torch.uint8)
+    expected = torch.cat([given.retain.x[:5], given.forget.x[:5]])[:, :, 4:]
+    assert torch.equal(levels, expected)
+
+
+@pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
+def test_chunks_change_nothing(cls):
+    """Drawing three items at a time gives the tensors of drawing all at once."""
+    given, task = subject(), cls.create(SMALL)
+    whole, parts = drawn(task, given, 10), drawn(task, given, 3)
+    assert torch.equal(whole["x"], parts["x"])
+    assert whole["nfe"].tolist() == [20 if cls is Inpaint else 19] * 10
+
+
+def test_drawn_region_has_the_law_of_the_data():
+    """With independent pixels the drawn ones follow N(m, s^2), whatever is known."""
+    given = subject(test=400)
+    task = Inpaint.create({"count": 300, "nfe": 400, "box": (2, 2, 5, 4)})
+    x = drawn(task, given, 400)["x"][:, :, 2:7, 2:6]
+    assert float(x.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(x.std()) == pytest.approx(0.2, abs=0.01)
+
+
+def test_noise_stays_without_denoising():
+    """``denoise=False`` keeps the last noise on unknown pixels, and only there."""
+    given = subject()
+    clean, noisy = (
+        drawn(Inpaint.create(SMALL | {"denoise": flag}), given, 10)["x"] for flag in (True, False)
+    )
+    assert torch.equal(clean[:, :, 4:], noisy[:, :, 4:])
+    assert not torch.equal(clean[:, :, :4], noisy[:, :, :4])
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 0, 4), (0, 0, 4, 0), (-1, 0, 4, 4), (5, 0, 4, 4), (0, 6, 2, 3), (0, 0, 8, 8)]
+)
+def test_mask_must_lie_in_the_image(box):
+    """A box that is empty, outside or everything is refused before training, with the size."""
+    with pytest.raises(OptionError, match="8x8"):
+        Inpaint.create({"box": box}).check(subject().model)
+
+
+def test_box_is_what_is_drawn():
+    """The mask is 0 inside the box and 1 elsewhere; the upper half is the default."""
+    mask = Inpaint.create({"box": (1, 2, 3, 4)}).mask((1, 8, 8))
+    assert int((mask == 0).sum()) == 12
+    assert float(mask[0, 1:4, 2:6].sum()) == 0
+    assert float(Inpaint.create().mask((1, 9, 8))[0].sum(dim=1).eq(0).sum()) == 4
+
+
+def test_budget_counts_corrector_steps():
+    """``nfe`` evaluations are shared by predictor and corrector; one too few is refused."""
+    task = Inpaint.create({"nfe": 11, "corrector_steps": 4})
+    assert task.solver(torch.zeros(1, 1, 8, 8)).steps == 2
+    with pytest.raises(OptionError, match="budget"):
+        Inpaint.create({"nfe": 1}).check(subject().model)
+
+
+def test_predictor_only_is_labelled():
+    """Without corrector steps the label says that the draws are biased."""
+    assert Inpaint.create().label == "inpainting"
+    assert "predictor-only (biased)" in Inpaint.create({"corrector_steps": 0}).label
+
+
+@pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
+def test_points_are_skipped(cls):
+    """Both tasks are for images, and say so."""
+    process = subject().model.process
+    points = Model(Exact(process), process, Points(), (2,))
+    assert "images" in cls.create().skip(points)
+    assert cls.create().skip(subject().model) is None
+
+
+def test_reconstruction_is_near_and_not_equal():
+    """From t = 0.02 of a VE process (sigma 0.011) an image comes back within its noise."""
+    given, task = subject(), Reconstruct.create(SMALL)
+    error = (drawn(task, given, 10)["x"] - perfect(given, task)["x"]).square().mean().sqrt()
+    sigma = float(given.model.process.coefficients(torch.tensor(0.02))[1])
+    assert 0.5 * sigma < float(error) < 1.5 * sigma
+
+
+def test_reconstruction_from_far_forgets_the_image():
+    """From t = 1 nothing of the image is left: what comes back is a sample."""
+    given, task = subject(), Reconstruct.create(SMALL | {"t": 1.0, "nfe": 60})
+    x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
+    correlation = torch.corrcoef(torch.stack([x.flatten(), original.flatten()]))[0, 1]
+    assert abs(float(correlation)) < 0.15
+    assert float(x.mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_reconstruction_time_must_be_sampled():
+    """A time at which the sampler stops anyway is refused."""
+    with pytest.raises(OptionError, match="t = 1e-05"):
+        Reconstruct.create({"t": 1e-5}).check(subject().model)
+
+
+@pytest.mark.parametrize("sampler", ["heun", "em", "pc", "ancestral", "ddim"])
+def test_every_sampler_starts_from_the_middle(sampler):
+    """Started from x_t at t = 0.05, each sampler ends nearer to x0 than from the prior."""
+    process = DiscreteDDPM()
+    given = subject(process=process)
+    task = Reconstruct.create({"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler})
+    x, original = drawn(task, given, 40)["x"], perfect(given, task)["x"]
+    far = drawn(Reconstruct.create({**task.config.model_dump(), "t": 1.0}), given, 40)["x"]
+    near, other = ((v - original).square().mean() for v in (x, far))
+    assert float(near) < 0.8 * float(other)
+
+
+def test_the_default_budget_suits_the_discrete_grid():
+    """DDPM has 20 steps up to t = 0.02: the default budget passes, 21 evaluations do not."""
+    process = DiscreteDDPM()
+    model = Model(Exact(process), process, GreyLevels(17), (1, 8, 8))
+    task = Reconstruct.create({"sampler": "ancestral"})
+    sampler = registry.registry().create("samplers", *task.uses()["samplers"])
+    sampler.check(model, task.start)
+    longer = registry.registry().create("samplers", "ancestral", {"nfe": 21})
+    with pytest.raises(OptionError, match="at most 20"):
+        longer.check(model, task.start)
+    longer.check(model)
+
+
+def test_pictures_show_both_splits():
+    """A picture has the original, what is given of it and the restored image of each split."""
+    given, task = subject(), Inpaint.create(SMALL)
+    rows = task.shown(given, perfect(given, task))
+    assert list(rows) == [
+        f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "given", "restored")
+    ]
+    assert torch.equal(rows["forget: original"], given.visible(given.forget)[:5])
+    assert torch.equal(rows["retain: given"][:, :, 4:], rows["retain: original"][:, :, 4:])
+    assert set(rows["retain: given"][:, :, :4].flatten().tolist()) == {0.5}
+    assert "retain: given" not in Reconstruct.create(SMALL).shown(given, perfect(given, task))

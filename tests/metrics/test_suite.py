@@ -1,0 +1,120 @@
+"""How tasks and metrics enter a plan: presets, skips, ids of protocols."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from subjects import Quadrants, subject
+
+from msgm_bench import Metric, MetricProtocol, PluginError, RunSpec, Verdict
+from msgm_bench.pipeline import measuring
+from msgm_bench.pipeline import plan as planned
+from msgm_bench.pipeline.suite import metrics_of, task_presets
+from msgm_metrics.generation import Generation
+from msgm_metrics.unlearning_ratio import UnlearningRatio
+
+DIGITS = {"dataset": "digits", "forget": "3,7", "backbone": "vesde", "method": "unseen"}
+POINTS = DIGITS | {"dataset": "gaussians", "forget": "middle"}
+
+
+def test_tasks_have_presets_of_their_own():
+    """A task's preset lies below the dataset's and the backbone's; the user's option above all."""
+    plan = planned(RunSpec.model_validate(DIGITS | {"task_params": {"inpainting": {"nfe": 30}}}))
+    assert (plan.tasks["inpainting"].config.nfe, plan.tasks["inpainting"].config.count) == (30, 500)
+    paper = planned(RunSpec.model_validate(DIGITS | {"preset": "paper"}))
+    assert paper.tasks["inpainting"].config.nfe == 2000
+    assert paper.tasks["reconstruction"].config.count == 10_000
+    assert task_presets("nobody's") == [{}] * len(task_presets("quick"))
+
+
+def test_tasks_that_make_no_sense_are_left_out_with_their_metrics():
+    """Points are neither inpainted nor reconstructed, and the plan says why."""
+    plan = planned(RunSpec.model_validate(POINTS))
+    assert set(plan.left_out) == {"inpainting", "reconstruction"}
+    assert "images" in plan.left_out["inpainting"]
+    assert not {"acc", "psnr", "ssim", "clip"} & {metric.name for metric in plan.metrics}
+    assert {"ur", "nll"} <= {metric.name for metric in plan.metrics}
+    everything = planned(RunSpec.model_validate(DIGITS))
+    assert not everything.left_out
+    assert {"acc", "psnr", "ssim", "clip"} <= {metric.name for metric in everything.metrics}
+
+
+def test_a_mask_outside_the_image_stops_before_training(bench, tmp_path):
+    """The command ends with a usage error that names the size of the images."""
+    arguments = ("--dataset", "digits", "--forget", "3", "--backbone", "vesde", "--method", "obt")
+    box = ("-t", "inpainting.box=[6, 0, 4, 8]", "--out", tmp_path / "runs")
+    code, _, error = bench("run", *arguments, *box)
+    assert code == 2
+    assert "8x8" in error
+    assert not (tmp_path / "runs").exists()
+
+
+class Loose(Metric):
+    """A metric that names its task by a string."""
+
+    name = "loose"
+    tasks = "generation"
+
+    def protocol(self, subject, task):
+        """One id for all tasks, whatever their settings."""
+        return MetricProtocol(name="loose", settings={"task": task.name})
+
+    def measure(self, subject, task, artifact):
+        """Nothing."""
+        return []
+
+
+def test_tasks_must_be_a_tuple(monkeypatch):
+    """A string in the place of the tuple is an error that names plugin and remedy."""
+    plan = planned(RunSpec.model_validate(DIGITS))
+    entry = type("Entry", (), {"cls": Loose, "provenance": "somebody's 1.0"})
+    fake = type("Fake", (), {"entries": lambda self, kind: [entry]})
+    monkeypatch.setattr("msgm_bench.pipeline.suite.registry", fake)
+    with pytest.raises(PluginError, match=r"somebody's 1\.0 has tasks = 'generation'"):
+        metrics_of(plan.tasks, plan.settings)
+
+
+class Stubborn(Quadrants):
+    """A judge that sees the first class everywhere."""
+
+    def verdict(self, x):
+        """The first."""
+        return Verdict(torch.zeros(len(x), dtype=torch.long), torch.ones(len(x), dtype=torch.bool))
+
+
+def test_a_judge_no_better_than_chance_has_no_corrected_ratio():
+    """The corrected ratio is null with a reason; the others are there, and nothing is lost."""
+    given = subject(judge=Stubborn())
+    artifact = {"x": given.model.codec.encode(given.retain.x)}
+    rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
+    assert rows["ur"].value == 0
+    assert rows["ur_corrected"].value is None
+    assert "no better than chance" in rows["ur_corrected"].reason
+
+
+def test_one_id_means_one_thing(tmp_path, monkeypatch):
+    """Two tasks under one protocol id are an error, not a silent mixture."""
+
+    class Wide(Loose):
+        """Two tasks, one id."""
+
+        tasks = ("inpainting", "reconstruction")
+
+    plan = planned(RunSpec.model_validate(DIGITS))
+    object.__setattr__(plan, "metrics", (Wide(),))
+    monkeypatch.setattr(measuring, "load_tensors", lambda path: {})
+    needs = dict.fromkeys(plan.tasks, tmp_path)
+    with pytest.raises(PluginError, match="loose@1 already"):
+        measuring.measured(plan, subject(), needs)
+
+
+def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):
+    """A rows stage measured without weights is not taken for one measured with them."""
+    monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
+    plan = planned(RunSpec.model_validate(DIGITS))
+    metric = next(m for m in plan.metrics if m.name == "fid-inception")
+    before = json.dumps(measuring.looking(metric), sort_keys=True)
+    (tmp_path / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"weights")
+    assert json.dumps(measuring.looking(metric), sort_keys=True) != before

@@ -1,0 +1,241 @@
+"""The loop: exact resume, schedules, EMA, clipping, divergence, interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+from matching import Match
+from torch import nn
+
+from msgm_bench import Method, noise_matching
+from msgm_bench.errors import DivergenceError, PluginError, StorageError
+from msgm_bench.training import checkpoint
+from msgm_bench.training import trainer as training
+
+CPU = torch.device("cpu")
+
+
+def silent(*arguments):
+    """Hears of progress."""
+
+
+def weights(model):
+    """A copy of all weights."""
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def equal(first, second):
+    """Whether two sets of weights are equal to the bit."""
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
+
+
+def interrupt_at(step):
+    """Asks for a stop, as Ctrl-C does, when ``step`` is done."""
+
+    def on_step(done, total, values):
+        if done == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_step
+
+
+class Kept(Method):
+    """A method with a second network and an optimiser of its own, which checkpoints must keep."""
+
+    name = "kept"
+    needs = frozenset({"retain"})
+
+    def setup(self, session):
+        """Build both."""
+        self.critic = nn.Linear(1, 1)
+        nn.init.constant_(self.critic.weight, 1.0)
+        nn.init.constant_(self.critic.bias, 0.0)
+        self.descent = torch.optim.Adam(self.critic.parameters(), lr=0.1)
+        session.keep("critic", self.critic)
+        session.keep("descent", self.descent)
+
+    def update(self, session, step):
+        """Both learn."""
+        loss = noise_matching(session.model, session.batch("retain", step))
+        judged = self.critic(loss.detach().reshape(1, 1)).square().sum()
+        self.descent.zero_grad()
+        judged.backward()
+        self.descent.step()
+        session.minimise(loss * (1 + self.critic.weight.detach().squeeze()))
+        return loss.detach()
+
+
+@pytest.mark.parametrize("method", [Match, Kept])
+@pytest.mark.parametrize("stop", [1, 3, 5, 6])
+def test_resume_is_exact(method, stop, world, tmp_path):
+    """A U-Net with dropout and EMA that was stopped ends bit-identical to one that was not."""
+    whole = world(method())
+    log = whole.trainer.run(tmp_path / "whole", silent)
+    first = world(method())
+    with pytest.raises(KeyboardInterrupt):
+        first.trainer.run(tmp_path / "parts", interrupt_at(stop))
+    assert first.trainer.step == stop
+    torch.rand(7)  # the process's own random state plays no part
+    second = world(method())
+    steps = []
+    told = second.trainer.run(tmp_path / "parts", lambda step, *_: steps.append(step))
+    assert steps == list(range(stop + 1, 7))
+    assert equal(weights(second.model), weights(whole.model))
+    assert told.rows == log.rows
+
+
+def test_dropout_is_on_and_seeded(world, tmp_path):
+    """Training with dropout depends on the seed of the stage and leaves the generator alone."""
+    seen = []
+    for dropout_seed in (0, 0, 1):
+        made = world()
+        made.trainer.seed = dropout_seed
+        torch.manual_seed(9)
+        before = torch.get_rng_state()
+        made.trainer.run(tmp_path / f"{len(seen)}", silent)
+        assert torch.equal(torch.get_rng_state(), before)
+        seen.append(weights(made.model))
+        assert not made.model.training
+    assert equal(seen[0], seen[1])
+    assert not equal(seen[0], seen[2])
+
+
+def test_checkpoints_are_taken_by_the_clock(world, tmp_path, monkeypatch):
+    """After so many seconds, and not at every step."""
+    made, stored = world(), []
+    monkeypatch.setattr(made.trainer, "store", stored.append)
+    made.trainer.run(tmp_path, silent)
+    assert stored == []
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    made = world()
+    monkeypatch.setattr(made.trainer, "store", stored.append)
+    made.trainer.run(tmp_path, silent)
+    assert stored == [tmp_path] * 6
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_ema(ema, world, tmp_path):
+    """The model ends with averaged weights of decay min(ema, (1 + n)/(10 + n)), or raw ones."""
+    made, seen = world(ema=ema), []
+    average = made.trainer.minimise
+
+    def minimise(*arguments):
+        average(*arguments)
+        seen.append(weights(made.model))
+
+    made.trainer.minimise = minimise
+    made.trainer.run(tmp_path, silent)
+    expected = seen[0]
+    for n, raw in enumerate(seen[1:], 1):
+        decay = min(ema, (1 + n) / (10 + n)) if ema else 0.0
+        expected = {
+            name: decay * expected[name] + (1 - decay) * raw[name]
+            if raw[name].is_floating_point()
+            else raw[name]
+            for name in raw
+        }
+    for name, value in weights(made.model).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        ({"warmup": 0}, [1, 1, 1, 1, 1, 1]),
+        ({"warmup": 3}, [1 / 3, 2 / 3, 1, 1, 1, 1]),
+        ({"warmup": 2, "decay": "cosine"}, [0.5, 1, 1, 0.8535534, 0.5, 0.1464466]),
+    ],
+)
+def test_learning_rate(budget, expected, world, tmp_path):
+    """Linear warm-up, then constant or half a cosine; what is logged is what was used."""
+    made = world(learning_rate=1e-3, **budget)
+    log = made.trainer.run(tmp_path, silent)
+    rates = [row["learning_rate"] / 1e-3 for row in log.rows]
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradients_are_transformed_then_clipped(world):
+    """The transform sees raw gradients, the optimiser sees at most ``clip``."""
+    made = world(clip=0.5, ema=0.0)
+    norms = []
+
+    def transform(model):
+        norms.append(float(nn.utils.get_total_norm([p.grad for p in model.parameters()])))
+        for parameter in model.parameters():
+            parameter.grad.mul_(1000)
+
+    loss = noise_matching(made.model, made.feed.batch("retain", 0))
+    made.trainer.minimise(loss, transform)
+    after = nn.utils.get_total_norm([p.grad for p in made.model.parameters()])
+    assert float(made.trainer.gradient_norm) == pytest.approx(1000 * norms[0], rel=1e-4)
+    assert float(after) == pytest.approx(0.5, rel=1e-3)
+
+
+class Blows(Match):
+    """NaN from some step on."""
+
+    name = "blows"
+
+    def loss(self, model, retain, forget, step):
+        """The loss."""
+        loss = noise_matching(model, retain)
+        return loss * float("nan") if step >= 4 else loss
+
+
+def test_nan_stops_and_keeps_the_last_sound_checkpoint(world, tmp_path, monkeypatch):
+    """A NaN is an error that names step and quantity; no checkpoint of it is ever stored."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    made = world(Blows())
+    with pytest.raises(DivergenceError, match="at step 5: loss, gradient_norm is not finite"):
+        made.trainer.run(tmp_path, silent)
+    assert len(made.trainer.log.rows) == 5
+    state = checkpoint.load(tmp_path, CPU)
+    assert state["step"] == 4
+    assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_a_nan_between_two_looks_is_not_stored(world, tmp_path, monkeypatch):
+    """Between logged steps nobody waits for the device, but no checkpoint is taken either."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(training, "LOGGED_ROWS", 1)
+    made = world(Blows())
+    with pytest.raises(DivergenceError, match="at step 6"):
+        made.trainer.run(tmp_path, silent)
+    assert checkpoint.load(tmp_path, CPU)["step"] == 4
+
+
+def test_undeclared_splits_are_refused(world):
+    """A method reads only what it declares in ``needs``."""
+    with pytest.raises(PluginError, match="'match' reads the split 'forget'\nallowed: it declares"):
+        world().trainer.batch("forget", 0)
+
+
+def test_setup_must_keep_the_same_names(world, tmp_path):
+    """A checkpoint that keeps other things than the method is no checkpoint of it."""
+    with pytest.raises(KeyboardInterrupt):
+        world(Kept()).trainer.run(tmp_path, interrupt_at(2))
+    with pytest.raises(StorageError, match="keep the same names"):
+        world(Match()).trainer.run(tmp_path, silent)
+
+
+def test_interrupts_are_handed_back(world, tmp_path):
+    """After training Ctrl-C does what it did before, and twice stops at once."""
+    before = signal.getsignal(signal.SIGINT)
+    world().trainer.run(tmp_path / "a", silent)
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def twice(done, total, values):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    made = world()
+    with pytest.raises(KeyboardInterrupt):
+        made.trainer.run(tmp_path / "b", twice)
+    assert made.trainer.step == 1
+    assert not (tmp_path / "b" / checkpoint.NAME).exists()
+    assert signal.getsignal(signal.SIGINT) is before
