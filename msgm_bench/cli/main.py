@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "Put results side by side.",
     "list": "Show what is installed, and from where.",
     "info": "Explain a plugin and its options.",
+    "data": "List, fetch and check the files of the datasets.",
     "board": "Build and check leaderboards.",
     "protocol": "Explain why two values do not compare.",
     "cache": "Look at and clean the cache.",
