@@ -13,6 +13,7 @@ def command() -> int:
     import torch
 
     from msgm_bench import __version__
+    from msgm_bench.cli.data import state
     from msgm_bench.cli.tables import grid
     from msgm_bench.errors import MsgmBenchError
     from msgm_bench.pipeline import Cache
@@ -34,8 +35,12 @@ def command() -> int:
     for kind in KINDS:
         click.echo(f"{kind}: {', '.join(registry().names(kind)) or 'none'}")
     for name in registry().names("datasets"):
+        dataset = registry().create("datasets", name)
+        if dataset.sources():  # reading may take minutes, and would download
+            click.echo(f"data of {name}: {': '.join(state(dataset))}")
+            continue
         try:
-            data = registry().create("datasets", name).load()
+            data = dataset.load()
             click.echo(f"data of {name}: {len(data.train)} train, {len(data.test)} test")
         except MsgmBenchError as error:
             click.echo(f"data of {name}: not here: {error}")

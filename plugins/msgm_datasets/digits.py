@@ -26,7 +26,7 @@ class Digits(Dataset):
     presets = {
         "quick": {
             "training": {
-                "steps": 1700,
+                "steps": 2000,
                 "batch_size": 256,
                 "learning_rate": 1e-3,
                 "warmup": 100,
