@@ -8,35 +8,59 @@ import click
 @click.command()
 def command() -> int:
     """Check this installation: versions, device, plugins, cache; exit 1 if anything is broken."""
+    from msgm_bench.registry import KINDS, registry
+
+    _machine()
+    sound = _cache()
+    for kind in KINDS:
+        click.echo(f"{kind}: {', '.join(registry().names(kind)) or 'none'}")
+    _data()
+    for broken in registry().broken:
+        sound = False
+        click.echo(f"broken plugin {broken.provenance}: {broken.reason}")
+    click.echo("all well" if sound else "something is broken, see above")
+    return 0 if sound else 1
+
+
+def _machine() -> None:
+    """Versions and devices."""
     import platform
 
     import torch
 
     from msgm_bench import __version__
-    from msgm_bench.cli.data import state
     from msgm_bench.cli.tables import grid
-    from msgm_bench.errors import MsgmBenchError
-    from msgm_bench.pipeline import Cache
     from msgm_bench.pipeline.provenance import packages
-    from msgm_bench.registry import KINDS, registry
 
     versions = {"msgm-bench": __version__, "python": platform.python_version()} | packages()
     grid(("package", "version"), list(versions.items()), "Versions")
-    cuda = torch.cuda.is_available()
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    click.echo(f"device: {', '.join(names) if cuda else 'CPU only'}")
+    click.echo(f"device: {', '.join(names) or 'CPU only'}")
     click.echo(f"CPU threads: {torch.get_num_threads()}")
-    sound = True
+
+
+def _cache() -> bool:
+    """Whether the cache folder can be used."""
+    from msgm_bench.errors import MsgmBenchError
+    from msgm_bench.pipeline import Cache
+
     try:
         click.echo(f"cache: {Cache().root}")
     except MsgmBenchError as error:
-        sound = False
         click.echo(f"cache: {error}")
-    for kind in KINDS:
-        click.echo(f"{kind}: {', '.join(registry().names(kind)) or 'none'}")
+        return False
+    return True
+
+
+def _data() -> None:
+    """Which datasets are here; those that come in files are looked for, not read."""
+    from msgm_bench.cli.data import state
+    from msgm_bench.errors import MsgmBenchError
+    from msgm_bench.registry import registry
+
     for name in registry().names("datasets"):
         dataset = registry().create("datasets", name)
-        if dataset.sources():  # reading may take minutes, and would download
+        if dataset.sources():
             click.echo(f"data of {name}: {': '.join(state(dataset))}")
             continue
         try:
@@ -44,8 +68,3 @@ def command() -> int:
             click.echo(f"data of {name}: {len(data.train)} train, {len(data.test)} test")
         except MsgmBenchError as error:
             click.echo(f"data of {name}: not here: {error}")
-    for broken in registry().broken:
-        sound = False
-        click.echo(f"broken plugin {broken.provenance}: {broken.reason}")
-    click.echo("all well" if sound else "something is broken, see above")
-    return 0 if sound else 1

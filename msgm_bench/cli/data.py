@@ -1,0 +1,163 @@
+"""``msgm-bench data``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from msgm_bench.cli.options import data_dir_option
+
+if TYPE_CHECKING:
+    from msgm_bench.api import Dataset, Progress, Source
+
+OK, FAILED = 0, 1
+BRINGS = "needs no download"
+
+
+@click.group()
+def command() -> None:
+    """List, fetch and check the files of the datasets."""
+
+
+@command.command("list")
+@data_dir_option
+def list_() -> None:
+    """Show which datasets are here, and where their files are looked for."""
+    from msgm_bench.cli.tables import grid
+    from msgm_bench.registry import registry
+
+    rows, places = [], dict[str, None]()
+    for name in registry().names("datasets"):
+        dataset = registry().create("datasets", name)
+        rows.append((name, *state(dataset)))
+        if dataset.sources():
+            places |= dict.fromkeys(str(place) for place in dataset.places())
+    grid(("dataset", "state", "where"), rows)
+    click.echo("looked in, in this order (--data-dir and MSGM_BENCH_DATA go first):")
+    for place in places:
+        click.echo(f"  {place}")
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True)
+@data_dir_option
+def fetch(names: tuple[str, ...]) -> int:
+    """Download datasets, with checksums, into --data-dir or the user's data folder.
+
+    Files that are there already are left alone: `data check` says whether they are sound.
+    """
+    from msgm_bench.errors import StorageError
+
+    code = OK
+    for dataset in _datasets(names):
+        located = dataset.located()
+        if dataset.sources() and len(located) == len(_files(dataset)):
+            click.echo(f"{dataset.name}: here already, in {_folder(located.values())}")
+            continue
+        try:
+            with _shown() as progress:
+                folder = dataset.fetch(progress)
+        except StorageError as error:
+            click.echo(f"{dataset.name}: {error}", err=True)
+            code = FAILED
+        else:
+            click.echo(f"{dataset.name}: fetched into {folder}")
+    return code
+
+
+@command.command()
+@click.argument("names", nargs=-1)
+@data_dir_option
+def check(names: tuple[str, ...]) -> int:
+    """Compare files with the published checksums; all datasets that are here without NAMES.
+
+    Exits with 1 if a file is missing or is not what was published. Your own files need not be:
+    they are read all the same.
+    """
+    from msgm_bench.cli.tables import grid
+    from msgm_bench.registry import registry
+
+    chosen = _datasets(names or registry().names("datasets"))
+    rows, bad = [], 0
+    for dataset in chosen:
+        located = dataset.located()
+        if not names and not located:
+            continue
+        if not dataset.sources():
+            rows.append((dataset.name, "-", f"{BRINGS}: nothing to check"))
+        for file in _files(dataset):
+            verdict = _verdict(file, located.get(file.name))
+            bad += verdict.startswith(("missing", "wrong"))
+            rows.append((dataset.name, str(located.get(file.name, file.name)), verdict))
+    grid(("dataset", "file", "verdict"), rows)
+    click.echo(f"{len(rows)} files, {bad} missing or wrong")
+    return FAILED if bad else OK
+
+
+def _datasets(names: Sequence[str]) -> list[Dataset]:
+    from msgm_bench.registry import registry
+
+    return [registry().create("datasets", name) for name in names]
+
+
+def _files(dataset: Dataset) -> list[Source]:
+    return [file for source in dataset.sources() for file in source.files]
+
+
+def state(dataset: Dataset) -> tuple[str, str]:
+    """Whether its files are here, and where, or how they come here."""
+    files, located = _files(dataset), dataset.located()
+    if not files:
+        return BRINGS, "-"
+    if not located:
+        size = sum(source.size or 0 for source in dataset.sources())
+        return "not here", f"data fetch {dataset.name} ({size / 1e6:,.0f} MB)"
+    state = "here" if len(located) == len(files) else f"{len(located)} of {len(files)} files"
+    return state, str(_folder(located.values()))
+
+
+def _folder(paths: Iterable[Path]) -> Path:
+    return next(iter(paths)).parent
+
+
+def _verdict(file: Source, path: Path | None) -> str:
+    """What the checksum says; only a file of the published name has one to be compared with."""
+    if path is None:
+        return "missing"
+    if not file.md5 or path.name != file.name or path.is_dir():
+        return "no checksum is known"
+    with path.open("rb") as opened:
+        found = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return "ok" if found in file.md5 else f"wrong checksum: {found}, not {' or '.join(file.md5)}"
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[Progress]:
+    """A bar for each file on a terminal; a line when one is done otherwise."""
+    if not sys.stderr.isatty():
+        yield _line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
+
+    tasks: dict[str, TaskID] = {}
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def bar(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield bar
+
+
+def _line(name: str, done: int, total: int | None) -> None:
+    if done == total:
+        click.echo(f"  {name}: {done:,} bytes", err=True)

@@ -1,0 +1,160 @@
+"""CelebA: faces with forty attributes, read from images, attribute table and partition alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import Data, Dataset, Examples, Source, hookimpl
+from msgm_datasets.files import FileDataset, FilesConfig, damaged
+from msgm_datasets.images import Recipe, decoded, missing
+from msgm_datasets.presets import presets_celeba
+
+IMAGES, ATTRIBUTES, PARTITION = (
+    "img_align_celeba",
+    "list_attr_celeba.txt",
+    "list_eval_partition.txt",
+)
+CROP, SIZE = 140, 64
+PARTS = {"train": 0, "valid": 1, "test": 2}
+TABLES = "attribute table and partition come with the images on the dataset's page"
+DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
+
+
+class CelebA(FileDataset):
+    """Celebrities' faces at 64x64 colour, 40 attributes: 162,770 for training, 19,962 held out.
+
+    Centre crop of 140 px, then reduced with antialiasing. A face may carry any number of the
+    attributes; to forget one is to forget the faces that carry it.
+    """
+
+    name = "celeba"
+    citation = "Liu, Luo, Wang, Tang 2015, arXiv:1411.7766"
+    presets = presets_celeba()
+    folders = ("celeba", "CelebA", ".")
+    aliases = {
+        IMAGES: (f"{IMAGES}/{IMAGES}", f"Img/{IMAGES}", IMAGES),
+        ATTRIBUTES: (ATTRIBUTES, f"Anno/{ATTRIBUTES}", "list_attr_celeba.csv"),
+        PARTITION: (PARTITION, f"Eval/{PARTITION}", "list_eval_partition.csv"),
+    }
+    advice = (
+        "by hand: img_align_celeba.zip (unpacked), list_attr_celeba.txt and "
+        "list_eval_partition.txt from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html into "
+        "DIR/celeba; no other table is needed"
+    )
+    published = (  # identifiers and checksums as in torchvision's source
+        Source(
+            "img_align_celeba.zip",
+            (DRIVE + "0B7EVK8r0v71pZjFTYXZWM3FlRnM",),
+            ("00d2c5bc6d35e252742224ab0c1e8fcb",),
+            1_443_490_838,
+            (Source(IMAGES),),
+        ),
+        Source(
+            ATTRIBUTES,
+            (DRIVE + "0B7EVK8r0v71pblRyaVFSWGxPY0U",),
+            ("75e246fa4810816ffd6ee81facbd244c",),
+        ),
+        Source(
+            PARTITION,
+            (DRIVE + "0B7EVK8r0v71pY0NSMzRuSXJEVkk",),
+            ("d32c9cbf5e040fd4025c592c306e6668",),
+        ),
+    )
+
+    class Config(FilesConfig):
+        """Where the files are, the split and the preprocessing."""
+
+        split: Literal["test", "valid"] = Field("test", description="the part that is held out")
+        size: int = Field(SIZE, ge=8, le=CROP, description="side of the reduced image, px")
+        flip: bool = Field(False, description="mirror training images with probability 1/2")
+
+    def read(self, files: Mapping[str, Path]) -> Data:
+        """The published partition; images are decoded once and kept in the user's cache."""
+        c = self.config
+        classes, labels = read_attributes(files[ATTRIBUTES])
+        part = read_partition(files[PARTITION], labels)
+        here = {entry.name for entry in os.scandir(files[IMAGES])}
+        used = [name for name in labels if part[name] in (PARTS["train"], PARTS[c.split])]
+        if absent := [name for name in used if name not in here]:
+            raise missing(f"images missing in {files[IMAGES]}", absent, TABLES)
+        recipe = Recipe(3, (c.size, c.size), CROP)
+
+        def examples(split: str) -> Examples:
+            names = [name for name in used if part[name] == PARTS[split]]
+            if not names:
+                raise damaged(files[PARTITION], f"no image of part {PARTS[split]} ({split})")
+            paths = [files[IMAGES] / name for name in names]
+            y = torch.stack([labels[name] for name in names])
+            return Examples(decoded(f"celeba-{split}", paths, recipe), y)
+
+        words = [c.split, *([f"{c.size}px"] if c.size != SIZE else []), *(["flip"] * c.flip)]
+        protocol = f"celeba/{'+'.join(words)}@1"
+        train, test = examples("train"), examples(c.split)
+        return Data(train, test, classes, levels=256, protocol=protocol, flip=c.flip)
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """Words of each line that is not empty; separated by blanks or commas.
+
+    Raises:
+        StorageError: The file is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise damaged(path, error, TABLES) from error
+    return [words for line in lines if (words := line.replace(",", " ").split())]
+
+
+def read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """Names of the attributes, and ``bool [A]`` of each image.
+
+    The table: the number of images on a line of its own (not in CSV), the names, and a line an
+    image of -1 (or 0) and 1.
+
+    Raises:
+        StorageError: The table is cut short or holds something else.
+    """
+    rows = read_rows(path)
+    count = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 and rows[0][0].isdigit() else None
+    if len(rows) < 2:
+        raise damaged(path, "no table of attributes", TABLES)
+    head = rows.pop(0)
+    names = tuple(head[1:] if len(head) == len(rows[0]) else head)
+    labels = {}
+    for file, *values in rows:
+        if len(values) != len(names) or not set(values) <= {"-1", "0", "1"}:
+            raise damaged(path, f"line of {file}: not {len(names)} values -1 or 1", TABLES)
+        labels[file] = torch.tensor([value == "1" for value in values])
+    if count is not None and count != len(labels):
+        raise damaged(path, f"{len(labels):,} of the {count:,} images that it announces", TABLES)
+    return names, labels
+
+
+def read_partition(path: Path, labels: Mapping[str, Tensor]) -> dict[str, int]:
+    """The part of each image: 0 for training, 1 for validation, 2 for the test.
+
+    Raises:
+        StorageError: The file is cut short, or speaks of other images than the attribute table.
+    """
+    known = {str(number) for number in PARTS.values()}
+    rows = [row for row in read_rows(path) if row[0] != "image_id"]
+    if wrong := [row[0] for row in rows if len(row) != 2 or row[1] not in known]:
+        raise missing(f"{path}: lines without a part 0, 1 or 2", wrong, TABLES)
+    part = {file: int(number) for file, number in rows}
+    if strange := sorted(set(part) ^ set(labels)):
+        raise missing(f"{path} and the attribute table differ", strange, TABLES)
+    return part
+
+
+@hookimpl
+def register_datasets() -> Sequence[type[Dataset]]:
+    """CelebA."""
+    return [CelebA]

@@ -1,0 +1,118 @@
+"""CIFAR-10: 32x32 colour images in Python pickles."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from msgm_bench import Data, Dataset, Examples, Source, hookimpl
+from msgm_datasets.files import FileDataset, FilesConfig, damaged
+from msgm_datasets.presets import presets_cifar10
+
+INNER = "cifar-10-batches-py"
+TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST = "test_batch"
+MD5 = {  # as in torchvision's source
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+SHAPE = (3, 32, 32)
+ARRAYS = {  # all that an array in a pickle is made of; nothing else is called
+    ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"): ("numpy", "ndarray"),
+    ("numpy", "dtype"): ("numpy", "dtype"),
+    ("_codecs", "encode"): ("_codecs", "encode"),
+}
+
+
+BROKEN = (  # what damaged pickles raise, says pickle's own documentation
+    *(OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError),
+    *(LookupError, AttributeError, ImportError, MemoryError, OverflowError),
+)
+
+
+class CIFAR10(FileDataset):
+    """Photographs of ten kinds of things, 32x32 colour: 50,000 for training, 10,000 held out."""
+
+    name = "cifar10"
+    citation = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
+    presets = presets_cifar10()
+    folders = ("cifar10", "cifar-10", "CIFAR10", ".")
+    aliases = {name: (name, f"{INNER}/{name}") for name in MD5}
+    advice = f"by hand: unpack cifar-10-python.tar.gz, so that DIR/{INNER}/{TEST} is there"
+    published = (
+        Source(
+            "cifar-10-python.tar.gz",
+            ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+            ("c58f30108f718f92721af3b95e74349a",),
+            170_498_071,
+            tuple(Source(name, md5=(md5,)) for name, md5 in MD5.items()),
+        ),
+    )
+
+    class Config(FilesConfig):
+        """Where the files are, and mirroring."""
+
+        flip: bool = Field(True, description="mirror training images with probability 1/2")
+
+    def read(self, files: Mapping[str, Path]) -> Data:
+        """The published split."""
+        parts = [read_batch(files[name]) for name in TRAIN]
+        train = Examples(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
+        protocol = f"cifar10/test{'' if self.config.flip else '+noflip'}@1"
+        return Data(
+            train, read_batch(files[TEST]), CLASSES, 256, protocol=protocol, flip=self.config.flip
+        )
+
+
+class Arrays(pickle.Unpickler):
+    """A pickle of arrays, numbers and texts: anything else in it is refused, not run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What rebuilds an array."""
+        if (module, name) not in ARRAYS:
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no CIFAR file does")
+        home, found = ARRAYS[module, name]
+        return getattr(importlib.import_module(home), found)
+
+
+def read_batch(path: Path) -> Examples:
+    """One file: ``data [N, 3072]``, the planes red, green and blue, and ``labels [N]``.
+
+    Raises:
+        StorageError: The file is cut short or is not in this format.
+    """
+    try:
+        with path.open("rb") as file:
+            batch = Arrays(file, encoding="latin1").load()
+        x = np.asarray(batch["data"])
+        y = torch.tensor(batch["labels"], dtype=torch.int64)
+        if x.dtype != np.uint8 or x.shape != (len(y), int(np.prod(SHAPE))):
+            raise damaged(path, f"{x.dtype} data of shape {x.shape} for {len(y)} labels")
+    except BROKEN as error:
+        raise damaged(path, error) from error
+    if not len(y) or not 0 <= int(y.min()) <= int(y.max()) < len(CLASSES):
+        raise damaged(path, "no labels 0 to 9")
+    return Examples(torch.from_numpy(x.reshape(-1, *SHAPE).copy()), y)
+
+
+@hookimpl
+def register_datasets() -> Sequence[type[Dataset]]:
+    """CIFAR-10."""
+    return [CIFAR10]
