@@ -12,7 +12,7 @@ demo: $(READY)  ## train, unlearn, score and rank on real digits
 		--method standard --method unseen --method ort --method obt --seed 0 --out runs/demo
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
 lint: $(READY)  ## style and the direction of imports
 	$(BIN)/ruff check .
