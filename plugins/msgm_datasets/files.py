@@ -138,8 +138,9 @@ class FileDataset(Dataset):
             StorageError: No network, no room, or not what was published.
         """
         folder = self.target()
+        here = self._in(folder)
         for source in self.sources():
-            if all((folder / file.name).exists() for file in source.files):
+            if all(file.name in here for file in source.files):
                 continue
             path = folder / source.name
             try:
