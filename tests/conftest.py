@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -22,6 +23,7 @@ from msgm_bench.pipeline import fingerprint  # noqa: E402
 from msgm_bench.pipeline import folder as run_folder  # noqa: E402
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts us with &
 registry.installed = workbench.known_distributions
 
 
