@@ -5,8 +5,9 @@ quality, averaged over the seeds that it shares with the reference, is no more t
 limit worse than the reference's. Ranked methods are ordered by their mean over seeds. Going down
 that order, a method joins the group of the one above it while it cannot be told from the first of
 that group: the 95 % interval of their paired difference over common seeds holds zero, or there
-are fewer than two common seeds. A group shares the rank of its first member (competition ranking:
-1=, 1=, 3). Each comparison is made at 95 %, without correction for the number of comparisons.
+are fewer than two common seeds. Where each has one result, of one seed, the 95 % intervals over
+their items must overlap instead: that speaks of two trained models, not of the methods. A group
+shares the rank of its first member (competition ranking: 1=, 1=, 3). Each comparison is made at 95 %, without correction for the number of comparisons.
 """
 
 from __future__ import annotations
@@ -128,11 +129,20 @@ def failures(frame: pd.DataFrame, method: str, key: Key) -> tuple[str, ...]:
 
 
 def separable(frame: pd.DataFrame, a: str, b: str, key: Key) -> bool:
-    """Whether the seeds that both methods share tell them apart."""
-    pair = pd.concat([series(frame, a, key), series(frame, b, key)], axis=1, join="inner").dropna()
+    """Whether the seeds that both methods share, or the items of the only one, tell them apart."""
+    both = [series(frame, a, key), series(frame, b, key)]
+    pair = pd.concat(both, axis=1, join="inner").dropna()
+    if len(pair) == len(both[0]) == len(both[1]) == 1:
+        return _disjoint(frame, a, b, key)
     if len(pair) < 2:
         return False
     return not paired_difference(pair[0].to_numpy(), pair[1].to_numpy()).contains(0.0)
+
+
+def _disjoint(frame: pd.DataFrame, a: str, b: str, key: Key) -> bool:
+    """Whether the intervals over the items of two results have nothing in common."""
+    both = pd.concat([rows(frame, a, key), rows(frame, b, key)])
+    return bool(both["low"].max() > both["high"].min())
 
 
 def _state(

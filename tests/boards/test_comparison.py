@@ -44,11 +44,12 @@ def test_options_that_differ_name_the_line(make):
     assert list(table["rank"]) == ["1", "2"]
 
 
-def test_one_seed_ties_all_with_item_intervals(make):
-    """A single run ranks nobody above another, and shows the intervals of its items."""
-    table = compare([make("alpha", 0, 5.0), make("beta", 0, 50.0)])
-    assert list(table["rank"]) == ["1=", "1="]
-    assert table["ur, samples (%) ↓"][1] == "50.00 [49.50, 50.50]"
+def test_one_seed_is_ranked_by_its_items(make):
+    """With one seed, methods whose item intervals overlap are tied and others are not."""
+    table = compare([make("alpha", 0, 5.0), make("beta", 0, 50.0), make("gamma", 0, 5.9)])
+    assert list(table["method"]) == ["alpha", "gamma", "beta"]
+    assert list(table["rank"]) == ["1=", "1=", "3"]
+    assert table["ur, samples (%) ↓"][2] == "50.00 [49.50, 50.50]"
 
 
 def test_failures_are_dashes_with_notes(make):
