@@ -7,7 +7,8 @@ that order, a method joins the group of the one above it while it cannot be told
 that group: the 95 % interval of their paired difference over common seeds holds zero, or there
 are fewer than two common seeds. Where each has one result, of one seed, the 95 % intervals over
 their items must overlap instead: that speaks of two trained models, not of the methods. A group
-shares the rank of its first member (competition ranking: 1=, 1=, 3). Each comparison is made at 95 %, without correction for the number of comparisons.
+shares the rank of its first member (competition ranking: 1=, 1=, 3). Each comparison is made at
+95 %, without correction for the number of comparisons.
 """
 
 from __future__ import annotations
