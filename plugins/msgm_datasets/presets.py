@@ -64,25 +64,34 @@ def presets_folder() -> dict[str, Preset]:
 
 
 def quick(
-    judge: str, generated: int = 2000, scored: int = 500, restored: int = 250, tol: float = 1e-3
+    judge: str,
+    steps: int = 1600,
+    generated: int = 500,
+    scored: int = 128,
+    restored: int = 125,
 ) -> Preset:
-    """Two CPU cores; the numbers mean little, the path is the real one."""
+    """Two CPU cores, at most 64 network evaluations an item; means little, the path is real.
+
+    The likelihood takes 16 steps of the classical Runge-Kutta method, evenly in log(sigma/a):
+    on Gaussians with an image's spectrum that is within 0.02 bits/dim of the truth, bounded in
+    cost whatever the model, and no item's value depends on its batch.
+    """
     few = {"count": restored, "batch_size": 125}
     return {
         "training": {
-            "steps": 400,
+            "steps": steps,
             "batch_size": 64,
             "learning_rate": 5e-4,
             "warmup": 50,
             "decay": "cosine",
             "ema": 0.99,
         },
-        "finetuning": {"steps": 200, "learning_rate": 2e-4},
+        "finetuning": {"steps": steps // 4, "learning_rate": 2e-4},
         "backbone": {"channels": (32, 64, 64), "layers": 1, "attention": (), "dropout": 0.0},
-        "judge": {"name": judge},
+        "judge": {"name": judge, "width": 16, "steps": 1500},
         "tasks": {
             "generation": {"count": generated, "batch_size": 250},
-            "likelihood": {"count": scored, "batch_size": 125, "rtol": tol, "atol": tol},
+            "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},
             **dict.fromkeys(RESTORING, few),
         },
     }
@@ -90,7 +99,7 @@ def quick(
 
 def quick_64(judge: str) -> Preset:
     """The same for 64x64 colour, where a step costs five times as much as at 28x28 grey."""
-    return quick(judge, generated=500, scored=100, restored=100, tol=1e-2)
+    return quick(judge, steps=400, generated=250, scored=64, restored=50)
 
 
 def standard(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from msgm_bench import (
@@ -19,28 +19,9 @@ from msgm_bench import (
     derive_seed,
     hookimpl,
 )
+from msgm_metrics.classifier_networks import TINY, resnet, small
 
 VALIDATION = 5  # every fifth training item calibrates the threshold and trains nothing
-
-
-class Network(nn.Module):
-    """Three convolutions with batch normalisation, two poolings, a linear layer."""
-
-    def __init__(self, channels: int, width: int, outputs: int) -> None:
-        super().__init__()
-        sizes = (channels, width, 2 * width, 2 * width)
-        blocks: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise(sizes)):
-            blocks += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-            blocks += [nn.MaxPool2d(2)] if i < 2 else []
-        self.features = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(8 * width, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[N, K + 1]`` of [0, 1] images; the last is the reject class."""
-        logits: Tensor = self.head(self.dropout(self.features(2 * x - 1)))
-        return logits
 
 
 class Classifier(Judge):
@@ -54,11 +35,19 @@ class Classifier(Judge):
     name = "classifier"
 
     class Config(Config):
-        """Size and training."""
+        """Network and training."""
 
-        width: int = Field(24, ge=4, description="channels of the first layer")
+        network: Literal["auto", "small", "resnet"] = Field(
+            "auto", description="auto: small up to 16 px, resnet above"
+        )
+        width: int = Field(24, ge=4, multiple_of=2, description="channels of the first stage")
+        blocks: tuple[int, int, int, int] = Field(
+            (1, 1, 1, 1), description="residual blocks of each stage; (2, 2, 2, 2) is ResNet-18"
+        )
+        embedding: int = Field(64, ge=2, description="features of the residual network")
         steps: int = Field(600, ge=1, description="optimiser steps")
         batch_size: int = Field(64, ge=8, description="items a step; half as many are spoiled")
+        shift: int = Field(0, ge=0, description="training moves images by up to so many pixels")
         learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, cosine decay")
         level: float = Field(0.01, gt=0, lt=1, description="share of real items given up")
 
@@ -79,16 +68,22 @@ class Classifier(Judge):
         with torch.random.fork_rng(cuda):
             torch.manual_seed(derive_seed(seed, "judge"))
             self._build(data, device)
-            self._train(x[kept], y[kept], seed)
+            self._train(x[kept], y[kept], seed, data.flip)
         held = self._probabilities(x[~kept])
         sure = held[:, :-1].amax(dim=1)
         self.threshold = torch.quantile(sure, self.config.level)
         self._measure(data, device)
 
     def _build(self, data: Data, device: torch.device) -> None:
-        self.network = Network(data.shape[0], self.config.width, len(data.classes) + 1).to(device)
+        c, outputs = self.config, len(data.classes) + 1
+        tiny = max(data.shape[1:]) <= TINY
+        if c.network == "small" or (c.network == "auto" and tiny):
+            network = small(data.shape[0], c.width, outputs)
+        else:
+            network = resnet(data.shape, c.width, c.blocks, c.embedding, outputs)
+        self.network = network.to(device)
 
-    def _train(self, x: Tensor, y: Tensor, seed: int) -> None:
+    def _train(self, x: Tensor, y: Tensor, seed: int, flip: bool) -> None:
         c = self.config
         generator = torch.Generator(x.device).manual_seed(derive_seed(seed, "judge batches"))
         optimizer = torch.optim.Adam(self.network.parameters(), lr=c.learning_rate)
@@ -97,8 +92,9 @@ class Classifier(Judge):
         self.network.train()
         for _ in range(c.steps):
             i = torch.randint(len(x), (c.batch_size,), generator=generator, device=x.device)
-            clean = x[i] + 0.03 * torch.randn(x[i].shape, generator=generator, device=x.device)
-            batch = torch.cat([clean.clamp(0, 1), spoil(x[i[: len(rejected)]], generator)])
+            seen = augment(x[i], c.shift, flip, generator)
+            clean = seen + 0.03 * torch.randn(seen.shape, generator=generator, device=x.device)
+            batch = torch.cat([clean.clamp(0, 1), spoil(seen[: len(rejected)], generator)])
             loss = F.cross_entropy(self.network(batch), torch.cat([y[i], rejected]))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -132,8 +128,8 @@ class Classifier(Judge):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """What the linear layer sees, ``[N, 8 width]``."""
-        return torch.cat([self.network.features(2 * part - 1) for part in x.split(1000)])
+        """What the linear layer sees: 8 ``width`` numbers, or ``embedding`` of the resnet."""
+        return torch.cat([self.network.features(part) for part in x.split(1000)])
 
     def state(self) -> dict[str, Tensor]:
         """Weights and threshold."""
@@ -152,6 +148,23 @@ def pixels(data: Data, x: Tensor) -> Tensor:
     """Grey levels to [0, 1], the centre of each bin."""
     assert data.levels is not None
     return (x.float() + 0.5) / data.levels
+
+
+def augment(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Images moved by up to ``shift`` pixels, black where nothing was, and mirrored or not."""
+    n, device = len(x), x.device
+    if shift:
+        offsets = torch.randint(-shift, shift + 1, (2, n), generator=generator, device=device)
+        height, width = x.shape[2:]
+        padded = F.pad(x, [shift] * 4)
+        rows = torch.arange(height, device=device) + shift + offsets[0, :, None]
+        columns = torch.arange(width, device=device) + shift + offsets[1, :, None]
+        items = torch.arange(n, device=device)[:, None, None]
+        x = padded.movedim(1, 3)[items, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+    if flip:
+        mirrored = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
+        x = torch.where(mirrored, x.flip(3), x)
+    return x
 
 
 def spoil(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from msgm_bench import (
     IncompatibleError,
     Model,
     Noise,
+    OptionError,
     Subject,
     Task,
     TaskConfig,
@@ -46,12 +47,24 @@ class Likelihood(Task):
         )
         rtol: float = Field(1e-5, gt=0, description="relative tolerance of the solver")
         atol: float = Field(1e-5, gt=0, description="absolute tolerance of the solver")
+        solver: Literal["dopri5", "heun", "rk4"] = Field(
+            "dopri5", description="adaptive dopri5, or fixed steps in log(sigma/a)"
+        )
+        steps: int | None = Field(
+            None, ge=1, description="steps of heun (2 evaluations) or rk4 (4)"
+        )
         max_nfe: int = Field(2000, ge=1, description="evaluations after which an item has failed")
         repeats: int = Field(1, ge=1, description="dequantisations and probes an item")
         timesteps: int | None = Field(None, ge=2, description="terms of the bound; empty: all")
 
     def check(self, model: Model) -> None:
-        """The bound is DDPM's."""
+        """The bound is DDPM's; fixed steps have a number, adaptive ones none."""
+        c = self.config
+        if (c.solver == "dopri5") != (c.steps is None):
+            raise OptionError(
+                f"likelihood.solver={c.solver}, likelihood.steps={c.steps}",
+                "steps with heun and rk4, none with dopri5",
+            )
         if self.config.protocol == "bound" and not isinstance(model.process, DiscreteDDPM):
             raise IncompatibleError(
                 f"the variational bound on {type(model.process).__name__}", "DDPM backbones"
@@ -88,6 +101,8 @@ class Likelihood(Task):
                 divergence=c.divergence,
                 rtol=c.rtol,
                 atol=c.atol,
+                solver=c.solver,
+                steps=c.steps,
                 max_nfe=c.max_nfe,
             )
         return found.nats, found.nfe
