@@ -20,7 +20,10 @@ class DDPM(NetworkBackbone):
     presets = {
         "quick": {"tasks": {"generation": {"sampler": "ddim", "nfe": 50}}},
         "standard": {"tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}}},
-        "paper": {"tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}}},
+        "paper": {
+            "tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}},
+            "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
+        },
     }
 
     class Config(NetworkConfig):

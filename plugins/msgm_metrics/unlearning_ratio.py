@@ -29,7 +29,9 @@ class UnlearningRatio(Metric):
     Companions: the share on real held-out D_g (``ur_floor``), the estimate corrected for the
     judge's errors on real data (``ur_corrected``, Rogan and Gladen 1978), and the share of
     samples that the judge does not recognise (``unrecognisable``), beside the same share of real
-    held-out data (``unrecognisable_floor``): noise is not clean forgetting.
+    held-out data (``unrecognisable_floor``): noise is not clean forgetting. Where several classes
+    are to be forgotten, each has its own share (``ur:CLASS``); classes that exclude each other
+    add up to ``ur``, attributes may overlap.
     """
 
     name = "ur"
@@ -46,14 +48,15 @@ class UnlearningRatio(Metric):
         return MetricProtocol(name="unlearning_ratio/judge", version=1, settings=settings)
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
-        """The ratio and its four companions."""
+        """The ratio, its four companions, and the share of each class."""
         samples = subject.judge.verdict(
             subject.model.codec.decode(artifact["x"].to(subject.device))
         )
         retain = subject.judge.verdict(subject.visible(subject.retain))
         forget = subject.judge.verdict(subject.visible(subject.forget))
         n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
-        hits, false, true = (self.hits(subject, v) for v in (samples, retain, forget))
+        targets = subject.targets
+        hits, false, true = (self.hits(subject, v, targets) for v in (samples, retain, forget))
         real = n_retain + n_forget
         unknown = int((~samples.recognised).sum())
         unknown_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
@@ -72,6 +75,7 @@ class UnlearningRatio(Metric):
             self.corrected((hits, n), (true, n_forget), (n_retain - false, n_retain), **drawn),
             Row.of(wilson(unknown, n), metric="unrecognisable", **drawn),
             Row.of(wilson(unknown_real, real), metric="unrecognisable_floor", **common, **whole),
+            *self.each(subject, samples, **drawn),
         ]
 
     def corrected(self, judged: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
@@ -84,12 +88,20 @@ class UnlearningRatio(Metric):
             return Row(metric="ur_corrected", value=None, reason=reason, **fields)
         return Row.of(estimate, metric="ur_corrected", **fields)
 
-    def hits(self, subject: Subject, verdict: Verdict) -> int:
-        """Items that are recognised and assigned to D_f."""
-        of_forget = subject.data.members(
-            Examples(verdict.classes, verdict.classes), subject.targets
-        )
-        return int((of_forget & verdict.recognised).sum())
+    def each(self, subject: Subject, verdict: Verdict, **fields: Any) -> list[Row]:
+        """A row of each class that is to be forgotten, where there are several."""
+        targets, names = subject.targets, subject.data.classes
+        counts = {names[k]: self.hits(subject, verdict, (k,)) for k in targets}
+        return [
+            Row.of(wilson(count, len(verdict.classes)), metric=f"ur:{name}", **fields)
+            for name, count in counts.items()
+            if len(targets) > 1
+        ]
+
+    def hits(self, subject: Subject, verdict: Verdict, targets: Sequence[int]) -> int:
+        """Items that are recognised and assigned to one of ``targets``."""
+        members = subject.data.members(Examples(verdict.classes, verdict.classes), targets)
+        return int((members & verdict.recognised).sum())
 
 
 @hookimpl

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from subjects import Quadrants, subject
 
-from msgm_bench import Metric, MetricProtocol, PluginError, RunSpec, Verdict
+from msgm_bench import Metric, MetricProtocol, PluginError, RunSpec, Verdict, wilson
 from msgm_bench.pipeline import measuring
 from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.suite import metrics_of, task_presets
@@ -118,3 +119,27 @@ def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):
     before = json.dumps(measuring.looking(metric), sort_keys=True)
     (tmp_path / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"weights")
     assert json.dumps(measuring.looking(metric), sort_keys=True) != before
+
+
+@pytest.mark.parametrize("targets", [(3,), (1, 3), (0, 1, 2)])
+def test_ratios_of_classes_add_up(targets):
+    """Each of several forgotten classes has its share with Wilson's interval; one has only UR."""
+    given = replace(subject(), targets=targets)
+    data = given.data
+    samples = data.test[torch.tensor([0, 1, 1, 2, 3, 3, 3, 0])]
+    artifact = {"x": given.model.codec.encode(samples.x)}
+    rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
+    counts = {data.classes[k]: (2, 2, 1, 3)[k] for k in targets}
+    assert rows["ur"].value == 100 * sum(counts.values()) / 8
+    found = {name: rows.get(f"ur:{name}") for name in data.classes}
+    if len(targets) == 1:
+        assert not any(found.values())
+        return
+    assert {name for name, row in found.items() if row} == set(counts)
+    for name, count in counts.items():
+        expected = wilson(count, 8).scaled(100)
+        row = found[name]
+        assert (row.value, row.low, row.high) == pytest.approx(
+            (expected.value, expected.low, expected.high)
+        )
+        assert (row.split, row.unit, row.protocol) == ("samples", "%", rows["ur"].protocol)

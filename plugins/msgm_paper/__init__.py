@@ -1,0 +1,1 @@
+"""The MSGM paper's tables beside what the benchmark measures: a command."""

@@ -1,0 +1,121 @@
+"""What is known of the published numbers: why some are no targets, and what to bear in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from msgm_paper.mapping import quantity, setting
+from msgm_paper.tables import Cell
+
+MODELS = ("standard", "ort", "obt", "unseen")
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """A reason, and the cells that it concerns.
+
+    Attributes:
+        reason: In words.
+        where: Field of a cell to the patterns of which one must fit; all fields must.
+        blocks: Whether the cell is no target at all; otherwise it is a remark.
+    """
+
+    reason: str
+    where: Mapping[str, Sequence[str]]
+    blocks: bool = True
+
+    def concerns(self, cell: Cell) -> bool:
+        """Whether the cell is meant."""
+        return all(
+            any(fnmatchcase(str(getattr(cell, name)), pattern) for pattern in patterns)
+            for name, patterns in self.where.items()
+        )
+
+
+CAVEATS = (
+    Caveat(
+        "impossible: no density over the stated mixture has 39.01 on what is forgotten and less "
+        "than 11.04 on what is kept (docs/mathematics.md, 5)",
+        {"table": ("1",), "method": ("msgm",)},
+    ),
+    Caveat(
+        "the paper does not say which of its two variants this is; obt is taken",
+        {"table": ("1",), "method": ("msgm",)},
+    ),
+    Caveat(
+        "the paper's headings are Unseen and Unlearning: which is ort and which obt is a guess",
+        {"table": ("5",), "method": ("*[?]",)},
+    ),
+    Caveat(
+        "broken FID: the authors' fid.py never adds the distance between the means",
+        {"metric": ("fid",)},
+    ),
+    Caveat(
+        "one batch: the authors' inpainting.py stops after it (200 images for CelebA)",
+        {"task": ("inpainting",), "metric": ("acc", "fid"), "method": MODELS},
+    ),
+    Caveat(
+        "suspected uint8 wrap-around: PSNR hardly moves while SSIM spans 0.54 to 0.93, and squares "
+        "modulo 256, 105.5 in the mean, would give 30.9 dB over half an image",
+        {"metric": ("psnr",)},
+    ),
+    Caveat(
+        "the accuracy of the paper's CLIP judge on real images: a property of no model; beside it "
+        "stands that of the run's own judge",
+        {"method": ("real-data",)},
+    ),
+    Caveat(
+        "the paper judged with CLIP, the preset's judge is another",
+        {"table": ("3", "4", "6"), "metric": ("acc", "ur*")},
+        blocks=False,
+    ),
+    Caveat(
+        "near the class's share even for unseen: mostly the judge's confusion",
+        {"backbone": ("vpsde",), "metric": ("ur:dog",)},
+        blocks=False,
+    ),
+    Caveat(
+        "no MNIST configuration is published: network, sigma_max and budget are the bench's",
+        {"dataset": ("mnist",)},
+        blocks=False,
+    ),
+    Caveat(
+        "the paper states neither network nor budget of its toy",
+        {"dataset": ("gaussians",)},
+        blocks=False,
+    ),
+    Caveat(
+        "the authors' code squares element by element (-p product=elementwise), unlike equation 7",
+        {"method": ("ort*",)},
+        blocks=False,
+    ),
+    Caveat(
+        "the authors' code descends the opposite sign (-p sign=released) of equation 8",
+        {"method": ("obt*",)},
+        blocks=False,
+    ),
+    Caveat(
+        "probably of one batch of images, too",
+        {"task": ("inpainting",), "metric": ("clip", "ssim")},
+        blocks=False,
+    ),
+)
+
+
+def objections(cell: Cell) -> tuple[str, ...]:
+    """Why the published value is no target, whatever is measured."""
+    return tuple(c.reason for c in CAVEATS if c.blocks and c.concerns(cell))
+
+
+def remarks(cell: Cell, published: Sequence[Cell]) -> tuple[str, ...]:
+    """What to bear in mind; where the paper has several values for one model, all of them."""
+    said = [c.reason for c in CAVEATS if not c.blocks and c.concerns(cell)]
+    told = (setting(cell), quantity(cell))
+    said += [
+        f"the paper contradicts itself: {other.value:g} in table {other.table}"
+        for other in published
+        if (setting(other), quantity(other)) == told and other.value != cell.value
+    ]
+    return tuple(dict.fromkeys(said))

@@ -1,0 +1,67 @@
+"""The published numbers of the MSGM paper, one cell each."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.resources
+from dataclasses import dataclass
+
+SOURCE = "arXiv:2412.07229"
+FILE = "msgm_paper_tables.csv"
+TITLES = {
+    1: "likelihood of the toy mixture",
+    2: "unlearning by retraining: unlearning ratio and likelihood",
+    3: "inpainting",
+    4: "reconstruction",
+    5: "unlearning by fine-tuning: likelihood",
+    6: "unlearning by fine-tuning: unlearning ratio",
+    7: "ablation of alpha",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published value, in the words of the file.
+
+    Attributes:
+        table: Number of the paper's table.
+        dataset: Name of the dataset.
+        backbone: Name of the backbone.
+        regime: ``retrain`` or ``finetune``.
+        method: The paper's column; a ``?`` marks a guess.
+        forget: Classes, separated by commas.
+        task: ``generation``, ``likelihood``, ``inpainting`` or ``reconstruction``.
+        metric: ``ur``, ``ur:CLASS``, ``nll``, ``acc``, ``fid``, ``clip``, ``psnr`` or ``ssim``.
+        split: ``samples``, ``retain`` or ``forget``.
+        value: The value as printed.
+        unit: ``%``, ``bits/dim``, ``bits/dim+8``, ``dB``, ``embedding distance`` or ``1``.
+    """
+
+    table: int
+    dataset: str
+    backbone: str
+    regime: str
+    method: str
+    forget: str
+    task: str
+    metric: str
+    split: str
+    value: float
+    unit: str
+
+    @property
+    def digits(self) -> int:
+        """Decimals that a measured value is shown with: one for per cent, else two."""
+        return 1 if self.unit == "%" else 2
+
+
+@functools.cache
+def cells() -> tuple[Cell, ...]:
+    """Every cell, in the order of the file."""
+    text = (importlib.resources.files(__package__) / FILE).read_text(encoding="utf-8")
+    return tuple(_cell(**row) for row in csv.DictReader(text.splitlines()))
+
+
+def _cell(source: str, table: str, value: str, **words: str) -> Cell:
+    return Cell(table=int(table), value=float(value), **words)

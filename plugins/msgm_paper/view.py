@@ -1,0 +1,130 @@
+"""Verdicts as tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from msgm_bench import Interval
+from msgm_paper.results import Measured
+from msgm_paper.tables import SOURCE, TITLES, Cell
+from msgm_paper.verdict import Status, Verdict
+
+DASH = "–"
+STYLES = {
+    Status.REPRODUCED: "green",
+    Status.DIFFERS: "red",
+    Status.INCONCLUSIVE: "yellow",
+    Status.NOT_COMPARABLE: "dim",
+    Status.NOT_RUN: "dim",
+}
+UNITS = {"embedding distance": "distance", "1": ""}
+COLUMNS = (  # heading, width, alignment
+    ("quantity", 13, "left"),
+    ("method", 10, "left"),
+    ("paper", 5, "right"),
+    ("measured", 14, "right"),
+    ("n", 7, "right"),
+    ("status", 14, "left"),
+    ("notes", 6, "left"),
+)
+
+
+def show(verdicts: Sequence[Verdict]) -> None:
+    """One table for each of the paper's, its notes below it, and the sum at the end."""
+    console = Console(highlight=False)
+    for number, part in groupby(verdicts, key=lambda v: v.cell.table):
+        console.print(f"Table {number} of {SOURCE}: {TITLES[number]}", style="bold")
+        notes: list[str] = []
+        for place, rows in groupby(part, key=_place):
+            console.print()
+            console.print(_table(place, list(rows), notes))
+        console.print()
+        if notes:
+            console.print(_footnotes(notes), "")
+    counts = {status: sum(v.status == status for v in verdicts) for status in Status}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(f"{len(verdicts)} published values: {said}.", style="bold")
+    if any(verdict.runnable for verdict in verdicts):
+        console.print("--commands prints what would tell more.")
+
+
+def _footnotes(notes: Sequence[str]) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for i, note in enumerate(notes, 1):
+        table.add_row(Text(f"{i:>3}"), Text(note))
+    return table
+
+
+def _place(verdict: Verdict) -> str:
+    cell = verdict.cell
+    return f"{cell.dataset}, {cell.backbone}, without {cell.forget.replace(',', ' and ')}"
+
+
+def _table(title: str, verdicts: Sequence[Verdict], notes: list[str]) -> Table:
+    """The rows of one dataset and backbone, quantity by quantity."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0
+    )
+    for heading, width, side in COLUMNS:
+        table.add_column(heading, width=width, justify=side, overflow="fold")
+    quantities = dict.fromkeys(_quantity(verdict.cell) for verdict in verdicts)
+    for label in quantities:
+        rows = [verdict for verdict in verdicts if _quantity(verdict.cell) == label]
+        for i, verdict in enumerate(rows):
+            table.add_row(*_row(label[i] if i < len(label) else "", verdict, notes))
+        table.add_section()
+    return table
+
+
+def _quantity(cell: Cell) -> tuple[str, str]:
+    """What is measured, and its unit."""
+    split = "" if cell.split == "samples" else f" {cell.split}"
+    return f"{cell.metric}{split}", UNITS.get(cell.unit, cell.unit)
+
+
+def _row(label: str, verdict: Verdict, notes: list[str]) -> list[Text]:
+    cell = verdict.cell
+    marks = [_mark(note, notes) for note in (*verdict.reasons, *verdict.remarks)]
+    value, n = _measured(verdict.measured, cell.digits)
+    words = (
+        label,
+        cell.method.replace("(alpha=", " α=").rstrip(")"),
+        number(cell.value, cell.digits),
+        value,
+        n,
+    )
+    status = Text(verdict.status, style=STYLES[verdict.status])
+    return [*map(Text, words), status, Text(",".join(map(str, marks)))]
+
+
+def _measured(measured: Measured | None, digits: int) -> tuple[str, str]:
+    """Value over interval, and items over seeds."""
+    if measured is None:
+        return DASH, ""
+    seeds = f"\n{len(measured.seeds)} seeds" if len(measured.seeds) > 1 else ""
+    value = DASH if measured.interval is None else _interval(measured.interval, digits)
+    return value, f"{measured.n:,}{seeds}"
+
+
+def _interval(interval: Interval, digits: int) -> str:
+    value = number(interval.value, digits)
+    if not interval.bounded:
+        return value
+    return f"{value}\n[{number(interval.low, digits)}, {number(interval.high, digits)}]"
+
+
+def number(value: float, digits: int) -> str:
+    """``value`` with ``digits`` decimals and no negative zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _mark(note: str, notes: list[str]) -> int:
+    if note not in notes:
+        notes.append(note)
+    return notes.index(note) + 1

@@ -1,0 +1,86 @@
+"""Results as a run would leave them, with any value in the place of the measured one."""
+
+from __future__ import annotations
+
+import pytest
+
+from msgm_bench import MetricProtocol, Result, Row, SpecRecord
+from msgm_bench.api.result import ProtocolRecord
+from msgm_paper.mapping import CHOICES, quantity, setting
+from msgm_paper.tables import cells
+
+SUFFIX = {"ur": "judge@1", "acc": "@1", "fid": "@1", "clip": "@1", "psnr": "@1", "ssim": "7@1"}
+
+
+@pytest.fixture
+def cell():
+    """``cell(table, method, metric, split, **more)``: the one published cell of that place."""
+
+    def find(table, method, metric, split="samples", **more):
+        wanted = {"table": table, "method": method, "metric": metric, "split": split, **more}
+        (found,) = [c for c in cells() if all(getattr(c, k) == v for k, v in wanted.items())]
+        return found
+
+    return find
+
+
+@pytest.fixture
+def make():
+    """``make(cell, value, half)``: a result of the preset ``paper`` that answers the cell."""
+
+    def result(cell, value, half=0.0, *, seed=0, preset="paper", command="", **spec):
+        asked, wanted = setting(cell), quantity(cell)
+        flag, pair = CHOICES[cell.dataset].options if cell.dataset in CHOICES else ("", "")
+        chosen = {"split": "paper"} if cell.dataset == "stl10" else {}
+        tasks = {"inpainting": {"box": [32, 0, 16, 64]}} if cell.dataset == "celeba" else {}
+        told = {
+            "dataset": asked.dataset,
+            "forget": [name.capitalize() for name in asked.forget],
+            "backbone": asked.backbone,
+            "method": asked.method or "unseen",
+            "params": asked.params,
+            "regime": asked.regime,
+            "preset": preset,
+            "seed": seed,
+            "dataset_params": chosen,
+            "settings": {"training": {"steps": asked.steps or 1_300_000}, "tasks": tasks},
+        }
+        protocol = MetricProtocol(name=f"{wanted.protocol.rstrip('@/')}/x", settings={"n": 1})
+        if wanted.protocol.endswith("@"):
+            protocol = MetricProtocol(name=wanted.protocol.rstrip("@"), settings={"n": 1})
+        ends = {} if value is None or half is None else {"low": value - half, "high": value + half}
+        row = Row(
+            task=wanted.task,
+            metric=wanted.metric,
+            split=wanted.split,
+            protocol=protocol.id,
+            value=value,
+            unit=wanted.unit,
+            n=10_000,
+            reason="3 of 10000 integrations failed" if value is None else None,
+            **ends,
+        )
+        said = f"msgm-bench run --preset {preset} --seed {seed} {flag} '{pair}' {command}"
+        return Result(
+            status="ok",
+            spec=SpecRecord.model_validate(told | spec),
+            metrics=[row],
+            protocols={protocol.id: ProtocolRecord(hash=protocol.hash, settings={"n": 1})},
+            provenance={"command": said if pair else said.replace("''", "")},
+        )
+
+    return result
+
+
+@pytest.fixture
+def write(tmp_path):
+    """``write(*results)``: each in a run folder of its own; the folder of them all."""
+
+    def put(*results, name="runs"):
+        for i, result in enumerate(results):
+            folder = tmp_path / name / f"deep/run{i}"
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+        return tmp_path / name
+
+    return put

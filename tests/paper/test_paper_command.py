@@ -1,0 +1,188 @@
+"""``msgm-bench paper msgm`` in front of a person, a pipe and a shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import fake_data
+import pytest
+from workbench import tiny
+
+from msgm_bench.cli import session
+from msgm_bench.registry import registry
+from msgm_paper.tables import TITLES, cells
+
+
+@pytest.fixture
+def said(bench, monkeypatch):
+    """``said(*arguments)``: what a good call prints on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        code, out, err = bench("paper", "msgm", *arguments)
+        assert code == 0, err
+        return out, err
+
+    return call
+
+
+def test_nothing_has_been_run(said):
+    """Without results every table is there, its notes too, and the sum is that of the file."""
+    out, err = said()
+    assert not err
+    for number, title in TITLES.items():
+        assert f"Table {number} of arXiv:2412.07229: {title}" in " ".join(out.split())
+    assert "240 published values: 0 reproduced" in out
+    assert "70 not comparable" in " ".join(out.split())
+    assert "broken FID" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+
+
+def test_one_table(said, make, cell, write):
+    """Published and measured side by side, with interval, n, seeds, status and notes."""
+    unseen, ort = (cell(2, name, "ur", dataset="mnist") for name in ("unseen", "ort"))
+    runs = write(
+        *(make(unseen, value, 0.3, seed=i) for i, value in enumerate((4.3, 4.4, 4.5))),
+        make(ort, 7.0, 0.4),
+    )
+    out, _ = said("--table", 2, "--runs", runs)
+    lines = [line.split() for line in out.splitlines()]
+    assert ["unseen", "4.1", "4.4", "10,000", "reproduced"] in [line[:5] for line in lines]
+    assert ["[4.2,", "4.6]", "3", "seeds"] in lines
+    assert ["ort", "1.2", "7.0", "10,000", "differs"] in [line[-6:-1] for line in lines]
+    assert "no MNIST configuration is published" in " ".join(out.split())
+    assert "Table 3" not in out
+    assert "66 published values: 1 reproduced, 1 differs" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_json(said, make, cell, write):
+    """Every cell with its verdict; what is not bounded is null."""
+    standard = cell(1, "standard", "nll", "forget")
+    out, _ = said("--json", "--table", 1, "--runs", write(make(standard, 10.7, None)))
+    documents = json.loads(out)
+    assert len(documents) == 6
+    (found,) = [d for d in documents if d["measured"]]
+    assert found["status"] == "inconclusive"
+    assert found["measured"] == {
+        **{"value": 10.7, "low": None, "high": None, "n": 10_000},
+        **{"seeds": [0], "preset": "paper"},
+    }
+    assert found["command"] is None
+    assert {d["status"] for d in documents} == {"inconclusive", "not comparable", "not yet run"}
+
+
+@pytest.mark.usefixtures("cache", "fast")
+def test_a_real_run(said, bench):
+    """What a run itself writes is read; its small budget is named and reproduces nothing."""
+    code, _, err = bench(*tiny("--preset", "paper", method="unseen"))
+    assert code == 0, err
+    out, _ = said("--json", "--table", 1)
+    found = {d["split"]: d for d in json.loads(out) if d["measured"]}
+    assert set(found) == {"retain", "forget"}
+    for document in found.values():
+        assert document["status"] == "not comparable"
+        assert document["measured"]["n"] == 32
+        (reason,) = document["reasons"]
+        assert reason.startswith("options beside the preset: --steps 20 --samples 32 -b width=16")
+        assert "-t likelihood.rtol" in reason
+
+
+def test_several_folders_and_copies(said, make, cell, write):
+    """``--runs`` may repeat, and a copy of a result counts once."""
+    standard = cell(1, "standard", "nll", "forget")
+    result, other = make(standard, 10.70, 0.01), make(standard, 10.72, 0.01, seed=1)
+    places = (write(result, name="a"), write(result, other, name="b"))
+    out, _ = said("--json", "--table", 1, "--runs", places[0], "--runs", places[1])
+    (found,) = [d for d in json.loads(out) if d["measured"]]
+    assert found["measured"]["seeds"] == [0, 1]
+
+
+def test_the_default_folder(said, make, cell, write):
+    """``runs`` is read where it is there."""
+    write(make(cell(1, "standard", "nll", "forget"), 10.73, 0.01))
+    out, _ = said("--table", 1)
+    assert "1 reproduced" in out
+
+
+def test_broken_files_are_left_out(said, make, cell, write):
+    """They are named with a reason, and the rest is shown."""
+    runs = write(make(cell(1, "standard", "nll", "forget"), 10.73, 0.01))
+    for name, content in (("a", b"{"), ("b", b"\xff"), ("c", b'{"status": "ok"}')):
+        (runs / name).mkdir()
+        (runs / name / "result.json").write_bytes(content)
+    out, err = said("--table", 1, "--runs", runs)
+    assert "1 reproduced" in out
+    assert err.count("is no valid result") == 3
+    assert "spec: Field required" in err
+
+
+def test_wrong_requests(bench, tmp_path):
+    """Folders that are not there and tables that the paper lacks: exit code 2, and what is."""
+    code, _, err = bench("paper", "msgm", "--runs", "nowhere", "--runs", tmp_path, "--runs", "no")
+    assert code == 2
+    assert "no such folder: nowhere, no" in err
+    code, _, err = bench("paper", "msgm", "--table", 9)
+    assert code == 2
+    assert "no table 9" in err
+    assert "1, 2, 3, 4, 5, 6, 7" in err
+    assert bench("paper", "msgm", "--json", "--commands")[0] == 2
+    assert bench("paper", "smgm")[0] == 2
+
+
+# Commands ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def specs(monkeypatch):
+    """What ``run --dry-run`` was asked to plan."""
+    planned = []
+
+    def remember(specs):
+        planned.extend(specs)
+        return 0
+
+    monkeypatch.setattr(session, "show_plan", remember)
+    return planned
+
+
+def test_commands_are_commands(said, bench, specs):
+    """The command line takes each; only a method that is not installed is refused, by name."""
+    lines = said("--commands")[0].splitlines()
+    assert len(set(lines)) == len(lines) == 32
+    here = registry().names("methods")
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "msgm-bench"
+        code, _, err = bench(*words, "--dry-run")
+        method = words[words.index("--method") + 1]
+        assert code == (0 if method in here else 2), err
+        assert method in here or f"unknown method '{method}'" in err
+    asked = {(s.dataset, s.forget, s.backbone, s.method, s.regime) for s in specs}
+    assert ("cifar10", ("automobile", "dog"), "ddpm", "obt", "finetune") in asked
+    assert {s.preset for s in specs} == {"paper"}
+    assert {s.params.get("alpha") for s in specs} == {None, 0.7, 0.9}
+    assert {s.dataset_params.get("split") for s in specs if s.dataset == "stl10"} == {"paper"}
+
+
+def test_commands_plan(said, bench, cache, monkeypatch, tmp_path):
+    """On data that are there the stages are planned for real."""
+    fake_data.write_stl10(tmp_path / "data" / "stl10", 60, 60)
+    monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path / "data"))
+    lines = said("--commands")[0].splitlines()
+    for name in ("gaussians", "stl10"):
+        line = next(line for line in lines if f"--dataset {name} " in line)
+        code, out, err = bench(*shlex.split(line)[1:], "--dry-run")
+        assert code == 0, err
+        assert "to do" in out
+
+
+def test_commands_that_are_done_are_left_out(said, make, cell, write):
+    """What is settled needs no run; results elsewhere are asked for where they were looked for."""
+    here = {(c.metric, c.split): c for c in cells() if (c.table, c.method) == (1, "standard")}
+    runs = write(*(make(c, c.value, 0.01, seed=i) for i, c in enumerate(here.values())))
+    (line,) = said("--commands", "--table", 1, "--runs", runs)[0].splitlines()
+    assert "--method unseen" in line
+    assert shlex.split(line)[-2:] == ["--out", str(runs)]

@@ -1,0 +1,328 @@
+"""From results to verdicts: every status, and everything that stands in the way of one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msgm_bench import Interval
+from msgm_paper.results import measured
+from msgm_paper.tables import cells
+from msgm_paper.verdict import Status, compare, verdict
+
+UR = {"dataset": "mnist"}
+NUMBERS = st.floats(-100, 100)
+
+
+def judged(cell, *results):
+    """The verdict on a cell."""
+    return verdict(cell, results, cells())
+
+
+# The rule ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "status"),
+    [
+        (10.0, 1.9, Status.REPRODUCED),
+        (11.5, 0.4, Status.REPRODUCED),
+        (10.0, 2.1, Status.INCONCLUSIVE),
+        (11.5, 0.6, Status.INCONCLUSIVE),
+        (12.5, 0.6, Status.INCONCLUSIVE),
+        (12.5, 0.4, Status.DIFFERS),
+        (7.0, 0.9, Status.DIFFERS),
+        (10.0, math.inf, Status.INCONCLUSIVE),
+        (99.0, math.inf, Status.INCONCLUSIVE),
+    ],
+)
+def test_whole_interval_within_the_margin(value, half, status):
+    """10 ± 2: inside, outside, and all that straddles an end or is not bounded."""
+    assert compare(Interval(value, value - half, value + half), 10.0, 2.0) is status
+
+
+@given(NUMBERS, st.floats(0, 50), NUMBERS, st.floats(0.01, 10), st.floats(0, 50))
+def test_a_wider_interval_reproduces_and_refutes_nothing_new(value, half, published, margin, more):
+    """Widening an interval leaves the verdict, or makes it inconclusive."""
+    narrow = compare(Interval(value, value - half, value + half), published, margin)
+    wider = half + more
+    wide = compare(Interval(value, value - wider, value + wider), published, margin)
+    assert wide in (narrow, Status.INCONCLUSIVE)
+
+
+# Every status -----------------------------------------------------------------------------
+
+
+def test_not_yet_run(cell):
+    """Nothing there: the cell says which run is missing."""
+    ort = cell(2, "ort", "nll", "forget", **UR)
+    found = judged(ort)
+    assert (found.status, found.measured, found.reasons) == (Status.NOT_RUN, None, ())
+    assert found.runnable
+    assert found.setting.command() == (
+        "msgm-bench run --dataset mnist --forget 3,7 --backbone vesde --method ort "
+        "--regime retrain --preset paper --seed 0"
+    )
+
+
+def test_reproduced_differs_inconclusive(cell, make):
+    """The three verdicts on a run of the preset ``paper``, with value, interval and n."""
+    unseen = cell(2, "unseen", "ur", **UR)
+    found = judged(unseen, make(unseen, 4.5, 0.4))
+    assert found.status is Status.REPRODUCED
+    assert found.measured.interval == Interval(4.5, 4.1, 4.9)
+    assert found.measured.n == 10_000
+    assert not found.runnable
+    assert judged(unseen, make(unseen, 9.0, 0.6)).status is Status.DIFFERS
+    assert judged(unseen, make(unseen, 4.1, 2.5)).status is Status.INCONCLUSIVE
+    assert judged(unseen, make(unseen, 4.1, None)).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_another_budget(cell, make, preset):
+    """A quick result is shown and never reproduces, however near it is."""
+    obt = cell(2, "obt", "ur", **UR)
+    found = judged(obt, make(obt, obt.value, 0.01, preset=preset))
+    assert found.status is Status.NOT_COMPARABLE
+    assert found.measured.interval.value == obt.value
+    assert f"another budget: measured under the preset {preset}" in found.reasons
+    assert found.runnable
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (3, "ort", "fid", "retain", "cifar10"),
+        (3, "ort", "psnr", "retain", "celeba"),
+        (3, "ort", "acc", "forget", "stl10"),
+        (3, "real-data", "acc", "forget", "stl10"),
+        (4, "obt", "fid", "retain", "cifar10"),
+        (5, "obt?", "nll", "forget", "cifar10"),
+        (1, "msgm", "nll", "forget", "gaussians"),
+    ],
+)
+def test_flaws_of_the_paper(cell, make, place):
+    """A published value that is no target is never reproduced; what was measured is shown."""
+    *where, dataset = place
+    flawed = cell(*where, dataset=dataset)
+    found = judged(flawed, make(flawed, flawed.value, 0.001))
+    assert found.status is Status.NOT_COMPARABLE
+    assert found.measured.interval.value == flawed.value
+    assert found.reasons
+    assert not found.runnable
+    nothing = judged(flawed)
+    assert (nothing.status, nothing.measured) == (Status.NOT_COMPARABLE, None)
+    assert nothing.reasons == found.reasons
+
+
+def test_every_cell_can_be_answered(make):
+    """A perfect result of the right kind reproduces every value that is a target."""
+    for published in cells():
+        found = judged(published, make(published, published.value, 0.001))
+        flawed = judged(published).status is Status.NOT_COMPARABLE
+        expected = Status.NOT_COMPARABLE if flawed else Status.REPRODUCED
+        assert found.status is expected, (published, found)
+        assert found.measured.interval.value == published.value
+
+
+# What stands in the way -------------------------------------------------------------------
+
+
+def test_options_of_the_method(cell, make):
+    """Another alpha, product or sign is another method; the ablation has alphas of its own."""
+    ort = cell(2, "ort", "ur", **UR)
+    stated = {"alpha": 0.99, "every": 4, "product": "inner"}
+    for name, value in (("alpha", 0.9), ("every", 1), ("product", "elementwise")):
+        found = judged(ort, make(ort, ort.value, 0.1, params=stated | {name: value}))
+        assert found.status is Status.NOT_COMPARABLE
+        assert found.reasons == (f"{name} = {value}, in the paper {stated[name]}",)
+    tenth = cell(7, "ort(alpha=0.9)", "ur")
+    assert judged(tenth, make(ort, tenth.value, 0.1)).reasons == ("alpha = 0.99, in the paper 0.9",)
+    found = judged(tenth, make(tenth, tenth.value, 0.1))
+    assert found.status is Status.REPRODUCED
+    assert "-p alpha=0.9" in found.setting.command()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("--steps 2 --samples 16", "--steps 2 --samples 16"),
+        ("-b 'channels=[8]'", "-b channels=[8]"),
+        ("-d pad=true", "-d pad=true"),
+        ("-t generation.nfe=5", "-t generation.nfe=5"),
+        ("--conditional --seed 3", "--conditional"),
+    ],
+)
+def test_options_beside_the_preset(cell, make, command, told):
+    """Whatever changes what the preset says is named."""
+    obt = cell(2, "obt", "ur", **UR)
+    found = judged(obt, make(obt, obt.value, 0.1, command=command))
+    assert found.status is Status.NOT_COMPARABLE
+    assert found.reasons == (f"options beside the preset: {told}",)
+
+
+@pytest.mark.parametrize(
+    "command", ["-p alpha=0.99", "-t likelihood.repeats=1", "--device cuda:0 --precision tf32"]
+)
+def test_options_that_leave_the_preset_alone(cell, make, command):
+    """Options of other tasks, of the machine, and those that are compared by themselves."""
+    obt = cell(2, "obt", "ur", **UR)
+    found = judged(obt, make(obt, obt.value, 0.1, command=command))
+    assert found.status is Status.REPRODUCED
+
+
+def test_a_result_without_its_command(cell, make):
+    """Nothing says that it is the preset's: not comparable."""
+    obt = cell(2, "obt", "ur", **UR)
+    bare = make(obt, obt.value, 0.1).model_copy(update={"provenance": {}})
+    assert "does not hold its command" in judged(obt, bare).reasons[0]
+
+
+def test_the_papers_steps(cell, make):
+    """DDPM is fine-tuned for 30,000 steps in the paper, and for no other number."""
+    ort = cell(6, "ort", "ur", backbone="ddpm")
+    found = judged(ort, make(ort, ort.value, 0.1, settings={"training": {"steps": 80_000}}))
+    assert found.reasons == ("another budget: 80000 training steps, in the paper 30000",)
+
+
+def test_stl10_is_evaluated_on_training_images(cell, make):
+    """Held-out images do not compare with the paper's training images; its own split does."""
+    ort = cell(2, "ort", "nll", "forget", dataset="stl10")
+    assert "-d split=paper" in judged(ort).setting.command()
+    assert judged(ort, make(ort, ort.value, 0.01)).status is Status.REPRODUCED
+    found = judged(ort, make(ort, ort.value, 0.01, dataset_params={}))
+    assert found.status is Status.NOT_COMPARABLE
+    assert "evaluated on training images" in found.reasons[0]
+
+
+def test_celeba_draws_a_quarter(cell, make):
+    """The upper half is another region; unconditional samples do not care."""
+    ssim = cell(3, "ort", "ssim", "retain", dataset="celeba")
+    settings = {"training": {"steps": 1}, "tasks": {"inpainting": {"box": None}}}
+    found = judged(ssim, make(ssim, ssim.value, 0.001, settings=settings))
+    assert found.status is Status.NOT_COMPARABLE
+    assert "another region" in found.reasons[0]
+    ratio = cell(2, "ort", "ur", dataset="celeba")
+    found = judged(ratio, make(ratio, ratio.value, 0.1, settings=settings))
+    assert found.status is Status.REPRODUCED
+
+
+def test_no_value(cell, make):
+    """A null value is shown as such, with its reason, and is not comparable."""
+    ort = cell(2, "ort", "nll", "forget", **UR)
+    found = judged(ort, make(ort, None), make(ort, 13.2, 0.01, seed=1))
+    assert found.status is Status.NOT_COMPARABLE
+    assert found.measured.interval is None
+    assert found.reasons == ("no value: 3 of 10000 integrations failed",)
+    assert not found.runnable, "repeating it would fail again"
+
+
+def test_runs_without_the_value(cell, make):
+    """A failed run and one without the row leave the cell to be run, and say so."""
+    ort = cell(2, "ort", "nll", "forget", **UR)
+    other = cell(2, "ort", "ur", **UR)
+    failed = make(ort, 1.0).model_copy(
+        update={"status": "failed", "reason": "left the\nfinite", "metrics": []}
+    )
+    found = judged(ort, failed, make(other, 1.0))
+    assert found.status is Status.NOT_RUN
+    assert found.reasons == (
+        "a run of it failed: left the finite",
+        "a result is there, without this value",
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "fashion_mnist"},
+        {"forget": ["3"]},
+        {"forget": ["3", "8"]},
+        {"backbone": "vpsde"},
+        {"method": "obt"},
+        {"regime": "finetune"},
+    ],
+)
+def test_other_runs_do_not_answer(cell, make, change):
+    """Dataset, forget set, backbone, method and regime must agree; order and case need not."""
+    ort = cell(2, "ort", "ur", **UR)
+    assert judged(ort, make(ort, ort.value, 0.1, **change)).measured is None
+    assert judged(ort, make(ort, ort.value, 0.1, forget=["7", "3"])).measured is not None
+
+
+def test_other_rows_do_not_answer(cell, make):
+    """A row of another protocol, unit or split is another quantity."""
+    ort = cell(2, "ort", "nll", "forget", **UR)
+    result = make(ort, ort.value, 0.01)
+    (row,) = result.metrics
+    for change in ({"unit": "nats"}, {"split": "retain"}, {"task": "generation"}):
+        other = result.model_copy(update={"metrics": [row.model_copy(update=change)]})
+        assert judged(ort, other).measured is None
+    bound = result.model_dump(by_alias=True, mode="json")
+    bound["metrics"][0]["protocol"] = "nll/bound@1"
+    bound["protocols"] = {"nll/bound@1": {"hash": "0", "settings": {}}}
+    assert judged(ort, type(result).model_validate(bound)).measured is None
+
+
+# Several runs -----------------------------------------------------------------------------
+
+
+def test_several_seeds(cell, make):
+    """The mean over seeds with Student's interval: 4.303 standard errors of three seeds."""
+    ort = cell(2, "ort", "nll", "retain", **UR)
+    values = (3.85, 3.92, 3.99)
+    found = judged(ort, *(make(ort, v, 5.0, seed=i) for i, v in enumerate(values)))
+    mean = sum(values) / 3
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / 2 / 3)
+    assert found.measured.interval.value == pytest.approx(mean)
+    assert found.measured.interval.half_width == pytest.approx(4.30265 * error, rel=1e-5)
+    assert found.measured.seeds == (0, 1, 2)
+    assert found.status is Status.INCONCLUSIVE
+
+
+def test_one_seed_counts_once(cell, make):
+    """Another result of the same seed does not narrow the interval."""
+    ort = cell(2, "ort", "nll", "retain", **UR)
+    twice = [(r, r.metrics[0]) for r in (make(ort, 3.9, 0.5), make(ort, 3.8, 0.5))]
+    assert measured(twice).seeds == (0,)
+    assert measured(twice).interval == Interval(3.9, 3.4, 4.4)
+
+
+def test_other_options_are_not_averaged(cell, make):
+    """Quick and paper runs, or two networks, stay apart; the paper's preset comes first."""
+    ort = cell(2, "ort", "nll", "retain", **UR)
+    found = judged(
+        ort,
+        make(ort, 9.0, 0.01, preset="quick"),
+        make(ort, ort.value, 0.01, seed=1),
+        make(ort, 9.0, 0.01, preset="standard"),
+    )
+    assert found.status is Status.REPRODUCED
+    assert found.measured.seeds == (1,)
+    small = make(ort, ort.value, 0.01, backbone_params={"width": 8}, command="-b width=8")
+    found = judged(ort, small, make(ort, 9.0, 0.01))
+    assert found.status is Status.DIFFERS, "the nearer value is of another network"
+
+
+def test_the_choice_does_not_look_at_values(cell, make):
+    """Of two comparable ways of running, that with more seeds is shown, and the other is told."""
+    ort = cell(2, "ort", "nll", "retain", **UR)
+    lucky = make(ort, ort.value, 0.01, params={"alpha": 0.99, "every": 4, "product": "inner"})
+    lucky = lucky.model_copy(
+        update={"spec": lucky.spec.model_copy(update={"backbone_params": {"width": 8}})}
+    )
+    others = [make(ort, value, 0.01, seed=i) for i, value in enumerate((9.0, 9.01))]
+    found = judged(ort, lucky, *others)
+    assert found.status is Status.DIFFERS
+    assert "1 more such runs, with other options, are not shown" in found.remarks
+
+
+def test_real_images_take_any_method(cell, make):
+    """The accuracy on real images is the judge's, whatever model was beside it."""
+    real = cell(4, "real-data", "acc", "retain")
+    found = judged(real, make(real, 93.0, 0.5, method="obt", regime="finetune"))
+    assert found.measured.interval.value == 93.0
+    assert found.setting.command() is None
