@@ -83,6 +83,16 @@ def evaluation_options(function: F) -> F:
             "-t", "task_params", type=KEY_VALUE, multiple=True, help="Option of a task: TASK.key=v."
         ),
         click.option(
+            "-m", "metric_params", type=KEY_VALUE, multiple=True, help="Of a metric: METRIC.key=v."
+        ),
+        click.option(
+            "-j",
+            "judge_params",
+            type=KEY_VALUE,
+            multiple=True,
+            help="Of the judge; name=JUDGE too.",
+        ),
+        click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
         ),
         click.option("--precision", default="fp32", show_default=True, help="fp32, tf32, bf16."),
@@ -98,12 +108,23 @@ def evaluation_options(function: F) -> F:
     return function
 
 
-def task_options(given: tuple[tuple[str, Any], ...]) -> dict[str, dict[str, Any]]:
-    """``task.key=value`` pairs, by task."""
+def plugin_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a ``RunSpec`` from the pairs of -b, -d, -t, -m and -j, which leave ``given``."""
+    plain = ("backbone_params", "dataset_params", "judge_params")
+    scoped = {
+        "task_params": "-t {}: write TASK.key=value, such as likelihood.repeats=4",
+        "metric_params": "-m {}: write METRIC.key=value, such as clip.distance=cosine",
+    }
+    fields: dict[str, Any] = {name: dict(given.pop(name, ())) for name in plain}
+    return fields | {name: _scoped(given.pop(name, ()), say) for name, say in scoped.items()}
+
+
+def _scoped(given: tuple[tuple[str, Any], ...], say: str) -> dict[str, dict[str, Any]]:
+    """``name.key=value`` pairs, by name."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in given:
-        task, dot, option = key.partition(".")
+        name, dot, option = key.partition(".")
         if not dot:
-            raise click.UsageError(f"-t {key}: write TASK.key=value, such as likelihood.repeats=4")
-        found.setdefault(task, {})[option] = value
+            raise click.UsageError(say.format(key))
+        found.setdefault(name, {})[option] = value
     return found
