@@ -164,6 +164,21 @@ class Subject(Scene):
         return codec.decode(codec.encode(examples.x))
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an item of a task costs, for estimates of time.
+
+    Attributes:
+        nfe: Network evaluations.
+        vjps: Vector-Jacobian products that come with each of them.
+        assumed: What ``nfe`` rests on, where the options do not fix it.
+    """
+
+    nfe: int
+    vjps: int = 0
+    assumed: str = ""
+
+
 class TaskConfig(Config):
     """Options that every task has."""
 
@@ -200,6 +215,10 @@ class Task(Plugin, ABC):
         Raises:
             UsageError: The task cannot be done on this process, or with these options.
         """
+
+    def cost(self, model: Model) -> Cost | None:
+        """What an item costs on such models, or None where nobody can tell."""
+        return None
 
     @abstractmethod
     def total(self, subject: Subject) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,14 +67,13 @@ data_dir_option = click.option(
 )
 
 
-def evaluation_options(function: F) -> F:
-    """What ``run`` and ``evaluate`` have in common."""
+def cell_options(function: F) -> F:
+    """What describes a cell but for its method: ``run``, ``evaluate`` and ``info`` share it."""
     options = [
         click.option("--dataset", help="Name of a dataset."),
         data_dir_option,
         click.option("--forget", help="Classes or attributes to forget: a name or a list (3,7)."),
         click.option("--preset", help="quick, standard or paper; the dataset's own by default."),
-        click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),
         click.option("--samples", type=click.IntRange(1), help="Cap of every evaluation set."),
         click.option(
             "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
@@ -97,12 +96,26 @@ def evaluation_options(function: F) -> F:
         ),
         click.option("--precision", default="fp32", show_default=True, help="fp32, tf32, bf16."),
         click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
+    ]
+    return _with(function, options)
+
+
+def evaluation_options(function: F) -> F:
+    """What ``run`` and ``evaluate`` have in common."""
+    options = [
+        cell_options,
+        click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),
         click.option(
             "--out", default="runs", show_default=True, type=click.Path(), help="Folder of results."
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
         click.option("--dry-run", is_flag=True, help="Show the stages and which are cached."),
     ]
+    return _with(function, options)
+
+
+def _with(function: F, options: Sequence[Callable[[F], F]]) -> F:
+    """``function`` with ``options``, in this order in the help."""
     for option in reversed(options):
         function = option(function)
     return function

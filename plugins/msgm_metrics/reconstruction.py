@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
+    Cost,
     Model,
     Noise,
     OptionError,
@@ -81,6 +82,10 @@ class Reconstruct(Restoration):
                 f"{model.process.t_sampling:g} < t <= 1",
                 "-t reconstruction.t=T",
             )
+
+    def cost(self, model: Model) -> Cost:
+        """The budget."""
+        return Cost(self.config.nfe or NFE)
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``x``: restored images in model space; ``nfe``: what each cost."""
