@@ -71,13 +71,18 @@ def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) ->
 
 
 def check_dataset(cls: type[Dataset], options: Mapping[str, Any] | None = None) -> None:
-    """Loads twice the same; labels name classes; both splits hold every class."""
+    """Loads twice the same, and what its sketch says; both splits hold every class."""
     check_plugin(cls)
     first, second = (cls.create(options).load() for _ in range(2))
     for a, b in ((first.train, second.train), (first.test, second.test)):
         assert torch.equal(a.x, b.x), f"{cls.name}: loads other items the second time"
         assert torch.equal(a.y, b.y), f"{cls.name}: loads other labels the second time"
     assert first.protocol, f"{cls.name}: the data protocol has no name"
+    sketch = cls.create(options).sketch()
+    if sketch is not None:
+        told = (sketch.shape, sketch.levels, sketch.classes, sketch.attributes)
+        here = (first.shape, first.levels, first.classes, first.train.y.ndim == 2)
+        assert told == here, f"{cls.name}: its sketch says {told}, its items are {here}"
     for name, part in (("train", first.train), ("test", first.test)):
         assert len(part.x) == len(part.y), f"{cls.name}: {name} has items without labels"
         if first.levels is not None:

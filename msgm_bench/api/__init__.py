@@ -1,9 +1,10 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
 from msgm_bench.api.codec import Codec, GreyLevels, Points
-from msgm_bench.api.data import Data, Dataset, Density, Examples, Progress, Source
+from msgm_bench.api.data import Data, Dataset, Density, Examples, Progress, Sketch, Source
 from msgm_bench.api.evaluation import (
     Artifact,
+    Cost,
     Embedder,
     Judge,
     Metric,
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "Codec",
     "Config",
+    "Cost",
     "Data",
     "DataInfo",
     "Dataset",
@@ -53,6 +55,7 @@ __all__ = [
     "Scene",
     "Session",
     "Settings",
+    "Sketch",
     "Source",
     "SpecRecord",
     "Split",

@@ -125,6 +125,27 @@ class Data:
         return examples[~forget], examples[forget]
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """What is known of a dataset's items before any file is read.
+
+    Attributes:
+        shape: Shape of one item, such as ``(3, 64, 64)``.
+        classes: Names of the classes or of the attributes.
+        train: Number of items that a model may be trained on.
+        test: Number of held-out items.
+        levels: Number of grey levels; None for points.
+        attributes: Whether an item carries any number of ``classes``, and not just one.
+    """
+
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    train: int
+    test: int
+    levels: int | None = 256
+    attributes: bool = False
+
+
 Progress = Callable[[str, int, int | None], None]
 """Hears of a download: the file, the bytes that are here, and how many there will be."""
 
@@ -180,6 +201,10 @@ class Dataset(Plugin, ABC):
         raise UsageError(
             f"dataset {self.name!r} has nothing to download", "datasets that `data list` names"
         )
+
+    def sketch(self) -> Sketch | None:
+        """What is known of the items without any file; None where they have to be read first."""
+        return None
 
     @abstractmethod
     def load(self) -> Data:

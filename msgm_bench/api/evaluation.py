@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from pydantic import Field
@@ -164,6 +164,21 @@ class Subject(Scene):
         return codec.decode(codec.encode(examples.x))
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an item of a task costs, for estimates of time.
+
+    Attributes:
+        nfe: Network evaluations.
+        vjps: Vector-Jacobian products that come with each of them.
+        assumed: What ``nfe`` rests on, where the options do not fix it.
+    """
+
+    nfe: int
+    vjps: int = 0
+    assumed: str = ""
+
+
 class TaskConfig(Config):
     """Options that every task has."""
 
@@ -190,12 +205,20 @@ class Task(Plugin, ABC):
         """Why it makes no sense for such models, or None; it is then left out of the plan."""
         return None
 
+    def resolved(self, model: Model) -> Self:
+        """The same task with the options that it leaves to the model's process filled in."""
+        return self
+
     def check(self, model: Model) -> None:
         """Refuse a model before anything is trained; its weights are not there yet.
 
         Raises:
             UsageError: The task cannot be done on this process, or with these options.
         """
+
+    def cost(self, model: Model) -> Cost | None:
+        """What an item costs on such models, or None where nobody can tell."""
+        return None
 
     @abstractmethod
     def total(self, subject: Subject) -> int:
@@ -240,8 +263,8 @@ class Metric(Plugin, ABC):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """The headline row, and companions under names of their own; rows name ``task.name``."""
 
-    def skip(self, subject: Subject) -> str | None:
-        """Why it says nothing of this subject, or None where it does."""
+    def skip(self, scene: Scene, model: Model) -> str | None:
+        """Why it says nothing of such models here, or None; neither model nor judge is fitted."""
         return None
 
     def refers(self, scene: Scene) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from msgm_bench.cli.options import evaluation_options, task_options
+from msgm_bench.cli.options import evaluation_options, plugin_options
 
 
 @click.command()
@@ -31,8 +31,6 @@ def command(model_dir: str, **given: Any) -> int:
         "method": "external",
         "backbone": card["backbone"],
         "backbone_params": card["options"],
-        "dataset_params": dict(given.pop("dataset_params")),
-        "task_params": task_options(given.pop("task_params")),
     }
-    specs = [parse_spec(given | named)]
+    specs = [parse_spec(plugin_options(given) | given | named)]
     return show_plan(specs) if dry else run_cells(specs, Path(out), as_json)

@@ -3,15 +3,79 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from msgm_bench.cli.options import KEY_VALUE, cell_options, plugin_options
+
+if TYPE_CHECKING:
+    from msgm_bench.pipeline import RunSpec
+
 
 @click.command()
-@click.argument("name")
-def command(name: str) -> None:
-    """Explain a plugin: what it does, its source, its options and their defaults."""
+@click.argument("name", required=False)
+@click.option("--method", help="Name of a method; all of them without it.")
+@click.option("--backbone", help="Name of a backbone.")
+@click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
+@click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
+@click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the method.")
+@click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
+@cell_options
+@click.option("--no-measure", is_flag=True, help="Leave out the estimate of time.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(ctx: click.Context, /, name: str | None, **given: Any) -> None:
+    """Explain the plugin NAME, or what a run would do.
+
+    With NAME: what it does, its source, its options and their defaults. With --dataset and
+    --backbone: network, process, budgets, tasks and metrics of such a run, and how long it would
+    take here, by timing a few real steps. The data need not be on this machine.
+    """
+    source = click.core.ParameterSource.DEFAULT
+    told = [key for key in ctx.params if ctx.get_parameter_source(key) != source]
+    if name is not None:
+        if others := sorted(set(told) - {"name"}):
+            raise click.UsageError(f"NAME says it all; leave out {', '.join(others)}")
+        _explain(name)
+        return
+    missing = [f"--{key}" for key in ("dataset", "backbone") if not given[key]]
+    if missing:
+        wanted = "" if told else "NAME, or "
+        raise click.UsageError(f"missing {wanted}{' and '.join(missing)}")
+    _foretell(given)
+
+
+def _foretell(given: dict[str, Any]) -> None:
+    """What a run would do."""
+    from dataclasses import asdict
+
+    from msgm_bench.cli.outline import show
+    from msgm_bench.pipeline import outline
+
+    as_json, measure = given.pop("as_json"), not given.pop("no_measure")
+    found = outline(_asked(given), measure)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        show(found)
+
+
+def _asked(given: dict[str, Any]) -> RunSpec:
+    """The request, as far as it goes."""
+    from msgm_bench.pipeline import expand, parse_spec
+
+    method, params = given.pop("method"), dict(given.pop("params"))
+    common = plugin_options(given) | given | {"forget": given["forget"] or ()}
+    if method:
+        return expand([method], [common.pop("backbone")], [0], params, **common)[0]
+    if params:
+        raise click.UsageError("-p is for a method: name it with --method")
+    return parse_spec(common | {"method": ""})
+
+
+def _explain(name: str) -> None:
     from msgm_bench.errors import UnknownNameError
     from msgm_bench.registry import KINDS, Entry, registry
 

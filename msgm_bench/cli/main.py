@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate": "Score a trained model.",
     "compare": "Put results side by side.",
     "list": "Show what is installed, and from where.",
-    "info": "Explain a plugin and its options.",
+    "info": "Explain a plugin, or what a run would do.",
     "data": "List, fetch and check the files of the datasets.",
     "board": "Build and check leaderboards.",
     "protocol": "Explain why two values do not compare.",

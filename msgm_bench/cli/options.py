@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,14 +67,13 @@ data_dir_option = click.option(
 )
 
 
-def evaluation_options(function: F) -> F:
-    """What ``run`` and ``evaluate`` have in common."""
+def cell_options(function: F) -> F:
+    """What describes a cell but for its method: ``run``, ``evaluate`` and ``info`` share it."""
     options = [
         click.option("--dataset", help="Name of a dataset."),
         data_dir_option,
         click.option("--forget", help="Classes or attributes to forget: a name or a list (3,7)."),
         click.option("--preset", help="quick, standard or paper; the dataset's own by default."),
-        click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),
         click.option("--samples", type=click.IntRange(1), help="Cap of every evaluation set."),
         click.option(
             "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
@@ -83,27 +82,62 @@ def evaluation_options(function: F) -> F:
             "-t", "task_params", type=KEY_VALUE, multiple=True, help="Option of a task: TASK.key=v."
         ),
         click.option(
+            "-m", "metric_params", type=KEY_VALUE, multiple=True, help="Of a metric: METRIC.key=v."
+        ),
+        click.option(
+            "-j",
+            "judge_params",
+            type=KEY_VALUE,
+            multiple=True,
+            help="Of the judge; name=JUDGE too.",
+        ),
+        click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
         ),
         click.option("--precision", default="fp32", show_default=True, help="fp32, tf32, bf16."),
         click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
+    ]
+    return _with(function, options)
+
+
+def evaluation_options(function: F) -> F:
+    """What ``run`` and ``evaluate`` have in common."""
+    options = [
+        cell_options,
+        click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),
         click.option(
             "--out", default="runs", show_default=True, type=click.Path(), help="Folder of results."
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
         click.option("--dry-run", is_flag=True, help="Show the stages and which are cached."),
     ]
+    return _with(function, options)
+
+
+def _with(function: F, options: Sequence[Callable[[F], F]]) -> F:
+    """``function`` with ``options``, in this order in the help."""
     for option in reversed(options):
         function = option(function)
     return function
 
 
-def task_options(given: tuple[tuple[str, Any], ...]) -> dict[str, dict[str, Any]]:
-    """``task.key=value`` pairs, by task."""
+def plugin_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a ``RunSpec`` from the pairs of -b, -d, -t, -m and -j, which leave ``given``."""
+    plain = ("backbone_params", "dataset_params", "judge_params")
+    scoped = {
+        "task_params": "-t {}: write TASK.key=value, such as likelihood.repeats=4",
+        "metric_params": "-m {}: write METRIC.key=value, such as clip.distance=cosine",
+    }
+    fields: dict[str, Any] = {name: dict(given.pop(name, ())) for name in plain}
+    return fields | {name: _scoped(given.pop(name, ()), say) for name, say in scoped.items()}
+
+
+def _scoped(given: tuple[tuple[str, Any], ...], say: str) -> dict[str, dict[str, Any]]:
+    """``name.key=value`` pairs, by name."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in given:
-        task, dot, option = key.partition(".")
+        name, dot, option = key.partition(".")
         if not dot:
-            raise click.UsageError(f"-t {key}: write TASK.key=value, such as likelihood.repeats=4")
-        found.setdefault(task, {})[option] = value
+            raise click.UsageError(say.format(key))
+        found.setdefault(name, {})[option] = value
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import KEY_VALUE, evaluation_options, task_options
+from msgm_bench.cli.options import KEY_VALUE, evaluation_options, plugin_options
 
 if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec
@@ -71,8 +71,6 @@ def _from_options(given: dict[str, Any]) -> list[RunSpec]:
         given.pop("backbones"),
         given.pop("seeds") or (0,),
         dict(given.pop("params")),
-        backbone_params=dict(given.pop("backbone_params")),
-        dataset_params=dict(given.pop("dataset_params")),
-        task_params=task_options(given.pop("task_params")),
+        **plugin_options(given),
         **given,
     )

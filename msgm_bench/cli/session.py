@@ -86,11 +86,19 @@ def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path)
 
 
 def show_plan(specs: Sequence[RunSpec]) -> int:
-    """Every stage of every cell, once, and whether it is cached."""
+    """Every stage of every cell, once, and whether it is cached; what is left out, and why."""
     seen: dict[str, tuple[str, str, str]] = {}
+    missing: dict[str, None] = {}
     for spec in specs:
-        for stage, cached in dry_run(spec):
+        preview = dry_run(spec)
+        for stage, cached in preview.stages:
             state = "cached" if cached else "to do"
             seen.setdefault(stage.key, (stage.name, state, stage.key[:12]))
+        for name, reason in preview.left_out.items():
+            missing[f"left out: {name}: {reason}"] = None
+        for name, reason in preview.blind.items():
+            missing[f"without a value: {name}: {reason}"] = None
     grid(("stage", "state", "key"), list(seen.values()), f"{len(specs)} cells")
+    for line in missing:
+        console().print(line, markup=False)
     return OK

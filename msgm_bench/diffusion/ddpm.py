@@ -110,13 +110,17 @@ class DiscreteDDPM(UnitVariance):
         k = (uniform * self.steps).floor().clamp(max=self.steps - 1)
         return (k + 1) / self.steps
 
+    def grid_points(self, start: float = 1.0) -> int:
+        """Return the number of grid times from the one nearest to start down to 1/N."""
+        return min(max(round(start * self.steps), 1), self.steps)
+
     def grid(self, steps: int, start: float = 1.0) -> Tensor:
         """Return `steps` descending grid times from the one nearest to start down to 1/N, float64.
 
         Raises:
             OptionError: if the grid has fewer than `steps` points up to start.
         """
-        last = min(max(round(start * self.steps), 1), self.steps)
+        last = self.grid_points(start)
         if steps > last:
             raise OptionError(
                 f"{steps} steps from t={start:g} on a DDPM grid of {self.steps}",

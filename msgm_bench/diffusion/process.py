@@ -103,6 +103,10 @@ class Process(ABC):
         """Map draws u of U[0, 1) to training times t_min + (1 - t_min) u."""
         return self.t_min + (self.T - self.t_min) * uniform
 
+    def grid_points(self, start: float = 1.0) -> int | None:
+        """Return how many steps `grid` has at most from start, or None where time is continuous."""
+        return None
+
     def grid(self, steps: int, start: float = 1.0) -> Tensor:
         """Return `steps` descending times from start to t_sampling, float64, evenly spaced in t."""
         return torch.linspace(start, self.t_sampling, steps, dtype=torch.float64)

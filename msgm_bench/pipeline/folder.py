@@ -85,15 +85,20 @@ def report(result: Result) -> str:
         "| task | metric | split | value | 95 % interval | unit | n | protocol |",
         "|---|---|---|---:|---|---|---:|---|",
     ]
-    notes = []
+    absent = []
     for row in result.metrics:
         value = "–" if row.value is None else f"{row.value:.4g}"
         if row.value is None:
-            notes.append(f"- {row.protocol}, {row.metric} on {row.split}: {row.reason}")
+            absent.append(f"- {row.protocol}, {row.metric} on {row.split}: {row.reason}")
         ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         cells = (row.task, row.metric, row.split, value, ends, row.unit, str(row.n), row.protocol)
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *notes, "", "Made by:", "", f"    {result.provenance['command']}", ""]
+    notes = {"Values that are missing": absent}
+    for title, key in (("Tasks left out", "left_out"), ("Metrics left out", "unmeasured")):
+        notes[title] = [f"- {name}: {why}" for name, why in result.provenance.get(key, {}).items()]
+    for title, listed in notes.items():
+        lines += ["", f"{title}:", "", *listed] if listed else []
+    lines += ["", "Made by:", "", f"    {result.provenance['command']}", ""]
     return "\n".join(lines)
 
 

@@ -33,7 +33,15 @@ from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
 from msgm_bench.pipeline.modelfile import check_model
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
-from msgm_bench.pipeline.suite import check_tasks, metrics_of, skipped, task_presets, tasks_of
+from msgm_bench.pipeline.suite import (
+    check_tasks,
+    metrics_of,
+    scene_of,
+    silent,
+    skipped,
+    task_presets,
+    tasks_of,
+)
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -73,6 +81,7 @@ class Plan:
         tasks: Tasks by name.
         left_out: Tasks that do not apply, and why.
         metrics: Metrics that apply, in order.
+        unmeasured: Metrics of the tasks that have nothing to say here, and why.
         judge: Name and options of the judge.
         runtime: Device and precision.
         skip: Why the cell cannot be, or None.
@@ -89,6 +98,7 @@ class Plan:
     tasks: Mapping[str, Task]
     left_out: Mapping[str, str]
     metrics: tuple[Metric, ...]
+    unmeasured: Mapping[str, str]
     judge: Judge
     runtime: Runtime
     skip: str | None
@@ -106,9 +116,19 @@ def plan(spec: RunSpec) -> Plan:
         UsageError: Anything about the request is wrong; nothing was trained.
     """
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
+    registry().entry("backbones", spec.backbone)
+    loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
+    return arranged(spec, runtime, loaded, loaded.data.targets(spec.forget))
+
+
+def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int, ...]) -> Plan:
+    """The plan of ``spec`` on this data.
+
+    Raises:
+        UsageError: Anything about the request is wrong; nothing was trained.
+    """
     dataset = registry().entry("datasets", spec.dataset).cls
     backbone_class = registry().entry("backbones", spec.backbone).cls
-    loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
     preset = spec.preset or cast(type[Dataset], dataset).default_preset
     shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
     layers = list(shared)
@@ -126,10 +146,12 @@ def plan(spec: RunSpec) -> Plan:
         trained = in_regime(method, spec, settings)
     model = skeleton(backbone, loaded.info)
     kept, left_out = applicable(tasks_of(spec, settings), model, trained)
+    judge, metrics = judge_of(settings, spec), metrics_of(spec, kept, settings)
+    unmeasured = silent(metrics, scene_of(loaded.data, targets, judge, runtime.device), model)
     return Plan(
         spec=spec,
         loaded=loaded,
-        targets=loaded.data.targets(spec.forget),
+        targets=targets,
         backbone=backbone,
         trained=trained,
         base=base_of(trained, spec, preset, shared),
@@ -137,8 +159,9 @@ def plan(spec: RunSpec) -> Plan:
         preset=preset,
         tasks=kept,
         left_out=left_out,
-        metrics=metrics_of(kept, settings),
-        judge=judge_of(settings, spec),
+        metrics=tuple(metric for metric in metrics if metric.name not in unmeasured),
+        unmeasured=unmeasured,
+        judge=judge,
         runtime=runtime,
         skip=trained.method.skip(model, trained.regime) if trained else None,
     )
@@ -156,7 +179,7 @@ def applicable(
     if trained is not None:
         reason = f"{trained.method.name} makes models without it"
         left_out |= {name: reason for name in tasks if name in trained.method.lost}
-    kept = {name: task for name, task in tasks.items() if name not in left_out}
+    kept = {name: task.resolved(model) for name, task in tasks.items() if name not in left_out}
     check_tasks(kept, model)
     return kept, left_out
 
@@ -197,20 +220,22 @@ def base_of(
 
 
 def judge_of(settings: Settings, spec: RunSpec) -> Judge:
-    """The judge that the preset names; ``steps`` replaces its budget too.
+    """The judge that the user or the preset names; ``steps`` replaces its budget too.
+
+    The preset's options are those of the judge that it names: another one goes without.
 
     Raises:
-        UsageError: The preset names none.
+        UsageError: Nobody names one, it is unknown, or an option is wrong.
     """
-    options = dict(settings.judge)
-    if "name" not in options:
-        raise UsageError(
-            f"no preset of dataset {spec.dataset!r} names a judge", "judge: {name: ...}"
-        )
-    cls = registry().entry("judges", options.pop("name")).cls
-    if spec.steps is not None and "steps" in cls.Config.model_fields:
-        options["steps"] = spec.steps
-    return cast(Judge, cls.create(options))
+    preset, given = dict(settings.judge), dict(spec.judge_params)
+    own = preset.pop("name", None)
+    name = given.pop("name", own)
+    if name is None:
+        raise UsageError(f"no preset of dataset {spec.dataset!r} names a judge", "-j name=JUDGE")
+    cls = registry().entry("judges", str(name)).cls
+    capped = spec.steps is not None and "steps" in cls.Config.model_fields
+    steps = {"steps": spec.steps} if capped else {}
+    return cast(Judge, cls.create(merge(preset if name == own else {}, steps, given)))
 
 
 @functools.lru_cache(maxsize=4)

@@ -30,6 +30,8 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "plugins": plugins(plan),
         "git_commit": git_commit(),
         "dataset_fingerprint": plan.loaded.fingerprint,
+        "left_out": dict(plan.left_out),
+        "unmeasured": dict(plan.unmeasured),
         "stages": {name: entry.path.name for name, entry in entries.items()},
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),
@@ -91,13 +93,24 @@ def command(spec: RunSpec) -> str:
         if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]
     options += ["--compile"] if spec.compile else []
-    tasks = {f"{task}.{k}": v for task, given in spec.task_params.items() for k, v in given.items()}
-    flags = {"-p": spec.params, "-b": spec.backbone_params, "-d": spec.dataset_params, "-t": tasks}
+    flags = {
+        "-p": spec.params,
+        "-b": spec.backbone_params,
+        "-d": spec.dataset_params,
+        "-t": _scoped(spec.task_params),
+        "-m": _scoped(spec.metric_params),
+        "-j": spec.judge_params,
+    }
     if spec.model is not None:
         del flags["-p"], flags["-b"]
     for flag, given in flags.items():
         options += [part for k, v in given.items() for part in (flag, f"{k}={_yaml(v)}")]
     return shlex.join(["msgm-bench", *options])
+
+
+def _scoped(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """``name.key`` of each option of each name."""
+    return {f"{name}.{key}": v for name, given in options.items() for key, v in given.items()}
 
 
 def _yaml(value: Any) -> str:

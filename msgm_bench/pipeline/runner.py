@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from msgm_bench.pipeline.plan import Plan, output_folder, plan
 from msgm_bench.pipeline.provenance import provenance
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.stages import ROWS, Graph, graph
+from msgm_bench.pipeline.suite import blind
 from msgm_bench.registry import registry
 
 log = logging.getLogger(__name__)
@@ -64,11 +66,34 @@ class _Job:
         return _run_or_fail(plan(spec), self.out)
 
 
-def dry_run(spec: RunSpec) -> list[tuple[Stage, bool]]:
-    """The stages of a cell, and whether each is cached."""
-    cache = Cache()
-    stages = graph(plan(spec)).stages.values()
-    return [(stage, cache.find(stage.key) is not None) for stage in stages]
+@dataclass(frozen=True)
+class Preview:
+    """What running a cell would do.
+
+    Attributes:
+        stages: Its stages, and whether each is cached.
+        left_out: Tasks and metrics that do not apply, and why.
+        blind: Metrics whose values will be missing, and why.
+    """
+
+    stages: Sequence[tuple[Stage, bool]]
+    left_out: Mapping[str, str]
+    blind: Mapping[str, str]
+
+
+def dry_run(spec: RunSpec) -> Preview:
+    """Look at a cell without running it.
+
+    Raises:
+        UsageError: The request is wrong.
+    """
+    cache, planned = Cache(), plan(spec)
+    stages = graph(planned).stages.values()
+    return Preview(
+        [(stage, cache.find(stage.key) is not None) for stage in stages],
+        {**planned.left_out, **planned.unmeasured},
+        blind(planned.metrics, planned.judge),
+    )
 
 
 def _run_or_fail(planned: Plan, out: Path) -> Result:

@@ -29,6 +29,8 @@ class RunSpec(BaseModel):
     backbone_params: dict[str, Any] = Field({}, description="options of the backbone")
     dataset_params: dict[str, Any] = Field({}, description="options of the dataset")
     task_params: dict[str, dict[str, Any]] = Field({}, description="options of each task")
+    metric_params: dict[str, dict[str, Any]] = Field({}, description="options of each metric")
+    judge_params: dict[str, Any] = Field({}, description="options of the judge, and its `name`")
     regime: Regime | None = Field(None, description="empty: the first that the method declares")
     preset: Preset | None = Field(None, description="empty: the dataset's own default")
     seed: int = Field(0, ge=0, description="all three seeds")
@@ -62,9 +64,9 @@ class RunSpec(BaseModel):
 
     @property
     def folder(self) -> str:
-        """Name of the run folder: readable, and unique by the hash of the whole spec."""
+        """Name of the run folder: readable, and unique by the hash of all that was asked for."""
         forget = "+".join(self.forget).lower().replace("/", "_").replace(" ", "_")
-        short = digest(self.model_dump(mode="json"))[:8]
+        short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
         parts = (self.dataset, forget, self.backbone, self.method, f"s{self.seed}", short)
         return "-".join(parts)
 

@@ -37,6 +37,7 @@ from msgm_bench.pipeline.modelfile import (
     save_tensors,
 )
 from msgm_bench.pipeline.plan import JUDGE_SEED, Plan, Trained, identity
+from msgm_bench.pipeline.suite import scene_of
 from msgm_bench.registry import registry
 from msgm_bench.storage import atomic, write_text
 from msgm_bench.training import Feed, Trainer
@@ -258,17 +259,10 @@ def rows_stage(
 
 def scene(plan: Plan, judge_folder: Path | None) -> Scene:
     """What there is to look at beside the model; the judge as it was fitted, if that is told."""
-    device, data = plan.runtime.device, plan.data
+    device = plan.runtime.device
     if judge_folder is not None:
-        plan.judge.restore(data, load_tensors(judge_folder / JUDGE), device)
-    return Scene(
-        data=data,
-        targets=plan.targets,
-        judge=plan.judge,
-        judge_id={"name": plan.judge.name, "options": plan.judge.config.model_dump(mode="json")},
-        device=device,
-        create=registry().create,
-    )
+        plan.judge.restore(plan.data, load_tensors(judge_folder / JUDGE), device)
+    return scene_of(plan.data, plan.targets, plan.judge, device)
 
 
 def subject(plan: Plan, model_folder: Path, judge_folder: Path | None) -> Subject:

@@ -1,11 +1,24 @@
-"""The tasks and the metrics of a cell, checked before anything is trained."""
+"""The tasks, the judge and the metrics of a cell, checked before anything is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from msgm_bench.api import Metric, Model, Sampler, Settings, Task, merge
+import torch
+
+from msgm_bench.api import (
+    Data,
+    Embedder,
+    Judge,
+    Metric,
+    Model,
+    Sampler,
+    Scene,
+    Settings,
+    Task,
+    merge,
+)
 from msgm_bench.errors import PluginError
 from msgm_bench.pipeline.presets import create
 from msgm_bench.pipeline.spec import RunSpec
@@ -25,13 +38,20 @@ def tasks_of(spec: RunSpec, settings: Settings) -> dict[str, Task]:
         registry().entry("tasks", name)
     for name in names:
         cls = registry().entry("tasks", name).cls
-        options = merge(settings.tasks.get(name, {}), spec.task_params.get(name, {}))
+        options = over(settings.tasks.get(name, {}), spec.task_params.get(name, {}), "sampler")
         task = cast(Task, create(cls, {}, options))
         if spec.samples is not None:
             capped = min(spec.samples, task.config.count)
             task = cast(Task, create(cls, {}, options | {"count": capped}))
         tasks[name] = task
     return tasks
+
+
+def over(preset: Mapping[str, Any], given: Mapping[str, Any], choice: str) -> dict[str, Any]:
+    """The user's options over the preset's, whose ``options`` belong to its own ``choice``."""
+    if given.get(choice, preset.get(choice)) != preset.get(choice):
+        preset = {key: value for key, value in preset.items() if key != "options"}
+    return merge(preset, given)
 
 
 def skipped(tasks: Mapping[str, Task], model: Model) -> dict[str, str]:
@@ -54,14 +74,28 @@ def check_tasks(tasks: Mapping[str, Task], model: Model) -> None:
                 used.check(model, task.start)
 
 
-def metrics_of(tasks: Mapping[str, Task], settings: Settings) -> tuple[Metric, ...]:
-    """Every registered metric that has a task there, with the preset's options.
+def scene_of(data: Data, targets: tuple[int, ...], judge: Judge, device: torch.device) -> Scene:
+    """What there is to look at beside the model, with the judge as it is."""
+    return Scene(
+        data=data,
+        targets=targets,
+        judge=judge,
+        judge_id={"name": judge.name, "options": judge.config.model_dump(mode="json")},
+        device=device,
+        create=registry().create,
+    )
+
+
+def metrics_of(spec: RunSpec, tasks: Mapping[str, Task], settings: Settings) -> tuple[Metric, ...]:
+    """Every registered metric that has a task there, with the preset's options and the user's.
 
     Raises:
         PluginError: A metric names its tasks wrongly.
         UsageError: An option is wrong, or what it uses is unknown.
     """
     metrics = []
+    for name, given in spec.metric_params.items():
+        registry().create("metrics", name, given)
     for entry in registry().entries("metrics"):
         cls = cast(type[Metric], entry.cls)
         named = getattr(cls, "tasks", None)
@@ -71,8 +105,27 @@ def metrics_of(tasks: Mapping[str, Task], settings: Settings) -> tuple[Metric, .
                 'a tuple of names, such as tasks = ("generation",)',
             )
         if set(named) & set(tasks):
-            metric = cls.create(settings.metrics.get(cls.name, {}))
+            preset, given = (c.get(cls.name, {}) for c in (settings.metrics, spec.metric_params))
+            metric = cls.create(merge(preset, given))
             for kind, chosen in metric.uses().items():
                 registry().create(kind, *chosen)
             metrics.append(metric)
     return tuple(metrics)
+
+
+def silent(metrics: Sequence[Metric], scene: Scene, model: Model) -> dict[str, str]:
+    """The metrics that have nothing to say of such models, and why."""
+    reasons = {metric.name: metric.skip(scene, model) for metric in metrics}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def blind(metrics: Sequence[Metric], judge: Judge) -> dict[str, str]:
+    """The metrics whose embedder cannot embed here, and why: their values will be missing."""
+    reasons = {}
+    for metric in metrics:
+        for kind, chosen in metric.uses().items():
+            used = registry().create(kind, *chosen)
+            reason = used.missing(judge) if isinstance(used, Embedder) else None
+            if reason is not None:
+                reasons[metric.name] = reason
+    return reasons

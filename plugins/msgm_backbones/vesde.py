@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from msgm_backbones.base import NetworkBackbone, NetworkConfig
 from msgm_bench import Backbone, DataInfo, Process, VarianceExploding, hookimpl
+
+
+def sampled(nfe: int) -> dict[str, Any]:
+    """Predictor-corrector with ``nfe`` evaluations from t = 1, and a fiftieth from t = 0.02."""
+    norm = {"norm": "item"}
+    return {
+        "generation": {"sampler": "pc", "nfe": nfe, "options": norm},
+        "inpainting": norm,
+        "reconstruction": {"sampler": "pc", "nfe": nfe // 50, "options": norm},
+    }
 
 
 class VESDE(NetworkBackbone):
@@ -25,12 +35,8 @@ class VESDE(NetworkBackbone):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
         "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
-        "standard": {
-            "tasks": {"generation": {"sampler": "pc", "nfe": 1000, "options": {"norm": "item"}}}
-        },
-        "paper": {
-            "tasks": {"generation": {"sampler": "pc", "nfe": 2000, "options": {"norm": "item"}}}
-        },
+        "standard": {"tasks": sampled(1000)},
+        "paper": {"tasks": sampled(2000)},
     }
 
     class Config(NetworkConfig):

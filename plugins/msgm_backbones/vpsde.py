@@ -10,6 +10,11 @@ from pydantic import Field
 from msgm_backbones.base import NetworkBackbone, NetworkConfig
 from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl
 
+SAMPLED = {
+    "generation": {"sampler": "em", "nfe": 1000},
+    "reconstruction": {"sampler": "em"},
+}
+
 
 class VPSDE(NetworkBackbone):
     """Variance preserving SDE: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, a^2 + sigma^2 = 1."""
@@ -19,8 +24,8 @@ class VPSDE(NetworkBackbone):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     presets = {
         "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
-        "standard": {"tasks": {"generation": {"sampler": "em", "nfe": 1000}}},
-        "paper": {"tasks": {"generation": {"sampler": "em", "nfe": 1000}}},
+        "standard": {"tasks": SAMPLED},
+        "paper": {"tasks": SAMPLED},
     }
 
     class Config(NetworkConfig):

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Data, Dataset, Examples, Source, hookimpl
+from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
 from msgm_datasets.images import Recipe, decoded, missing
 from msgm_datasets.presets import presets_celeba
@@ -21,8 +21,17 @@ IMAGES, ATTRIBUTES, PARTITION = (
     "list_attr_celeba.txt",
     "list_eval_partition.txt",
 )
+NAMES = (  # as in the published table
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "
+    "Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee "
+    "Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes "
+    "No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling "
+    "Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
+    "Wearing_Necktie Young"
+)
 CROP, SIZE = 140, 64
 PARTS = {"train": 0, "valid": 1, "test": 2}
+COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}
 TABLES = "attribute table and partition come with the images on the dataset's page"
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
@@ -74,6 +83,12 @@ class CelebA(FileDataset):
         split: Literal["test", "valid"] = Field("test", description="the part that is held out")
         size: int = Field(SIZE, ge=8, le=CROP, description="side of the reduced image, px")
         flip: bool = Field(False, description="mirror training images with probability 1/2")
+
+    def sketch(self) -> Sketch:
+        """The published partition and attributes, at the size of the options."""
+        shape = (3, self.config.size, self.config.size)
+        held_out = COUNTS[self.config.split]
+        return Sketch(shape, tuple(NAMES.split()), COUNTS["train"], held_out, attributes=True)
 
     def read(self, files: Mapping[str, Path]) -> Data:
         """The published partition; images are decoded once and kept in the user's cache."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from msgm_bench import Data, Dataset, Examples, Source, hookimpl
+from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
 from msgm_datasets.presets import presets_cifar10
 
@@ -70,6 +70,10 @@ class CIFAR10(FileDataset):
         """Where the files are, and mirroring."""
 
         flip: bool = Field(True, description="mirror training images with probability 1/2")
+
+    def sketch(self) -> Sketch:
+        """Five batches and one of 10,000 images each."""
+        return Sketch(SHAPE, CLASSES, train=50_000, test=10_000)
 
     def read(self, files: Mapping[str, Path]) -> Data:
         """The published split."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from msgm_bench import Data, Dataset, Examples, Source, hookimpl
+from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
 from msgm_datasets.images import shrink
 from msgm_datasets.presets import presets_stl10
@@ -60,6 +60,12 @@ class STL10(FileDataset):
         )
         size: int = Field(SIZE, ge=8, le=SIDE, description="side to which images are reduced, px")
         flip: bool = Field(True, description="mirror training images with probability 1/2")
+
+    def sketch(self) -> Sketch:
+        """The labelled images, at the size of the options."""
+        size = self.config.size
+        train, test = (13_000, 5_000) if self.config.split == "paper" else (5_000, 8_000)
+        return Sketch((3, size, size), CLASSES, train, test)
 
     def read(self, files: Mapping[str, Path]) -> Data:
         """The split that the options name."""

@@ -15,6 +15,7 @@ from msgm_bench import (
     Embedder,
     Metric,
     MetricProtocol,
+    Model,
     MsgmBenchError,
     Row,
     Scene,
@@ -53,9 +54,9 @@ class Frechet(Metric):
         """The embedder."""
         return {"embedders": (self.embedder, dict(self.config.options))}
 
-    def skip(self, subject: Subject) -> str | None:
+    def skip(self, scene: Scene, model: Model) -> str | None:
         """It is for images."""
-        return None if len(subject.model.shape) == 3 else "the Frechet distance is for images"
+        return None if len(model.shape) == 3 else "the Frechet distance is for images"
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The embedder, the reference set and the task."""

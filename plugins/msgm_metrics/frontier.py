@@ -21,7 +21,9 @@ from msgm_bench import (
     Density,
     Metric,
     MetricProtocol,
+    Model,
     Row,
+    Scene,
     Subject,
     Task,
     bits_per_dim,
@@ -83,9 +85,9 @@ class FrontierGap(Metric):
     citation = "derivation in docs/mathematics.md, 5"
     tasks = ("likelihood",)
 
-    def skip(self, subject: Subject) -> str | None:
+    def skip(self, scene: Scene, model: Model) -> str | None:
         """It needs an exact density in the plane."""
-        if subject.data.density is None or subject.model.shape != (2,):
+        if scene.data.density is None or model.shape != (2,):
             return "the dataset has no exact density in the plane"
         return None
 

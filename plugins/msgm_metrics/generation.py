@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Noise, Subject, Task, TaskConfig, derive_seed, hookimpl
+from msgm_bench import Cost, Model, Noise, Subject, Task, TaskConfig, derive_seed, hookimpl
 
 
 class Generation(Task):
@@ -28,6 +28,10 @@ class Generation(Task):
         """The sampler."""
         options = {"nfe": self.config.nfe, **self.config.options}
         return {"samplers": (self.config.sampler, options)}
+
+    def cost(self, model: Model) -> Cost:
+        """The budget."""
+        return Cost(self.config.nfe)
 
     def total(self, subject: Subject) -> int:
         """``count``."""

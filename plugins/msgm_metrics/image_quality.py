@@ -13,7 +13,9 @@ from msgm_bench import (
     Artifact,
     Metric,
     MetricProtocol,
+    Model,
     Row,
+    Scene,
     Subject,
     Task,
     hookimpl,
@@ -110,9 +112,9 @@ class SSIM(ImageQuality):
     citation = "Wang et al. 2004, IEEE Transactions on Image Processing 13:600"
     kind, unit = f"ssim/uniform-{WINDOW}", "1"
 
-    def skip(self, subject: Subject) -> str | None:
+    def skip(self, scene: Scene, model: Model) -> str | None:
         """A window must fit."""
-        small = min(subject.model.shape[1:]) < WINDOW
+        small = min(model.shape[1:]) < WINDOW
         return f"images smaller than {WINDOW} pixels have no SSIM window" if small else None
 
     def values(self, restored: Tensor, original: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
+    Cost,
     Inpainting,
     Model,
     Noise,
@@ -70,6 +71,10 @@ class Inpaint(Restoration):
         """
         self.mask(model.shape)
         self.solver(torch.zeros(1, *model.shape))
+
+    def cost(self, model: Model) -> Cost:
+        """The budget."""
+        return Cost(self.config.nfe)
 
     def mask(self, shape: tuple[int, ...]) -> Tensor:
         """``[1, H, W]``: 1 where known, 0 where drawn.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
+    Cost,
     Model,
     Noise,
     OptionError,
@@ -23,6 +24,8 @@ from msgm_bench import (
     reconstruct,
 )
 from msgm_metrics.restoration import Restoration
+
+NFE = 20  # network evaluations from t = 0.02, where a grid of 1000 has as many steps
 
 
 class Reconstruct(Restoration):
@@ -40,7 +43,12 @@ class Reconstruct(Restoration):
 
         t: float = Field(0.02, gt=0, le=1, description="how far to go")
         sampler: str = Field("heun", description="name of a sampler")
-        nfe: int = Field(20, ge=1, description="most network evaluations an image")
+        nfe: int | None = Field(
+            None,
+            ge=1,
+            description="most network evaluations an image; empty: 20, or as many as a discrete "
+            "process has steps up to t",
+        )
         options: Mapping[str, Any] = Field({}, description="further options of the sampler")
 
     @property
@@ -51,8 +59,16 @@ class Reconstruct(Restoration):
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""
-        options = {"nfe": self.config.nfe, **self.config.options}
+        options = {"nfe": self.config.nfe or NFE, **self.config.options}
         return {"samplers": (self.config.sampler, options)}
+
+    def resolved(self, model: Model) -> Self:
+        """With the budget that the process's grid allows, where none was asked for."""
+        if self.config.nfe is not None:
+            return self
+        points = model.process.grid_points(self.config.t)
+        nfe = NFE if points is None else min(NFE, points)
+        return type(self)(self.config.model_copy(update={"nfe": nfe}))
 
     def check(self, model: Model) -> None:
         """``t`` must be above the time where samplers stop.
@@ -64,7 +80,12 @@ class Reconstruct(Restoration):
             raise OptionError(
                 f"t = {self.config.t:g} for reconstruction",
                 f"{model.process.t_sampling:g} < t <= 1",
+                "-t reconstruction.t=T",
             )
+
+    def cost(self, model: Model) -> Cost:
+        """The budget."""
+        return Cost(self.config.nfe or NFE)
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``x``: restored images in model space; ``nfe``: what each cost."""

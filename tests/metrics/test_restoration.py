@@ -143,15 +143,39 @@ def test_every_sampler_starts_from_the_middle(sampler):
 
 def test_the_default_budget_suits_the_discrete_grid():
     """DDPM has 20 steps up to t = 0.02: the default budget passes, 21 evaluations do not."""
-    process = DiscreteDDPM()
-    model = Model(Exact(process), process, GreyLevels(17), (1, 8, 8))
-    task = Reconstruct.create({"sampler": "ancestral"})
+    model = discrete(1000)
+    task = Reconstruct.create({"sampler": "ancestral"}).resolved(model)
     sampler = registry.registry().create("samplers", *task.uses()["samplers"])
     sampler.check(model, task.start)
     longer = registry.registry().create("samplers", "ancestral", {"nfe": 21})
     with pytest.raises(OptionError, match="at most 20"):
         longer.check(model, task.start)
     longer.check(model)
+
+
+def discrete(steps):
+    """A model on a DDPM grid."""
+    process = DiscreteDDPM(steps)
+    return Model(Exact(process), process, GreyLevels(17), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("steps", "t", "nfe"), [(1000, 0.02, 20), (4000, 0.02, 20), (400, 0.02, 8), (100, 0.1, 10)]
+)
+@pytest.mark.parametrize("name", ["heun", "em", "ancestral", "ddim"])
+def test_the_default_budget_is_what_a_coarse_grid_has(steps, t, nfe, name):
+    """20 evaluations, or one for each grid time up to t; every sampler takes that many."""
+    model = discrete(steps)
+    task = Reconstruct.create({"sampler": name, "t": t}).resolved(model)
+    assert task.config.nfe == nfe
+    registry.registry().create("samplers", *task.uses()["samplers"]).check(model, task.start)
+
+
+def test_an_explicit_budget_stays():
+    """What was asked for is not lowered in silence: it is refused, or kept."""
+    task = Reconstruct.create({"nfe": 20}).resolved(discrete(100))
+    assert task.config.nfe == 20
+    assert Reconstruct.create().resolved(subject().model).config.nfe == 20
 
 
 def test_pictures_show_both_splits():

@@ -74,7 +74,7 @@ def test_tasks_must_be_a_tuple(monkeypatch):
     fake = type("Fake", (), {"entries": lambda self, kind: [entry]})
     monkeypatch.setattr("msgm_bench.pipeline.suite.registry", fake)
     with pytest.raises(PluginError, match=r"somebody's 1\.0 has tasks = 'generation'"):
-        metrics_of(plan.tasks, plan.settings)
+        metrics_of(plan.spec, plan.tasks, plan.settings)
 
 
 class Stubborn(Quadrants):

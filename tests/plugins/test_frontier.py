@@ -271,10 +271,13 @@ def test_metric_of_failed_integrations_is_null() -> None:
 def test_metric_skips_data_without_a_density() -> None:
     """Images have no exact density; the mixture has."""
     metric = FrontierGap.create()
-    reason = metric.skip(subject(Digits.create().load()))
+    images, points = (
+        subject(d.load()) for d in (Digits.create(), Gaussians.create({"test_size": 500}))
+    )
+    reason = metric.skip(images, images.model)
     assert reason is not None
     assert "density" in reason
-    assert metric.skip(subject(Gaussians.create({"test_size": 500}).load())) is None
+    assert metric.skip(points, points.model) is None
 
 
 class Nested:
