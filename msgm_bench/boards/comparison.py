@@ -56,8 +56,8 @@ def compare(
         UsageError: Two different results of one cell have the same options and seed.
     """
     cells: dict[str, list[Result]] = {}
-    for result in {_identity(result): result for result in results}.values():
-        cells.setdefault(_cell(result.spec), []).append(result)
+    for result in {identity(result): result for result in results}.values():
+        cells.setdefault(cell_of(result.spec), []).append(result)
     keys = [*columns, by, *(gate.limits if gate else [])]
     lines = [
         line
@@ -105,17 +105,35 @@ def _place(name: str, columns: Sequence[Column]) -> tuple[int, str]:
     return next(fits, len(labels)), name
 
 
+def labels(results: Sequence[Result]) -> list[str]:
+    """The method of each result, with the options that differ where one was run with several."""
+    variants: dict[str, dict[str, dict[str, Any]]] = {}
+    options = [_variant(result.spec) for result in results]
+    for result, given in zip(results, options, strict=True):
+        variants.setdefault(result.spec.method, {})[digest(given)] = flatten(given)
+    return [
+        _label(method, variants[method][digest(given)], variants[method])
+        for method, given in zip((r.spec.method for r in results), options, strict=True)
+    ]
+
+
+def cell_of(spec: SpecRecord) -> str:
+    """What results share that stand side by side: data, forget set, backbone, options, preset."""
+    options = spec.model_dump(include={"dataset_params", "backbone_params"})
+    forget = ",".join(sorted(spec.forget))
+    return "\0".join((spec.dataset, forget, spec.backbone, spec.preset, digest(options)))
+
+
+def identity(result: Result) -> str:
+    """The same for repeats of one result, wherever and whenever they were made."""
+    return result.model_dump_json(exclude={"provenance"})
+
+
 def _labelled(results: Sequence[Result], keys: Sequence[Key]) -> pd.DataFrame:
     """The tidy table, with the options that differ added to the names of methods."""
-    variants: dict[str, dict[str, dict[str, Any]]] = {}
-    for result in results:
-        options = _variant(result.spec)
-        variants.setdefault(result.spec.method, {})[digest(options)] = flatten(options)
     places: set[tuple[str, int]] = set()
     frames = []
-    for result in results:
-        among = variants[result.spec.method]
-        label = _label(result.spec.method, among[digest(_variant(result.spec))], among)
+    for result, label in zip(results, labels(results), strict=True):
         if (label, result.spec.seed) in places:
             raise UsageError(
                 f"two different results of {label} seed {result.spec.seed}",
@@ -138,15 +156,5 @@ def _label(method: str, options: Mapping[str, Any], among: Mapping[str, Mapping[
     return f"{method} ({said})" if said else method
 
 
-def _cell(spec: SpecRecord) -> str:
-    options = spec.model_dump(include={"dataset_params", "backbone_params"})
-    forget = ",".join(sorted(spec.forget))
-    return "\0".join((spec.dataset, forget, spec.backbone, spec.preset, digest(options)))
-
-
 def _variant(spec: SpecRecord) -> dict[str, Any]:
     return spec.model_dump(include=set(_VARIANT))
-
-
-def _identity(result: Result) -> str:
-    return result.model_dump_json(exclude={"provenance"})

@@ -10,8 +10,15 @@ import click
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-def command(folders: tuple[str, ...], as_csv: bool) -> None:
-    """Put results side by side: run folders, folders of them, or result.json files."""
+@click.option(
+    "--figure", type=click.Path(dir_okay=False), help="Draw samples of run folders there, a PNG."
+)
+def command(folders: tuple[str, ...], as_csv: bool, figure: str | None) -> None:
+    """Put results side by side: run folders, folders of them, or result.json files.
+
+    A figure has methods as rows and the same noise in each column; runs that differ in more
+    than the method are drawn apart, in files with longer names.
+    """
     from msgm_bench.boards import compare, read
     from msgm_bench.cli.tables import comparison
     from msgm_bench.errors import UsageError
@@ -19,6 +26,8 @@ def command(folders: tuple[str, ...], as_csv: bool) -> None:
     paths = [path for folder in folders for path in _results(Path(folder))]
     if not paths:
         raise UsageError(f"no result.json under {', '.join(folders)}", "folders that runs left")
+    if figure is not None and Path(figure).suffix != ".png":
+        raise UsageError(f"--figure {figure}", "a name that ends in .png")
     results = [read(path) for path in dict.fromkeys(paths)]
     for result in results:
         if result.status != "ok":
@@ -30,6 +39,25 @@ def command(folders: tuple[str, ...], as_csv: bool) -> None:
         click.echo(compare(done).to_csv(index=False), nl=False)
     else:
         comparison(done)
+    if figure is not None:
+        _draw([path.parent for path in paths], Path(figure))
+
+
+def _draw(folders: list[Path], target: Path) -> None:
+    from msgm_bench.boards.figure import draw
+    from msgm_bench.errors import UsageError
+    from msgm_bench.pipeline.shown import NAME
+
+    written = draw(folders, target)
+    for figure in written:
+        click.echo(f"Side by side: {figure}", err=True)
+    if not written:
+        raise UsageError(
+            "no two of the runs can be drawn side by side",
+            f"run folders with {NAME} that differ in the method only",
+            "older run folders lack the file: delete their result.json and repeat their commands, "
+            "all stages are cached",
+        )
 
 
 def _results(path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from msgm_bench.pipeline.folder import RESULT
 from msgm_bench.registry import registry
 
 OK, FAILED = 0, 1
+COMPARISON = "comparison.png"
 
 
 def read_spec(path: Path) -> RunSpec:
@@ -48,11 +49,14 @@ def run_cells(
     chosen = None if executor is None else registry().create("executors", executor)
     with tracked(trackers), progress(len(specs)):
         results = run_grid(specs, out, chosen)
+    figures = _figures(specs, out)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
         click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
     else:
         show_results(specs, results, out)
+        for figure in figures:
+            click.echo(f"Side by side: {figure}")
     return FAILED if any(result.status == "failed" for result in results) else OK
 
 
@@ -83,6 +87,15 @@ def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path)
     console().print("Results:", style="bold")
     for place in places:
         click.echo(f"  {place}")
+
+
+def _figures(specs: Sequence[RunSpec], out: Path) -> list[Path]:
+    """Methods side by side, where there are several."""
+    if len(specs) < 2:
+        return []
+    from msgm_bench.boards.figure import draw
+
+    return draw([out / spec.folder for spec in specs], out / COMPARISON)
 
 
 def show_plan(specs: Sequence[RunSpec]) -> int:

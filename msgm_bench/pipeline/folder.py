@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
+from torch import Tensor
 
-from msgm_bench.api import Result
+from msgm_bench.api import Result, Subject
 from msgm_bench.evaluation.artifacts import ARTIFACT
-from msgm_bench.pipeline import pictures
+from msgm_bench.pipeline import pictures, sheets, shown
 from msgm_bench.pipeline.cache import Entry
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_tensors
 from msgm_bench.pipeline.plan import Plan
@@ -19,6 +20,7 @@ from msgm_bench.pipeline.stages import BASE, LOG, Graph, subject
 from msgm_bench.storage import atomic, explained, write_text
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
+GRID = 100  # samples in the picture of a run
 
 
 def write(
@@ -49,23 +51,41 @@ def _pictures(
     if log:
         pictures.loss_curve(target / "loss.png", log)
     examined = subject(plan, entries[stages.model.name].path, None)
-    flat = examined.model.shape == (2,)
-    if "generation" in stages.artifacts:
-        drawn = load_tensors(entries[stages.artifacts["generation"].name].path / ARTIFACT)["x"]
-        x = examined.model.codec.decode(drawn)
-        if flat:
-            pictures.scatter(target / "samples.png", x, examined)
-        elif plan.data.levels is not None:
-            pictures.image_grid(target / "samples.png", x[:100])
-    for name, stage in stages.artifacts.items():
-        shown = plan.tasks[name].shown(examined, load_tensors(entries[stage.name].path / ARTIFACT))
-        if shown:
-            pictures.strips(target / f"{name}.png", shown)
-    if flat:
+    rows = _shown(plan, stages, entries, examined)
+    shown.write(target, rows)
+    for name, found in rows.items():
+        if name == shown.SAMPLES and shown.DATA in rows:
+            pictures.scatter(target / "samples.png", rows[shown.DATA], found)
+        elif name == shown.SAMPLES:
+            sheets.image_grid(target / "samples.png", *found.values())
+        elif name != shown.DATA:
+            bands = [[section] for section in sheets.sections(found)]
+            sheets.strips(target / f"{name}.png", bands)
+    if examined.model.shape == (2,):
         before = None
         if stages.base is not None:
             before = subject(plan, entries[BASE].path, None).model
         pictures.score_field(target / "score.png", examined, before)
+
+
+def _shown(
+    plan: Plan, stages: Graph, entries: Mapping[str, Entry], examined: Subject
+) -> dict[str, Mapping[str, Tensor]]:
+    """Rows of all pictures, whole."""
+    rows: dict[str, Mapping[str, Tensor]] = {}
+    flat = examined.model.shape == (2,)
+    if flat:
+        retain, forget = plan.data.split(plan.data.test[: shown.POINTS], plan.targets)
+        rows[shown.DATA] = {"keep": retain.x, "forget": forget.x}
+    for name, stage in stages.artifacts.items():
+        artifact = load_tensors(entries[stage.name].path / ARTIFACT)
+        found = plan.tasks[name].shown(examined, artifact)
+        if name == shown.SAMPLES and (flat or plan.data.levels is not None):
+            few = artifact["x"][: shown.POINTS if flat else GRID]
+            found = {"samples": examined.model.codec.decode(few)}
+        if found:
+            rows[name] = found
+    return rows
 
 
 def spec_text(plan: Plan) -> str:

@@ -65,10 +65,14 @@ class RunSpec(BaseModel):
     @property
     def folder(self) -> str:
         """Name of the run folder: readable, and unique by the hash of all that was asked for."""
-        forget = "+".join(self.forget).lower().replace("/", "_").replace(" ", "_")
         short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
-        parts = (self.dataset, forget, self.backbone, self.method, f"s{self.seed}", short)
-        return "-".join(parts)
+        parts = (self.dataset, slug(self.forget), self.backbone, self.method, f"s{self.seed}")
+        return "-".join((*parts, short))
+
+
+def slug(forget: Sequence[str]) -> str:
+    """The forget set as a part of a file's name."""
+    return "+".join(forget).lower().replace("/", "_").replace(" ", "_")
 
 
 def parse_spec(values: Mapping[str, Any]) -> RunSpec:

@@ -13,6 +13,7 @@ from msgm_bench import (
     Artifact,
     Config,
     Embedder,
+    Interval,
     Metric,
     MetricProtocol,
     Model,
@@ -23,7 +24,7 @@ from msgm_bench import (
     Task,
     hookimpl,
 )
-from msgm_metrics.frechet import Moments, frechet_distance
+from msgm_metrics.frechet import Moments, frechet_interval
 from msgm_metrics.restoration import protocol_of, retained
 
 BATCH = 100  # images that an embedder sees at once
@@ -39,6 +40,9 @@ class Frechet(Metric):
     """A Frechet distance; each embedder has a class and a protocol of its own.
 
     Samples are compared with D_g's training items, restored images with their originals in D_g.
+    The interval (infinitesimal jackknife) is for the expected distance at this number of images,
+    not for that of infinitely many: samples vary and the training items do not, or pairs of
+    original and restored image vary together.
     """
 
     citation = "Heusel et al. 2017, arXiv:1706.08500"
@@ -62,7 +66,9 @@ class Frechet(Metric):
         """The embedder, the reference set and the task."""
         embedder = self._embedder(subject)
         told: dict[str, Any] = {"embedder": embedder.protocol()}
-        told["reference"] = "originals" if task.name != "generation" else "training items of D_g"
+        generated = task.name == "generation"
+        told["reference"] = "training items of D_g" if generated else "originals"
+        told["interval"] = f"expected value at this n; {'samples' if generated else 'pairs'} vary"
         if self.embedder == "judge":
             told["judge"] = dict(subject.judge_id)
         return protocol_of(f"fid/{self.embedder}", subject, task, **told)
@@ -107,12 +113,12 @@ class Frechet(Metric):
             "direction": "down",
         }
         try:
-            return [Row(value=self.distance(subject, x, original), **fields)]
+            return [Row.of(self.distance(subject, x, original), **fields)]
         except MsgmBenchError as error:
             return [Row(value=None, reason=" ".join(str(error).split()), **fields)]
 
-    def distance(self, subject: Subject, x: Tensor, original: Tensor | None) -> float:
-        """The distance of ``x`` to ``original``, or to D_g's training items.
+    def distance(self, subject: Subject, x: Tensor, original: Tensor | None) -> Interval:
+        """The distance of ``x`` to ``original``, or to D_g's training items, and its interval.
 
         Raises:
             MsgmBenchError: No embedder, too few items, or items that are not finite.
@@ -127,10 +133,14 @@ class Frechet(Metric):
         embedder.load(subject.judge, subject.device)
         if original is None:
             stored = subject.reference
-            other = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
-        else:
-            other = Moments.of(features(embedder, original, subject.device))
-        return frechet_distance(Moments.of(features(embedder, x, subject.device)), other)
+            fixed = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
+            return frechet_interval(self._features(embedder, x, subject), fixed)
+        sets = (self._features(embedder, part, subject) for part in (x, original))
+        return frechet_interval(*sets)
+
+    def _features(self, embedder: Embedder, x: Tensor, subject: Subject) -> Tensor:
+        """All features ``[N, F]`` on the CPU."""
+        return torch.cat([part.cpu() for part in features(embedder, x, subject.device)])
 
     def _embedder(self, scene: Scene) -> Embedder:
         embedder: Embedder = scene.create("embedders", *self.uses()["embedders"])

@@ -1,4 +1,4 @@
-"""The Frechet distance between Gaussians: pure functions in float64."""
+"""The Frechet distance between Gaussians and its interval: pure functions in float64."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msgm_bench import MsgmBenchError
+from msgm_bench import Interval, MsgmBenchError, mean_interval
+
+PART = 1000  # items whose deviations are in memory at once
 
 
 class TooFewError(MsgmBenchError):
@@ -68,9 +70,68 @@ def frechet_distance(a: Moments, b: Moments) -> float:
             raise TooFewError(
                 f"{moments.n} items: a covariance of {dim} features needs more than {dim}"
             )
-    values, vectors = torch.linalg.eigh(a.covariance)
-    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    root = _root(a.covariance)
     product = root @ b.covariance @ root
     overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
     spread = a.covariance.trace() + b.covariance.trace() - 2 * overlap
     return max(0.0, float((a.mean - b.mean).square().sum() + spread))
+
+
+def influence(x: Tensor, a: Moments, b: Moments) -> Tensor:
+    """Derivative of the distance by the weight of each item ``x [N, F]`` of ``a``, ``[N]``.
+
+    I(x) = 2 (m_a - m_b) . d + |d|^2 - d^T T d - tr((1 - T) S_a), d = x - m_a, with the map
+    T = R (R S_a R)^(-1/2) R, R = S_b^(1/2), that carries N(0, S_a) to N(0, S_b) at least cost:
+    1 - T is the derivative of the distance by S_a. Directions without variance are left out.
+
+    Source: Hampel 1974, JASA 69:383; T in Olkin and Pukelsheim 1982, Linear Algebra and its
+    Applications 48:257.
+    """
+    root = _root(b.covariance)
+    product = root @ a.covariance @ root
+    values, vectors = torch.linalg.eigh((product + product.T) / 2)
+    there = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+    half = root @ (vectors[:, there] * values[there].pow(-0.25))  # T = half half^T
+
+    def rise(part: Tensor) -> Tensor:
+        d = part.double() - a.mean
+        return 2 * d @ (a.mean - b.mean) + d.square().sum(dim=1) - (d @ half).square().sum(dim=1)
+
+    level = a.covariance.trace() - (half.T @ a.covariance @ half).trace()
+    return torch.cat([rise(part) for part in x.split(PART)]) - level
+
+
+def frechet_interval(x: Tensor, other: Moments | Tensor) -> Interval:
+    """The distance of items ``x [N, F]`` to ``other``, with a 95 % interval.
+
+    F +- t(n-1) s / sqrt(n), s the deviation of the items' influences: the infinitesimal
+    jackknife. Moments in ``other`` are fixed; items ``[N, F]`` in it are the partners of ``x``,
+    and each pair varies as one, with the sum of its two influences.
+
+    The interval is for the expected distance of n items, which lies above that of the
+    distributions by an excess of O(1/n), and says nothing of that. It holds its confidence where
+    the items are many beside the features and the distance is more than the excess. Else it is
+    too wide, but with fewer than eight features and no more than the excess too narrow (0.84 at
+    the worst in simulations). A bootstrap would be off: its repeated items add to the excess.
+
+    Raises:
+        TooFewError: As ``frechet_distance``.
+
+    Source: Jaeckel 1972, Bell Laboratories memorandum MM 72-1215-11; Efron and Stein 1981,
+    Annals of Statistics 9:586, on why the jackknife errs to the wide side.
+    """
+    a = Moments.of(x.split(PART))
+    b = other if isinstance(other, Moments) else Moments.of(other.split(PART))
+    value = frechet_distance(a, b)
+    rises = influence(x, a, b)
+    if isinstance(other, Tensor):
+        rises = rises + influence(other, b, a)
+    found = mean_interval((value + rises - rises.mean()).numpy())
+    return Interval(value, max(0.0, found.low), found.high)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """The symmetric square root."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root

@@ -12,6 +12,7 @@ import subprocess
 import jsonschema
 import pytest
 import yaml
+from PIL import Image
 from workbench import only, results, tiny
 
 from msgm_bench import __version__
@@ -93,7 +94,7 @@ def test_table(runs, bench):
     code, out, err = bench(*tiny("--seed", 0, "--seed", 1, method=("standard", "obt"), out=runs))
     assert code == 0
     places = [line for line in out.splitlines() if str(runs) in line]
-    assert len(places) == 4
+    assert [line.rpartition(".")[2] for line in places] == ["json"] * 4 + ["png"] * 2
     rest = [line for line in out.splitlines() if str(runs) not in line]
     assert max(map(len, rest)) <= 80
     text = "\n".join(rest)
@@ -102,6 +103,24 @@ def test_table(runs, bench):
     assert "gaussians, forget middle, vesde" in text
     assert "[1/4] standard on gaussians, vesde, seed 0" in err
     assert "train obt: cached" in err
+
+
+def test_methods_stand_side_by_side(runs, bench, tmp_path):
+    """A grid leaves a figure for each seed; ``compare --figure`` draws it again, elsewhere."""
+    left = sorted(path.name for path in runs.glob("*.png"))
+    assert left == [f"comparison-gaussians-middle-vesde-s{seed}.png" for seed in (0, 1)]
+    one = [path for path in runs.glob("*/") if "-s0-" in path.name]
+    code, _, said = bench("compare", *one, "--figure", "mine.png")
+    assert code == 0
+    assert "Side by side: mine.png" in said
+    assert Image.open("mine.png").size == Image.open(runs / left[0]).size
+    code, _, said = bench("compare", one[0], "--figure", "mine.png")
+    assert code == 2
+    assert "no two of the runs can be drawn side by side" in said
+    code, _, said = bench("compare", *one, "--figure", "mine.jpg")
+    assert code == 2
+    assert "ends in .png" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
 
 
 def test_json(runs, bench):
@@ -156,11 +175,11 @@ def test_options_of_methods(cache, fast, bench, tmp_path):
 
 def test_run_spec_file(runs, bench):
     """``run spec.yaml`` repeats into the same folder, and changes nothing in it."""
-    for folder in sorted(runs.iterdir()):
+    for folder in sorted(runs.glob("*/")):
         before = (folder / "result.json").stat().st_mtime_ns
         assert bench("run", folder / "spec.yaml", "--out", runs)[0] == 0
         assert (folder / "result.json").stat().st_mtime_ns == before
-    assert len(list(runs.iterdir())) == 4
+    assert len(list(runs.glob("*/"))) == 4
 
 
 def test_spec_file_from_scratch(cache, fast, bench, tmp_path):

@@ -1,8 +1,9 @@
-"""The Frechet distance, and the metric made of it."""
+"""The Frechet distance with its interval, and the metric made of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from scipy.linalg import sqrtm
 from subjects import Blind, perfect, subject
 
 from msgm_metrics.fid import InceptionFID, JudgeFID
-from msgm_metrics.frechet import Moments, TooFewError, frechet_distance
+from msgm_metrics.frechet import (
+    Moments,
+    TooFewError,
+    frechet_distance,
+    frechet_interval,
+    influence,
+)
 from msgm_metrics.generation import Generation
 from msgm_metrics.inpainting import Inpaint
 
@@ -63,6 +70,108 @@ def test_singular_covariances_are_refused():
     assert frechet_distance(enough, enough) < 1e-6
 
 
+def mixed(a, x, share):
+    """Moments of ``a`` with this share of its weight moved to the item ``x``."""
+    d = x - a.mean
+    covariance = (1 - share) * a.covariance + share * (1 - share) * torch.outer(d, d)
+    return Moments(a.mean + share * d, covariance, a.n)
+
+
+def test_influence_is_the_derivative_by_an_items_weight():
+    """Central differences of the distance itself, from either side of it, to 1e-5 relative."""
+    x, y = even(60, 5, 4), even(70, 5, 5, 1.4)
+    a, b = Moments.of([x]), Moments.of([y])
+    found = influence(x, a, b)
+    for i in (0, 7, 31):
+        ends = (frechet_distance(mixed(a, x[i], share), b) for share in (1e-6, -1e-6))
+        assert (next(ends) - next(ends)) / 2e-6 == pytest.approx(found[i].item(), rel=1e-5)
+
+
+def test_interval_is_that_of_leaving_items_out():
+    """With many items, its width is the delete-one jackknife's, for fixed and for paired sets."""
+    x = even(400, 3, 6)
+    y = 0.8 * x + even(400, 3, 7, 0.3)
+    fixed = Moments.of([even(500, 3, 8, 1.3)])
+    for other, without in ((fixed, lambda i: fixed), (y, lambda i: Moments.of([drop(y, i)]))):
+        left = [frechet_distance(Moments.of([drop(x, i)]), without(i)) for i in range(400)]
+        error = np.std(left) * math.sqrt(399)
+        found = frechet_interval(x, other)
+        assert found.high - found.value == pytest.approx(1.966 * error, rel=0.02)
+        assert found.value - found.low == pytest.approx(found.high - found.value)
+
+
+def even(n, dim, seed, scale=1.0):
+    """Features of one scale, so that differences of distances keep their figures."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, dim, generator=generator, dtype=torch.float64)
+    return scale * x + torch.rand(dim, generator=generator, dtype=torch.float64)
+
+
+def drop(x, i):
+    """All items but one."""
+    return torch.cat([x[:i], x[i + 1 :]])
+
+
+def expected_of_normal(n, mean, std):
+    """E[F] of n items of N(mean, std^2) beside N(0, 1): E[(m - 0)^2] + E[(s - 1)^2]."""
+    c4 = math.sqrt(2 / (n - 1)) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
+    return mean**2 + std**2 / n + std**2 + 1 - 2 * c4 * std
+
+
+def test_interval_covers_the_expectation_of_the_estimator():
+    """On one feature, where E[F] has a closed form, 95 % within three binomial errors."""
+    generator, repeats, n = torch.Generator().manual_seed(0), 1000, 1000
+    other = Moments(torch.zeros(1).double(), torch.ones(1, 1).double(), 1000)
+    expected = expected_of_normal(n, 1.0, 1.2)
+    draws = 1.0 + 1.2 * torch.randn(repeats, n, 1, generator=generator, dtype=torch.float64)
+    found = [frechet_interval(x, other) for x in draws]
+    covered = np.mean([interval.contains(expected) for interval in found])
+    assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / repeats))
+    assert np.mean([interval.value for interval in found]) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_interval_covers_with_correlated_features(paired):
+    """Eight features, fixed or paired: 95 % of the intervals hold the mean over other draws."""
+    generator, repeats, n = torch.Generator().manual_seed(1), 400, 400
+    mixing = torch.randn(8, 8, generator=generator, dtype=torch.float64)
+    fixed = Moments(torch.zeros(8).double(), mixing.T @ mixing, 10_000)
+
+    def draw():
+        y, z = torch.randn(2, n, 8, generator=generator, dtype=torch.float64) @ mixing
+        return (y + 0.5 * z + 0.8, y) if paired else (1.2 * y + 0.8, fixed)
+
+    expected = np.mean([frechet_interval(*draw()).value for _ in range(repeats)])
+    covered = np.mean([frechet_interval(*draw()).contains(expected) for _ in range(repeats)])
+    assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / repeats))
+
+
+def test_interval_errs_to_the_wide_side_with_few_items():
+    """Hardly more items than features: it covers at least 95 %, up to three binomial errors."""
+    generator, repeats = torch.Generator().manual_seed(2), 200
+    fixed = Moments(torch.zeros(40).double(), torch.eye(40).double(), 10_000)
+    draws = 1.2 * torch.randn(repeats, 60, 40, generator=generator, dtype=torch.float64)
+    found = [frechet_interval(x, fixed) for x in draws]
+    expected = np.mean([interval.value for interval in found])
+    covered = np.mean([interval.contains(expected) for interval in found])
+    assert covered >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / repeats)
+
+
+def test_interval_of_features_without_variance():
+    """A feature that is constant in both sets, or in one, changes no number for the worse."""
+    x, y = cloud(100, 3, 9), cloud(120, 3, 10, 1.3)
+    plain = frechet_interval(x, Moments.of([y]))
+    padded = (torch.cat([part, torch.ones(len(part), 1).double()], dim=1) for part in (x, y))
+    dead = frechet_interval(next(padded), Moments.of([next(padded)]))
+    assert dead.value == pytest.approx(plain.value, rel=1e-6)
+    assert dead.high == pytest.approx(plain.high, rel=1e-6)
+    flat = x.clone()
+    flat[:, 0] = 2.0
+    lost = frechet_interval(flat, Moments.of([y]))
+    assert lost.bounded
+    assert lost.low <= lost.value <= lost.high
+
+
 def test_fid_of_samples_looks_at_the_training_items():
     """Samples that are D_g's training items are at distance 0, D_f's far away."""
     given, metric, task = subject(), JudgeFID(), Generation()
@@ -76,6 +185,14 @@ def test_fid_of_samples_looks_at_the_training_items():
     assert far.value > 0.01
     assert (near.metric, near.split, near.protocol) == ("fid", "samples", "fid/judge@1")
     assert near.direction == "down"
+    assert near.low == pytest.approx(0, abs=1e-9)
+    assert 0 < far.low < far.value < far.high
+    assert far.n == len(forget)
+    (few,) = metric.measure(given, task, {"x": given.model.codec.encode(retain.x[:4])})
+    assert few.value is None
+    assert few.reason == "4 items: a covariance of 4 features needs more than 4"
+    (bare,) = metric.measure(given, task, {"x": given.model.codec.encode(retain.x[:1])})
+    assert bare.reason == "1 items: a covariance needs at least 2"
 
 
 def test_fid_of_restored_images_looks_at_the_originals():
@@ -87,7 +204,10 @@ def test_fid_of_restored_images_looks_at_the_originals():
     assert row.value == pytest.approx(0, abs=1e-9)
     assert (row.split, row.n, row.protocol) == ("retain", 40, "fid/judge/inpainting@1")
     artifact["x"][:40, :, :4] = 0.5
-    assert metric.measure(given, task, artifact)[0].value > 0.01
+    (row,) = metric.measure(given, task, artifact)
+    assert row.value > 0.01
+    assert row.low < row.value < row.high
+    assert metric.protocol(given, task).settings["interval"].endswith("pairs vary")
 
 
 def test_fid_says_why_it_is_null():

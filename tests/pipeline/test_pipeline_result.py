@@ -56,6 +56,7 @@ def test_files(whole):
         "loss.png",
         "samples.png",
         "score.png",
+        "pictures.safetensors",
         "report.md",
         "model/model.json",
         "model/weights.safetensors",

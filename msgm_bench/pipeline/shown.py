@@ -1,0 +1,44 @@
+"""What the pictures of a run show, kept beside them: runs are drawn side by side from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from msgm_bench.pipeline.modelfile import load_tensors, save_tensors
+
+NAME = "pictures.safetensors"
+IMAGES, POINTS = 20, 4000  # kept of each row
+DATA, SAMPLES = "data", "generation"  # names of rows that belong to no other task
+
+Shown = Mapping[str, Mapping[str, Tensor]]
+"""Rows of [0, 1] images ``[N, C, H, W]`` or points ``[N, 2]``, by task and caption.
+
+Item i of a row comes from noise, or from a held-out item, that i and the seed determine.
+"""
+
+
+def write(folder: Path, shown: Shown) -> None:
+    """Keep the first items of every row."""
+    rows = [(task, caption, x) for task, found in shown.items() for caption, x in found.items()]
+    kept = {
+        f"{i:03d}/{task}/{caption}": x[: POINTS if x.ndim == 2 else IMAGES]
+        for i, (task, caption, x) in enumerate(rows)
+    }
+    save_tensors(folder / NAME, kept)
+
+
+def read(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The rows in their order; none where the run left none.
+
+    Raises:
+        StorageError: The file is damaged.
+    """
+    shown: dict[str, dict[str, Tensor]] = {}
+    if (folder / NAME).exists():
+        for name, x in sorted(load_tensors(folder / NAME).items()):
+            _, task, caption = name.split("/", 2)
+            shown.setdefault(task, {})[caption] = x
+    return shown
