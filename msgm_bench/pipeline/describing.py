@@ -34,10 +34,10 @@ def outline(spec: RunSpec, measure: bool = True) -> Outline:
     known = known_data(spec)
     data = known.loaded.data
     targets = data.targets(spec.forget) if spec.forget else (0,)  # one class stands for any
-    methods = [spec.method] if spec.method else registry().names("methods")
+    changes = [{}] if spec.method else every_method()
     plans = [
-        arranged(spec.model_copy(update={"method": name}), runtime, known.loaded, targets)
-        for name in methods
+        arranged(spec.model_copy(update=change), runtime, known.loaded, targets)
+        for change in changes
     ]
     plan = next((p for p in plans if p.trained and p.trained.method.trains_base), plans[0])
     trained = budgets(spec, plans)
@@ -47,6 +47,11 @@ def outline(spec: RunSpec, measure: bool = True) -> Outline:
         skipped={p.spec.method: p.skip for p in plans if p.skip is not None},
     )
     return estimated(told, plan, [each for each, _ in trained]) if measure else told
+
+
+def every_method() -> list[dict[str, Any]]:
+    """Each installed method, in the regime that it prefers."""
+    return [{"method": name, "regime": None} for name in registry().names("methods")]
 
 
 def described(spec: RunSpec, plan: Plan, known: Known) -> Outline:
@@ -119,7 +124,10 @@ def budgets(spec: RunSpec, plans: Sequence[Plan]) -> list[tuple[Trained, Stint]]
 
 
 def trainings(spec: RunSpec, plan: Plan) -> Iterator[Trained]:
-    """The base model and the method, or the method in each regime where none was named."""
+    """The base model and the method; where none was named, the method in each of its regimes.
+
+    A regime that was asked for leaves out the others; baselines keep their own.
+    """
     if plan.trained is None:
         return
     if spec.method:
@@ -128,8 +136,9 @@ def trainings(spec: RunSpec, plan: Plan) -> Iterator[Trained]:
         yield plan.trained
         return
     method = plan.trained.method
+    own = method.baseline and spec.regime not in method.regimes
     for regime in method.regimes:
-        if spec.regime in (None, regime):
+        if own or spec.regime in (None, regime):
             asked = spec.model_copy(update={"regime": regime})
             yield in_regime(method, asked, plan.settings)
 

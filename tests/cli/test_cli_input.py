@@ -24,6 +24,11 @@ def command(*arguments, method="obt"):
     return [*tiny(method=method), *arguments]
 
 
+def foretold(*arguments):
+    """``info`` of a run on the mixture."""
+    return ["info", "--dataset", "gaussians", "--backbone", "vesde", *arguments]
+
+
 WRONG = [
     # unknown names
     (command("--dataset", "gausians"), "unknown dataset 'gausians' (did you mean 'gaussians'?)"),
@@ -99,6 +104,17 @@ WRONG = [
     (["evaluate", "no-such-folder"], "no-such-folder"),
     (["evaluate", "."], "missing --dataset, --forget"),
     (["evaluate", ".", "--dataset", "gaussians", "--forget", "middle"], "no readable model.json"),
+    (["info"], "missing NAME, or --dataset and --backbone"),
+    (["info", "--preset", "paper"], "missing --dataset and --backbone"),
+    (["info", "--dataset", "digits"], "missing --backbone"),
+    (["info", "obt", "--dataset", "digits"], "NAME says it all; leave out dataset"),
+    (foretold("-p", "alpha=0.5"), "-p is for a method: name it with --method"),
+    (foretold("--method", "obt", "-p", "alhpa=0.5"), "an option 'alhpa' (did you mean 'alpha'?)"),
+    (foretold("--method", "obtt"), "unknown method 'obtt' (did you mean 'obt'?)"),
+    (foretold("--backbone", "vpsd"), "unknown backbone 'vpsd' (did you mean 'vpsde'?)"),
+    (foretold("--forget", "midle"), "no class 'midle' to forget (did you mean 'middle'?)"),
+    (foretold("-j", "name=bays"), "unknown judge 'bays' (did you mean 'bayes'?)"),
+    (foretold("-m", "nl.a=1"), "unknown metric 'nl' (did you mean 'nll'?)"),
     (["compare"], "Missing argument"),
     (["compare", "no-such-folder"], "no-such-folder"),
     (["compare", "."], "no result.json under ."),
