@@ -33,6 +33,7 @@ def command(model_dir: str, **given: Any) -> int:
         "backbone_params": card["options"],
         "dataset_params": dict(given.pop("dataset_params")),
         "task_params": task_options(given.pop("task_params")),
+        "judge_params": dict(given.pop("judge_params")),
     }
     specs = [parse_spec(given | named)]
     return show_plan(specs) if dry else run_cells(specs, Path(out), as_json)

@@ -83,6 +83,9 @@ def evaluation_options(function: F) -> F:
             "-t", "task_params", type=KEY_VALUE, multiple=True, help="Option of a task: TASK.key=v."
         ),
         click.option(
+            "-j", "judge_params", type=KEY_VALUE, multiple=True, help="Option or name of the judge."
+        ),
+        click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
         ),
         click.option("--precision", default="fp32", show_default=True, help="fp32, tf32, bf16."),

@@ -74,5 +74,6 @@ def _from_options(given: dict[str, Any]) -> list[RunSpec]:
         backbone_params=dict(given.pop("backbone_params")),
         dataset_params=dict(given.pop("dataset_params")),
         task_params=task_options(given.pop("task_params")),
+        judge_params=dict(given.pop("judge_params")),
         **given,
     )

@@ -15,7 +15,7 @@ from msgm_bench.pipeline import pictures
 from msgm_bench.pipeline.cache import Entry
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_tensors
 from msgm_bench.pipeline.plan import Plan
-from msgm_bench.pipeline.stages import BASE, LOG, Graph, subject
+from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, LOG, Graph, subject
 from msgm_bench.storage import atomic, explained, write_text
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
@@ -31,6 +31,8 @@ def write(
     write_text(target / SPEC, spec_text(plan))
     for name in (WEIGHTS, CARD):
         _copy(model / name, target / "model" / name)
+    for name in (JUDGE, JUDGE_REPORT):
+        _copy(entries[stages.judge.name].path / name, target / "judge" / name)
     log = []
     if plan.trained is not None:
         keep_log(target, model)
@@ -87,12 +89,13 @@ def report(result: Result) -> str:
     ]
     notes = []
     for row in result.metrics:
-        value = "–" if row.value is None else f"{row.value:.4g}"
+        value = "–" if row.value is None else f"{row.value:.4g}{' ⚠' if row.stamp else ''}"
         if row.value is None:
             notes.append(f"- {row.protocol}, {row.metric} on {row.split}: {row.reason}")
         ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         cells = (row.task, row.metric, row.split, value, ends, row.unit, str(row.n), row.protocol)
         lines.append(f"| {' | '.join(cells)} |")
+    notes += [f"- ⚠ {stamp}" for stamp in dict.fromkeys(r.stamp for r in result.metrics if r.stamp)]
     lines += ["", *notes, "", "Made by:", "", f"    {result.provenance['command']}", ""]
     return "\n".join(lines)
 

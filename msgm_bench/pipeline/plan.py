@@ -30,6 +30,7 @@ from msgm_bench.api import (
 )
 from msgm_bench.errors import IncompatibleError, UsageError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
+from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.modelfile import check_model
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
@@ -73,7 +74,7 @@ class Plan:
         tasks: Tasks by name.
         left_out: Tasks that do not apply, and why.
         metrics: Metrics that apply, in order.
-        judge: Name and options of the judge.
+        judge: The judge, not fitted yet.
         runtime: Device and precision.
         skip: Why the cell cannot be, or None.
     """
@@ -126,10 +127,13 @@ def plan(spec: RunSpec) -> Plan:
         trained = in_regime(method, spec, settings)
     model = skeleton(backbone, loaded.info)
     kept, left_out = applicable(tasks_of(spec, settings), model, trained)
+    targets = loaded.data.targets(spec.forget)
+    for task in kept.values():
+        task.check_data(loaded.data, targets)
     return Plan(
         spec=spec,
         loaded=loaded,
-        targets=loaded.data.targets(spec.forget),
+        targets=targets,
         backbone=backbone,
         trained=trained,
         base=base_of(trained, spec, preset, shared),
@@ -138,7 +142,7 @@ def plan(spec: RunSpec) -> Plan:
         tasks=kept,
         left_out=left_out,
         metrics=metrics_of(kept, settings),
-        judge=judge_of(settings, spec),
+        judge=judge_of(settings, spec, loaded.data),
         runtime=runtime,
         skip=trained.method.skip(model, trained.regime) if trained else None,
     )
@@ -194,23 +198,6 @@ def base_of(
             method = cast(Method, create(cls, settings.method, {}))
             return Trained(method, method.regimes[0], settings.budget(False, spec.steps))
     raise IncompatibleError("no installed method trains a base model", "a method with trains_base")
-
-
-def judge_of(settings: Settings, spec: RunSpec) -> Judge:
-    """The judge that the preset names; ``steps`` replaces its budget too.
-
-    Raises:
-        UsageError: The preset names none.
-    """
-    options = dict(settings.judge)
-    if "name" not in options:
-        raise UsageError(
-            f"no preset of dataset {spec.dataset!r} names a judge", "judge: {name: ...}"
-        )
-    cls = registry().entry("judges", options.pop("name")).cls
-    if spec.steps is not None and "steps" in cls.Config.model_fields:
-        options["steps"] = spec.steps
-    return cast(Judge, cls.create(options))
 
 
 @functools.lru_cache(maxsize=4)

@@ -92,7 +92,8 @@ def command(spec: RunSpec) -> str:
             options += [f"--{name.replace('_', '-')}", str(value)]
     options += ["--compile"] if spec.compile else []
     tasks = {f"{task}.{k}": v for task, given in spec.task_params.items() for k, v in given.items()}
-    flags = {"-p": spec.params, "-b": spec.backbone_params, "-d": spec.dataset_params, "-t": tasks}
+    flags = {"-p": spec.params, "-b": spec.backbone_params, "-d": spec.dataset_params}
+    flags |= {"-t": tasks, "-j": spec.judge_params}
     if spec.model is not None:
         del flags["-p"], flags["-b"]
     for flag, given in flags.items():

@@ -29,6 +29,7 @@ class RunSpec(BaseModel):
     backbone_params: dict[str, Any] = Field({}, description="options of the backbone")
     dataset_params: dict[str, Any] = Field({}, description="options of the dataset")
     task_params: dict[str, dict[str, Any]] = Field({}, description="options of each task")
+    judge_params: dict[str, Any] = Field({}, description="the judge's name and options")
     regime: Regime | None = Field(None, description="empty: the first that the method declares")
     preset: Preset | None = Field(None, description="empty: the dataset's own default")
     seed: int = Field(0, ge=0, description="all three seeds")

@@ -24,7 +24,7 @@ from msgm_bench.api import Examples, Metric, Model, Scene, Split, Subject
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import DivergenceError
 from msgm_bench.evaluation.artifacts import draw_artifact
-from msgm_bench.pipeline.cache import Report, Stage
+from msgm_bench.pipeline.cache import Report, Stage, load_json
 from msgm_bench.pipeline.fingerprint import source_of
 from msgm_bench.pipeline.measuring import REFERENCE, looking, measured
 from msgm_bench.pipeline.modelfile import (
@@ -180,7 +180,10 @@ def foreign_stage(plan: Plan) -> Stage:
 def judge_stage(plan: Plan) -> Stage:
     """Train the judge, which all methods and seeds share."""
     judge = plan.judge
-    inputs = common(plan, "api") | {"judge": identity(judge), "seed": JUDGE_SEED}
+    inputs = common(plan, "api") | {
+        "judge": identity(judge) | {"weights": judge.checksum()},
+        "seed": JUDGE_SEED,
+    }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
         judge.fit(plan.data, JUDGE_SEED, plan.runtime.device)
@@ -243,6 +246,7 @@ def rows_stage(
     inputs = common(plan, "api", "diffusion", "evaluation.statistics") | {
         "metrics": [looking(metric) for metric in plan.metrics],
         "targets": list(plan.targets),
+        "gate": plan.judge.config.gate,
     }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
@@ -261,11 +265,12 @@ def scene(plan: Plan, judge_folder: Path | None) -> Scene:
     device, data = plan.runtime.device, plan.data
     if judge_folder is not None:
         plan.judge.restore(data, load_tensors(judge_folder / JUDGE), device)
+        plan.judge.report = load_json(judge_folder, JUDGE_REPORT)
     return Scene(
         data=data,
         targets=plan.targets,
         judge=plan.judge,
-        judge_id={"name": plan.judge.name, "options": plan.judge.config.model_dump(mode="json")},
+        judge_id=plan.judge.protocol(),
         device=device,
         create=registry().create,
     )
