@@ -314,7 +314,7 @@ def test_a_strangers_method_dataset_and_metric(probe, fresh, cache, bench, tmp_p
     out = tmp_path / "runs"
     loose = ["-t", "likelihood.rtol=1e-2", "-t", "likelihood.atol=1e-2", "--samples", "16"]
     code, _, err = bench(*named, *methods, *loose, "--out", out)
-    assert code == 1, "the built-in classifier judges images, not points"
+    assert code == 2, "the built-in classifier judges images, not points"
     assert "'classifier' on items of shape (2,)" in err
     bayes = preset | {"judge": {"name": "flat"}}
     monkeypatch.setattr(cls, "presets", {"quick": bayes})

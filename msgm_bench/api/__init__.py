@@ -1,21 +1,20 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
 from msgm_bench.api.codec import Codec, GreyLevels, Points
-from msgm_bench.api.data import Data, Dataset, Density, Examples, Progress, Sketch, Source
+from msgm_bench.api.data import Box, Data, Dataset, Density, Examples, Progress, Sketch, Source
 from msgm_bench.api.evaluation import (
     Artifact,
     Cost,
     Embedder,
-    Judge,
     Metric,
     Sampler,
     Scene,
     Subject,
     Task,
     TaskConfig,
-    Verdict,
 )
 from msgm_bench.api.execution import Executor, Tracker
+from msgm_bench.api.judge import Judge, JudgeConfig, Verdict
 from msgm_bench.api.method import Batch, LossMethod, Method, Regime, Session, Split, noise_matching
 from msgm_bench.api.model import Backbone, DataInfo, Model
 from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
@@ -27,6 +26,7 @@ __all__ = [
     "Artifact",
     "Backbone",
     "Batch",
+    "Box",
     "Codec",
     "Config",
     "Cost",
@@ -39,6 +39,7 @@ __all__ = [
     "Executor",
     "GreyLevels",
     "Judge",
+    "JudgeConfig",
     "LossMethod",
     "Method",
     "Metric",

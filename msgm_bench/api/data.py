@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -57,6 +57,10 @@ class Density(Protocol):
         """The exact noise prediction of the density, or of the renormalised ``classes``."""
 
 
+Box = tuple[int, int, int, int]
+"""Top, left, height and width of a part of an image, in pixels."""
+
+
 @dataclass(frozen=True)
 class Data:
     """A loaded dataset.
@@ -70,6 +74,8 @@ class Data:
         protocol: Name and version of the split and of the preprocessing.
         nll_offset: Bits per dimension that the dataset's convention adds to points' NLL.
         flip: Whether training mirrors each image left to right with probability 1/2.
+        regions: Where in the image a class or attribute shows, by its name; one that may show
+            anywhere has no region.
     """
 
     train: Examples
@@ -80,6 +86,7 @@ class Data:
     protocol: str = ""
     nll_offset: float = 0.0
     flip: bool = False
+    regions: Mapping[str, Box] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

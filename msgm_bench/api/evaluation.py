@@ -1,9 +1,9 @@
-"""Tasks draw artifacts, judges and embedders look at them, metrics turn them into rows."""
+"""Tasks draw artifacts, embedders look at them, metrics turn them into rows."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench.api.data import Data, Examples
+from msgm_bench.api.judge import Judge
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import Config, Plugin
 from msgm_bench.api.result import MetricProtocol, Row
@@ -45,44 +46,6 @@ class Sampler(Plugin, ABC):
         Raises:
             UsageError: The sampler cannot run on this process, or with these options.
         """
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a judge says of N images or points.
-
-    Attributes:
-        classes: ``int64 [N]`` most likely class.
-        recognised: ``bool [N]`` whether the item looks like data at all.
-    """
-
-    classes: Tensor
-    recognised: Tensor
-
-
-class Judge(Plugin, ABC):
-    """Tells which class an item shows, and whether it shows any."""
-
-    report: Mapping[str, Any] = {}
-
-    @abstractmethod
-    def fit(self, data: Data, seed: int, device: torch.device) -> None:
-        """Learn from ``data.train``; leaves accuracy and confusion in ``report``."""
-
-    @abstractmethod
-    def verdict(self, x: Tensor) -> Verdict:
-        """Judge ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
-
-    def features(self, x: Tensor) -> Tensor | None:
-        """Features ``[N, F]`` of what ``verdict`` takes, or None where it has none."""
-        return None
-
-    def state(self) -> dict[str, Tensor]:
-        """What ``fit`` learned."""
-        return {}
-
-    def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
-        """Undo ``state``."""
 
 
 class Embedder(Plugin, ABC):
@@ -127,7 +90,8 @@ class Scene:
         data: The dataset.
         targets: Class indices of D_f.
         judge: The shared judge.
-        judge_id: The judge's name and options, for protocols.
+        judge_id: The judge's own ``protocol``; a metric whose values rest on the judge has it in
+            its protocol's settings, as ``judge``.
         device: Where the model and the judge are.
         create: Makes another plugin, ``create(kind, name, options)``.
     """
@@ -219,6 +183,13 @@ class Task(Plugin, ABC):
     def cost(self, model: Model) -> Cost | None:
         """What an item costs on such models, or None where nobody can tell."""
         return None
+
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """Refuse data or a forget set before anything is trained.
+
+        Raises:
+            UsageError: The task cannot be done on them with these options.
+        """
 
     @abstractmethod
     def total(self, subject: Subject) -> int:

@@ -12,7 +12,11 @@ from msgm_bench.errors import OptionError, did_you_mean
 
 
 class Config(BaseModel):
-    """Options of a plugin: unknown keys and infinite numbers are errors, values are immutable."""
+    """Options of a plugin: unknown keys and infinite numbers are errors, values are immutable.
+
+    A field with ``exclude=True`` changes no outcome (a threshold for remarks, the path of a file
+    that is known by its checksum): it enters no key of a stage and no protocol.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

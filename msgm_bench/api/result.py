@@ -73,6 +73,7 @@ class Row(Record):
     high: float | None = Field(None, description="upper end of the 95 % interval")
     direction: Direction = Field("none", description="which way is better")
     reason: str | None = Field(None, description="why value is null, or a remark")
+    stamp: str | None = Field(None, description="why the value is in doubt, although it stands")
 
     @model_validator(mode="after")
     def _null_has_a_reason(self) -> Self:

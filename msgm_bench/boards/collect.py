@@ -29,6 +29,7 @@ COLUMNS = (
     "protocol",
     "hash",
     "reason",
+    "stamp",
 )
 
 
@@ -143,7 +144,7 @@ def tidy(results: Iterable[Result], keys: Iterable[Key]) -> pd.DataFrame:
     """One row for each result and key, with ``NaN`` and a reason where there is no value.
 
     Columns: ``method, seed, key, metric, split, value, low, high, unit, direction, n, protocol,
-    hash, reason``; the value in the row's unit.
+    hash, reason, stamp``; the value in the row's unit.
     """
     wanted = list(keys)
     records = [_record(result, key) for result in results for key in wanted]
@@ -163,8 +164,9 @@ def _record(result: Result, key: Key) -> dict[str, object]:
     if row is None:
         why = result.reason or ("not measured" if result.status == "ok" else result.status)
         state = "" if result.status == "ok" else f"{result.status}: "
-        empty = dict.fromkeys(("unit", "direction", "protocol", "hash"), "")
+        empty = dict.fromkeys(("unit", "direction", "protocol", "hash", "stamp"), "")
         return record | empty | {"value": math.nan, "n": 0, "reason": f"{state}{why}"}
     values = row.model_dump(include={"value", "low", "high", "unit", "direction", "n", "protocol"})
     described = result.protocols[row.protocol]
-    return record | values | {"hash": described.hash, "reason": row.reason or ""}
+    said = {"reason": row.reason or "", "stamp": row.stamp or ""}
+    return record | values | {"hash": described.hash} | said

@@ -12,7 +12,7 @@ from msgm_bench.boards.board import BOARD_FILE, PAGE_FILE, Board, load
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.ingest import Imported, import_results
 from msgm_bench.boards.protocols import name_of
-from msgm_bench.boards.ranking import Standing, misses, rank
+from msgm_bench.boards.ranking import Standing, misses, rank, stamps_of
 from msgm_bench.boards.render import render
 from msgm_bench.errors import MsgmBenchError, UsageError
 from msgm_bench.storage import write_text
@@ -66,7 +66,7 @@ class BoardPage:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the page should know: seeds that miss or failed, bands missed."""
+        """What a reader should know: seeds that miss or failed, bands missed, values stamped."""
         seeds = dict.fromkeys(self.board.methods, 0)
         for result in self.results:
             seeds[result.spec.method] += 1
@@ -80,7 +80,8 @@ class BoardPage:
             for result in self.results
             if result.status != "ok"
         ]
-        return short + broken + [f"baseline gate: {stamp}" for stamp in self.stamps]
+        stamped = [f"stamped: {stamp}" for stamp in stamps_of(self.frame)]
+        return short + broken + [f"baseline gate: {stamp}" for stamp in self.stamps] + stamped
 
 
 def page(folder: Path, imported: Imported | None = None) -> BoardPage:

@@ -95,6 +95,11 @@ def misses(frame: pd.DataFrame, baseline: Baseline) -> list[str]:
     return found
 
 
+def stamps_of(frame: pd.DataFrame) -> list[str]:
+    """What the results say against values of their own, each once."""
+    return sorted(set(frame["stamp"]) - {""})
+
+
 def series(frame: pd.DataFrame, method: str, key: Key) -> pd.Series[float]:
     """Values by seed; ``NaN`` where a result has none."""
     found = rows(frame, method, key)

@@ -13,7 +13,7 @@ import pandas as pd
 from msgm_bench.api.result import Result
 from msgm_bench.boards.board import Board, Column
 from msgm_bench.boards.protocols import flatten
-from msgm_bench.boards.ranking import Standing, rows
+from msgm_bench.boards.ranking import Standing, rows, stamps_of
 from msgm_bench.boards.text import ARROWS, Footnotes, code, escape, estimate
 
 SHOWN = (
@@ -58,6 +58,7 @@ def render(
         board=board,
         name=name,
         stamps=stamps,
+        doubts=stamps_of(frame),
         header=[_heading(frame, column) for column in board.columns],
         rows=[_row(board, frame, standing, notes, bool(stamps)) for standing in standings],
         notes=notes.texts,

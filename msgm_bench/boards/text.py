@@ -9,7 +9,7 @@ import pandas as pd
 
 from msgm_bench.evaluation.statistics import seeds_interval
 
-DASH = "–"
+DASH, STAMP = "–", "⚠"
 ARROWS = {"down": "↓", "up": "↑"}
 
 
@@ -52,8 +52,14 @@ def estimate(found: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
 
     Several seeds: ``mean ± half-width`` of Student's 95 % interval over seeds. One seed: the
     value with the interval of its own result. A dash where any seed has no value, since a mean
-    over the seeds that went well would flatter.
+    over the seeds that went well would flatter. A value that any seed's result stamps is marked.
     """
+    text, notes = _estimate(found, digits)
+    stamps = [] if text == DASH else sorted(set(found["stamp"]) - {""})
+    return (f"{text} {STAMP}" if stamps else text), [*notes, *stamps]
+
+
+def _estimate(found: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
     notes = remarks(found)
     values = found["value"]
     if found.empty:

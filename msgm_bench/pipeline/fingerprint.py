@@ -14,13 +14,14 @@ from msgm_bench.api import Data, Plugin, digest
 
 
 def data_fingerprint(data: Data) -> str:
-    """SHA-256 over every byte of both splits, the class names, the protocol and the flips."""
+    """SHA-256 over every byte of both splits, the class names, the protocol, flips and regions."""
     sha = hashlib.sha256()
     for tensor in (data.train.x, data.train.y, data.test.x, data.test.y):
         sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().cpu().numpy().tobytes())
     told = [data.classes, data.levels, data.protocol, data.nll_offset]
-    sha.update(digest([*told, "flip"] if data.flip else told).encode())
+    regions = [dict(data.regions)] if data.regions else []
+    sha.update(digest([*told, *(["flip"] * data.flip), *regions]).encode())
     return sha.hexdigest()
 
 

@@ -16,7 +16,7 @@ from msgm_bench.pipeline import pictures, sheets, shown
 from msgm_bench.pipeline.cache import Entry
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_tensors
 from msgm_bench.pipeline.plan import Plan
-from msgm_bench.pipeline.stages import BASE, LOG, Graph, subject
+from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, LOG, Graph, subject
 from msgm_bench.storage import atomic, explained, write_text
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
@@ -33,6 +33,8 @@ def write(
     write_text(target / SPEC, spec_text(plan))
     for name in (WEIGHTS, CARD):
         _copy(model / name, target / "model" / name)
+    for name in (JUDGE, JUDGE_REPORT):
+        _copy(entries[stages.judge.name].path / name, target / "judge" / name)
     log = []
     if plan.trained is not None:
         keep_log(target, model)
@@ -107,13 +109,14 @@ def report(result: Result) -> str:
     ]
     absent = []
     for row in result.metrics:
-        value = "–" if row.value is None else f"{row.value:.4g}"
+        value = "–" if row.value is None else f"{row.value:.4g}{' ⚠' if row.stamp else ''}"
         if row.value is None:
             absent.append(f"- {row.protocol}, {row.metric} on {row.split}: {row.reason}")
         ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         cells = (row.task, row.metric, row.split, value, ends, row.unit, str(row.n), row.protocol)
         lines.append(f"| {' | '.join(cells)} |")
-    notes = {"Values that are missing": absent}
+    stamps = dict.fromkeys(row.stamp for row in result.metrics if row.stamp)
+    notes = {"Values that are missing": absent, "Stamps": [f"- ⚠ {stamp}" for stamp in stamps]}
     for title, key in (("Tasks left out", "left_out"), ("Metrics left out", "unmeasured")):
         notes[title] = [f"- {name}: {why}" for name, why in result.provenance.get(key, {}).items()]
     for title, listed in notes.items():

@@ -10,6 +10,7 @@ from typing import Any
 from msgm_bench.api import Embedder, Metric, Row, Subject
 from msgm_bench.errors import PluginError
 from msgm_bench.evaluation.artifacts import ARTIFACT
+from msgm_bench.pipeline.judging import doubt, stamped
 from msgm_bench.pipeline.modelfile import load_tensors
 from msgm_bench.pipeline.plan import Plan, identity
 from msgm_bench.registry import registry
@@ -35,13 +36,15 @@ def measured(plan: Plan, examined: Subject, needs: Mapping[str, Path]) -> dict[s
     """
     rows: list[Row] = []
     protocols: dict[str, Any] = {}
+    doubts = doubt(plan.judge, plan.targets)
     for metric in plan.metrics:
         folder = needs.get(f"refer {metric.name}")
         reference = {} if folder is None else load_tensors(folder / REFERENCE)
         looked = replace(examined, reference=reference)
         for task in (plan.tasks[name] for name in metric.tasks if name in plan.tasks):
-            rows += metric.measure(looked, task, load_tensors(needs[task.name] / ARTIFACT))
+            found = metric.measure(looked, task, load_tensors(needs[task.name] / ARTIFACT))
             protocol = metric.protocol(looked, task)
+            rows += stamped(found, protocol, doubts)
             record = {"hash": protocol.hash, "settings": protocol.settings}
             if protocols.setdefault(protocol.id, record) != record:
                 raise PluginError(

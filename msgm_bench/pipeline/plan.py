@@ -28,8 +28,9 @@ from msgm_bench.api import (
     Training,
     merge,
 )
-from msgm_bench.errors import IncompatibleError, UsageError
+from msgm_bench.errors import IncompatibleError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
+from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.modelfile import check_model
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
@@ -82,7 +83,7 @@ class Plan:
         left_out: Tasks that do not apply, and why.
         metrics: Metrics that apply, in order.
         unmeasured: Metrics of the tasks that have nothing to say here, and why.
-        judge: Name and options of the judge.
+        judge: The judge, not fitted yet.
         runtime: Device and precision.
         skip: Why the cell cannot be, or None.
     """
@@ -146,7 +147,9 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
         trained = in_regime(method, spec, settings)
     model = skeleton(backbone, loaded.info)
     kept, left_out = applicable(tasks_of(spec, settings), model, trained)
-    judge, metrics = judge_of(settings, spec), metrics_of(spec, kept, settings)
+    for task in kept.values():
+        task.check_data(loaded.data, targets)
+    judge, metrics = judge_of(settings, spec, loaded.data), metrics_of(spec, kept, settings)
     unmeasured = silent(metrics, scene_of(loaded.data, targets, judge, runtime.device), model)
     return Plan(
         spec=spec,
@@ -217,25 +220,6 @@ def base_of(
             method = cast(Method, create(cls, settings.method, {}))
             return Trained(method, method.regimes[0], settings.budget(False, spec.steps))
     raise IncompatibleError("no installed method trains a base model", "a method with trains_base")
-
-
-def judge_of(settings: Settings, spec: RunSpec) -> Judge:
-    """The judge that the user or the preset names; ``steps`` replaces its budget too.
-
-    The preset's options are those of the judge that it names: another one goes without.
-
-    Raises:
-        UsageError: Nobody names one, it is unknown, or an option is wrong.
-    """
-    preset, given = dict(settings.judge), dict(spec.judge_params)
-    own = preset.pop("name", None)
-    name = given.pop("name", own)
-    if name is None:
-        raise UsageError(f"no preset of dataset {spec.dataset!r} names a judge", "-j name=JUDGE")
-    cls = registry().entry("judges", str(name)).cls
-    capped = spec.steps is not None and "steps" in cls.Config.model_fields
-    steps = {"steps": spec.steps} if capped else {}
-    return cast(Judge, cls.create(merge(preset if name == own else {}, steps, given)))
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,11 +13,12 @@ from typing import Any, cast
 from msgm_bench.api import Executor, Result, Row, SpecRecord
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.pipeline import folder as run_folder
+from msgm_bench.pipeline import judging
 from msgm_bench.pipeline.cache import Cache, Entry, Report, Stage, load_json
 from msgm_bench.pipeline.plan import Plan, output_folder, plan
 from msgm_bench.pipeline.provenance import provenance
 from msgm_bench.pipeline.spec import RunSpec
-from msgm_bench.pipeline.stages import ROWS, Graph, graph
+from msgm_bench.pipeline.stages import JUDGE_REPORT, ROWS, Graph, graph
 from msgm_bench.pipeline.suite import blind
 from msgm_bench.registry import registry
 
@@ -160,7 +161,7 @@ def _reporter(stage: Stage) -> Report:
 
 def _result(planned: Plan, record: SpecRecord, entries: dict[str, Entry], stages: Graph) -> Result:
     measured = load_json(entries[stages.rows.name].path, ROWS)
-    judge = load_json(entries[stages.judge.name].path, "judge.json")
+    judge = load_json(entries[stages.judge.name].path, JUDGE_REPORT)
     origin = provenance(planned, entries) | {"judge": judge}
     rows = [Row.model_validate(row) for row in measured["rows"]]
     for row in rows:
@@ -176,7 +177,7 @@ def spec_record(planned: Plan) -> SpecRecord:
     settings = {
         "training": trained.budget.model_dump() if trained else {},
         "tasks": {n: t.config.model_dump(mode="json") for n, t in planned.tasks.items()},
-        "judge": {"name": planned.judge.name, **planned.judge.config.model_dump(mode="json")},
+        "judge": judging.record(planned.judge),
         "steps": spec.steps,
         "samples": spec.samples,
     }

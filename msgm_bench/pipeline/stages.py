@@ -24,7 +24,7 @@ from msgm_bench.api import Examples, Metric, Model, Scene, Split, Subject
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import DivergenceError
 from msgm_bench.evaluation.artifacts import draw_artifact
-from msgm_bench.pipeline.cache import Report, Stage
+from msgm_bench.pipeline.cache import Report, Stage, load_json
 from msgm_bench.pipeline.fingerprint import source_of
 from msgm_bench.pipeline.measuring import REFERENCE, looking, measured
 from msgm_bench.pipeline.modelfile import (
@@ -181,7 +181,10 @@ def foreign_stage(plan: Plan) -> Stage:
 def judge_stage(plan: Plan) -> Stage:
     """Train the judge, which all methods and seeds share."""
     judge = plan.judge
-    inputs = common(plan, "api") | {"judge": identity(judge), "seed": JUDGE_SEED}
+    inputs = common(plan, "api") | {
+        "judge": identity(judge) | {"weights": judge.checksum()},
+        "seed": JUDGE_SEED,
+    }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
         judge.fit(plan.data, JUDGE_SEED, plan.runtime.device)
@@ -244,6 +247,7 @@ def rows_stage(
     inputs = common(plan, "api", "diffusion", "evaluation.statistics") | {
         "metrics": [looking(metric) for metric in plan.metrics],
         "targets": list(plan.targets),
+        "gate": plan.judge.config.gate,
     }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
@@ -262,6 +266,7 @@ def scene(plan: Plan, judge_folder: Path | None) -> Scene:
     device = plan.runtime.device
     if judge_folder is not None:
         plan.judge.restore(plan.data, load_tensors(judge_folder / JUDGE), device)
+        plan.judge.report = load_json(judge_folder, JUDGE_REPORT)
     return scene_of(plan.data, plan.targets, plan.judge, device)
 
 

@@ -80,7 +80,7 @@ def scene_of(data: Data, targets: tuple[int, ...], judge: Judge, device: torch.d
         data=data,
         targets=targets,
         judge=judge,
-        judge_id={"name": judge.name, "options": judge.config.model_dump(mode="json")},
+        judge_id=judge.protocol(),
         device=device,
         create=registry().create,
     )

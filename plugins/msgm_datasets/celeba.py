@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
+from msgm_datasets.face_regions import face_regions
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
 from msgm_datasets.images import Recipe, decoded, missing
 from msgm_datasets.presets import presets_celeba
@@ -112,7 +113,8 @@ class CelebA(FileDataset):
         words = [c.split, *([f"{c.size}px"] if c.size != SIZE else []), *(["flip"] * c.flip)]
         protocol = f"celeba/{'+'.join(words)}@1"
         train, test = examples("train"), examples(c.split)
-        return Data(train, test, classes, levels=256, protocol=protocol, flip=c.flip)
+        regions = face_regions(classes, c.size)
+        return Data(train, test, classes, 256, protocol=protocol, flip=c.flip, regions=regions)
 
 
 def read_rows(path: Path) -> list[list[str]]:

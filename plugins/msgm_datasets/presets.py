@@ -12,18 +12,27 @@ from __future__ import annotations
 from typing import Any
 
 Preset = dict[str, Any]
+Names = str | tuple[str, ...]
 
 CLASSES, ATTRIBUTES = "classifier", "attributes"  # judges
+EITHER = (CLASSES, ATTRIBUTES)  # the first that the labels suit
 RESTORING = ("inpainting", "reconstruction")
 
 
-def presets_28() -> dict[str, Preset]:
-    """28x28 grey, or 32x32 with the margin: 28 halves only twice."""
-    return {
+def presets_28(gate: float) -> dict[str, Preset]:
+    """28x28 grey, or 32x32 with the margin: 28 halves only twice.
+
+    Args:
+        gate: Accuracy that is asked of the judge.
+    """
+    presets = {
         "quick": quick(CLASSES),
         "standard": standard(CLASSES, (128, 256, 256), (14, 16), batch=500),
         "paper": paper(CLASSES, (128, 256, 256), (14, 16), batch=500),
     }
+    for preset in presets.values():
+        preset["judge"]["gate"] = gate
+    return presets
 
 
 def presets_cifar10() -> dict[str, Preset]:
@@ -57,14 +66,14 @@ def presets_celeba() -> dict[str, Preset]:
 def presets_folder() -> dict[str, Preset]:
     """A user's images, of any size that halves twice."""
     whole = {
-        "standard": standard(CLASSES, (128, 256, 256), batch=250),
-        "paper": paper(CLASSES, (128, 256, 256), batch=250),
+        "standard": standard(EITHER, (128, 256, 256), batch=250),
+        "paper": paper(EITHER, (128, 256, 256), batch=250),
     }
-    return {"quick": quick_64(CLASSES), **whole}
+    return {"quick": quick_64(EITHER), **whole}
 
 
 def quick(
-    judge: str,
+    judge: Names,
     steps: int = 1600,
     generated: int = 500,
     scored: int = 128,
@@ -97,13 +106,13 @@ def quick(
     }
 
 
-def quick_64(judge: str) -> Preset:
+def quick_64(judge: Names) -> Preset:
     """The same for 64x64 colour, where a step costs five times as much as at 28x28 grey."""
     return quick(judge, steps=400, generated=250, scored=64, restored=50)
 
 
 def standard(
-    judge: str,
+    judge: Names,
     channels: tuple[int, ...] = (128, 256, 256, 256),
     attention: tuple[int, ...] = (16,),
     batch: int = 500,
@@ -129,7 +138,7 @@ def standard(
 
 
 def paper(
-    judge: str,
+    judge: Names,
     channels: tuple[int, ...] = (128, 256, 256, 256),
     attention: tuple[int, ...] = (16,),
     batch: int = 500,
@@ -157,6 +166,6 @@ def paper(
     }
 
 
-def judged(name: str) -> Preset:
+def judged(name: Names) -> Preset:
     """A judge at its full size."""
-    return {"name": name} | ({"width": 64, "steps": 20_000} if name == CLASSES else {})
+    return {"name": name, "width": 64, "steps": 20_000}

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Config, Data, IncompatibleError, Judge, Verdict, hookimpl
+from msgm_bench import Data, IncompatibleError, Judge, JudgeConfig, Verdict, hookimpl
 
 
 class Bayes(Judge):
@@ -20,17 +20,25 @@ class Bayes(Judge):
 
     name = "bayes"
 
-    class Config(Config):
-        """What counts as data."""
+    class Config(JudgeConfig):
+        """What counts as data; no judge is better, so that nothing is asked of its accuracy."""
 
+        gate: float = Field(0.0, ge=0, le=1, exclude=True, description="least accuracy")
         level: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
 
-    def fit(self, data: Data, seed: int, device: torch.device) -> None:
-        """Take the density, and measure the rule on the held-out points.
+    def check(self, data: Data) -> None:
+        """The density must be known.
 
         Raises:
-            IncompatibleError: The dataset's density is not known.
+            IncompatibleError: It is not.
         """
+        if data.density is None:
+            raise IncompatibleError(
+                "the judge 'bayes' needs a dataset with an exact density", "the judge 'classifier'"
+            )
+
+    def fit(self, data: Data, seed: int, device: torch.device) -> None:
+        """Take the density, and measure the rule on the held-out points."""
         self.restore(data, {}, device)
         judged = self.verdict(data.test.x)
         right = (judged.classes == data.test.y).double().mean()
@@ -38,10 +46,8 @@ class Bayes(Judge):
 
     def restore(self, data: Data, state: object, device: torch.device) -> None:
         """Take the density."""
-        if data.density is None:
-            raise IncompatibleError(
-                "the judge 'bayes' needs a dataset with an exact density", "the judge 'classifier'"
-            )
+        self.check(data)
+        assert data.density is not None
         self.density = data.density
 
     def verdict(self, x: Tensor) -> Verdict:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
+    Box,
     Cost,
+    Data,
     Inpainting,
     Model,
     Noise,
@@ -22,8 +24,6 @@ from msgm_bench import (
     hookimpl,
 )
 from msgm_metrics.restoration import Restoration
-
-Box = tuple[int, int, int, int]
 
 
 class Inpaint(Restoration):
@@ -44,9 +44,13 @@ class Inpaint(Restoration):
     class Config(TaskConfig):
         """Region and sampler."""
 
-        region: Literal["upper-half"] = Field("upper-half", description="what is drawn")
+        region: Literal["auto", "upper-half", "feature"] = Field(
+            "auto",
+            description="what is drawn; auto: where the dataset says that what is to be forgotten "
+            "shows (feature), else the upper half",
+        )
         box: Box | None = Field(
-            None, description="top, left, height, width in pixels of what is drawn; for `region`"
+            None, description="top, left, height, width in pixels; in place of `region`"
         )
         nfe: int = Field(1000, ge=1, description="most network evaluations an image")
         corrector_steps: int = Field(1, ge=0, description="Langevin steps a step; 0 is biased")
@@ -64,37 +68,57 @@ class Inpaint(Restoration):
         return self.name if self.config.corrector_steps else f"{self.name} predictor-only (biased)"
 
     def check(self, model: Model) -> None:
-        """The region must lie in the image and leave something known; a step must fit.
+        """A step must fit into the budget.
 
         Raises:
-            OptionError: One of them does not.
+            OptionError: It does not.
         """
-        self.mask(model.shape)
-        self.solver(torch.zeros(1, *model.shape))
+        shape = model.shape
+        self.solver(torch.zeros(1, *shape), (0, 0, shape[1] // 2, shape[2]))
 
     def cost(self, model: Model) -> Cost:
         """The budget."""
         return Cost(self.config.nfe)
 
-    def mask(self, shape: tuple[int, ...]) -> Tensor:
-        """``[1, H, W]``: 1 where known, 0 where drawn.
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """The region must be known, lie in the image and leave something known.
 
         Raises:
-            OptionError: The box is empty, leaves the image or fills it.
+            OptionError: It is or does not.
         """
-        _, height, width = shape
-        top, left, h, w = self.config.box or (0, 0, height // 2, width)
-        inside = 0 <= top < top + h <= height and 0 <= left < left + w <= width
-        if not inside or (h, w) == (height, width):
-            raise OptionError(
-                f"box = {(top, left, h, w)} for inpainting",
-                f"(top, left, height, width) inside {height}x{width} pixels, and not all of them",
-            )
-        mask = torch.ones(1, height, width)
-        mask[:, top : top + h, left : left + w] = 0
-        return mask
+        mask(data.shape, self.box(data, targets))
 
-    def solver(self, known: Tensor) -> Inpainting:
+    def box(self, data: Data, targets: Sequence[int]) -> Box:
+        """What is drawn: the given box, the region of what is to be forgotten, or the upper half.
+
+        The region of several attributes is the smallest box around theirs.
+
+        Raises:
+            OptionError: The region is asked for, and the dataset names none.
+        """
+        c, _, height, width = self.config, *data.shape
+        if c.box is not None:
+            given: Box = c.box
+            return given
+        names = [data.classes[target] for target in targets]
+        regions = [data.regions[name] for name in names if name in data.regions]
+        if c.region != "upper-half" and len(regions) == len(names):
+            return around(regions)
+        if c.region == "feature":
+            lacking = ", ".join(name for name in names if name not in data.regions)
+            raise OptionError(
+                f"inpainting.region = feature: no region of {lacking} is known",
+                ", ".join(data.regions) or "this dataset names none: upper-half, or a box",
+            )
+        return (0, 0, height // 2, width)
+
+    def protocol(self, subject: Subject) -> dict[str, Any]:
+        """The sampler, and the box that is drawn, whatever named it."""
+        settings = super().protocol(subject)
+        del settings["region"]
+        return settings | {"box": list(self.box(subject.data, subject.targets))}
+
+    def solver(self, known: Tensor, box: Box) -> Inpainting:
         """The sampler, given the clean images in model space."""
         c = self.config
         solver = Inpainting(
@@ -103,22 +127,50 @@ class Inpaint(Restoration):
             norm=c.norm,
             denoise=c.denoise,
             known=known,
-            mask=self.mask(tuple(known.shape[1:])).to(known),
+            mask=mask(tuple(known.shape[1:]), box).to(known),
         )
         return solver.budget_for(c.nfe)
 
-    def given(self, original: Tensor) -> Tensor:
+    def given(self, subject: Subject, original: Tensor) -> Tensor:
         """The known pixels, grey elsewhere."""
-        mask = self.mask(tuple(original.shape[1:])).to(original)
-        return mask * original + (1 - mask) * 0.5
+        box = self.box(subject.data, subject.targets)
+        known = mask(tuple(original.shape[1:]), box).to(original)
+        return known * original + (1 - known) * 0.5
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``x``: restored images in model space; ``nfe``: what each cost."""
         model = subject.model
         noise = Noise(derive_seed(subject.seed, "inpainting"), start, count, subject.device)
-        solver = self.solver(self.originals(subject, start, count))
+        box = self.box(subject.data, subject.targets)
+        solver = self.solver(self.originals(subject, start, count), box)
         samples = solver(model.forward_eps, model.process, model.shape, noise)
         return {"x": samples.x, "nfe": torch.full((count,), samples.nfe)}
+
+
+def mask(shape: tuple[int, ...], box: Box) -> Tensor:
+    """``[1, H, W]``: 1 where known, 0 where drawn.
+
+    Raises:
+        OptionError: The box is empty, leaves the image or fills it.
+    """
+    _, height, width = shape
+    top, left, h, w = box
+    inside = 0 <= top < top + h <= height and 0 <= left < left + w <= width
+    if not inside or (h, w) == (height, width):
+        raise OptionError(
+            f"box = {box} for inpainting",
+            f"(top, left, height, width) inside {height}x{width} pixels, and not all of them",
+        )
+    known = torch.ones(1, height, width)
+    known[:, top : top + h, left : left + w] = 0
+    return known
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """The smallest box around ``boxes``."""
+    top, left = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    bottom, right = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+    return (top, left, bottom - top, right - left)
 
 
 @hookimpl

@@ -34,7 +34,7 @@ class Restoration(Task):
         x = items(subject, self.config.count)[start : start + count]
         return subject.model.codec.encode(x)
 
-    def given(self, original: Tensor) -> Tensor | None:
+    def given(self, subject: Subject, original: Tensor) -> Tensor | None:
         """What the model is shown of [0, 1] images, for pictures."""
         return None
 
@@ -44,7 +44,7 @@ class Restoration(Task):
         for pair in pairs(subject, self, artifact):
             original, restored = pair.original[:SHOWN], pair.restored[:SHOWN]
             rows[f"{pair.split}: original"] = original
-            given = self.given(original)
+            given = self.given(subject, original)
             if given is not None:
                 rows[f"{pair.split}: given"] = given
             rows[f"{pair.split}: restored"] = restored

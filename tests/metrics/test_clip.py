@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from msgm_bench import StorageError
 from msgm_metrics import weights
-from msgm_metrics.clip import CARD, CLIP
+from msgm_metrics.clip import CLIP
 from msgm_metrics.clip_distance import ClipDistance
+from msgm_metrics.clip_files import CARD
 from msgm_metrics.inpainting import Inpaint
 
 JUDGE = Quadrants()

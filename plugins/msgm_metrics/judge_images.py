@@ -1,0 +1,45 @@
+"""What learned judges are shown: images moved and mirrored, and images that are spoiled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from msgm_bench import Data
+
+
+def pixels(data: Data, x: Tensor) -> Tensor:
+    """Grey levels to [0, 1], the centre of each bin."""
+    assert data.levels is not None
+    return (x.float() + 0.5) / data.levels
+
+
+def augment(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Images moved by up to ``shift`` pixels, black where nothing was, and mirrored or not."""
+    n, device = len(x), x.device
+    if shift:
+        offsets = torch.randint(-shift, shift + 1, (2, n), generator=generator, device=device)
+        height, width = x.shape[2:]
+        padded = F.pad(x, [shift] * 4)
+        rows = torch.arange(height, device=device) + shift + offsets[0, :, None]
+        columns = torch.arange(width, device=device) + shift + offsets[1, :, None]
+        items = torch.arange(n, device=device)[:, None, None]
+        x = padded.movedim(1, 3)[items, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+    if flip:
+        mirrored = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
+        x = torch.where(mirrored, x.flip(3), x)
+    return x
+
+
+def spoil(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images that no longer show anything: strong noise, shuffled pixels or uniform noise."""
+    n, device = len(x), x.device
+    strength = 0.35 + 0.65 * torch.rand(n, 1, 1, 1, generator=generator, device=device)
+    noisy = (x + strength * torch.randn(x.shape, generator=generator, device=device)).clamp(0, 1)
+    order = torch.rand(n, x[0, 0].numel(), generator=generator, device=device).argsort(dim=1)
+    flat = x.flatten(2)
+    shuffled = flat.gather(2, order[:, None].expand_as(flat)).reshape(x.shape)
+    uniform = torch.rand(x.shape, generator=generator, device=device)
+    kind = torch.randint(4, (n, 1, 1, 1), generator=generator, device=device)
+    return torch.where(kind <= 1, noisy, torch.where(kind == 2, shuffled, uniform))
