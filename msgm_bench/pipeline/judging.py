@@ -1,4 +1,4 @@
-"""The judge of a cell: which one, whether it can judge these data, and whether it is to be trusted."""
+"""The judge of a cell: which one, whether it can judge the data, and whether to trust it."""
 
 from __future__ import annotations
 

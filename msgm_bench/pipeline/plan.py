@@ -28,7 +28,7 @@ from msgm_bench.api import (
     Training,
     merge,
 )
-from msgm_bench.errors import IncompatibleError, UsageError
+from msgm_bench.errors import IncompatibleError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
 from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.modelfile import check_model

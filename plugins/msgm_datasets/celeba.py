@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, Source, hookimpl
+from msgm_datasets.face_regions import face_regions
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
 from msgm_datasets.images import Recipe, decoded, missing
-from msgm_datasets.face_regions import face_regions
 from msgm_datasets.presets import presets_celeba
 
 IMAGES, ATTRIBUTES, PARTITION = (
