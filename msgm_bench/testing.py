@@ -6,6 +6,7 @@ Each check raises ``AssertionError`` with a sentence on what is wrong, and takes
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from msgm_bench.api import (
     Dataset,
     Examples,
     Judge,
+    JudgeConfig,
     Method,
     Model,
     Plugin,
@@ -111,12 +113,19 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
 
 
 def check_judge(cls: type[Judge], data: Data, options: Mapping[str, Any] | None = None) -> None:
-    """A restored judge says what the fitted one says, and reports its accuracy."""
+    """A restored judge says what the fitted one says; the report is JSON and has the accuracy."""
     check_plugin(cls)
+    assert issubclass(cls.Config, JudgeConfig), f"{cls.name}: Config is no JudgeConfig"
     fitted, restored = cls.create(options), cls.create(options)
+    fitted.check(data)
     fitted.fit(data, SEED, CPU)
     assert "accuracy" in fitted.report, f"{cls.name}: report lacks the accuracy"
     restored.restore(data, fitted.state(), CPU)
+    restored.report = json.loads(json.dumps(fitted.report, allow_nan=False))
+    for target in range(len(data.classes)):
+        quality = fitted.quality([target])
+        assert quality is None or 0 <= quality <= 1, f"{cls.name}: quality is {quality}"
+        assert quality == restored.quality([target]), f"{cls.name}: quality is not in the report"
     x = data.test.x if data.levels is None else (data.test.x.float() + 0.5) / data.levels
     a, b = fitted.verdict(x), restored.verdict(x)
     assert torch.equal(a.classes, b.classes), f"{cls.name}: restored, it judges otherwise"

@@ -1,4 +1,4 @@
-"""The judge of a cell: which one, whether it can judge the data, whether to trust it."""
+"""The judge of a cell: which one, whether it can judge the data, and whether to trust it."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from subjects import CPU, Quadrants, perfect, subject
+from tiny_clip import TINY, write_clip
 from torch.nn import functional as F
 
 from msgm_bench import StorageError
@@ -19,24 +20,12 @@ from msgm_metrics.clip_files import CARD
 from msgm_metrics.inpainting import Inpaint
 
 JUDGE = Quadrants()
-TOWER = {"width": 32, "layers": 1}
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": TOWER | {"image_size": 16, "patch_size": 8, "head_width": 16},
-    "text_cfg": TOWER | {"context_length": 8, "vocab_size": 50, "heads": 2},
-}
-CODE = {"mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.25], "interpolation": "bicubic"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny model with random weights in open_clip's own format: card and weights."""
-    place = tmp_path_factory.mktemp("vit_tiny")
-    (place / CARD).write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": CODE}))
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**TINY)
-    torch.save(model.state_dict(), place / "open_clip_pytorch_model.bin")
-    return place
+    return write_clip(tmp_path_factory.mktemp("vit_tiny"))
 
 
 def images(channels, size):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from subjects import Exact, perfect, subject
 
 from msgm_bench import DiscreteDDPM, GreyLevels, Model, OptionError, Points, registry
-from msgm_metrics.inpainting import Inpaint
+from msgm_metrics.inpainting import Inpaint, mask
 from msgm_metrics.reconstruction import Reconstruct
 
 SMALL = {"count": 5, "nfe": 20}
@@ -72,21 +74,68 @@ def test_noise_stays_without_denoising():
 def test_mask_must_lie_in_the_image(box):
     """A box that is empty, outside or everything is refused before training, with the size."""
     with pytest.raises(OptionError, match="8x8"):
-        Inpaint.create({"box": box}).check(subject().model)
+        Inpaint.create({"box": box}).check_data(subject().data, (3,))
 
 
 def test_box_is_what_is_drawn():
-    """The mask is 0 inside the box and 1 elsewhere; the upper half is the default."""
-    mask = Inpaint.create({"box": (1, 2, 3, 4)}).mask((1, 8, 8))
-    assert int((mask == 0).sum()) == 12
-    assert float(mask[0, 1:4, 2:6].sum()) == 0
-    assert float(Inpaint.create().mask((1, 9, 8))[0].sum(dim=1).eq(0).sum()) == 4
+    """The mask is 0 inside the box and 1 elsewhere."""
+    known = mask((1, 8, 8), (1, 2, 3, 4))
+    assert int((known == 0).sum()) == 12
+    assert float(known[0, 1:4, 2:6].sum()) == 0
+
+
+REGIONS = {"a": (0, 1, 2, 3), "c": (4, 2, 2, 6), "d": (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("options", "targets", "expected"),
+    [
+        ({}, (3,), (1, 2, 3, 4)),
+        ({"region": "feature"}, (3,), (1, 2, 3, 4)),
+        ({"region": "upper-half"}, (3,), (0, 0, 4, 8)),
+        ({}, (0, 2), (0, 1, 6, 7)),
+        ({}, (1,), (0, 0, 4, 8)),
+        ({}, (1, 3), (0, 0, 4, 8)),
+        ({"box": (5, 5, 1, 1)}, (3,), (5, 5, 1, 1)),
+    ],
+)
+def test_region_is_the_features_where_it_is_known(options, targets, expected):
+    """The box of what is to be forgotten, or the smallest around several; else the upper half."""
+    given = subject()
+    data = replace(given.data, regions=REGIONS)
+    assert Inpaint.create(options).box(data, targets) == expected
+    if not options:
+        assert Inpaint.create().box(given.data, targets) == (0, 0, 4, 8)
+
+
+def test_region_is_drawn_shown_and_named():
+    """What changes, what the picture leaves grey and what the protocol says are one box."""
+    given, task = subject(), Inpaint.create(SMALL)
+    given = replace(given, data=replace(given.data, regions=REGIONS))
+    x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
+    changed = (x != original).any(dim=0)[0].nonzero()
+    assert changed.amin(dim=0).tolist() == [1, 2]
+    assert changed.amax(dim=0).tolist() == [3, 5]
+    shown = task.shown(given, perfect(given, task))["retain: given"]
+    assert (shown[:, :, 1:4, 2:6] == 0.5).all()
+    settings = task.protocol(given)
+    assert settings["box"] == [1, 2, 3, 4]
+    assert "region" not in settings
+    assert Inpaint.create(SMALL | {"box": (1, 2, 3, 4)}).protocol(subject()) == settings
+
+
+def test_a_feature_without_a_region_is_refused():
+    """The error names what has no region, and those that have."""
+    data = replace(subject().data, regions=REGIONS)
+    task = Inpaint.create({"region": "feature"})
+    with pytest.raises(OptionError, match=r"no region of b is known\nallowed: a, c, d"):
+        task.check_data(data, (1, 3))
 
 
 def test_budget_counts_corrector_steps():
     """``nfe`` evaluations are shared by predictor and corrector; one too few is refused."""
     task = Inpaint.create({"nfe": 11, "corrector_steps": 4})
-    assert task.solver(torch.zeros(1, 1, 8, 8)).steps == 2
+    assert task.solver(torch.zeros(1, 1, 8, 8), (0, 0, 4, 8)).steps == 2
     with pytest.raises(OptionError, match="budget"):
         Inpaint.create({"nfe": 1}).check(subject().model)
 
