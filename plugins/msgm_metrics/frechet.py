@@ -97,7 +97,7 @@ def influence(x: Tensor, a: Moments, b: Moments) -> Tensor:
         d = part.double() - a.mean
         return 2 * d @ (a.mean - b.mean) + d.square().sum(dim=1) - (d @ half).square().sum(dim=1)
 
-    level = a.covariance.trace() - (half.T @ a.covariance @ half).trace()
+    level = a.covariance.trace() - values[there].sqrt().sum()  # tr((1 - T) S_a)
     return torch.cat([rise(part) for part in x.split(PART)]) - level
 
 
