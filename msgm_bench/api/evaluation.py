@@ -204,7 +204,11 @@ class Task(Plugin, ABC):
         """
 
     def shown(self, subject: Subject, artifact: Artifact) -> Mapping[str, Tensor]:
-        """Rows of [0, 1] images ``[N, C, H, W]`` for a picture of its name, by caption."""
+        """Rows of [0, 1] images ``[N, C, H, W]`` for a picture of its name, by caption.
+
+        Captions are ``label`` or ``heading: label``; what image i shows depends on the model,
+        the seed and i only.
+        """
         return {}
 
     def protocol(self, subject: Subject) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def influence(x: Tensor, a: Moments, b: Moments) -> Tensor:
         d = part.double() - a.mean
         return 2 * d @ (a.mean - b.mean) + d.square().sum(dim=1) - (d @ half).square().sum(dim=1)
 
-    level = a.covariance.trace() - (half.T @ a.covariance @ half).trace()
+    level = a.covariance.trace() - values[there].sqrt().sum()  # tr((1 - T) S_a)
     return torch.cat([rise(part) for part in x.split(PART)]) - level
 
 
@@ -111,8 +111,9 @@ def frechet_interval(x: Tensor, other: Moments | Tensor) -> Interval:
     The interval is for the expected distance of n items, which lies above that of the
     distributions by an excess of O(1/n), and says nothing of that. It holds its confidence where
     the items are many beside the features and the distance is more than the excess. Else it is
-    too wide, but with fewer than eight features and no more than the excess too narrow (0.84 at
-    the worst in simulations). A bootstrap would be off: its repeated items add to the excess.
+    too wide, but with fewer than eight features too narrow (in simulations 0.84 at the worst, and
+    0.91 with one feature and 50 items). A bootstrap would be off: its repeated items add to the
+    excess.
 
     Raises:
         TooFewError: As ``frechet_distance``.
