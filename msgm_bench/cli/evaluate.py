@@ -31,6 +31,7 @@ def command(model_dir: str, **given: Any) -> int:
         "method": "external",
         "backbone": card["backbone"],
         "backbone_params": card["options"],
+        "conditional": card["data"].get("classes") is not None,
         "dataset_params": dict(given.pop("dataset_params")),
         "task_params": task_options(given.pop("task_params")),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from msgm_bench.pipeline.modelfile import check_model
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.suite import check_tasks, metrics_of, skipped, task_presets, tasks_of
+from msgm_bench.pipeline.tracks import info_for
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -108,7 +109,7 @@ def plan(spec: RunSpec) -> Plan:
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
     dataset = registry().entry("datasets", spec.dataset).cls
     backbone_class = registry().entry("backbones", spec.backbone).cls
-    loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
+    loaded = loaded_for(spec, cast(type[Backbone], backbone_class))
     preset = spec.preset or cast(type[Dataset], dataset).default_preset
     shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
     layers = list(shared)
@@ -211,6 +212,16 @@ def judge_of(settings: Settings, spec: RunSpec) -> Judge:
     if spec.steps is not None and "steps" in cls.Config.model_fields:
         options["steps"] = spec.steps
     return cast(Judge, cls.create(options))
+
+
+def loaded_for(spec: RunSpec, backbone: type[Backbone]) -> Loaded:
+    """The dataset of a request, with what a backbone may know of it.
+
+    Raises:
+        IncompatibleError: The request is for class-conditional models, and there cannot be any.
+    """
+    found = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
+    return replace(found, info=info_for(spec, found.data, found.info, backbone))
 
 
 @functools.lru_cache(maxsize=4)

@@ -40,6 +40,7 @@ class RunSpec(BaseModel):
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
+    conditional: bool = Field(False, description="whether the model is told the class of an item")
     model: str | None = Field(None, description="folder of a trained model to evaluate instead")
 
     @field_validator("forget", mode="before")
@@ -65,7 +66,8 @@ class RunSpec(BaseModel):
         """Name of the run folder: readable, and unique by the hash of the whole spec."""
         forget = "+".join(self.forget).lower().replace("/", "_").replace(" ", "_")
         short = digest(self.model_dump(mode="json"))[:8]
-        parts = (self.dataset, forget, self.backbone, self.method, f"s{self.seed}", short)
+        backbone = f"{self.backbone}-cond" if self.conditional else self.backbone
+        parts = (self.dataset, forget, backbone, self.method, f"s{self.seed}", short)
         return "-".join(parts)
 
 

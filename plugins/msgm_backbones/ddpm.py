@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig
+from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
 from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Process, hookimpl
 
 
@@ -18,9 +18,9 @@ class DDPM(NetworkBackbone):
     citation = "Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4"
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
     presets = {
-        "quick": {"tasks": {"generation": {"sampler": "ddim", "nfe": 50}}},
-        "standard": {"tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}}},
-        "paper": {"tasks": {"generation": {"sampler": "ancestral", "nfe": 1000}}},
+        "quick": drawn("ddim", 50),
+        "standard": drawn("ancestral", 1000),
+        "paper": drawn("ancestral", 1000),
     }
 
     class Config(NetworkConfig):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig
+from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
 from msgm_bench import Backbone, DataInfo, Process, VarianceExploding, hookimpl
 
 
@@ -24,13 +24,9 @@ class VESDE(NetworkBackbone):
     embedding = "fourier"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
-        "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
-        "standard": {
-            "tasks": {"generation": {"sampler": "pc", "nfe": 1000, "options": {"norm": "item"}}}
-        },
-        "paper": {
-            "tasks": {"generation": {"sampler": "pc", "nfe": 2000, "options": {"norm": "item"}}}
-        },
+        "quick": drawn("heun", 50),
+        "standard": drawn("pc", 1000, norm="item"),
+        "paper": drawn("pc", 2000, norm="item"),
     }
 
     class Config(NetworkConfig):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig
+from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
 from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl
 
 
@@ -18,9 +18,9 @@ class VPSDE(NetworkBackbone):
     citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     presets = {
-        "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
-        "standard": {"tasks": {"generation": {"sampler": "em", "nfe": 1000}}},
-        "paper": {"tasks": {"generation": {"sampler": "em", "nfe": 1000}}},
+        "quick": drawn("heun", 50),
+        "standard": drawn("em", 1000),
+        "paper": drawn("em", 1000),
     }
 
     class Config(NetworkConfig):

@@ -22,10 +22,12 @@ from msgm_bench import (
     Task,
     hookimpl,
 )
+from msgm_metrics.class_generation import kept
 from msgm_metrics.frechet import Moments, frechet_distance
 from msgm_metrics.restoration import protocol_of, retained
 
 BATCH = 100  # images that an embedder sees at once
+DRAWN = ("generation", "class_generation")  # tasks whose samples have no originals
 
 
 def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -37,11 +39,12 @@ def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Te
 class Frechet(Metric):
     """A Frechet distance; each embedder has a class and a protocol of its own.
 
-    Samples are compared with D_g's training items, restored images with their originals in D_g.
+    Samples are compared with D_g's training items (class-conditional ones without those of the
+    forgotten classes), restored images with their originals in D_g.
     """
 
     citation = "Heusel et al. 2017, arXiv:1706.08500"
-    tasks = ("generation", "inpainting", "reconstruction")
+    tasks = (*DRAWN, "inpainting", "reconstruction")
     embedder: ClassVar[str]
 
     class Config(Config):
@@ -61,10 +64,13 @@ class Frechet(Metric):
         """The embedder, the reference set and the task."""
         embedder = self._embedder(subject)
         told: dict[str, Any] = {"embedder": embedder.protocol()}
-        told["reference"] = "originals" if task.name != "generation" else "training items of D_g"
+        told["reference"] = "training items of D_g" if task.name in DRAWN else "originals"
         if self.embedder == "judge":
             told["judge"] = dict(subject.judge_id)
-        return protocol_of(f"fid/{self.embedder}", subject, task, **told)
+        name = f"fid/{self.embedder}"
+        if task.name == "class_generation":
+            name += "/kept-classes"
+        return protocol_of(name, subject, task, **told)
 
     def refers(self, scene: Scene) -> bool:
         """Images of D_g have moments wherever there is an embedder."""
@@ -90,9 +96,10 @@ class Frechet(Metric):
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder or too few items."""
-        generated = task.name == "generation"
+        generated, original = task.name in DRAWN, None
         if generated:
-            x, original = subject.model.codec.decode(artifact["x"]), None
+            x = subject.model.codec.decode(artifact["x"])
+            x = x[kept(subject, artifact)] if "y" in artifact else x
         else:
             pair = retained(subject, task, artifact)
             x, original = pair.restored, pair.original

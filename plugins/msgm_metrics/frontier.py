@@ -87,6 +87,8 @@ class FrontierGap(Metric):
         """It needs an exact density in the plane."""
         if subject.data.density is None or subject.model.shape != (2,):
             return "the dataset has no exact density in the plane"
+        if subject.model.classes is not None:
+            return "the frontier is one of unconditional densities"
         return None
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
