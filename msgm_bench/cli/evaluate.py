@@ -17,7 +17,7 @@ from msgm_bench.cli.options import evaluation_options, task_options
 def command(model_dir: str, **given: Any) -> int:
     """Score a trained model: the model/ folder of a run, from here or elsewhere."""
     from msgm_bench.cli.session import run_cells, show_plan
-    from msgm_bench.pipeline.modelfile import read_card
+    from msgm_bench.pipeline.modelfile import info_of, read_card
     from msgm_bench.pipeline.spec import parse_spec
 
     missing = [f"--{name}" for name in ("dataset", "forget") if not given[name]]
@@ -31,7 +31,7 @@ def command(model_dir: str, **given: Any) -> int:
         "method": "external",
         "backbone": card["backbone"],
         "backbone_params": card["options"],
-        "conditional": card["data"].get("classes") is not None,
+        "conditional": info_of(card).classes is not None,
         "dataset_params": dict(given.pop("dataset_params")),
         "task_params": task_options(given.pop("task_params")),
     }
