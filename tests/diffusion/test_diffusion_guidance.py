@@ -25,9 +25,7 @@ def test_two_weights_are_known() -> None:
 def test_the_convention_is_that_of_ho_and_salimans(w: float) -> None:
     """(1 + w) eps_c - w eps_null, that is eps_null + s (eps_c - eps_null) with s = 1 + w."""
     eps_c, eps_null = draw(4, 2)
-    torch.testing.assert_close(
-        guided(eps_c, eps_null, w), eps_null + (1 + w) * (eps_c - eps_null)
-    )
+    torch.testing.assert_close(guided(eps_c, eps_null, w), eps_null + (1 + w) * (eps_c - eps_null))
 
 
 @pytest.mark.parametrize("w", [0.0, 1.0, 2.0])
