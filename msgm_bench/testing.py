@@ -6,6 +6,7 @@ Each check raises ``AssertionError`` with a sentence on what is wrong, and takes
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import tempfile
 from collections.abc import Mapping
@@ -53,23 +54,31 @@ def check_plugin(cls: type[Plugin]) -> None:
 def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) -> None:
     """What a method must keep on toy data, in each regime that it declares.
 
+    Models are unconditional and class-conditional in turn, but for those that ``skip`` refuses.
+
     Weights stay finite; another forget set gives other weights; a killed and resumed training
     ends with the same bits; a method that does not declare D_f gives the same weights whatever
     D_f holds (and reading it anyway is an error).
     """
     check_plugin(cls)
-    data = toy_images()
-    for regime in cls.regimes:
-        first, second = (trained(cls, options, regime, data, t) for t in TARGETS)
-        label = f"{cls.name} ({regime})"
+    data, tried = toy_images(), 0
+    for regime, classes in itertools.product(cls.regimes, (None, len(data.classes))):
+        if cls.create(options).skip(_toy_model(classes), regime) is not None:
+            continue
+        tried += 1
+        first, second = (trained(cls, options, regime, data, t, classes=classes) for t in TARGETS)
+        label = f"{cls.name} ({regime}{', class-conditional' if classes else ''})"
         assert all(bool(torch.isfinite(w).all()) for w in first), f"{label}: weights not finite"
         if cls.needs & {"retain", "forget"}:
             assert _differ(first, second), f"{label}: the forget set does not change the weights"
-        resumed = trained(cls, options, regime, data, TARGETS[0], kill_at=STEPS // 2)
+        kill_at = STEPS // 2
+        resumed = trained(cls, options, regime, data, TARGETS[0], kill_at, classes)
         assert not _differ(first, resumed), f"{label}: a resumed training ends elsewhere"
         if not cls.needs & {"forget", "all"}:
-            spoiled = trained(cls, options, regime, _spoil(data, TARGETS[0]), TARGETS[0])
+            other = _spoil(data, TARGETS[0])
+            spoiled = trained(cls, options, regime, other, TARGETS[0], classes=classes)
             assert not _differ(first, spoiled), f"{label}: D_f leaks into a method without it"
+    assert tried, f"{cls.name}: skips unconditional and class-conditional models alike"
 
 
 def check_dataset(cls: type[Dataset], options: Mapping[str, Any] | None = None) -> None:
@@ -96,7 +105,10 @@ def check_dataset(cls: type[Dataset], options: Mapping[str, Any] | None = None) 
 
 
 def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None) -> None:
-    """Predicts noise of the right shape at every time, the same for the same seed."""
+    """Predicts noise of the right shape at every time, the same for the same seed.
+
+    One that is ``conditional`` tells the classes and the null class apart.
+    """
     check_plugin(cls)
     info = DataInfo.of(toy_images())
     models = []
@@ -110,6 +122,20 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
     assert first.shape == x.shape, f"{cls.name}: eps_hat has shape {tuple(first.shape)}"
     assert bool(torch.isfinite(first).all()), f"{cls.name}: eps_hat is not finite"
     assert torch.equal(first, second), f"{cls.name}: the same seed builds other networks"
+    if cls.conditional:
+        _check_classes(cls.create(options), info, x, t)
+
+
+@torch.no_grad()
+def _check_classes(backbone: Backbone, info: DataInfo, x: Tensor, t: Tensor) -> None:
+    torch.manual_seed(SEED)
+    model = backbone.build(replace(info, classes=3)).eval()
+    for weight in model.parameters():  # fresh weights may silence the network
+        weight.add_(0.1 * torch.randn_like(weight))
+    told = [model.eps(x, t, torch.full((len(x),), c)) for c in range(4)]
+    for a, b in itertools.combinations(range(4), 2):
+        same = torch.equal(told[a], told[b])
+        assert not same, f"{backbone.name}: classes {a} and {b} of 3 get one prediction"
 
 
 def check_judge(cls: type[Judge], data: Data, options: Mapping[str, Any] | None = None) -> None:
@@ -150,6 +176,7 @@ class ToyBackbone(Backbone):
     """VP SDE with a network of a few hundred weights."""
 
     name = "toy"
+    conditional = True
 
     def process(self, info: DataInfo) -> Process:
         """The usual schedule."""
@@ -157,18 +184,25 @@ class ToyBackbone(Backbone):
 
     def network(self, info: DataInfo, process: Process) -> nn.Module:
         """One hidden layer."""
-        return _ToyNetwork(torch.Size(info.shape).numel())
+        return _ToyNetwork(torch.Size(info.shape).numel(), info.classes)
 
 
 class _ToyNetwork(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, classes: int | None) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dim + 1, 16), nn.SiLU(), nn.Linear(16, dim))
+        self.label = None if classes is None else nn.Embedding(classes + 1, dim)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        flat = torch.cat([x_t.flatten(1), t[:, None].to(x_t.dtype)], dim=1)
-        result: Tensor = self.layers(flat)
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        flat = x_t.flatten(1)
+        if self.label is not None:
+            flat = flat + self.label(condition)
+        result: Tensor = self.layers(torch.cat([flat, t[:, None].to(x_t.dtype)], dim=1))
         return result.reshape(x_t.shape)
+
+
+def _toy_model(classes: int | None) -> Model:
+    return ToyBackbone.create().build(replace(DataInfo.of(toy_images()), classes=classes))
 
 
 class _Killed(Exception):  # noqa: N818 - not an error but an event
@@ -182,13 +216,14 @@ def trained(
     data: Data,
     targets: tuple[int, ...],
     kill_at: int | None = None,
+    classes: int | None = None,
 ) -> list[Tensor]:
     """Weights after a few steps of the real trainer, killed and resumed on the way if asked."""
     with tempfile.TemporaryDirectory() as folder:
         if kill_at is not None:
             with contextlib.suppress(_Killed):
-                _train(cls, options, regime, data, targets, Path(folder), kill_at)
-        model = _train(cls, options, regime, data, targets, Path(folder), None)
+                _train(cls, options, regime, data, targets, Path(folder), kill_at, classes)
+        model = _train(cls, options, regime, data, targets, Path(folder), None, classes)
     return [weight.detach().clone() for weight in model.parameters()]
 
 
@@ -200,10 +235,11 @@ def _train(
     targets: tuple[int, ...],
     folder: Path,
     kill_at: int | None,
+    classes: int | None,
 ) -> Model:
     torch.manual_seed(SEED)
-    model = ToyBackbone.create().build(DataInfo.of(toy_images()))
-    base = ToyBackbone.create().build(DataInfo.of(toy_images())).eval().requires_grad_(False)
+    model = _toy_model(classes)
+    base = _toy_model(classes).eval().requires_grad_(False)
     if regime == "finetune":
         model.load_state_dict(base.state_dict())
     retain, forget = data.split(data.train, targets)

@@ -149,6 +149,10 @@ class TaskConfig(Config):
     count: int = Field(10_000, ge=1, description="most items to draw, a split")
     batch_size: int = Field(1_000, ge=1, description="items drawn at once and stored together")
 
+    def capped(self, samples: int) -> dict[str, int]:
+        """The options that change where every evaluation set has at most ``samples`` items."""
+        return {"count": min(samples, self.count)}
+
 
 class Task(Plugin, ABC):
     """Something a model is asked to do; its artifact is drawn once and shared by metrics."""

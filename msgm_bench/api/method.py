@@ -29,6 +29,8 @@ class Batch:
         eps: The noise ``[N, *shape]``.
         x_t: a(t) x0 + sigma(t) eps.
         y: Labels ``[N]`` or ``[N, A]``.
+        condition: What a class-conditional model is told: ``y``, with the null class K in the
+            place of a share of the labels (``Training.unconditional``); None for other models.
     """
 
     x0: Tensor
@@ -36,6 +38,7 @@ class Batch:
     eps: Tensor
     x_t: Tensor
     y: Tensor
+    condition: Tensor | None = None
 
 
 class Session(Protocol):
@@ -141,9 +144,9 @@ class LossMethod(Method):
 
 
 def noise_matching(model: Model, batch: Batch) -> Tensor:
-    """Denoising score matching, E ||eps_hat(x_t, t) - eps||^2 / D.
+    """Denoising score matching, E ||eps_hat(x_t, t[, c]) - eps||^2 / D.
 
     Equal to sigma^2 ||s - grad log p_0t||^2 / D: equation 3 of MSGM with lambda = sigma^2, as a
     mean over dimensions.
     """
-    return (model.eps(batch.x_t, batch.t) - batch.eps).square().mean()
+    return (model.eps(batch.x_t, batch.t, batch.condition) - batch.eps).square().mean()

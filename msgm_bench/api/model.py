@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from msgm_bench.api.codec import Codec, GreyLevels, Points
 from msgm_bench.api.data import Data
 from msgm_bench.api.plugin import Plugin
-from msgm_bench.diffusion import Process
+from msgm_bench.diffusion import Process, guided
+from msgm_bench.errors import IncompatibleError, OptionError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class DataInfo:
         nll_offset: The dataset's convention for points, bits/dim.
         std: Standard deviation over items and dimensions, in units of [0, 1] for images.
         max_distance: Largest Euclidean distance between two training items, same units.
+        classes: K, the number of classes that the model is told of; None where it is told none.
     """
 
     shape: tuple[int, ...]
@@ -33,6 +35,7 @@ class DataInfo:
     nll_offset: float
     std: float
     max_distance: float
+    classes: int | None = None
 
     @classmethod
     def of(cls, data: Data, limit: int = 2_000) -> Self:
@@ -62,21 +65,74 @@ class DataInfo:
 class Model(nn.Module):
     """A network with the process that it denoises and the space that it lives in.
 
-    ``network(x_t, t, condition)`` returns eps_hat ``[N, *shape]`` for times ``t [N]``.
+    ``network(x_t, t, condition)`` returns eps_hat ``[N, *shape]`` for times ``t [N]``. A
+    class-conditional model is told a class 0 .. K-1 of each item, or the null class K, which
+    stands for any of them; an unconditional one is told nothing.
+
+    Attributes:
+        classes: K; None for an unconditional model.
     """
 
     def __init__(
-        self, network: nn.Module, process: Process, codec: Codec, shape: tuple[int, ...]
+        self,
+        network: nn.Module,
+        process: Process,
+        codec: Codec,
+        shape: tuple[int, ...],
+        classes: int | None = None,
     ) -> None:
         super().__init__()
         self.network, self.process, self.codec, self.shape = network, process, codec, shape
+        self.classes = classes
 
-    def eps(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """eps_hat(x_t, t[, condition]), ``[N, *shape]``."""
-        result: Tensor = self.network(x_t, t, condition)
+    def eps(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """eps_hat(x_t, t[, condition]), ``[N, *shape]``.
+
+        Args:
+            x_t: ``[N, *shape]``.
+            t: Times ``[N]``.
+            condition: Classes ``int64 [N]`` in 0 .. K; None is the null class, and all that an
+                unconditional model takes.
+
+        Raises:
+            IncompatibleError: A condition for an unconditional model.
+            OptionError: A condition of another shape, or (seen on the CPU only) out of range.
+        """
+        result: Tensor = self.network(x_t, t, self._condition(condition, x_t))
         return result
 
-    def score(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+    def null(self, n: int, device: torch.device | None = None) -> Tensor:
+        """The null class for n items, ``int64 [n]``.
+
+        Raises:
+            IncompatibleError: The model is unconditional.
+        """
+        if self.classes is None:
+            raise IncompatibleError("an unconditional model has no null class", "--conditional")
+        return torch.full((n,), self.classes, device=device)
+
+    def _condition(self, condition: Tensor | None, x_t: Tensor) -> Tensor | None:
+        if condition is None:
+            return None if self.classes is None else self.null(len(x_t), x_t.device)
+        if self.classes is None:
+            raise IncompatibleError(
+                "a class for an unconditional model", "no condition, or a model of --conditional"
+            )
+        if condition.shape != (len(x_t),):
+            raise OptionError(
+                f"a condition of shape {tuple(condition.shape)} for {len(x_t)} items",
+                "one class an item",
+            )
+        if condition.device.type == "cpu" and len(condition):  # a GPU would have to wait
+            low, high = int(condition.min()), int(condition.max())
+            if low < 0 or high > self.classes:
+                raise OptionError(
+                    f"classes from {low} to {high} for a model of {self.classes}",
+                    f"0 to {self.classes - 1}, and {self.classes} for the null class",
+                )
+        return condition
+
+    def score(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """s = -eps_hat / sigma(t)."""
         _, sigma = self.process.coefficients(t)
         return -self.eps(x_t, t, condition) / sigma.reshape(-1, *[1] * len(self.shape))
@@ -92,16 +148,47 @@ class Model(nn.Module):
         return self.eps
 
 
+class Conditioned(Model):
+    """A class-conditional model with the class of each item settled, as samplers take a model.
+
+    Its eps is that of ``model`` for ``labels``, guided: (1 + w) eps(x, t, c) - w eps(x, t, null).
+    Both halves go through the network in one call, which counts as one evaluation.
+
+    Args:
+        model: The model, or another wrapper of one.
+        labels: Classes ``int64 [N]`` in 0 .. K of the N items that will be drawn.
+        w: The guidance weight; 0 is plain conditional.
+
+    Source: Ho and Salimans 2022, arXiv:2207.12598, equation 6 (``guided``).
+    """
+
+    def __init__(self, model: Model, labels: Tensor, w: float = 0.0) -> None:
+        super().__init__(model.network, model.process, model.codec, model.shape, model.classes)
+        self.model, self.labels, self.w = model, labels, w
+
+    def eps(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Guided eps_hat ``[N, *shape]`` for ``condition``, or else for the settled labels."""
+        c = self.labels if condition is None else condition
+        if not self.w:
+            return self.model.eps(x_t, t, c)
+        null = self.null(len(c), c.device)
+        x2, t2, c2 = torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([c, null])
+        eps_c, eps_null = self.model.eps(x2, t2, c2).chunk(2)
+        return guided(eps_c, eps_null, self.w)
+
+
 class Backbone(Plugin, ABC):
     """A diffusion process and the network that learns it.
 
     Attributes:
         data_range: Interval to which images are scaled.
         samplers: Names of the samplers that suit the process, the default first.
+        conditional: Whether its networks take a class where ``info.classes`` says how many.
     """
 
     data_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
+    conditional: ClassVar[bool] = False
 
     @abstractmethod
     def process(self, info: DataInfo) -> Process:
@@ -109,10 +196,13 @@ class Backbone(Plugin, ABC):
 
     @abstractmethod
     def network(self, info: DataInfo, process: Process) -> nn.Module:
-        """A fresh network, initialised from torch's current random state."""
+        """A fresh network, initialised from torch's current random state.
+
+        With ``info.classes`` = K it is called with classes ``int64 [N]`` in 0 .. K, else with None.
+        """
 
     def build(self, info: DataInfo) -> Model:
         """A fresh model for this data."""
         process = self.process(info)
         codec = info.codec(*self.data_range)
-        return Model(self.network(info, process), process, codec, info.shape)
+        return Model(self.network(info, process), process, codec, info.shape, info.classes)

@@ -127,6 +127,7 @@ class SpecRecord(Record):
     backbone_params: dict[str, Any] = {}
     dataset_params: dict[str, Any] = {}
     settings: dict[str, Any] = Field({}, description="budgets, tasks and judge as used")
+    conditional: bool = Field(False, description="whether the model is told a class")
 
 
 class Result(Record):

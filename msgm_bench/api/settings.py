@@ -25,6 +25,9 @@ class Training(Config):
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
     beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
+    unconditional: float = Field(
+        0.1, ge=0, le=1, description="share of null classes; for class-conditional models"
+    )
 
 
 class Settings(Config):

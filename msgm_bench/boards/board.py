@@ -114,6 +114,7 @@ class Cell(Config):
     backbone: str
     preset: Preset = Field(description="quick, standard or paper")
     regime: Regime | None = Field(None, description="of all but the reference and the baseline")
+    conditional: bool = Field(False, description="whether the models are told a class")
 
 
 class Board(Config):

@@ -105,6 +105,9 @@ def foreign(board: Board, result: Result) -> str | None:
     ):
         if ours != theirs:
             return f"its {name} is {theirs}, the board's is {ours}"
+    if spec.conditional != cell.conditional:
+        told = {True: "class-conditional", False: "unconditional"}
+        return f"its model is {told[spec.conditional]}, the board's are {told[cell.conditional]}"
     exempt = spec.method in (board.gate.reference, board.baseline.method)
     if cell.regime not in (None, spec.regime) and not exempt:
         return f"its regime is {spec.regime}, the board's is {cell.regime}"

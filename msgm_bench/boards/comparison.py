@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -16,14 +17,36 @@ from msgm_bench.boards.render import column_label, heading
 from msgm_bench.boards.text import estimate
 from msgm_bench.errors import UsageError
 
-RANK = Key(metric="ur", split="samples")
-KEY_COLUMNS = (
-    Column(metric="ur", split="samples"),
-    Column(metric="unrecognisable", split="samples"),
-    Column(metric="nll", split="retain", digits=3),
-    Column(metric="nll_median", split="retain", digits=3),
-    Column(metric="nll", split="forget", digits=3),
-    Column(metric="nll_median", split="forget", digits=3),
+
+@dataclass(frozen=True)
+class Track:
+    """What is shown of a kind of models, and what ranks them."""
+
+    columns: tuple[Column, ...]
+    by: Key
+
+
+UNCONDITIONAL = Track(
+    (
+        Column(metric="ur", split="samples"),
+        Column(metric="unrecognisable", split="samples"),
+        Column(metric="nll", split="retain", digits=3),
+        Column(metric="nll_median", split="retain", digits=3),
+        Column(metric="nll", split="forget", digits=3),
+        Column(metric="nll_median", split="forget", digits=3),
+    ),
+    Key(metric="ur", split="samples"),
+)
+CONDITIONAL = Track(
+    (
+        Column(metric="ua", split="samples"),
+        Column(metric="ua_unrecognisable", split="samples"),
+        Column(metric="ra", split="samples"),
+        Column(metric="fid", split="samples", protocol="fid/judge/kept-classes@1"),
+        Column(metric="nll", split="retain", digits=3),
+        Column(metric="nll", split="forget", digits=3),
+    ),
+    Key(metric="ua", split="samples"),
 )
 CELL = ("dataset", "forget", "backbone", "preset")
 _VARIANT = ("regime", "params", "settings")
@@ -31,20 +54,21 @@ _VARIANT = ("regime", "params", "settings")
 
 def compare(
     results: Iterable[Result],
-    columns: Sequence[Column] = KEY_COLUMNS,
-    by: Key = RANK,
+    columns: Sequence[Column] | None = None,
+    by: Key | None = None,
     gate: Gate | None = None,
 ) -> pd.DataFrame:
     """One line a method and cell, best first.
 
-    Results share a cell where the dataset, the forget set, the backbone, their options and the
-    preset agree. Within one, a method that was run with several options has a line for each,
-    named by what differs.
+    Results share a cell where the dataset, the forget set, the backbone, their options, the track
+    (class-conditional or not) and the preset agree. Within one, a method that was run with several
+    options has a line for each, named by what differs.
 
     Args:
         results: In any order; repeats of the same result count once.
-        columns: Quantities to show; those that no result has are left out.
-        by: What ranks.
+        columns: Quantities to show (None: those of the track); those that no result has are left
+            out.
+        by: What ranks; None: what ranks the track.
         gate: As a board's; None ranks all.
 
     Returns:
@@ -58,29 +82,32 @@ def compare(
     cells: dict[str, list[Result]] = {}
     for result in {identity(result): result for result in results}.values():
         cells.setdefault(cell_of(result.spec), []).append(result)
-    keys = [*columns, by, *(gate.limits if gate else [])]
-    lines = [
-        line
-        for name in sorted(cells)
-        for line in _lines(cells[name], columns, list(dict.fromkeys(k.key for k in keys)), by, gate)
-    ]
+    lines: list[dict[str, str]] = []
+    shown: dict[Column, None] = {}
+    for name in sorted(cells):
+        track = CONDITIONAL if cells[name][0].spec.conditional else UNCONDITIONAL
+        chosen = track.columns if columns is None else columns
+        lines += _lines(cells[name], chosen, track.by if by is None else by, gate)
+        shown |= dict.fromkeys(chosen)
     front = (*CELL, "rank", "method", "seeds")
     found = {name for line in lines for name in line} - {*front, "notes"}
-    order = [*front, *sorted(found, key=lambda name: _place(name, columns)), "notes"]
+    order = [*front, *sorted(found, key=lambda name: _place(name, list(shown))), "notes"]
     return pd.DataFrame(lines, columns=order, dtype="object").fillna("")
 
 
 def _lines(
     results: Sequence[Result],
     columns: Sequence[Column],
-    keys: Sequence[Key],
     by: Key,
     gate: Gate | None,
 ) -> list[dict[str, str]]:
+    used = [*columns, by, *(gate.limits if gate else [])]
+    keys = list(dict.fromkeys(key.key for key in used))
     check_same(results, keys)
     frame = _labelled(results, keys)
     spec = results[0].spec
-    named = (spec.dataset, ",".join(spec.forget), spec.backbone, spec.preset)
+    backbone = f"{spec.backbone}{' (class-conditional)' if spec.conditional else ''}"
+    named = (spec.dataset, ",".join(spec.forget), backbone, spec.preset)
     cell = dict(zip(CELL, named, strict=True))
     lines = []
     for standing in rank(frame, list(dict.fromkeys(frame["method"])), by.key, gate):
@@ -118,10 +145,11 @@ def labels(results: Sequence[Result]) -> list[str]:
 
 
 def cell_of(spec: SpecRecord) -> str:
-    """What results share that stand side by side: data, forget set, backbone, options, preset."""
+    """What results share that stand side by side: data, forget set, backbone, track, preset."""
     options = spec.model_dump(include={"dataset_params", "backbone_params"})
     forget = ",".join(sorted(spec.forget))
-    return "\0".join((spec.dataset, forget, spec.backbone, spec.preset, digest(options)))
+    track = str(spec.conditional)
+    return "\0".join((spec.dataset, forget, spec.backbone, track, spec.preset, digest(options)))
 
 
 def identity(result: Result) -> str:

@@ -17,7 +17,7 @@ from msgm_bench.cli.options import evaluation_options, plugin_options
 def command(model_dir: str, **given: Any) -> int:
     """Score a trained model: the model/ folder of a run, from here or elsewhere."""
     from msgm_bench.cli.session import run_cells, show_plan
-    from msgm_bench.pipeline.modelfile import read_card
+    from msgm_bench.pipeline.modelfile import info_of, read_card
     from msgm_bench.pipeline.spec import parse_spec
 
     missing = [f"--{name}" for name in ("dataset", "forget") if not given[name]]
@@ -31,6 +31,7 @@ def command(model_dir: str, **given: Any) -> int:
         "method": "external",
         "backbone": card["backbone"],
         "backbone_params": card["options"],
+        "conditional": info_of(card).classes is not None,
     }
     specs = [parse_spec(plugin_options(given) | given | named)]
     return show_plan(specs) if dry else run_cells(specs, Path(out), as_json)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.argument("spec_file", required=False, type=click.Path(exists=True, dir_okay=False))
 @click.option("--method", "methods", multiple=True, help="Name of a method; repeat for a grid.")
 @click.option("--backbone", "backbones", multiple=True, help="Name of a backbone; may repeat.")
+@click.option("--conditional", is_flag=True, help="Train models that are told the class.")
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="May repeat.  [0]")
 @click.option("--train-seed", type=click.IntRange(0), help="Seed of weights and base model.")
 @click.option("--unlearn-seed", type=click.IntRange(0), help="Seed of the method's batches.")

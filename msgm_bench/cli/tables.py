@@ -17,6 +17,10 @@ FRONT = ("dataset", "forget", "backbone", "preset")
 SHORT = {
     "ur": "UR",
     "unrecognisable": "unrecog.",
+    "ua": "UA",
+    "ua_unrecognisable": "unrecog.",
+    "ra": "RA",
+    "fid": "FID",
     "nll": "NLL",
     "nll_median": "median",
     "samples": "",

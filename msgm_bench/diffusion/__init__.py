@@ -6,6 +6,7 @@ from msgm_bench.diffusion.bound import bound_nll
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
 from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.guidance import guided
 from msgm_bench.diffusion.inpainting import Inpainting, reconstruct
 from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
 from msgm_bench.diffusion.mixture import GaussianMixture
@@ -43,6 +44,7 @@ __all__ = [
     "bits_per_dim",
     "bound_nll",
     "derive_seed",
+    "guided",
     "ode_nll",
     "per_item",
     "posterior_mean",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
-from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.epsilon import ConditionalEpsFn, CountedEps, EpsFn
 from msgm_bench.diffusion.likelihood import Likelihood
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.process import per_item
@@ -41,7 +41,13 @@ class BoundTerms:
 
 
 def bound_nll(
-    eps: EpsFn, process: DiscreteDDPM, x: Tensor, noise: Noise, *, timesteps: int | None = None
+    eps: EpsFn | ConditionalEpsFn,
+    process: DiscreteDDPM,
+    x: Tensor,
+    noise: Noise,
+    *,
+    condition: Tensor | None = None,
+    timesteps: int | None = None,
 ) -> Likelihood:
     """Variational bound on -log p(x) [N] in nats, with reverse variance beta_k.
 
@@ -54,6 +60,7 @@ def bound_nll(
         process: The discrete process that eps was trained on.
         x: Items, shape [N, *item_shape].
         noise: The source of all randomness.
+        condition: What eps is told of each item [N], for -log p(x | condition); None if nothing.
         timesteps: Evaluations an item, 2..N: k = 0 always, and `timesteps` - 1 of k = 1..N-1,
             drawn in proportion to w_k, one from each of as many equal strata of that law, so
             that the sum stays unbiased; all N if None.
@@ -66,7 +73,7 @@ def bound_nll(
     """
     if timesteps is not None and not 2 <= timesteps <= process.steps:
         raise OptionError(f"timesteps={timesteps}", f"2 to {process.steps}, or none for all")
-    terms, counted = BoundTerms.of(process), CountedEps(eps)
+    terms, counted = BoundTerms.of(process), CountedEps(eps, condition)
     with torch.no_grad():
         nats = _prior_kl(process, x) + 0.5 * x[0].numel() * terms.c.sum()
         for k, weight in _draws(terms.w, timesteps, noise):

@@ -10,15 +10,25 @@ EpsFn = Callable[[Tensor, Tensor], Tensor]
 """eps_hat(x_t [N, *item_shape], t [N]) -> [N, *item_shape], each row from its own row only."""
 
 
-class CountedEps:
-    """eps_hat with the number of its calls, `nfe`; t may be one time for the whole batch."""
+ConditionalEpsFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""eps_hat(x_t [N, *item_shape], t [N], condition [N]) -> [N, *item_shape], row by row."""
 
-    def __init__(self, eps: EpsFn) -> None:
+
+class CountedEps:
+    """eps_hat with the number of its calls, `nfe`; t may be one time for the whole batch.
+
+    Attributes:
+        condition: What eps is told of each item of the next batch [N], or None.
+    """
+
+    def __init__(self, eps: EpsFn | ConditionalEpsFn, condition: Tensor | None = None) -> None:
         """Wrap eps with a counter at zero."""
-        self._eps = eps
+        self._eps: Callable[..., Tensor] = eps
+        self.condition = condition
         self.nfe = 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """Return eps_hat(x, t) for x [N, *item_shape] and t [N] or a scalar of any dtype."""
         self.nfe += 1
-        return self._eps(x, t.to(x).expand(x.shape[0]))
+        told = () if self.condition is None else (self.condition,)
+        return self._eps(x, t.to(x).expand(x.shape[0]), *told)

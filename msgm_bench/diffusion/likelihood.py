@@ -13,7 +13,7 @@ from torchdiffeq import odeint
 
 from msgm_bench.diffusion.bisection import IntegrationFailure, solve_bisecting
 from msgm_bench.diffusion.divergence import Divergence, exact, hutchinson
-from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.epsilon import ConditionalEpsFn, CountedEps, EpsFn
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.process import Process
 from msgm_bench.errors import OptionError
@@ -148,11 +148,12 @@ class Flow:
 
 
 def ode_nll(
-    eps: EpsFn,
+    eps: EpsFn | ConditionalEpsFn,
     process: Process,
     x: Tensor,
     noise: Noise,
     *,
+    condition: Tensor | None = None,
     divergence: Literal["exact", "hutchinson"] = "exact",
     rtol: float = 1e-5,
     atol: float = 1e-5,
@@ -174,6 +175,7 @@ def ode_nll(
         process: The forward process that eps was trained on.
         x: Items, shape [N, *item_shape].
         noise: The source of one Rademacher probe an item, used by 'hutchinson' only.
+        condition: What eps is told of each item [N], for -log p(x | condition); None if nothing.
         divergence: 'exact' (D backward passes an evaluation) or 'hutchinson' (one).
         rtol: Relative tolerance of dopri5, on xbar and on (log p) / D.
         atol: Absolute tolerance of dopri5, on the same.
@@ -195,6 +197,7 @@ def ode_nll(
     counted = CountedEps(eps)
 
     def attempt(index: Tensor) -> Tensor:
+        counted.condition = None if condition is None else condition[index]
         div = exact if probe is None else hutchinson(probe[index])
         flow = Flow(counted, process, div, x, counted.nfe + max_nfe)
         return _nll(flow, x[index], tolerance)

@@ -102,7 +102,8 @@ def report(result: Result) -> str:
     lines = [
         f"# {spec.method} on {spec.dataset}, {spec.backbone}, without {', '.join(spec.forget)}",
         "",
-        f"Regime {spec.regime}, preset {spec.preset}, seed {spec.seed}.",
+        f"{'Class-conditional, regime' if spec.conditional else 'Regime'} {spec.regime}, "
+        f"preset {spec.preset}, seed {spec.seed}.",
         "",
         "| task | metric | split | value | 95 % interval | unit | n | protocol |",
         "|---|---|---|---:|---|---|---:|---|",

@@ -58,7 +58,7 @@ def check_model(folder: Path, info: DataInfo) -> None:
 
     Raises:
         MsgmBenchError: As ``load_model``.
-        IncompatibleError: Its items are not those of the dataset.
+        IncompatibleError: Its items or its classes are not those of the dataset.
     """
     mine = info_of(read_card(folder))
     if (mine.shape, mine.levels) != (info.shape, info.levels):
@@ -66,7 +66,18 @@ def check_model(folder: Path, info: DataInfo) -> None:
             f"the model in {folder} makes items of shape {mine.shape} with {mine.levels} levels",
             f"shape {info.shape} with {info.levels} levels, as the dataset has",
         )
+    if mine.classes != info.classes:
+        raise IncompatibleError(
+            f"the model in {folder} {_told(mine.classes)}, where one that {_told(info.classes)} "
+            "is asked for",
+            "the track that the model was trained for, on data with the same classes",
+            "set `conditional` as it was in the model's training, or choose its dataset",
+        )
     load_model(folder, torch.device("cpu"))
+
+
+def _told(classes: int | None) -> str:
+    return "is told no class" if classes is None else f"is told one of {classes} classes"
 
 
 def load_model(folder: Path, device: torch.device) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,7 @@ from msgm_bench.pipeline.suite import (
     task_presets,
     tasks_of,
 )
+from msgm_bench.pipeline.tracks import info_for
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -130,6 +131,8 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
     """
     dataset = registry().entry("datasets", spec.dataset).cls
     backbone_class = registry().entry("backbones", spec.backbone).cls
+    told = info_for(spec, loaded.data, loaded.info, cast(type[Backbone], backbone_class))
+    loaded = replace(loaded, info=told)
     preset = spec.preset or cast(type[Dataset], dataset).default_preset
     shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
     layers = list(shared)

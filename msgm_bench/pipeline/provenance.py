@@ -87,6 +87,7 @@ def command(spec: RunSpec) -> str:
         options += ["evaluate", spec.model]
     options += ["--dataset", spec.dataset, "--forget", ",".join(spec.forget)]
     options += ["--backbone", spec.backbone] if spec.model is None else []
+    options += ["--conditional"] if spec.conditional and spec.model is None else []
     scalars = ("preset", "regime", "steps", "samples", "train_seed", "unlearn_seed", "sample_seed")
     for name in ("seed", *scalars, "device", "precision"):
         value = getattr(spec, name)

@@ -195,6 +195,7 @@ def spec_record(planned: Plan) -> SpecRecord:
         backbone_params=planned.backbone.config.model_dump(mode="json"),
         dataset_params=spec.dataset_params,
         settings=settings,
+        conditional=spec.conditional,
     )
 
 

@@ -42,6 +42,7 @@ class RunSpec(BaseModel):
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
+    conditional: bool = Field(False, description="whether the model is told the class of an item")
     model: str | None = Field(None, description="folder of a trained model to evaluate instead")
 
     @field_validator("forget", mode="before")
@@ -66,7 +67,8 @@ class RunSpec(BaseModel):
     def folder(self) -> str:
         """Name of the run folder: readable, and unique by the hash of all that was asked for."""
         short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
-        parts = (self.dataset, slug(self.forget), self.backbone, self.method, f"s{self.seed}")
+        backbone = f"{self.backbone}-cond" if self.conditional else self.backbone
+        parts = (self.dataset, slug(self.forget), backbone, self.method, f"s{self.seed}")
         return "-".join((*parts, short))
 
 

@@ -103,6 +103,7 @@ def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
         "regime": trained.regime,
         "budget": trained.budget.model_dump(),
         "targets": [] if wanted == ["all"] else list(plan.targets),
+        "classes": plan.loaded.info.classes,
         "seed_weights": seeds["train"],
         "seed": seeds["train"] if method.baseline else seeds["unlearn"],
     }
@@ -126,9 +127,10 @@ def _train(
             model.network.load_state_dict(base.network.state_dict())
     plan.runtime.place(model)
     splits = _splits(plan, trained, device)
-    size, flip = trained.budget.batch_size, plan.data.flip
-    feed = Feed(splits, model, derive_seed(seed, "training"), size, flip)
-    trainer = Trainer(model, trained.method, feed, trained.budget, plan.runtime, seed, base)
+    budget, flip = trained.budget, plan.data.flip
+    stream = derive_seed(seed, "training")
+    feed = Feed(splits, model, stream, budget.batch_size, flip, budget.unconditional)
+    trainer = Trainer(model, trained.method, feed, budget, plan.runtime, seed, base)
     try:
         trainer.run(work, report)
     except DivergenceError:

@@ -41,8 +41,7 @@ def tasks_of(spec: RunSpec, settings: Settings) -> dict[str, Task]:
         options = over(settings.tasks.get(name, {}), spec.task_params.get(name, {}), "sampler")
         task = cast(Task, create(cls, {}, options))
         if spec.samples is not None:
-            capped = min(spec.samples, task.config.count)
-            task = cast(Task, create(cls, {}, options | {"count": capped}))
+            task = cast(Task, create(cls, {}, options | task.config.capped(spec.samples)))
         tasks[name] = task
     return tasks
 

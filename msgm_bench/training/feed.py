@@ -25,6 +25,7 @@ class Feed:
         seed: Seed of this training stage.
         batch_size: B, over all devices.
         flip: Mirror each image left to right with probability 1/2.
+        unconditional: Share of the labels that a class-conditional model sees as its null class.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class Feed:
         seed: int,
         batch_size: int,
         flip: bool = False,
+        unconditional: float = 0.1,
     ) -> None:
         self.splits, self.codec, self.process = splits, model.codec, model.process
+        self.classes, self.unconditional = model.classes, unconditional
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
@@ -56,7 +59,11 @@ class Feed:
         offset = torch.rand((), generator=generator, device=device)
         t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
         eps = torch.randn(x0.shape, generator=generator, device=device)
-        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), chosen.y)
+        condition = None
+        if self.classes is not None:
+            dropped = torch.rand(size, generator=generator, device=device) < self.unconditional
+            condition = chosen.y.masked_fill(dropped, self.classes)
+        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), chosen.y, condition)
 
     def _positions(self, split: Split, step: int) -> Tensor:
         """Items ``step B .. (step + 1) B - 1`` of the endless sequence of epochs."""

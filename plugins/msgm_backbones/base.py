@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
 
 from msgm_backbones.networks import ResidualMLP, unet
 from msgm_bench import Backbone, Config, DataInfo, Process
+
+
+def drawn(sampler: str, nfe: int, **options: Any) -> dict[str, Any]:
+    """A preset with which both tracks draw samples: a sampler, its budget, its options."""
+    how = {"sampler": sampler, "nfe": nfe} | ({"options": options} if options else {})
+    return {"tasks": {"generation": how, "class_generation": how}}
 
 
 class NetworkConfig(Config):
@@ -31,6 +37,7 @@ class NetworkConfig(Config):
 class NetworkBackbone(Backbone):
     """A backbone whose network is chosen by options."""
 
+    conditional = True
     embedding: ClassVar[Literal["positional", "fourier"]] = "positional"
     config: NetworkConfig
 
@@ -43,9 +50,17 @@ class NetworkBackbone(Backbone):
         images = info.levels is not None
         if c.network == "unet" or (c.network == "auto" and images):
             return unet(
-                info.shape, process, self.embedding, c.channels, c.layers, c.attention, c.dropout
+                info.shape,
+                process,
+                self.embedding,
+                c.channels,
+                c.layers,
+                c.attention,
+                c.dropout,
+                info.classes,
             )
-        return ResidualMLP(math.prod(info.shape), process, self.model_std(info), c.width, c.depth)
+        dim, std = math.prod(info.shape), self.model_std(info)
+        return ResidualMLP(dim, process, std, c.width, c.depth, info.classes)
 
     def model_std(self, info: DataInfo) -> float:
         """Standard deviation of the data in model space."""

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig
-from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Process, hookimpl
+from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Process, hookimpl, merge
 
 
 def sampled(name: str, nfe: int) -> dict[str, Any]:
     """The sampler ``name``, for reconstruction with all steps that the grid has up to its t."""
-    return {"generation": {"sampler": name, "nfe": nfe}, "reconstruction": {"sampler": name}}
+    return merge(drawn(name, nfe), {"tasks": {"reconstruction": {"sampler": name}}})
 
 
 class DDPM(NetworkBackbone):
@@ -23,11 +23,11 @@ class DDPM(NetworkBackbone):
     citation = "Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4"
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
     presets = {
-        "quick": {"tasks": sampled("ddim", 50)},
-        "standard": {"tasks": sampled("ancestral", 1000)},
+        "quick": sampled("ddim", 50),
+        "standard": sampled("ancestral", 1000),
         "paper": {
             "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
-            "tasks": sampled("ancestral", 1000),
+            **sampled("ancestral", 1000),
         },
     }
 

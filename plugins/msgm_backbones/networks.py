@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,9 +67,18 @@ class ResidualMLP(nn.Module):
         std: Standard deviation of the data in model space.
         width: Hidden units.
         depth: Residual blocks.
+        classes: K; the features of a class, or of the null class K, are added to the time's.
     """
 
-    def __init__(self, dim: int, process: Process, std: float, width: int, depth: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        process: Process,
+        std: float,
+        width: int,
+        depth: int,
+        classes: int | None = None,
+    ) -> None:
         super().__init__()
         self.process, self.std = process, std
         features = max(32, width // 4)
@@ -81,13 +90,16 @@ class ResidualMLP(nn.Module):
         for last in (self.leave[-1], self.gain):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+        self.label = None if classes is None else nn.Embedding(classes + 1, features)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """eps_hat of ``x_t [N, *shape]`` at ``t [N]``."""
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """eps_hat of ``x_t [N, *shape]`` at ``t [N]``, given classes ``[N]`` if it takes any."""
         a, sigma = (c.to(x_t.dtype)[:, None] for c in self.process.coefficients(t))
         scale = torch.sqrt((a * self.std) ** 2 + sigma**2)
         x = x_t.flatten(1) / scale
         e = self.time(t)
+        if self.label is not None:
+            e = e + self.label(condition)
         h = self.enter(x)
         for block in self.blocks:
             h = block(h, e)
@@ -109,10 +121,10 @@ class UNet(nn.Module):
         self.unet, self.process = unet, process
         self.fourier = unet.config["time_embedding_type"] == "fourier"
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """eps_hat of ``x_t [N, C, H, W]`` at ``t [N]``."""
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """eps_hat of ``x_t [N, C, H, W]`` at ``t [N]``, given classes ``[N]`` if it takes any."""
         label = self.process.timestep(t).to(x_t.dtype)
-        output: Tensor = self.unet(x_t, label).sample
+        output: Tensor = self.unet(x_t, label, class_labels=condition).sample
         return -label.reshape(-1, 1, 1, 1) * output if self.fourier else output
 
 
@@ -124,6 +136,7 @@ def unet(
     layers: int,
     attention: Sequence[int],
     dropout: float,
+    classes: int | None = None,
 ) -> UNet:
     """A U-Net for ``shape = (C, H, W)``.
 
@@ -135,6 +148,7 @@ def unet(
         layers: Residual blocks a resolution.
         attention: Sizes (in pixels) of the resolutions with self-attention.
         dropout: Dropout rate.
+        classes: K; diffusers adds an embedding of the class, or of the null class K, to the time's.
 
     Raises:
         IncompatibleError: The image cannot be halved that often, or is no image.
@@ -171,5 +185,6 @@ def unet(
         norm_num_groups=groups,
         attention_head_dim=min(8, *channels),
         dropout=dropout,
+        num_class_embeds=None if classes is None else classes + 1,
     )
     return UNet(net, process)

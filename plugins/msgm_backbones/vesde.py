@@ -7,18 +7,16 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig
-from msgm_bench import Backbone, DataInfo, Process, VarianceExploding, hookimpl
+from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_bench import Backbone, DataInfo, Process, VarianceExploding, hookimpl, merge
 
 
 def sampled(nfe: int) -> dict[str, Any]:
     """Predictor-corrector with ``nfe`` evaluations from t = 1, and a fiftieth from t = 0.02."""
     norm = {"norm": "item"}
-    return {
-        "generation": {"sampler": "pc", "nfe": nfe, "options": norm},
-        "inpainting": norm,
-        "reconstruction": {"sampler": "pc", "nfe": nfe // 50, "options": norm},
-    }
+    back = {"sampler": "pc", "nfe": nfe // 50, "options": norm}
+    restored = {"inpainting": norm, "reconstruction": back}
+    return merge(drawn("pc", nfe, **norm), {"tasks": restored})
 
 
 class VESDE(NetworkBackbone):
@@ -34,9 +32,9 @@ class VESDE(NetworkBackbone):
     embedding = "fourier"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
-        "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
-        "standard": {"tasks": sampled(1000)},
-        "paper": {"tasks": sampled(2000)},
+        "quick": drawn("heun", 50),
+        "standard": sampled(1000),
+        "paper": sampled(2000),
     }
 
     class Config(NetworkConfig):

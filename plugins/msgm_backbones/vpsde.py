@@ -7,13 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig
-from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl
+from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl, merge
 
-SAMPLED = {
-    "generation": {"sampler": "em", "nfe": 1000},
-    "reconstruction": {"sampler": "em"},
-}
+SAMPLED = merge(drawn("em", 1000), {"tasks": {"reconstruction": {"sampler": "em"}}})
 
 
 class VPSDE(NetworkBackbone):
@@ -23,9 +20,9 @@ class VPSDE(NetworkBackbone):
     citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     presets = {
-        "quick": {"tasks": {"generation": {"sampler": "heun", "nfe": 50}}},
-        "standard": {"tasks": SAMPLED},
-        "paper": {"tasks": SAMPLED},
+        "quick": drawn("heun", 50),
+        "standard": SAMPLED,
+        "paper": SAMPLED,
     }
 
     class Config(NetworkConfig):

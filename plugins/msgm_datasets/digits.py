@@ -38,6 +38,7 @@ class Digits(Dataset):
             "judge": {"name": "classifier"},
             "tasks": {
                 "generation": {"count": 4000, "batch_size": 2000},
+                "class_generation": {"batch_size": 2000},
                 "likelihood": {"repeats": 2},
             },
         },

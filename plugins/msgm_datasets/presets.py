@@ -100,6 +100,11 @@ def quick(
         "judge": {"name": judge, "width": 16, "steps": 1500},
         "tasks": {
             "generation": {"count": generated, "batch_size": 250},
+            "class_generation": {
+                "per_class": generated // 20,
+                "forgotten": generated // 4,
+                "batch_size": 250,
+            },
             "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},
             **dict.fromkeys(RESTORING, few),
         },
@@ -131,6 +136,7 @@ def standard(
         "judge": judged(judge),
         "tasks": {
             "generation": {"batch_size": batch},
+            "class_generation": {"batch_size": batch},
             "likelihood": {"count": 2000, "batch_size": batch // 2},
             **{task: {"count": 1000, "batch_size": batch} for task in RESTORING},
         },
@@ -160,6 +166,7 @@ def paper(
         "judge": judged(judge),
         "tasks": {
             "generation": {"count": 10_000, "batch_size": batch},
+            "class_generation": {"batch_size": batch},
             "likelihood": {"count": 10_000, "batch_size": batch // 2, "repeats": 5},
             **{task: {"count": 10_000, "batch_size": batch} for task in RESTORING},
         },

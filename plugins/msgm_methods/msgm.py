@@ -57,7 +57,7 @@ class MSGM(LossMethod):
         L_g = noise_matching(model, retain)
         if step % self.config.every:
             return alpha * L_g
-        eps_hat = model.eps(forget.x_t, forget.t)
+        eps_hat = model.eps(forget.x_t, forget.t, forget.condition)
         L_f = self.forget_loss(eps_hat, forget.eps)
         norm, cosine = alignment(eps_hat, forget.eps)
         self.record(loss_retain=L_g, loss_forget=L_f, norm_forget=norm, cosine_forget=cosine)

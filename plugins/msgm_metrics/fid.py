@@ -24,10 +24,12 @@ from msgm_bench import (
     Task,
     hookimpl,
 )
+from msgm_metrics.class_generation import kept
 from msgm_metrics.frechet import Moments, frechet_interval
 from msgm_metrics.restoration import protocol_of, retained
 
 BATCH = 100  # images that an embedder sees at once
+DRAWN = ("generation", "class_generation")  # tasks whose samples have no originals
 
 
 def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -39,14 +41,15 @@ def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Te
 class Frechet(Metric):
     """A Frechet distance; each embedder has a class and a protocol of its own.
 
-    Samples are compared with D_g's training items, restored images with their originals in D_g.
-    The interval (infinitesimal jackknife) is for the expected distance at this number of images,
-    not for that of infinitely many: samples vary and the training items do not, or pairs of
-    original and restored image vary together.
+    Samples are compared with D_g's training items (class-conditional ones without those of the
+    forgotten classes), restored images with their originals in D_g. The interval (infinitesimal
+    jackknife) is for the expected distance at this number of images, not for that of infinitely
+    many: samples vary and the training items do not, or pairs of original and restored image
+    vary together.
     """
 
     citation = "Heusel et al. 2017, arXiv:1706.08500"
-    tasks = ("generation", "inpainting", "reconstruction")
+    tasks = (*DRAWN, "inpainting", "reconstruction")
     embedder: ClassVar[str]
 
     class Config(Config):
@@ -66,12 +69,15 @@ class Frechet(Metric):
         """The embedder, the reference set and the task."""
         embedder = self._embedder(subject)
         told: dict[str, Any] = {"embedder": embedder.protocol()}
-        generated = task.name == "generation"
+        generated = task.name in DRAWN
         told["reference"] = "training items of D_g" if generated else "originals"
         told["interval"] = f"expected value at this n; {'samples' if generated else 'pairs'} vary"
         if self.embedder == "judge":
             told["judge"] = dict(subject.judge_id)
-        return protocol_of(f"fid/{self.embedder}", subject, task, **told)
+        name = f"fid/{self.embedder}"
+        if task.name == "class_generation":
+            name += "/kept-classes"
+        return protocol_of(name, subject, task, **told)
 
     def refers(self, scene: Scene) -> bool:
         """Images of D_g have moments wherever there is an embedder."""
@@ -97,9 +103,10 @@ class Frechet(Metric):
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder or too few items."""
-        generated = task.name == "generation"
+        generated, original = task.name in DRAWN, None
         if generated:
-            x, original = subject.model.codec.decode(artifact["x"]), None
+            x = subject.model.codec.decode(artifact["x"])
+            x = x[kept(subject, artifact)] if "y" in artifact else x
         else:
             pair = retained(subject, task, artifact)
             x, original = pair.restored, pair.original

@@ -89,6 +89,8 @@ class FrontierGap(Metric):
         """It needs an exact density in the plane."""
         if scene.data.density is None or model.shape != (2,):
             return "the dataset has no exact density in the plane"
+        if model.classes is not None:
+            return "the frontier is one of unconditional densities"
         return None
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:

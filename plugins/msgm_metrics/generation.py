@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import Cost, Model, Noise, Subject, Task, TaskConfig, derive_seed, hookimpl
+from msgm_metrics.tracks import unconditional_only
 
 
 class Generation(Task):
@@ -23,6 +24,10 @@ class Generation(Task):
         sampler: str = Field("heun", description="name of a sampler")
         nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
         options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+    def skip(self, model: Model) -> str | None:
+        """It is for the unconditional track."""
+        return unconditional_only(self.name, model)
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from msgm_bench import Subject
+from msgm_bench import Examples, Subject
 
 
 def sizes(subject: Subject, count: int) -> tuple[int, int]:
@@ -13,7 +12,8 @@ def sizes(subject: Subject, count: int) -> tuple[int, int]:
     return min(count, len(subject.retain)), min(count, len(subject.forget))
 
 
-def items(subject: Subject, count: int) -> Tensor:
+def items(subject: Subject, count: int) -> Examples:
     """The items themselves, as the dataset holds them."""
-    retain, forget = sizes(subject, count)
-    return torch.cat([subject.retain.x[:retain], subject.forget.x[:forget]])
+    sized = zip((subject.retain, subject.forget), sizes(subject, count), strict=True)
+    parts = [part[:size] for part, size in sized]
+    return Examples(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor
 from msgm_bench import (
     Cost,
     DiscreteDDPM,
+    Examples,
     IncompatibleError,
     Model,
     Noise,
@@ -27,11 +28,14 @@ from msgm_bench import (
 from msgm_metrics.held_out import items, sizes
 
 ADAPTIVE = 150  # evaluations of dopri5 at rtol = 1e-5, of order 5: as rtol^(-1/5) elsewhere
+EVALUATIONS = {"heun": 2, "rk4": 4}  # of a step
+CONDITION = "true class"  # what a class-conditional model is told
 
 
 class Likelihood(Task):
     """Negative log-likelihood of held-out items of D_g and D_f, one value an item.
 
+    A class-conditional model is told the true class of each item, under protocols of their own.
     Items are dequantised uniformly; with ``repeats`` the value is the mean over as many draws.
     A batch whose integration fails is bisected down to the items that fail.
     """
@@ -74,13 +78,20 @@ class Likelihood(Task):
             )
 
     def cost(self, model: Model) -> Cost:
-        """Terms of the bound, or what the adaptive solver is assumed to take, a repeat."""
+        """Terms of the bound, fixed steps, or what the adaptive solver is assumed to take."""
         c = self.config
         if c.protocol == "bound":
             return Cost(c.repeats * (c.timesteps or model.process.grid_points() or 1))
-        assumed = min(c.max_nfe, round(ADAPTIVE * (1e-5 / c.rtol) ** 0.2))
         vjps = model.dim if c.divergence == "exact" else 1
+        if c.steps is not None:
+            return Cost(c.repeats * c.steps * EVALUATIONS[c.solver], vjps)
+        assumed = min(c.max_nfe, round(ADAPTIVE * (1e-5 / c.rtol) ** 0.2))
         return Cost(c.repeats * assumed, vjps, f"adaptive, {assumed} a repeat are assumed")
+
+    def protocol(self, subject: Subject) -> dict[str, Any]:
+        """The options, and what the model is told if it is told anything."""
+        told = {} if subject.model.classes is None else {"condition": CONDITION}
+        return super().protocol(subject) | told
 
     def total(self, subject: Subject) -> int:
         """Items of both splits, retain first."""
@@ -88,28 +99,33 @@ class Likelihood(Task):
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``nats [count]``: model-space NLL, infinite where the integration failed."""
-        x = items(subject, self.config.count)[start : start + count]
-        draws = [self.nats(subject, x, start, repeat) for repeat in range(self.config.repeats)]
+        chosen = items(subject, self.config.count)[start : start + count]
+        draws = [self.nats(subject, chosen, start, repeat) for repeat in range(self.config.repeats)]
         nats, nfe = zip(*draws, strict=True)
         return {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.full((count,), sum(nfe))}
 
-    def nats(self, subject: Subject, x: Tensor, start: int, repeat: int) -> tuple[Tensor, int]:
+    def nats(
+        self, subject: Subject, chosen: Examples, start: int, repeat: int
+    ) -> tuple[Tensor, int]:
         """NLL of one dequantisation ``[N]``, and the network evaluations of the batch."""
         c, model = self.config, subject.model
-        noise = Noise(
-            derive_seed(subject.seed, "likelihood", repeat), start, len(x), subject.device
-        )
+        seed = derive_seed(subject.seed, "likelihood", repeat)
+        noise = Noise(seed, start, len(chosen), subject.device)
         u = noise.uniform(model.shape) if model.codec.dequantised else None
-        z = model.codec.encode(x, u)
+        z = model.codec.encode(chosen.x, u)
+        y = None if model.classes is None else chosen.y
         if c.protocol == "bound":
             assert isinstance(model.process, DiscreteDDPM)
-            found = bound_nll(model.forward_eps, model.process, z, noise, timesteps=c.timesteps)
+            found = bound_nll(
+                model.forward_eps, model.process, z, noise, condition=y, timesteps=c.timesteps
+            )
         else:
             found = ode_nll(
                 model.forward_eps,
                 model.process,
                 z,
                 noise,
+                condition=y,
                 divergence=c.divergence,
                 rtol=c.rtol,
                 atol=c.atol,

@@ -41,6 +41,8 @@ class NLL(Metric):
         """The solver and the sizes."""
         settings = task.protocol(subject)
         name = f"nll/{settings['protocol']}"
+        if "condition" in settings:
+            name += f"/{settings['condition'].replace(' ', '-')}"
         codec = subject.model.codec
         units = {"unit": codec.unit, "offset": codec.bits_offset, "data": subject.data.protocol}
         return MetricProtocol(name=name, version=1, settings=settings | units)

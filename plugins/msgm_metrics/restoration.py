@@ -9,6 +9,7 @@ from torch import Tensor
 
 from msgm_bench import Artifact, Examples, MetricProtocol, Model, Subject, Task
 from msgm_metrics.held_out import items, sizes
+from msgm_metrics.tracks import unconditional_only
 
 SHOWN = 10  # images of each split in a picture
 
@@ -17,8 +18,10 @@ class Restoration(Task):
     """A task whose artifact holds ``x``, one restored image for each held-out one."""
 
     def skip(self, model: Model) -> str | None:
-        """It is for images."""
-        return None if len(model.shape) == 3 else f"{self.name} is for images"
+        """It is for images, and for the unconditional track."""
+        if len(model.shape) != 3:
+            return f"{self.name} is for images"
+        return unconditional_only(self.name, model)
 
     @property
     def label(self) -> str:
@@ -31,8 +34,8 @@ class Restoration(Task):
 
     def originals(self, subject: Subject, start: int, count: int) -> Tensor:
         """Images ``start .. start+count-1`` in model space, each grey level at its bin's centre."""
-        x = items(subject, self.config.count)[start : start + count]
-        return subject.model.codec.encode(x)
+        chosen = items(subject, self.config.count)[start : start + count]
+        return subject.model.codec.encode(chosen.x)
 
     def given(self, subject: Subject, original: Tensor) -> Tensor | None:
         """What the model is shown of [0, 1] images, for pictures."""

@@ -116,6 +116,7 @@ def test_an_edited_protocol_is_found(folder, edit):
         ({"dataset": "other"}, "its dataset is other"),
         ({"backbone": "other"}, "its backbone is other"),
         ({"forget": ["b", "c"]}, r"its forget set is \['b', 'c'\]"),
+        ({"conditional": True}, "its model is class-conditional, the board's are unconditional"),
     ],
 )
 def test_results_of_another_cell_are_refused(folder, make, write, changes, message):
@@ -124,6 +125,17 @@ def test_results_of_another_cell_are_refused(folder, make, write, changes, messa
     with pytest.raises(UsageError, match=message):
         collect(load(folder), folder)
     assert check(folder)[0].error
+
+
+def test_a_conditional_board_takes_conditional_results_only(definition, make, write, tmp_path):
+    """``conditional: true`` binds every result, and stands on the page."""
+    definition["cell"]["conditional"] = True
+    write(tmp_path, [make("alpha", 0, conditional=True)], definition)
+    assert len(collect(load(tmp_path), tmp_path)) == 1
+    assert "**backbone** `net` (class-conditional)" in build(tmp_path).text
+    write(tmp_path, [make("beta", 0)])
+    with pytest.raises(UsageError, match="unconditional, the board's are class-conditional"):
+        collect(load(tmp_path), tmp_path)
 
 
 def test_the_order_of_the_forget_set_does_not_matter(definition, make, write, tmp_path):

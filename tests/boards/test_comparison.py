@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msgm_bench.api.result import MetricProtocol
+from msgm_bench.api.result import MetricProtocol, ProtocolRecord, Row
 from msgm_bench.boards import ProtocolMixError, compare
 from msgm_bench.errors import UsageError
 
@@ -32,6 +32,37 @@ def test_cells_do_not_compete(make):
     ]
     table = compare(results)
     assert list(table["rank"]) == ["1"] * 4
+
+
+def conditional(make, method, ua):
+    """A result of the conditional track with nothing but UA."""
+    protocol = MetricProtocol(name="ua/judge", settings={"guidance": 2.0})
+    row = Row(
+        task="class_generation",
+        metric="ua",
+        split="samples",
+        protocol=protocol.id,
+        value=ua,
+        unit="%",
+        n=1000,
+        low=ua - 1,
+        high=ua + 1,
+        direction="up",
+    )
+    described = ProtocolRecord(hash=protocol.hash, settings=protocol.settings)
+    measured = {"metrics": [row], "protocols": {protocol.id: described}}
+    return make(method, 0, conditional=True).model_copy(update=measured)
+
+
+def test_tracks_do_not_compete(make):
+    """Class-conditional results have a ranking of their own, by UA, the highest first."""
+    told = [conditional(make, name, ua) for name, ua in (("alpha", 60.0), ("beta", 90.0))]
+    table = compare([make("alpha", 0, 1.0), *told])
+    assert list(table["backbone"]) == ["net", "net (class-conditional)", "net (class-conditional)"]
+    assert list(table["method"]) == ["alpha", "beta", "alpha"]
+    assert list(table["rank"]) == ["1", "1", "2"]
+    assert list(table["ua, samples (%) ↑"]) == ["", "90.00 [89.00, 91.00]", "60.00 [59.00, 61.00]"]
+    assert table["ur, samples (%) ↓"][1] == ""
 
 
 def test_options_that_differ_name_the_line(make):

@@ -149,3 +149,18 @@ def test_trajectories_are_diffusers(name: str, mixture: GaussianMixture) -> None
         x = scheduler.step(eps_hat, int(k), x, generator=generator).prev_sample
     ours = sampler(eps, process, (2,), Recorded(0, 0, 6)).x
     torch.testing.assert_close(ours, x, rtol=2e-3, atol=2e-3)
+
+
+def test_the_bound_knows_its_condition(mixture: GaussianMixture) -> None:
+    """Told the component of each item, the bound is that of the component alone."""
+    process, n = DiscreteDDPM(), 12
+    parts = [mixture.subset([k]).eps(process) for k in range(3)]
+
+    def eps_hat(x: torch.Tensor, t: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part(x, t) for part in parts])[k, torch.arange(len(x))]
+
+    x, k = mixture.sample(n, torch.Generator().manual_seed(1))
+    options = {"timesteps": 50}
+    found = bound_nll(eps_hat, process, x, Noise(0, 0, n), condition=k, **options)
+    each = [bound_nll(part, process, x, Noise(0, 0, n), **options).nats for part in parts]
+    torch.testing.assert_close(found.nats, torch.stack(each)[k, torch.arange(n)])

@@ -33,13 +33,28 @@ def test_tasks_have_presets_of_their_own():
 def test_tasks_that_make_no_sense_are_left_out_with_their_metrics():
     """Points are neither inpainted nor reconstructed, and the plan says why."""
     plan = planned(RunSpec.model_validate(POINTS))
-    assert set(plan.left_out) == {"inpainting", "reconstruction"}
+    assert set(plan.left_out) == {"inpainting", "reconstruction", "class_generation"}
     assert "images" in plan.left_out["inpainting"]
     assert not {"acc", "psnr", "ssim", "clip"} & {metric.name for metric in plan.metrics}
     assert {"ur", "nll"} <= {metric.name for metric in plan.metrics}
     everything = planned(RunSpec.model_validate(DIGITS))
-    assert not everything.left_out
+    assert set(everything.left_out) == {"class_generation"}
     assert {"acc", "psnr", "ssim", "clip"} <= {metric.name for metric in everything.metrics}
+
+
+def test_the_conditional_track_has_its_own_tasks_and_metrics():
+    """Class-conditional models have none of the unconditional track's, but for the likelihood."""
+    plan = planned(RunSpec.model_validate(DIGITS | {"conditional": True}))
+    assert set(plan.left_out) == {"generation", "inpainting", "reconstruction"}
+    assert all("unconditional track" in reason for reason in plan.left_out.values())
+    found = {metric.name for metric in plan.metrics}
+    assert {"ua", "ra", "fid-judge", "nll"} <= found
+    assert not {"ur", "acc", "psnr"} & found
+    c = plan.tasks["class_generation"].config
+    assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
+    standard = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "standard"}))
+    c = standard.tasks["class_generation"].config
+    assert (c.per_class, c.forgotten, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
 
 
 def test_a_mask_outside_the_image_stops_before_training(bench, tmp_path):

@@ -38,10 +38,12 @@ def process(request: pytest.FixtureRequest) -> Process:
     return request.param
 
 
-def build(backbone: type[Backbone], shape: tuple[int, ...], **options: Any) -> Model:
+def build(
+    backbone: type[Backbone], shape: tuple[int, ...], classes: int | None = None, **options: Any
+) -> Model:
     """A small model for items of ``shape``, always with the same weights."""
     levels = 256 if len(shape) == 3 else None
-    info = DataInfo(shape, levels=levels, nll_offset=0.0, std=0.3, max_distance=9.0)
+    info = DataInfo(shape, levels, nll_offset=0.0, std=0.3, max_distance=9.0, classes=classes)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return backbone.create({**SMALL, **options}).build(info).eval()
@@ -296,3 +298,65 @@ def test_model_std_is_in_model_space() -> None:
         for backbone, shape in ((VESDE, (1, 8, 8)), (VPSDE, (1, 8, 8)), (VPSDE, (2,)))
     ]
     assert found == pytest.approx([0.3, 0.6, 0.3])
+
+
+# Class-conditional networks ---------------------------------------------------------------
+
+
+def stirred(model: Model) -> Model:
+    """The model with weights that let nothing of the input or of the class fall silent."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def embedding(model: Model) -> torch.nn.Embedding:
+    """The embedding of the classes."""
+    (found,) = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    return found
+
+
+@pytest.mark.parametrize("network", ["mlp", "unet"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_class_without_features_is_no_class(backbone: type[Backbone], network: str) -> None:
+    """With the embedding at zero, eps_hat of every class is that of the unconditional network."""
+    shape = (1, 8, 8)
+    told = stirred(build(backbone, shape, classes=3, network=network))
+    plain = build(backbone, shape, network=network)
+    plain.load_state_dict(told.state_dict(), strict=False)
+    x, t = inputs(told.process, shape)
+    classes = torch.tensor([0, 1, 2, 3, 0])
+    with torch.no_grad():
+        assert not torch.allclose(told.eps(x, t, classes), plain.eps(x, t), rtol=1e-3)
+        embedding(told).weight.zero_()
+        torch.testing.assert_close(told.eps(x, t, classes), plain.eps(x, t))
+
+
+@pytest.mark.parametrize("network", ["mlp", "unet"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_items_see_their_own_class(backbone: type[Backbone], network: str) -> None:
+    """Each of K classes and the null class has its own eps_hat; none is the null class."""
+    shape = (1, 8, 8)
+    model = stirred(build(backbone, shape, classes=3, network=network))
+    x, t = inputs(model.process, shape)
+    with torch.no_grad():
+        each = torch.stack([model.eps(x, t, torch.full((5,), c)) for c in range(4)])
+        mixed = model.eps(x, t, torch.tensor([2, 0, 3, 1, 2]))
+        torch.testing.assert_close(mixed, each[[2, 0, 3, 1, 2], torch.arange(5)])
+        assert torch.equal(model.eps(x, t), each[3])
+    gaps = torch.cdist(each.flatten(1), each.flatten(1)) + torch.eye(4)
+    assert float(gaps.min()) > 1e-4
+    assert len(embedding(model).weight) == 4
+
+
+def test_a_class_costs_the_embedding_and_nothing_else() -> None:
+    """K classes add (K + 1) times the time features; the other weights keep their seeds."""
+    for network in ("mlp", "unet"):
+        plain, told = (build(VPSDE, (1, 8, 8), c, network=network) for c in (None, 10))
+        size = {m: sum(p.numel() for p in m.parameters()) for m in (plain, told)}
+        assert size[told] - size[plain] == embedding(told).weight.numel()
+        assert len(embedding(told).weight) == 11
+    mlps = [build(VPSDE, (1, 8, 8), c, network="mlp").state_dict() for c in (None, 10)]
+    assert all(torch.equal(weight, mlps[1][name]) for name, weight in mlps[0].items())

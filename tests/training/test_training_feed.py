@@ -14,15 +14,16 @@ class Parts:
 
     process = VariancePreserving()
 
-    def __init__(self, codec):
-        self.codec = codec
+    def __init__(self, codec, classes=None):
+        self.codec, self.classes = codec, classes
 
 
-def feed(count=10, batch_size=4, seed=0, codec=None):
+def feed(count=10, batch_size=4, seed=0, codec=None, classes=None, unconditional=0.1):
     """Points that are their own number."""
     x = torch.arange(count, dtype=torch.float32)[:, None].repeat(1, 2)
     splits = {"retain": Examples(x, torch.arange(count)), "forget": Examples(-x, -x[:, 0])}
-    return Feed(splits, Parts(codec or Points()), seed, batch_size)
+    model = Parts(codec or Points(), classes)
+    return Feed(splits, model, seed, batch_size, unconditional=unconditional)
 
 
 def same(first, second):
@@ -102,3 +103,40 @@ def test_grey_levels_are_dequantised():
     first, second = source.batch("retain", 0), source.batch("retain", 0, draw=1)
     assert torch.equal((first.x0.flatten() * 16).floor().long(), first.y)
     assert not torch.equal(first.x0, second.x0)
+
+
+# Conditions -------------------------------------------------------------------------------
+
+
+def test_only_conditional_models_are_told_a_class():
+    """Batches of both kinds of models are equal to the bit, but for the condition."""
+    plain, told = feed().batch("retain", 2), feed(classes=10).batch("retain", 2)
+    assert same(plain, told)
+    assert plain.condition is None
+    assert told.condition.dtype == torch.int64
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
+def test_labels_are_dropped_at_the_rate(rate):
+    """A condition is the label or the null class, this one at the rate within 4 errors."""
+    source = feed(count=1000, batch_size=500, classes=1000, unconditional=rate)
+    batches = [source.batch("retain", step) for step in range(20)]
+    condition = torch.cat([batch.condition for batch in batches])
+    y = torch.cat([batch.y for batch in batches])
+    null = condition == 1000
+    assert torch.equal(condition[~null], y[~null])
+    n = len(condition)
+    assert abs(float(null.double().mean()) - rate) <= 4 * (rate * (1 - rate) / n) ** 0.5
+
+
+def test_what_is_dropped_depends_on_the_batch_only():
+    """The same numbers drop the same labels; another step, draw or seed drops others."""
+
+    def dropped(step=3, draw=0, seed=0):
+        source = feed(count=400, batch_size=400, seed=seed, classes=400, unconditional=0.5)
+        batch = source.batch("retain", step, draw)
+        return torch.zeros(400).index_fill(0, batch.y[batch.condition == 400], 1.0)
+
+    assert torch.equal(dropped(), dropped())
+    for other in (dropped(step=4), dropped(draw=1), dropped(seed=1)):
+        assert not torch.equal(dropped(), other)

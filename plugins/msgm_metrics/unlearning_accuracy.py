@@ -1,0 +1,140 @@
+"""The judge's accuracy on class-conditional samples: of the forgotten classes and of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from msgm_bench import (
+    Artifact,
+    Metric,
+    MetricProtocol,
+    Row,
+    Subject,
+    Task,
+    Verdict,
+    hookimpl,
+    wilson,
+)
+from msgm_metrics.class_generation import kept
+
+
+class Obedience(Metric):
+    """Whether samples show the class that was asked for; a subclass says of which classes."""
+
+    tasks = ("class_generation",)
+    label: ClassVar[str]
+
+    def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
+        """The judge, the sampler, the guidance and the sizes."""
+        settings = {
+            "judge": dict(subject.judge_id),
+            task.name: task.protocol(subject),
+            "data": subject.data.protocol,
+        }
+        return MetricProtocol(name=f"{self.label}/judge", version=1, settings=settings)
+
+    def common(self, subject: Subject, task: Task) -> dict[str, Any]:
+        """What all its rows have in common."""
+        protocol = self.protocol(subject, task).id
+        return {"task": task.name, "protocol": protocol, "unit": "%", "scale": 100}
+
+
+class UnlearningAccuracy(Obedience):
+    """Share of the samples of forgotten classes that do not show the class asked for, in per cent.
+
+    A sample shows it where the judge recognises the sample and assigns it to that class, so noise
+    counts as unlearned: ``ua_unrecognisable`` is the share that the judge does not recognise.
+    Companions: ``ua:CLASS`` of each class where several are forgotten, and both values on real
+    held-out items (``ua_floor``, ``ua_unrecognisable_floor``): what the judge itself gets wrong.
+    """
+
+    name = "ua"
+    citation = "Heng and Soh 2023, arXiv:2305.10120; Fan et al. 2024, arXiv:2310.12508"
+    label = "unlearning_accuracy"
+
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """The headline and its companions."""
+        common = self.common(subject, task)
+        drawn = common | {"split": "samples", "direction": "up"}
+        asked = artifact["y"]
+        forgotten = ~kept(subject, artifact)
+        seen = judged(subject, artifact["x"][forgotten])
+        missed = ~shows(seen, asked[forgotten])
+        unknown = ~seen.recognised.cpu()
+        rows = [
+            share(missed, metric="ua", **drawn),
+            share(unknown, metric="ua_unrecognisable", **drawn | {"direction": "down"}),
+        ]
+        if len(subject.targets) > 1:
+            rows += [
+                share(
+                    missed[asked[forgotten] == target],
+                    metric=f"ua:{subject.data.classes[target]}",
+                    **drawn,
+                )
+                for target in subject.targets
+            ]
+        return rows + self.floors(subject, common | {"split": "forget"})
+
+    def floors(self, subject: Subject, fields: dict[str, Any]) -> list[Row]:
+        """The same of real held-out items, told their true class."""
+        real = subject.judge.verdict(subject.visible(subject.forget))
+        return [
+            share(~shows(real, subject.forget.y), metric="ua_floor", **fields),
+            share(~real.recognised.cpu(), metric="ua_unrecognisable_floor", **fields),
+        ]
+
+
+class RemainingAccuracy(Obedience):
+    """Share of the other classes' samples that are judged as the class asked for, in per cent.
+
+    Companions: the share that the judge does not recognise (``ra_unrecognisable``), and the same
+    accuracy on real held-out items (``ra_clean``), which is what the judge can reach.
+    """
+
+    name = "ra"
+    citation = UnlearningAccuracy.citation
+    label = "remaining_accuracy"
+
+    def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
+        """The headline and its companions."""
+        common = self.common(subject, task)
+        drawn = common | {"split": "samples"}
+        mask = kept(subject, artifact)
+        x, asked = artifact["x"][mask], artifact["y"][mask]
+        seen = judged(subject, x)
+        finite = torch.isfinite(x).flatten(1).all(dim=1)
+        right = (seen.classes.cpu() == asked) & finite
+        real = subject.judge.verdict(subject.visible(subject.retain)).classes
+        clean = real.cpu() == subject.retain.y.cpu()
+        unknown = ~seen.recognised.cpu()
+        return [
+            share(right, metric="ra", direction="up", **drawn),
+            share(unknown, metric="ra_unrecognisable", direction="down", **drawn),
+            share(clean, metric="ra_clean", split="retain", **common),
+        ]
+
+
+def judged(subject: Subject, x: Tensor) -> Verdict:
+    """The judge's verdict on samples in model space."""
+    return subject.judge.verdict(subject.model.codec.decode(x.to(subject.device)))
+
+
+def shows(verdict: Verdict, asked: Tensor) -> Tensor:
+    """Mask ``[N]`` of the items that are recognised and assigned to the class asked for."""
+    return ((verdict.classes == asked.to(verdict.classes.device)) & verdict.recognised).cpu()
+
+
+def share(mask: Tensor, **fields: Any) -> Row:
+    """A row of the share that is true, with Wilson's interval."""
+    return Row.of(wilson(int(mask.sum()), len(mask)), n=len(mask), **fields)
+
+
+@hookimpl
+def register_metrics() -> Sequence[type[Metric]]:
+    """UA and RA."""
+    return [UnlearningAccuracy, RemainingAccuracy]

@@ -1,0 +1,284 @@
+"""The conditional track on models that are exact: samples, accuracies, distances, likelihood."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from subjects import CPU, Quadrants, subject
+from torch import nn
+
+from msgm_bench import (
+    Model,
+    Points,
+    Subject,
+    VarianceExploding,
+    VariancePreserving,
+    Verdict,
+    registry,
+    wilson,
+)
+from msgm_metrics.bayes import Bayes
+from msgm_metrics.class_generation import ClassGeneration, kept
+from msgm_metrics.fid import JudgeFID
+from msgm_metrics.frontier import FrontierGap
+from msgm_metrics.generation import Generation
+from msgm_metrics.inpainting import Inpaint
+from msgm_metrics.likelihood import Likelihood
+from msgm_metrics.nll import NLL
+from msgm_metrics.reconstruction import Reconstruct
+from msgm_metrics.unlearning_accuracy import RemainingAccuracy, UnlearningAccuracy
+
+MEANS = torch.tensor([[-2.0, -2.0], [0.0, 0.0], [2.0, 2.0]])
+
+
+class ExactNetwork(nn.Module):
+    """The exact eps_hat of each class of the Gaussians, and of all of them for the null class."""
+
+    def __init__(self, density, process):
+        super().__init__()
+        self.parts = [density.eps(process, chosen) for chosen in ([0], [1], [2], None)]
+
+    def forward(self, x_t, t, condition=None):
+        """eps_hat of the class that is told."""
+        each = torch.stack([part(x_t, t) for part in self.parts])
+        return each[condition, torch.arange(len(x_t))]
+
+
+def gaussians(targets=(1,)):
+    """The exact class-conditional model of the Gaussians under Bayes' rule."""
+    options = {"train_size": 200, "test_size": 20_000}
+    data = registry.registry().create("datasets", "gaussians", options).load()
+    process = VariancePreserving()
+    network = ExactNetwork(data.density, process)
+    judge = Bayes.create()
+    judge.fit(data, 0, CPU)
+    retain, forget = data.split(data.test, targets)
+    return Subject(
+        model=Model(network, process, Points(8.0), (2,), 3).eval(),
+        data=data,
+        targets=targets,
+        retain=retain,
+        forget=forget,
+        judge=judge,
+        judge_id={"name": "bayes"},
+        seed=3,
+        device=CPU,
+        create=registry.registry().create,
+    )
+
+
+def drawn(given, **options):
+    """The task and its artifact."""
+    task = ClassGeneration.create({"nfe": 60, "guidance": 0.0, **options})
+    return task, task.draw(given, 0, task.total(given))
+
+
+def named(rows):
+    """Rows by metric."""
+    return {row.metric: row for row in rows}
+
+
+# The task ---------------------------------------------------------------------------------
+
+
+def test_samples_of_a_class_come_from_the_class():
+    """Mean and covariance of every class's samples are its own, within 5 standard errors."""
+    n = 1500
+    _, artifact = drawn(gaussians(), per_class=n)
+    for k, mean in enumerate(MEANS):
+        x = artifact["x"][artifact["y"] == k]
+        assert len(x) == n
+        assert bool(((x.mean(dim=0) - mean).abs() < 5 / n**0.5).all())
+        gap = torch.cov(x.T) - torch.eye(2)
+        assert bool((gap.abs() < 5 * (2 / n) ** 0.5).all())
+
+
+def test_guidance_pushes_samples_away_from_the_others():
+    """Guided samples of an outer class lie farther out than its mean; each costs two passes."""
+    given = gaussians()
+    _, plain = drawn(given, per_class=400, nfe=20)
+    _, pushed = drawn(given, per_class=400, nfe=20, guidance=2.0)
+    assert torch.equal(plain["y"], pushed["y"])
+    for k, sign in ((0, -1), (2, 1)):
+        before, after = (sign * a["x"][a["y"] == k].mean() for a in (plain, pushed))
+        assert after > before + 0.1
+    assert int(pushed["nfe"][0]) == 2 * int(plain["nfe"][0])
+
+
+def test_forgotten_classes_may_have_more_samples():
+    """Counts of both kinds, each class in one piece, and at most so many under a cap."""
+    given = gaussians((0, 2))
+    task = ClassGeneration.create({"per_class": 3, "forgotten": 5})
+    assert task.asked(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
+    assert task.total(given) == 13
+    assert kept(given, {"y": task.asked(given)}).sum() == 3
+    assert task.config.capped(4) == {"per_class": 3, "forgotten": 4}
+    assert ClassGeneration.create().config.capped(9000) == {"per_class": 5000, "forgotten": 5000}
+
+
+def test_samples_do_not_depend_on_their_chunk():
+    """Chunks that cut through classes give the samples and labels of the whole."""
+    given = gaussians()
+    task, whole = drawn(given, per_class=7, forgotten=4, nfe=6)
+    parts = [task.draw(given, start, count) for start, count in ((0, 5), (5, 8), (13, 5))]
+    for name in whole:
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), whole[name])
+
+
+def test_tracks_do_not_mix():
+    """Each task skips the other track's models, with a reason; the likelihood serves both."""
+    told, untold = gaussians().model, subject().model
+    assert "told no class" in ClassGeneration().skip(untold)
+    assert ClassGeneration().skip(told) is None
+    images = Model(nn.Identity(), VarianceExploding(), Points(), (1, 8, 8), 4)
+    for task in (Generation(), Inpaint(), Reconstruct()):
+        assert f"{task.name} belongs to the unconditional track" in task.skip(images)
+        assert task.skip(untold) is None
+    assert Likelihood().skip(told) is None
+    assert Likelihood().skip(untold) is None
+
+
+# Accuracies -------------------------------------------------------------------------------
+
+
+def test_an_exact_model_is_as_accurate_as_real_data():
+    """UA is its floor on real D_f and RA that of real D_g, within 5 errors of both samples."""
+    given = gaussians()
+    task, artifact = drawn(given, per_class=1000)
+    ua = named(UnlearningAccuracy().measure(given, task, artifact))
+    ra = named(RemainingAccuracy().measure(given, task, artifact))
+    pairs = [
+        (ua["ua"], ua["ua_floor"]),
+        (ua["ua_unrecognisable"], ua["ua_unrecognisable_floor"]),
+        (ra["ra"], ra["ra_clean"]),
+    ]
+    for found, real in pairs:
+        p = real.value / 100
+        assert 0 < p < 1
+        error = 100 * (p * (1 - p) * (1 / found.n + 1 / real.n)) ** 0.5
+        assert abs(found.value - real.value) < 5 * error, found.metric
+
+
+class Scripted(Quadrants):
+    """Says what it was told to say, in order."""
+
+    def __init__(self, classes, recognised):
+        super().__init__()
+        self.script = Verdict(torch.tensor(classes), torch.tensor(recognised))
+
+    def verdict(self, x):
+        """As many as there are items."""
+        n = len(x)
+        return Verdict(self.script.classes[:n], self.script.recognised[:n])
+
+
+def scripted(classes, recognised, targets=(3,), test=60):
+    """A subject whose judge says so."""
+    given = subject(judge=Scripted(classes * 20, recognised * 20), test=test)
+    retain, forget = given.data.split(given.data.test, targets)
+    return dataclasses.replace(given, targets=targets, retain=retain, forget=forget)
+
+
+def artifact_of(asked):
+    """An artifact of blank images."""
+    return {"x": torch.zeros(len(asked), 1, 8, 8), "y": torch.tensor(asked)}
+
+
+def test_unlearning_accuracy_of_verdicts_by_hand():
+    """Of 8 asked for class 3: 3 recognised as 3, 1 as 3 but unrecognised, 4 as others: 5/8."""
+    given = scripted([3, 3, 3, 3, 0, 1, 2, 2], [True, True, True, False, True, True, False, True])
+    task = ClassGeneration()
+    rows = named(UnlearningAccuracy().measure(given, task, artifact_of([0, 1] + [3] * 8)))
+    assert rows["ua"].value == pytest.approx(62.5)
+    assert rows["ua_unrecognisable"].value == pytest.approx(25)
+    bounds = wilson(5, 8)
+    assert (rows["ua"].low, rows["ua"].high) == pytest.approx((100 * bounds.low, 100 * bounds.high))
+    assert [rows[m].direction for m in ("ua", "ua_unrecognisable")] == ["up", "down"]
+    assert [rows[m].n for m in ("ua", "ua_floor")] == [8, 15]
+    assert set(rows) == {"ua", "ua_unrecognisable", "ua_floor", "ua_unrecognisable_floor"}
+
+
+def test_each_of_several_classes_has_a_row():
+    """Assigned to another forgotten class is unlearned, too; ``ua`` is over all samples."""
+    given = scripted([1, 3, 3, 3], [True] * 4, targets=(1, 3))
+    rows = named(UnlearningAccuracy().measure(given, ClassGeneration(), artifact_of([1, 1, 3, 3])))
+    assert rows["ua"].value == pytest.approx(25)
+    assert (rows["ua:b"].value, rows["ua:d"].value) == (50, 0)
+    assert rows["ua:b"].n == 2
+
+
+def test_remaining_accuracy_of_verdicts_by_hand():
+    """3 of 5 samples judged as asked, recognised or not; one that is not finite is wrong."""
+    given = scripted([0, 1, 2, 2, 0], [True, False, True, True, True])
+    artifact = artifact_of([3, 0, 1, 2, 1, 0])
+    rows = named(RemainingAccuracy().measure(given, ClassGeneration(), artifact))
+    assert rows["ra"].value == pytest.approx(80)
+    assert rows["ra_unrecognisable"].value == pytest.approx(20)
+    assert (rows["ra"].direction, rows["ra"].n, rows["ra_clean"].n) == ("up", 5, 45)
+    artifact["x"][1, 0, 0, 0] = torch.nan
+    rows = named(RemainingAccuracy().measure(given, ClassGeneration(), artifact))
+    assert rows["ra"].value == pytest.approx(60)
+
+
+def test_guidance_is_part_of_what_a_value_means():
+    """Protocols with another weight, sampler or count have another hash."""
+    given = gaussians()
+    hashes = {
+        metric.protocol(given, ClassGeneration.create(options)).hash
+        for metric in (UnlearningAccuracy(), RemainingAccuracy())
+        for options in ({}, {"guidance": 0.5}, {"nfe": 7}, {"per_class": 9})
+    }
+    assert len(hashes) == 8
+
+
+# Distance and likelihood ------------------------------------------------------------------
+
+
+def test_fid_looks_at_the_classes_that_are_kept():
+    """D_g's training images are at distance 0, whatever was drawn of the forgotten class."""
+    given, metric, task = subject(), JudgeFID(), ClassGeneration()
+    given = dataclasses.replace(given, reference=metric.refer(given))
+    train = given.data.train
+    artifact = {"x": given.model.codec.encode(train.x), "y": train.y}
+    artifact["x"][train.y == 3] = 0.0
+    (row,) = metric.measure(given, task, artifact)
+    assert row.value == pytest.approx(0, abs=1e-9)
+    assert (row.metric, row.split, row.n) == ("fid", "samples", 120)
+    assert row.protocol == "fid/judge/kept-classes@1"
+    artifact["x"][train.y == 0] = 0.0
+    assert metric.measure(given, task, artifact)[0].value > 0.01
+
+
+def test_the_likelihood_is_that_of_the_true_class():
+    """On an exact model, -log p(x | y) of each item, under a protocol of its own."""
+    given = gaussians()
+    task = Likelihood.create({"divergence": "exact", "count": 40})
+    artifact = task.draw(given, 0, 80)
+    chosen = [given.retain[:40], given.forget[:40]]
+    x, y = (torch.cat([getattr(part, name) for part in chosen]) for name in ("x", "y"))
+    exact = torch.stack([given.data.density.log_prob(x, [k]) for k in range(3)])
+    gap = artifact["nats"] + exact[y, torch.arange(80)]
+    assert float(gap.mean().abs()) < 0.05
+    rows = NLL().measure(given, task, artifact)
+    assert {row.protocol for row in rows} == {"nll/pf-ode/true-class@1"}
+    assert NLL().protocol(given, task).settings["condition"] == "true class"
+    untold = dataclasses.replace(given, model=subject().model)
+    assert NLL().protocol(untold, task).id == "nll/pf-ode@1"
+    assert "condition" not in NLL().protocol(untold, task).settings
+
+
+def test_the_frontier_is_not_for_conditional_densities():
+    """-log p(x | y) may lie below any unconditional density's frontier."""
+    assert "unconditional" in FrontierGap().skip(gaussians())
+
+
+def test_a_picture_has_a_row_a_class():
+    """Ten samples of each class, the forgotten one named; points have no picture of this kind."""
+    given, task = subject(), ClassGeneration()
+    asked = torch.arange(4).repeat_interleave(12)
+    rows = task.shown(given, {"x": torch.zeros(48, 1, 8, 8), "y": asked})
+    assert list(rows) == ["a (kept)", "b (kept)", "c (kept)", "d (forgotten)"]
+    assert all(images.shape == (10, 1, 8, 8) for images in rows.values())
+    assert task.shown(gaussians(), {}) == {}
