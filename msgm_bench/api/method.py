@@ -117,6 +117,8 @@ class Session(Protocol):
     def excursion(self, keep_moments: bool = False) -> AbstractContextManager[None]:
         """An inner loop: steps inside move the model but not its average, and are then undone.
 
+        The graph of a loss that was evaluated before it cannot be used after it.
+
         Args:
             keep_moments: Whether Adam's moments stay as the inner steps left them.
         """
