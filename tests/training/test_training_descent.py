@@ -8,13 +8,18 @@ import pytest
 import torch
 from matching import Match
 from nested import Nested, Sharing
+from replay import Replay
 from torch import nn
 
-from msgm_bench import Examples, noise_matching
+from msgm_bench import DataInfo, Examples, Training, noise_matching
 from msgm_bench.errors import PluginError
+from msgm_bench.testing import ToyBackbone, check_method, toy_images
+from msgm_bench.training import Feed, Runtime
 from msgm_bench.training import trainer as training
 from msgm_bench.training.descent import shaped
 from msgm_bench.training.passes import Passes
+
+CPU = torch.device("cpu")
 
 
 def silent(*arguments):
@@ -151,9 +156,13 @@ class Stop(Exception):  # noqa: N818 - not an error but an event
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("method", [Nested, Sharing])
 @pytest.mark.parametrize(
-    "where", [("prepare", 1), ("prepare", 2), ("prepare", 3), ("", 1), ("", 4)]
+    ("method", "where"),
+    [
+        *((Nested, where) for where in (("prepare", 1), ("prepare", 3), ("", 1), ("", 4))),
+        (Sharing, ("prepare", 2)),
+        (Sharing, ("", 2)),
+    ],
 )
 def test_resume_is_exact(method, where, world, tmp_path):
     """Killed in the preparation or after it, a method with all of this ends with the same bits."""
@@ -284,3 +293,24 @@ def test_passes_of_a_training_are_logged(world, tmp_path):
     step = 1 + 2 + 1 / 3 + 1  # critic, excursion, critic without a graph, model
     expected = [prepared + n * step for n in range(1, 7)]
     assert [row["passes"] for row in strange.rows] == pytest.approx(expected)
+
+
+# Generated data ---------------------------------------------------------------------------
+
+
+def test_generated_data():
+    """Drawn from the base by the item's number; killed half-way or not, whatever the data."""
+    check_method(Replay)
+
+
+def test_generated_data_are_counted(tmp_path):
+    """Five evaluations of each of 48 samples without a graph, then one pass a step."""
+    torch.manual_seed(0)
+    base = ToyBackbone.create().build(DataInfo.of(toy_images())).eval().requires_grad_(False)
+    model = ToyBackbone.create().build(DataInfo.of(toy_images()))
+    budget = Training(steps=2, batch_size=16)
+    feed = Feed({}, model, 0, 16)
+    trainer = training.Trainer(model, Replay.create(), feed, budget, Runtime(CPU), 0, base)
+    log = trainer.run(tmp_path, silent)
+    drawn = 3 * 5 / 3
+    assert [row["passes"] for row in log.rows] == pytest.approx([drawn + 1, drawn + 2])
