@@ -105,7 +105,11 @@ def stage_started(stage: str, key: str, total: int, done: int) -> None:
 
 @hookspec
 def step_ended(stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
-    """``step`` of ``total`` units are done; ``values`` are what is logged (may be empty)."""
+    """``step`` of ``total`` units are done; ``values`` are what is logged (may be empty).
+
+    A part that comes before a stage's own units, such as what a method prepares, has its own
+    count, under ``stage: part``.
+    """
 
 
 @hookspec

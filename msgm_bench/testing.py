@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from msgm_bench.api import (
     Backbone,
+    Batch,
     Data,
     DataInfo,
     Dataset,
@@ -56,9 +57,10 @@ def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) ->
 
     Models are unconditional and class-conditional in turn, but for those that ``skip`` refuses.
 
-    Weights stay finite; another forget set gives other weights; a killed and resumed training
-    ends with the same bits; a method that does not declare D_f gives the same weights whatever
-    D_f holds (and reading it anyway is an error).
+    Weights stay finite; another forget set gives other weights; a training that was killed in
+    its preparation or between two steps, and resumed, ends with the same bits; batches of D_g
+    hold no item of D_f; a method that does not declare a split gives the same weights whatever
+    that split holds (and reading it anyway is an error).
     """
     check_plugin(cls)
     data, tried = toy_images(), 0
@@ -71,13 +73,16 @@ def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) ->
         assert all(bool(torch.isfinite(w).all()) for w in first), f"{label}: weights not finite"
         if cls.needs & {"retain", "forget"}:
             assert _differ(first, second), f"{label}: the forget set does not change the weights"
-        kill_at = STEPS // 2
-        resumed = trained(cls, options, regime, data, TARGETS[0], kill_at, classes)
-        assert not _differ(first, resumed), f"{label}: a resumed training ends elsewhere"
-        if not cls.needs & {"forget", "all"}:
-            other = _spoil(data, TARGETS[0])
-            spoiled = trained(cls, options, regime, other, TARGETS[0], classes=classes)
-            assert not _differ(first, spoiled), f"{label}: D_f leaks into a method without it"
+        for kill in (("prepare", 1), ("", STEPS // 2)):
+            resumed = trained(cls, options, regime, data, TARGETS[0], kill, classes)
+            assert not _differ(first, resumed), f"{label}: a resumed training ends elsewhere"
+        forget = data.members(data.train, TARGETS[0])
+        for split, name, items in (("forget", "D_f", forget), ("retain", "D_g", ~forget)):
+            if not cls.needs & {split, "all"}:
+                other = _spoil(data, items)
+                spoiled = trained(cls, options, regime, other, TARGETS[0], classes=classes)
+                leak = f"{label}: {name} leaks into a method without it"
+                assert not _differ(first, spoiled), leak
     assert tried, f"{cls.name}: skips unconditional and class-conditional models alike"
 
 
@@ -209,20 +214,36 @@ class _Killed(Exception):  # noqa: N818 - not an error but an event
     """Stands for a kill between two steps."""
 
 
+class _Watched(Feed):
+    """A feed whose batches of D_g are looked at."""
+
+    forgotten: tuple[int, ...]
+
+    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
+        """The batch."""
+        batch = super().batch(split, step, draw)
+        leaked = torch.isin(batch.y, torch.tensor(self.forgotten)).any()
+        assert split != "retain" or not leaked, f"batch {step} of D_g holds items of D_f"
+        return batch
+
+
 def trained(
     cls: type[Method],
     options: Mapping[str, Any] | None,
     regime: Regime,
     data: Data,
     targets: tuple[int, ...],
-    kill_at: int | None = None,
+    kill: tuple[str, int] | None = None,
     classes: int | None = None,
 ) -> list[Tensor]:
-    """Weights after a few steps of the real trainer, killed and resumed on the way if asked."""
+    """Weights after a few steps of the real trainer.
+
+    With ``kill`` it is killed on the way, after so many steps of a part, and resumed.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        if kill_at is not None:
+        if kill is not None:
             with contextlib.suppress(_Killed):
-                _train(cls, options, regime, data, targets, Path(folder), kill_at, classes)
+                _train(cls, options, regime, data, targets, Path(folder), kill, classes)
         model = _train(cls, options, regime, data, targets, Path(folder), None, classes)
     return [weight.detach().clone() for weight in model.parameters()]
 
@@ -234,7 +255,7 @@ def _train(
     data: Data,
     targets: tuple[int, ...],
     folder: Path,
-    kill_at: int | None,
+    kill: tuple[str, int] | None,
     classes: int | None,
 ) -> Model:
     torch.manual_seed(SEED)
@@ -244,12 +265,13 @@ def _train(
         model.load_state_dict(base.state_dict())
     retain, forget = data.split(data.train, targets)
     splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
-    feed = Feed({k: v for k, v in splits.items() if k in cls.needs}, model, SEED, 16)
+    feed = _Watched({k: v for k, v in splits.items() if k in cls.needs}, model, SEED, 16)
+    feed.forgotten = targets
     budget = Training(steps=STEPS, batch_size=16, learning_rate=1e-2, ema=0.5)
     trainer = Trainer(model, cls.create(options), feed, budget, Runtime(CPU), SEED, base)
 
-    def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
-        if step == kill_at:
+    def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
+        if (part, step) == kill:
             trainer.store(folder)
             raise _Killed
 
@@ -257,10 +279,10 @@ def _train(
     return model
 
 
-def _spoil(data: Data, targets: tuple[int, ...]) -> Data:
-    forget = data.members(data.train, targets)
+def _spoil(data: Data, items: Tensor) -> Data:
+    """The data with other pixels in ``items [N]``."""
     x = data.train.x.clone()
-    x[forget] = 15 - x[forget]
+    x[items] = 15 - x[items]
     return replace(data, train=Examples(x, data.train.y))
 
 

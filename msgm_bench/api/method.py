@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -11,8 +12,10 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from msgm_bench.api.data import Examples
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import Plugin
+from msgm_bench.diffusion import Noise
 
 Split = Literal["all", "retain", "forget"]
 Regime = Literal["retrain", "finetune"]
@@ -42,7 +45,11 @@ class Batch:
 
 
 class Session(Protocol):
-    """The trainer, as a method sees it. All state in it survives a kill."""
+    """The trainer, as a method sees it. All state in it survives a kill.
+
+    P is the number of the model's trainable parameters. A vector ``[P]`` holds them all, one
+    tensor after another in the order of ``model.parameters()``.
+    """
 
     @property
     def model(self) -> Model:
@@ -56,18 +63,82 @@ class Session(Protocol):
     def total_steps(self) -> int:
         """The budget, in outer steps."""
 
-    def batch(self, split: Split, step: int, draw: int = 0) -> Batch:
+    @property
+    def batch_size(self) -> int:
+        """Items of a batch."""
+
+    # Data and noise
+
+    def items(self, split: Split) -> Examples:
+        """All items of a split.
+
+        Raises:
+            PluginError: The method does not declare that it needs this split.
+        """
+
+    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
         """A batch that depends on (seed, split, step, draw) only.
 
         Raises:
             PluginError: The method does not declare that it needs this split.
         """
 
-    def minimise(self, loss: Tensor, transform: GradientTransform | None = None) -> None:
-        """One step of the optimiser down ``loss``: backward, transform, clip, Adam, EMA."""
+    def noised(
+        self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
+    ) -> Batch:
+        """These very items as a batch, with noise that depends on (seed, step, draw) only.
+
+        Args:
+            items: Some of ``items(split)``, or what the method generated.
+            step: Number of the draw.
+            draw: Name of a stream of draws.
+            encoded: Whether they are in model space already, as generated ones are.
+        """
+
+    def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
+        """Noise for the items ``start ..`` of a stream of the method's own, on the device."""
+
+    # Descent
+
+    def minimise(
+        self, loss: Tensor, transform: GradientTransform | None = None, mask: Tensor | None = None
+    ) -> None:
+        """One step down ``loss``: backward, transform, clip, mask, Adam, EMA.
+
+        Args:
+            loss: A scalar.
+            transform: Changes the gradients in place before they are clipped.
+            mask: ``bool [P]``, the entries that may move; the others stay, whatever Adam remembers.
+        """
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """The gradient of ``loss``, ``float32 [P]``, unclipped; nothing moves."""
+
+    def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
+        """One step down a gradient ``[P]`` of the method's making: clip, mask, Adam, EMA."""
+
+    def excursion(self, keep_moments: bool = False) -> AbstractContextManager[None]:
+        """An inner loop: steps inside move the model but not its average, and are then undone.
+
+        The graph of a loss that was evaluated before it cannot be used after it.
+
+        Args:
+            keep_moments: Whether Adam's moments stay as the inner steps left them.
+        """
+
+    # State
 
     def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
         """Store ``state`` in every checkpoint and restore it on resume."""
+
+    def adam(
+        self,
+        name: str,
+        network: nn.Module,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> torch.optim.Adam:
+        """Adam for a further network; both are kept, and the network's passes are counted."""
 
 
 class Method(Plugin, ABC):
@@ -98,7 +169,17 @@ class Method(Plugin, ABC):
         return None
 
     def setup(self, session: Session) -> None:
-        """Build masks, copies, extra networks; runs at the start and again on resume."""
+        """Build copies, extra networks, empty buffers; runs at the start and again on resume."""
+
+    def preparation(self, session: Session) -> int:
+        """Units of work before step 0 (batches of a mask, of a diagonal, of generated data)."""
+        return 0
+
+    def prepare(self, session: Session, unit: int) -> None:
+        """Unit number ``unit`` of the preparation; the model is in evaluation mode.
+
+        What it leaves in kept state survives a kill: a resumed run goes on with the next unit.
+        """
 
     @abstractmethod
     def update(self, session: Session, step: int) -> Tensor:

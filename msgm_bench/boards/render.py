@@ -25,6 +25,7 @@ SHOWN = (
     "git_commit",
     "dataset_fingerprint",
     "hardware",
+    "passes",
     "device",
     "threads",
     "precision",

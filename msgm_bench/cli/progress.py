@@ -50,7 +50,7 @@ class Bars:
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
         """Forward."""
         if self.stage is not None:
-            self.bars.update(self.stage, completed=step, total=total)
+            self.bars.update(self.stage, description=stage, completed=step, total=total)
 
     @hookimpl
     def stage_ended(self, stage: str, key: str, seconds: float, cached: bool) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 import platformdirs
@@ -26,7 +26,16 @@ log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
 RECORD = "stage.json"
 
-Report = Callable[[int, int, Mapping[str, float]], None]
+
+class Report(Protocol):
+    """Hears of progress: ``step`` of ``total``, what is logged, and of which part of the stage."""
+
+    def __call__(
+        self, step: int, total: int, values: Mapping[str, float], part: str = "", /
+    ) -> None:
+        """A unit is done."""
+
+
 Produce = Callable[[Path, Mapping[str, Path], Report], None]
 
 

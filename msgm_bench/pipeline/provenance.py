@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import shlex
 import subprocess
@@ -16,6 +17,7 @@ from msgm_bench import __version__
 from msgm_bench.pipeline.cache import Entry
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.pipeline.stages import LOG
 from msgm_bench.registry import registry
 
 PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
@@ -35,9 +37,19 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "stages": {name: entry.path.name for name, entry in entries.items()},
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),
+        "passes": passes(entries),
         "seconds": seconds,
         "wall_seconds": round(sum(seconds.values()), 3),
     }
+
+
+def passes(entries: Mapping[str, Entry]) -> dict[str, float]:
+    """Passes through networks of every training: batches forward and backward."""
+    logs = {name: entry.path / LOG for name, entry in entries.items()}
+    last = {
+        name: log.read_text("utf-8").splitlines()[-1] for name, log in logs.items() if log.exists()
+    }
+    return {name: json.loads(row)["passes"] for name, row in last.items()}
 
 
 def packages() -> dict[str, str]:

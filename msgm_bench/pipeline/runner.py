@@ -153,8 +153,9 @@ def ensure(stage: Stage, cache: Cache, known: dict[str, Entry]) -> Entry:
 def _reporter(stage: Stage) -> Report:
     hook = registry().manager.hook
 
-    def report(step: int, total: int, values: Any) -> None:
-        hook.step_ended(stage=stage.name, step=step, total=total, values=values)
+    def report(step: int, total: int, values: Any, part: str = "", /) -> None:
+        name = f"{stage.name}: {part}" if part else stage.name
+        hook.step_ended(stage=name, step=step, total=total, values=values)
 
     return report
 

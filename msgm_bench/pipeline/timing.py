@@ -115,7 +115,7 @@ def step_pace(plan: Plan, trained: Trained) -> Pace:
         method = type(trained.method)(trained.method.config)  # without what it remembers
         stage = training_stage(plan, replace(trained, method=method, budget=budget), None)
 
-        def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
+        def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
             seconds.append(clock.lap())
             if enough(seconds):
                 raise _Over

@@ -42,28 +42,34 @@ class Feed:
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
-    def batch(self, split: Split, step: int, draw: int = 0) -> Batch:
+    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
         """Batch number ``step`` of ``split``; ``draw`` gives further noise for the same items."""
-        items = self.splits[split]
-        chosen = items[self._positions(split, step)]
-        device, size = chosen.x.device, self.batch_size
+        chosen = self.splits[split][self._positions(split, step)]
+        return self.noised(chosen, "batch", split, step, draw)
+
+    def noised(self, items: Examples, *stream: int | str, encoded: bool = False) -> Batch:
+        """These items with noise of their own stream; ``encoded`` ones are in model space."""
+        x, device, size = items.x, items.x.device, len(items)
         generator = torch.Generator(device)
-        generator.manual_seed(derive_seed(self.seed, "batch", split, step, draw))
-        x, u = chosen.x, None
+        generator.manual_seed(derive_seed(self.seed, *stream))
         if self.flip:
             mirrored = torch.rand(size, generator=generator, device=device) < 0.5
             x = torch.where(mirrored.reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-        if self.codec.dequantised:
-            u = torch.rand(x.shape, generator=generator, device=device)
-        x0 = self.codec.encode(x, u)
+        x0 = x if encoded else self._encode(x, generator)
         offset = torch.rand((), generator=generator, device=device)
         t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
         eps = torch.randn(x0.shape, generator=generator, device=device)
         condition = None
         if self.classes is not None:
             dropped = torch.rand(size, generator=generator, device=device) < self.unconditional
-            condition = chosen.y.masked_fill(dropped, self.classes)
-        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), chosen.y, condition)
+            condition = items.y.masked_fill(dropped, self.classes)
+        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), items.y, condition)
+
+    def _encode(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        u = None
+        if self.codec.dequantised:
+            u = torch.rand(x.shape, generator=generator, device=x.device)
+        return self.codec.encode(x, u)
 
     def _positions(self, split: Split, step: int) -> Tensor:
         """Items ``step B .. (step + 1) B - 1`` of the endless sequence of epochs."""

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from msgm_bench.api import Batch, Method, Model, Split, Training
-from msgm_bench.diffusion import derive_seed
+from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
+from msgm_bench.diffusion import Noise, derive_seed
 from msgm_bench.errors import DivergenceError, PluginError, StorageError
 from msgm_bench.training import checkpoint
+from msgm_bench.training.descent import Descent
 from msgm_bench.training.feed import Feed
 from msgm_bench.training.interrupt import deferred
+from msgm_bench.training.passes import Passes
 from msgm_bench.training.runtime import Runtime
 
-OnStep = Callable[[int, int, Mapping[str, float]], None]
 LOGGED_ROWS = 200
 CHECKPOINT_SECONDS = 20.0
+
+
+class OnStep(Protocol):
+    """Hears of progress: ``step`` of ``total``, what is logged, and of which part of the stage."""
+
+    def __call__(
+        self, step: int, total: int, values: Mapping[str, float], part: str = "", /
+    ) -> None:
+        """A step is done."""
 
 
 @dataclass
@@ -33,7 +42,7 @@ class TrainLog:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-class Trainer:
+class Trainer(Descent):
     """Owns optimiser, EMA, clipping, precision and budget; implements ``Session``.
 
     Args:
@@ -56,48 +65,60 @@ class Trainer:
         seed: int,
         base: Model | None = None,
     ) -> None:
-        self.model, self.method, self.feed, self.budget = model, method, feed, budget
+        super().__init__(model, budget)
+        self.method, self.feed = method, feed
         self.runtime, self.seed, self.base = runtime, seed, base
-        self.total_steps = budget.steps
-        self.step = 0
+        self.total_steps, self.batch_size = budget.steps, budget.batch_size
+        self.prepared = 0
         self.log = TrainLog()
-        self.optimizer = torch.optim.Adam(
-            model.parameters(),
-            lr=budget.learning_rate,
-            betas=(budget.beta1, budget.beta2),
-            fused=True,
-        )
-        self.ema = AveragedModel(model.network, multi_avg_fn=self._average)
-        self.gradient_norm = torch.zeros((), device=runtime.device)
+        self.passes = Passes(budget.batch_size)
+        self._networks = [model.network] if base is None else [model.network, base.network]
         self._kept: dict[str, nn.Module | torch.optim.Optimizer] = {}
 
-    # What a method sees ------------------------------------------------------------------
+    # What a method sees, beside what moves the weights ------------------------------------
 
-    def batch(self, split: Split, step: int, draw: int = 0) -> Batch:
-        """A batch of a split that the method declares in ``needs``."""
+    def items(self, split: Split) -> Examples:
+        """All items of a split that the method declares in ``needs``."""
         if split not in self.method.needs:
             declared = ", ".join(sorted(self.method.needs)) or "none"
             raise PluginError(
                 f"method {self.method.name!r} reads the split {split!r}", f"it declares {declared}"
             )
+        return self.feed.splits[split]
+
+    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
+        """A batch of a split that the method declares in ``needs``."""
+        self.items(split)
         return self.feed.batch(split, step, draw)
+
+    def noised(
+        self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
+    ) -> Batch:
+        """These items as a batch."""
+        return self.feed.noised(items, "noised", step, draw, encoded=encoded)
+
+    def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
+        """Noise of a stream of the method's own."""
+        seed = derive_seed(self.seed, "method", *stream)
+        return Noise(seed, start, count, self.runtime.device)
 
     def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
         """Store ``state`` in every checkpoint."""
         self._kept[name] = state
 
-    def minimise(self, loss: Tensor, transform: Callable[[nn.Module], None] | None = None) -> None:
-        """Backward, transform, clip to ``budget.clip``, Adam, EMA."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if transform is not None:
-            transform(self.model)
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.budget.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        self.optimizer.step()
-        if self.budget.ema:
-            self.ema.update_parameters(self.model.network)
+    def adam(
+        self,
+        name: str,
+        network: nn.Module,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> torch.optim.Adam:
+        """Adam for a further network; both are kept."""
+        adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
+        self.keep(name, network)
+        self.keep(f"{name}, optimizer", adam)
+        self._networks.append(network)
+        return adam
 
     # The loop ----------------------------------------------------------------------------
 
@@ -114,24 +135,38 @@ class Trainer:
         """
         self.method.setup(self)
         self._restore(folder)
-        stored = time.monotonic()
+        units, stored = self.method.preparation(self), time.monotonic()
         cuda = [self.runtime.device] if self.runtime.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda), self.runtime.active(), deferred() as interrupt:
-            self.model.train()
+        with (
+            torch.random.fork_rng(cuda),
+            self.runtime.active(),
+            self.passes.counted(self._networks),
+            deferred() as interrupt,
+        ):
             while self.step < self.total_steps:
-                self._advance(on_step)
+                if self.prepared < units:
+                    self._prepare(units, on_step)
+                else:
+                    self._advance(on_step)
                 if interrupt.asked or time.monotonic() - stored > CHECKPOINT_SECONDS:
                     self.store(folder)
                     stored = time.monotonic()
                 if interrupt.asked:
                     raise KeyboardInterrupt
-        if self.budget.ema:
-            self.model.network.load_state_dict(self.ema.module.state_dict())
+        self.use_average()
         self.model.eval()
         return self.log
 
+    def _prepare(self, units: int, on_step: OnStep) -> None:
+        torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))
+        self.model.eval()
+        self.method.prepare(self, self.prepared)
+        self.prepared += 1
+        on_step(self.prepared, units, {}, "prepare")
+
     def _advance(self, on_step: OnStep) -> None:
         torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
+        self.model.train()
         loss = self.method.update(self, self.step)
         self.step += 1
         every = max(1, self.total_steps // LOGGED_ROWS)
@@ -146,7 +181,8 @@ class Trainer:
         """The scalars of this step; the only place where the loop waits for the device."""
         values = {"loss": loss, "gradient_norm": self.gradient_norm, **self.method.recorded}
         row = {name: float(value) for name, value in values.items()}
-        return row | {"learning_rate": self.learning_rate(self.step - 1)}
+        rate = self.learning_rate(self.step - 1)
+        return row | {"learning_rate": rate, "passes": self.passes.count}
 
     def _check(self, values: Mapping[str, float]) -> None:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
@@ -157,33 +193,17 @@ class Trainer:
             )
         self.method.check(values)
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant or half a cosine down to 0."""
-        budget = self.budget
-        warm = min(1.0, (step + 1) / budget.warmup) if budget.warmup else 1.0
-        if budget.decay == "cosine" and step >= budget.warmup:
-            share = (step - budget.warmup) / max(1, budget.steps - budget.warmup)
-            warm *= 0.5 * (1 + math.cos(math.pi * share))
-        return budget.learning_rate * warm
-
-    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
-        """EMA whose decay grows as (1 + n) / (10 + n) to ``budget.ema``, in place."""
-        n = float(count)
-        decay = min(self.budget.ema, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
-
     # Checkpoints -------------------------------------------------------------------------
 
     def store(self, folder: Path) -> None:
         """Write a checkpoint of everything that the next step depends on."""
         if not torch.isfinite(self.gradient_norm):
             return  # keep the last sound one; the next look at the log stops the run
-        state = {
+        state = self.state_dict() | {
             "step": self.step,
+            "prepared": self.prepared,
+            "passes": self.passes.thirds,
             "log": self.log.rows,
-            "network": self.model.network.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "recorded": dict(self.method.recorded),
             "kept": {name: kept.state_dict() for name, kept in self._kept.items()},
         }
@@ -198,11 +218,10 @@ class Trainer:
                 f"the checkpoint keeps {sorted(state['kept'])}, the method {sorted(self._kept)}",
                 hint="setup must keep the same names every time",
             )
-        self.step = state["step"]
+        self.load_state_dict(state)
+        self.step, self.prepared = state["step"], state["prepared"]
+        self.passes.thirds = state["passes"]
         self.log.rows = state["log"]
         self.method.recorded = state["recorded"]
-        self.model.network.load_state_dict(state["network"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
         for name, kept in self._kept.items():
             kept.load_state_dict(state["kept"][name])

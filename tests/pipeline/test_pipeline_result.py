@@ -106,6 +106,7 @@ def test_provenance(whole):
     assert told["hardware"]["precision"] == "fp32"
     assert told["hardware"]["peak_memory_mib"] > 0
     assert told["wall_seconds"] > 0
+    assert told["passes"] == {"base": 20.0, "train obt": 25.0}, "L_f at every fourth of 20 steps"
     assert told["judge"]["accuracy"] > 0.5
     assert document["spec"]["params"]["alpha"] > 0, "defaults are resolved"
     assert document["spec"]["regime"] == "finetune"

@@ -1,0 +1,142 @@
+"""How weights move: gradients, clipping, masks, Adam, the learning rate and the average."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from msgm_bench.api import Model, Training
+
+
+class Descent:
+    """Adam on one model, with the average of its weights.
+
+    Args:
+        model: The model to train.
+        budget: Steps and optimiser.
+    """
+
+    def __init__(self, model: Model, budget: Training) -> None:
+        self.model, self.budget = model, budget
+        self.step = 0
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            self.parameters,
+            lr=budget.learning_rate,
+            betas=(budget.beta1, budget.beta2),
+            fused=True,
+        )
+        self.ema = AveragedModel(model.network, multi_avg_fn=self._average)
+        self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
+        self._averaging = budget.ema > 0
+
+    def minimise(
+        self,
+        loss: Tensor,
+        transform: Callable[[nn.Module], None] | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        """Backward, transform, clip to ``budget.clip``, mask, Adam, EMA."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if transform is not None:
+            transform(self.model)
+        self._move(mask)
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """The gradient of ``loss`` as one vector, ``float32 [P]``; zero where it does not reach."""
+        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return torch.cat([gradient.reshape(-1) for gradient in gradients]).float()
+
+    def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
+        """Clip ``gradient [P]`` to ``budget.clip``, mask, Adam, EMA."""
+        for parameter, part in zip(self.parameters, shaped(gradient, self.parameters), strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(part)
+        self._move(mask)
+
+    def _move(self, mask: Tensor | None) -> None:
+        """A step of the optimiser down the gradients that the parameters hold."""
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        with self._masked(mask):
+            self.optimizer.step()
+        if self._averaging:
+            self.ema.update_parameters(self.model.network)
+
+    @contextlib.contextmanager
+    def _masked(self, mask: Tensor | None) -> Iterator[None]:
+        """No gradient and no motion where ``mask [P]`` is false."""
+        if mask is None:
+            yield
+            return
+        parts = shaped(mask, self.parameters)
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.mul_(part)
+        yield
+        with torch.no_grad():
+            for parameter, part, old in zip(self.parameters, parts, before, strict=True):
+                parameter.copy_(torch.where(part, parameter, old))
+
+    @contextlib.contextmanager
+    def excursion(self, keep_moments: bool = False) -> Iterator[None]:
+        """Steps inside move the model, not its average; afterwards it is where it was."""
+        weights = copy.deepcopy(self.model.network.state_dict())
+        moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())
+        averaging, self._averaging = self._averaging, False
+        try:
+            yield
+        finally:
+            self._averaging = averaging
+            self.model.network.load_state_dict(weights)
+            if moments is not None:
+                self.optimizer.load_state_dict(moments)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then constant or half a cosine down to 0."""
+        budget = self.budget
+        warm = min(1.0, (step + 1) / budget.warmup) if budget.warmup else 1.0
+        if budget.decay == "cosine" and step >= budget.warmup:
+            share = (step - budget.warmup) / max(1, budget.steps - budget.warmup)
+            warm *= 0.5 * (1 + math.cos(math.pi * share))
+        return budget.learning_rate * warm
+
+    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
+        """EMA whose decay grows as (1 + n) / (10 + n) to ``budget.ema``, in place."""
+        n = float(count)
+        decay = min(self.budget.ema, (1 + n) / (10 + n))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the model, where there are any."""
+        if self.budget.ema:
+            self.model.network.load_state_dict(self.ema.module.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, average and Adam's moments."""
+        return {
+            "network": self.model.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo ``state_dict``."""
+        self.model.network.load_state_dict(state["network"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def shaped(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of ``vector [P]`` in the shapes of ``parameters``."""
+    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
+    return [part.view_as(like) for part, like in zip(parts, parameters, strict=True)]

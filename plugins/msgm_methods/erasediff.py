@@ -1,0 +1,113 @@
+"""EraseDiff: unlearning as a constrained problem, solved to first order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import Batch, Config, Method, Model, Session, hookimpl, noise_matching
+
+
+class EraseDiff(Method):
+    """EraseDiff: D_g is learned under the constraint that D_f is denoised to nothing.
+
+    Objective: min L_r subject to q = L_f(theta) - L_f(theta^K) <= 0, where L_r is denoising score
+    matching on D_g, L_f = |eps_hat(x_t, t) - eps_f|^2/D on D_f with a noise eps_f that says
+    nothing of x_t, and theta^K is K descent steps on L_f away. Update: grad L_r + lambda grad q
+    through Adam, with lambda fixed or max(0, eta - cos(grad L_r, grad q)).
+    K: L_f(theta^K) is a constant of the update, so grad q = grad L_f, and the inner loop decides
+    nothing but the q in the log. In the released code both loops share Adam's moments, which
+    gives L_f more weight (moments=shared).
+    Adapted: the paper's models are conditional and its L_f relabels; here eps_f is drawn
+    independently of the Gaussian noise in x_t. The released code's label-free loss puts U[0, 1)
+    into x_t as well, off the process's path: faithful=true.
+    Cost: two passes a step; for the inner loop K passes and a forward one at every
+    ``inner_every``-th. A copy of the weights and of Adam's moments.
+    """
+
+    name = "erasediff"
+    citation = "Wu et al. 2024, arXiv:2401.05779; code JingWu321/EraseDiff 14f4e98, ddpm/"
+    regimes = ("finetune", "retrain")
+    needs = frozenset({"retain", "forget"})
+    presets = {}
+
+    class Config(Config):
+        """Target, multiplier, inner loop."""
+
+        target: Literal["uniform", "gaussian"] = Field(
+            "uniform", description="eps_f: U[0, 1) as in the released code, or N(0, I)"
+        )
+        faithful: bool = Field(
+            False, description="eps_f takes the place of the noise in x_t, too: the released code"
+        )
+        rule: Literal["fixed", "cosine"] = Field(
+            "fixed", description="lambda: the number ``weight``, or max(0, eta - cosine)"
+        )
+        weight: float = Field(0.1, ge=0, description="lambda of the fixed rule")
+        eta: float = Field(0.1, ge=0, le=2, description="eta of the cosine rule")
+        inner_steps: int = Field(2, ge=0, description="K, descent steps on L_f that are undone")
+        inner_every: int = Field(1, ge=1, description="outer steps from one inner loop to the next")
+        moments: Literal["own", "shared"] = Field(
+            "own", description="shared: inner steps move Adam's moments, as in the released code"
+        )
+
+    def update(self, session: Session, step: int) -> Tensor:
+        """Descend grad L_r + lambda grad q."""
+        c, model = self.config, session.model
+        retain = session.batch("retain", step)
+        forget, eps_f = self.aimed(session, step, "outer")
+        least = None
+        if c.inner_steps and step % c.inner_every == 0:
+            least = self.reachable(session, step, forget, eps_f)
+        L_r, L_f = noise_matching(model, retain), forget_loss(model, forget, eps_f)
+        g_r, g_q = session.gradient(L_r), session.gradient(L_f)
+        weight = self.multiplier(g_r, g_q)
+        session.descend(g_r + weight * g_q)
+        self.record(loss_retain=L_r, loss_forget=L_f, multiplier=weight)
+        if least is not None:
+            self.record(q=L_f - least)
+        return (L_r + weight * L_f).detach()
+
+    def aimed(self, session: Session, step: int, draw: str) -> tuple[Batch, Tensor]:
+        """A batch of D_f, and the noise ``[N, *shape]`` that is to be predicted for it."""
+        batch = session.batch("forget", step, draw)
+        noise = session.noise("target", draw, step, count=len(batch.t))
+        shape = tuple(batch.eps.shape[1:])
+        eps_f = noise.uniform(shape) if self.config.target == "uniform" else noise.normal(shape)
+        if self.config.faithful:
+            x_t = session.model.process.perturb(batch.x0, batch.t, eps_f)
+            batch = replace(batch, eps=eps_f, x_t=x_t)
+        return batch, eps_f
+
+    def reachable(self, session: Session, step: int, forget: Batch, eps_f: Tensor) -> Tensor:
+        """L_f(theta^K) on the outer batch; the weights are where they were afterwards."""
+        K = self.config.inner_steps
+        with session.excursion(keep_moments=self.config.moments == "shared"):
+            for k in range(K):
+                batch, target = self.aimed(session, K * step + k, "inner")
+                session.minimise(forget_loss(session.model, batch, target))
+            with torch.no_grad():
+                return forget_loss(session.model, forget, eps_f)
+
+    def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
+        """lambda, a scalar."""
+        if self.config.rule == "fixed":
+            return torch.as_tensor(self.config.weight, device=g_r.device)
+        cosine = torch.cosine_similarity(g_r, g_q, dim=0)
+        return (self.config.eta - cosine).clamp(min=0.0)
+
+
+def forget_loss(model: Model, batch: Batch, eps_f: Tensor) -> Tensor:
+    """L_f = E |eps_hat(x_t, t) - eps_f|^2 / D."""
+    return (model.eps(batch.x_t, batch.t, batch.condition) - eps_f).square().mean()
+
+
+@hookimpl
+def register_methods() -> Sequence[type[Method]]:
+    """EraseDiff."""
+    return [EraseDiff]

@@ -1,0 +1,65 @@
+"""NegGrad: gradient ascent on the forgotten data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import Batch, Config, LossMethod, Method, Model, hookimpl, noise_matching
+
+
+class NegGrad(LossMethod):
+    """NegGrad: descends the loss on D_g and climbs the loss on D_f, up to a ceiling.
+
+    Objective: w L_r - min(L_f, cap), both denoising score matching, |eps_hat - eps|^2/D. The
+    ascent has no end of its own, so errors are cut off at ``cap``, of each pixel or of each
+    item's mean: past it they have no gradient. The plain method is truncate=none (unbounded);
+    retain_weight=0 is ascent alone.
+    Adapted: a classifier's loss in the paper, the noise's squared error here. (A baseline of
+    this name in the released code of EraseDiff climbs on the data to keep; this one does not.)
+    Cost: two passes a step.
+    """
+
+    name = "neggrad"
+    citation = "Golatkar et al. 2020, arXiv:1911.04933; with L_r Kurmanji et al. 2023, 2302.09880"
+    regimes = ("finetune", "retrain")
+    needs = frozenset({"retain", "forget"})
+    presets = {}
+
+    class Config(Config):
+        """Weight and ceiling."""
+
+        retain_weight: float = Field(1.0, ge=0, description="w, weight of L_r; 0: ascent alone")
+        truncate: Literal["pixel", "item", "none"] = Field(
+            "pixel", description="whose squared error is cut off at cap; none: unbounded"
+        )
+        cap: float = Field(
+            1.0, gt=0, description="squared error at which the ascent stops; eps_hat = 0 has 1"
+        )
+
+    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+        """W L_r - L_f."""
+        assert retain is not None
+        assert forget is not None
+        L_r = noise_matching(model, retain)
+        L_f = self.ceiled((model.eps(forget.x_t, forget.t, forget.condition) - forget.eps).square())
+        self.record(loss_retain=L_r, loss_forget=L_f)
+        return self.config.retain_weight * L_r - L_f
+
+    def ceiled(self, error: Tensor) -> Tensor:
+        """Mean of the squared errors ``[N, *shape]``, cut off at ``cap``."""
+        c = self.config
+        if c.truncate == "none":
+            return error.mean()
+        if c.truncate == "item":
+            error = error.flatten(1).mean(dim=1)
+        return error.clamp(max=c.cap).mean()
+
+
+@hookimpl
+def register_methods() -> Sequence[type[Method]]:
+    """NegGrad."""
+    return [NegGrad]

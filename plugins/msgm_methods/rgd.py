@@ -1,0 +1,158 @@
+"""RGD: restricted gradients on a diversified set to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from msgm_bench import (
+    Batch,
+    Config,
+    Examples,
+    Method,
+    Model,
+    Session,
+    UsageError,
+    hookimpl,
+    noise_matching,
+    per_item,
+)
+
+MOST_CLUSTERED = 10_000
+
+
+class RGD(Method):
+    """RGD: climbs on D_f and descends on D_g, each without what hurts the other.
+
+    Gradients: g_f = -grad L_f and g_r = grad L_r. Where <g_f, g_r> < 0 each loses its part along
+    the other, g_f' = g_f - <g_f, g_r>/|g_r|^2 g_r and the same the other way round, both from
+    the originals; the step goes down g_f' + lambda g_r'. Both products of it with g_f and g_r
+    are then not negative.
+    Losses: L_r is denoising score matching on a small set of D_g drawn once, ``per_group`` items
+    of each group; L_f is the same on D_f with the squared error of x0_hat cut off pixel by
+    pixel, min(sigma^2 (eps_hat - eps)^2/a^2, alpha) a^2/sigma^2, so that the ascent ends.
+    alpha is in units of (half the data's range)^2: 0.1 on [-1, 1] is 0.025 on [0, 1].
+    Groups: classes, or k-means clusters of pixels where items have no single label.
+    Adapted: the paper trains an EDM with its weights and its noise levels; here weights (a^2 /
+    sigma^2, those of eps) and times are the backbone's own. EMA is off, as in the released code.
+    Cost: one pass on D_f a step, and one for every batch of the set (retain=set) or just one
+    (retain=batch).
+    """
+
+    name = "rgd"
+    citation = "Ko et al. 2024, arXiv:2412.07808; code reds-lab/Restricted_gradient_... 0075ecb"
+    regimes = ("finetune",)
+    needs = frozenset({"retain", "forget"})
+    presets = {}
+
+    class Config(Config):
+        """Projection, truncation, retain set."""
+
+        weight: float = Field(5.0, ge=0, description="lambda, weight of g_r'")
+        alpha: float = Field(
+            0.1, gt=0, description="cut-off of x0_hat's squared error, (half the range)^2"
+        )
+        diversity: Literal["auto", "class", "kmeans", "random"] = Field(
+            "auto", description="groups of D_g; auto: class where items have one label, else kmeans"
+        )
+        per_group: int = Field(50, ge=1, description="items to keep of each group")
+        clusters: int = Field(10, ge=1, description="number of groups of kmeans and of random")
+        retain: Literal["set", "batch"] = Field(
+            "set", description="g_r is the mean over the whole set, or over a batch of it"
+        )
+
+    def setup(self, session: Session) -> None:
+        """Choose the set: the same again on resume."""
+        retain = session.items("retain")
+        self.set = retain[self.chosen(session, retain)]
+        zeros = torch.zeros(self.set.x.shape, device=self.set.x.device)
+        low, high = (session.model.codec.encode(self.set.x, u) for u in (zeros, zeros + 1))
+        self.cut = self.config.alpha * ((high.max() - low.min()) / 2) ** 2
+
+    def chosen(self, session: Session, retain: Examples) -> Tensor:
+        """Positions of the set: the first ``per_group`` of each group in a random order."""
+        order = session.noise("order", count=len(retain)).uniform(()).argsort()
+        group = self.groups(session, retain, order)
+        picked = [order[group[order] == g][: self.config.per_group] for g in group.unique()]
+        return torch.cat(picked)
+
+    def groups(self, session: Session, retain: Examples, order: Tensor) -> Tensor:
+        """The group of each item, ``int64 [N]``.
+
+        Raises:
+            UsageError: Classes are asked for where items carry several attributes.
+        """
+        c, single = self.config, retain.y.ndim == 1
+        if c.diversity == "random":
+            return order % c.clusters
+        if c.diversity == "kmeans" or (c.diversity == "auto" and not single):
+            seed = session.noise("k-means", count=1).seed % 2**32
+            return clustered(retain.x, order, c.clusters, seed)
+        if not single:
+            raise UsageError("diversity = class on items with several attributes", "kmeans, random")
+        return retain.y
+
+    def update(self, session: Session, step: int) -> Tensor:
+        """Descend g_f' + lambda g_r'."""
+        weight = self.config.weight
+        L_f = truncated(session.model, session.batch("forget", step), self.cut)
+        L_r, g_r = self.kept(session, step)
+        g_f = session.gradient(-L_f)
+        session.descend(restricted(g_f, g_r) + weight * restricted(g_r, g_f))
+        self.record(loss_retain=L_r, loss_forget=L_f, product=torch.dot(g_f, g_r))
+        return (weight * L_r - L_f).detach()
+
+    def kept(self, session: Session, step: int) -> tuple[Tensor, Tensor]:
+        """L_r and g_r, means over the set or over a random batch of it."""
+        items = self.set
+        if self.config.retain == "batch":
+            order = session.noise("batch", step, count=len(items)).uniform(()).argsort()
+            items = items[order[: session.batch_size]]
+        L_r, g_r = torch.zeros((), device=items.x.device), torch.zeros(())
+        for part, first in enumerate(range(0, len(items), session.batch_size)):
+            some = items[slice(first, first + session.batch_size)]
+            share = len(some) / len(items)
+            L = noise_matching(session.model, session.noised(some, step, f"set, part {part}"))
+            L_r, g_r = L_r + share * L.detach(), g_r + share * session.gradient(L)
+        return L_r, g_r
+
+
+def truncated(model: Model, batch: Batch, cut: Tensor) -> Tensor:
+    """E mean_i min((eps_hat_i - eps_i)^2, cut a^2/sigma^2): no gradient past the cut."""
+    a, sigma = model.process.coefficients(batch.t)
+    error = (model.eps(batch.x_t, batch.t, batch.condition) - batch.eps).square()
+    return error.minimum(per_item(cut * (a / sigma) ** 2, error)).mean()
+
+
+def restricted(g: Tensor, other: Tensor) -> Tensor:
+    """g - min(<g, other>, 0)/|other|^2 other: ``g [P]`` without what goes against ``other [P]``."""
+    against = torch.dot(g, other).clamp(max=0.0)
+    return g - against / torch.dot(other, other).clamp(min=torch.finfo(g.dtype).tiny) * other
+
+
+def clustered(x: Tensor, order: Tensor, clusters: int, seed: int) -> Tensor:
+    """K-means cluster of each item by its pixels, found on the first items of ``order``.
+
+    Raises:
+        UsageError: More clusters than items.
+    """
+    if clusters > len(x):
+        raise UsageError(f"{clusters} clusters of {len(x)} items", f"at most {len(x)} clusters")
+    pixels = x.flatten(1).float().cpu().numpy()
+    found = KMeans(clusters, n_init=1, random_state=seed)
+    with threadpool_limits(1):  # sums in one order, whatever the machine
+        found.fit(pixels[order[:MOST_CLUSTERED].cpu().numpy()])
+        labels = found.predict(pixels)
+    return torch.from_numpy(labels).long().to(x.device)
+
+
+@hookimpl
+def register_methods() -> Sequence[type[Method]]:
+    """RGD."""
+    return [RGD]

@@ -1,0 +1,170 @@
+"""EraseDiff's update against gradients that are written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import descents, matching_gradient, of, silent, trainer_of, weights
+
+from msgm_bench import OptionError
+from msgm_bench.testing import check_method
+from msgm_methods.erasediff import EraseDiff
+
+
+def parts(trainer, made, step=0):
+    """(g_r, g_q) of a step, written out; nothing has moved yet."""
+    g_r = matching_gradient(trainer, *of(trainer.batch("retain", step)))
+    forget, eps_f = made.aimed(trainer, step, "outer")
+    return g_r, matching_gradient(trainer, forget.x_t, eps_f)
+
+
+@pytest.mark.parametrize("target", ["uniform", "gaussian"])
+@pytest.mark.parametrize("inner_steps", [0, 2])
+def test_update_is_the_formula(target, inner_steps):
+    """The step goes down grad L_r + lambda grad L_f, both taken where the step starts."""
+    made = EraseDiff.create({"target": target, "weight": 0.3, "inner_steps": inner_steps})
+    trainer = trainer_of(made)
+    g_r, g_q = parts(trainer, made)
+    seen = descents(trainer)
+    made.update(trainer, 0)
+    torch.testing.assert_close(seen[-1], g_r + 0.3 * g_q, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_agrees_with_finite_differences(tmp_path):
+    """grad L_r + lambda grad L_f is the slope of L_r + lambda L_f along any direction."""
+    made = EraseDiff.create({"weight": 0.7, "inner_steps": 0})
+    trainer = trainer_of(made)
+    trainer.model.double()
+    seen, at = descents(trainer), []
+    direction = torch.tensor([0.3, -1.0, 0.5, 0.2, 0.9, -0.4], dtype=torch.float64)
+    for h in (1e-4, -1e-4):
+        shifted = trainer_of(made)
+        shifted.model.double()
+        moved = torch.split(h * direction, [4, 2])
+        with torch.no_grad():
+            for parameter, move in zip(shifted.parameters, moved, strict=True):
+                parameter.add_(move.view_as(parameter))
+        at.append(float(in_double(made, shifted)))
+    in_double(made, trainer)
+    assert float(seen[-1] @ direction) == pytest.approx((at[0] - at[1]) / 2e-4, rel=1e-5)
+
+
+def in_double(made, trainer):
+    """The loss of a step on a float64 model."""
+    draw = trainer.feed.batch
+
+    def batch(*arguments):
+        found = draw(*arguments)
+        return type(found)(**{k: v.double() for k, v in vars(found).items()})
+
+    trainer.feed.batch = batch
+    return made.update(trainer, 0)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.1, 1.5])
+def test_cosine_rule(eta):
+    """Lambda = max(0, eta - cos(grad L_r, grad q)), of written-out gradients."""
+    made = EraseDiff.create({"rule": "cosine", "eta": eta, "inner_steps": 0})
+    trainer = trainer_of(made)
+    g_r, g_q = parts(trainer, made)
+    expected = max(0.0, eta - float(g_r @ g_q / (g_r.norm() * g_q.norm())))
+    made.update(trainer, 0)
+    assert float(made.recorded["multiplier"]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_cosine_rule_bounds():
+    """Parallel gradients and eta = 0.1 need no lambda; opposite ones get 1.1; zero ones eta."""
+    made, g = EraseDiff.create({"rule": "cosine"}), torch.tensor([3.0, 4.0])
+    found = [float(made.multiplier(g, other)) for other in (2 * g, -g, 0 * g)]
+    assert found == pytest.approx([0.0, 1.1, 0.1])
+
+
+def test_the_inner_loop_decides_nothing(tmp_path):
+    """With moments of its own, K changes no weight: grad q is grad L_f."""
+    ends = []
+    for options in ({"inner_steps": 0}, {"inner_steps": 3}, {"inner_steps": 2, "inner_every": 2}):
+        trainer = trainer_of(EraseDiff.create(options))
+        trainer.run(tmp_path / str(len(ends)), silent)
+        ends.append(weights(trainer))
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
+def test_shared_moments_are_felt(tmp_path):
+    """As released, Adam's moments carry the inner gradients to the outer step."""
+    ends = []
+    for moments in ("own", "shared"):
+        trainer = trainer_of(EraseDiff.create({"moments": moments}))
+        trainer.run(tmp_path / moments, silent)
+        ends.append(weights(trainer))
+    assert not torch.equal(*ends)
+
+
+def test_q_is_what_the_inner_loop_gained():
+    """Q = L_f(theta) - L_f(theta^K) on the outer batch: positive, and more of it with larger K."""
+    found = []
+    for K in (1, 20, 60):
+        made = EraseDiff.create({"inner_steps": K})
+        made.update(trainer_of(made), 0)
+        found.append(float(made.recorded["q"]))
+    assert 0 < found[0] < found[1] < found[2]
+
+
+def test_targets_are_independent_of_the_noise():
+    """eps_f is uniform on [0, 1) or normal, and x_t is built from another, Gaussian noise."""
+    for target, mean, std in (("uniform", 0.5, 12**-0.5), ("gaussian", 0.0, 1.0)):
+        made = EraseDiff.create({"target": target})
+        trainer = trainer_of(made, batch_size=4000)
+        batch, eps_f = made.aimed(trainer, 0, "outer")
+        assert float(eps_f.mean()) == pytest.approx(mean, abs=0.03)
+        assert float(eps_f.std()) == pytest.approx(std, abs=0.03)
+        correlation = torch.corrcoef(torch.stack([eps_f.flatten(), batch.eps.flatten()]))[0, 1]
+        assert abs(float(correlation)) < 0.05
+        assert float(batch.eps.mean()) == pytest.approx(0.0, abs=0.05)
+
+
+def test_faithful_noise_is_in_both():
+    """As released: x_t = a x0 + sigma u with the u in [0, 1) that is to be predicted."""
+    made = EraseDiff.create({"faithful": True})
+    trainer = trainer_of(made)
+    batch, eps_f = made.aimed(trainer, 0, "outer")
+    _, sigma = trainer.model.process.coefficients(batch.t)
+    torch.testing.assert_close((batch.x_t - batch.x0) / sigma[:, None], eps_f, rtol=0, atol=1e-4)
+    assert float(eps_f.min()) >= 0
+    assert float(eps_f.max()) < 1
+
+
+def test_defaults():
+    """The fixed lambda of 0.1, eta 0.1, K = 2, uniform noise in the target alone."""
+    c = EraseDiff.create().config
+    assert (c.rule, c.weight, c.eta, c.inner_steps, c.target) == ("fixed", 0.1, 0.1, 2, "uniform")
+    assert (c.faithful, c.moments) == (False, "own")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("weight", -0.1),
+        ("eta", 3),
+        ("inner_steps", -1),
+        ("inner_every", 0),
+        ("target", "relabeled"),
+    ],
+)
+def test_bad_options_are_named(option, value):
+    """An option out of range is refused by name."""
+    with pytest.raises(OptionError, match=f"option '{option}' of erasediff"):
+        EraseDiff.create({option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rule": "cosine", "moments": "shared", "inner_every": 2},
+        {"target": "gaussian", "faithful": True, "inner_steps": 0},
+    ],
+)
+def test_conformance(options):
+    """Forget sets differ, resume is exact, nothing leaks."""
+    check_method(EraseDiff, options)

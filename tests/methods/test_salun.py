@@ -1,0 +1,155 @@
+"""SalUn's mask by rank, its targets and its order of clipping, masking and Adam."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from toys import clouds, matching_gradient, of, silent, trainer_of, weights
+
+from msgm_bench import OptionError, VariancePreserving
+from msgm_bench.testing import check_method
+from msgm_methods.salun import SalUn, top
+
+
+def oracle(score, count):
+    """Positions of the ``count`` largest, the first of equals first: NumPy's lexicographic sort."""
+    score = np.asarray(score)
+    return set(np.lexsort((np.arange(len(score)), -score))[:count].tolist())
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("levels", [1, 3, 10**6])
+def test_top_is_the_stated_fraction_by_rank(fraction, size, levels):
+    """Exactly ceil(fraction P) entries, the largest; ties, many or all, go to the first."""
+    score = torch.randint(levels, (size,), generator=torch.Generator().manual_seed(size)).float()
+    mask = top(score, fraction)
+    count = math.ceil(fraction * size)
+    assert int(mask.sum()) == count
+    assert set(torch.nonzero(mask).flatten().tolist()) == oracle(score, count)
+
+
+def test_ties_by_hand():
+    """Half of (2, 5, 2, 2, 5, 1): both fives, and the first two."""
+    mask = top(torch.tensor([2.0, 5.0, 2.0, 2.0, 5.0, 1.0]), 0.5)
+    assert mask.tolist() == [True, True, False, False, True, False]
+
+
+def test_mask_is_of_the_sum_of_clipped_gradients(tmp_path):
+    """One pass through D_f in batches of 8, 8 and 3; each gradient written out, clipped to 1."""
+    made = SalUn.create({"fraction": 0.5})
+    trainer = trainer_of(made, clouds({"retain": 20, "forget": 19}))
+    made.setup(trainer)
+    assert made.preparation(trainer) == 3
+    items, total, norms = trainer.items("forget"), torch.zeros(6, dtype=torch.float64), []
+    for unit in range(3):
+        batch = trainer.noised(items[slice(8 * unit, 8 * unit + 8)], unit, "saliency")
+        g = matching_gradient(trainer, *of(batch))
+        norms.append(float(g.norm()))
+        total += g * min(1.0, 1 / norms[-1])
+        made.prepare(trainer, unit)
+    assert max(norms) > 1  # the clipping matters
+    torch.testing.assert_close(made.saliency.total.double(), total, rtol=1e-5, atol=1e-6)
+    chosen = torch.nonzero(made.saliency.mask).flatten().tolist()
+    assert set(chosen) == oracle(total.abs(), 3)
+
+
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_unmasked_weights_stay(fraction, tmp_path):
+    """After a whole training the entries outside of the mask have their bits, the others not."""
+    made = SalUn.create({"fraction": fraction})
+    trainer = trainer_of(made, steps=20)
+    before = weights(trainer)
+    trainer.run(tmp_path, silent)
+    mask, after = made.saliency.mask, weights(trainer)
+    assert int(mask.sum()) == 6 * fraction
+    assert torch.equal(after[~mask], before[~mask])
+    assert (after != before)[mask].all()
+
+
+def test_clip_mask_adam():
+    """The gradient of L_f + alpha L_r is written out, clipped by its whole norm, then masked."""
+    made = SalUn.create({"target": "noise", "alpha": 0.4})
+    trainer = trainer_of(made, clip=0.05)
+    made.setup(trainer)
+    mask = torch.tensor([True, False, True, False, False, True])
+    made.saliency.mask.copy_(mask)
+    retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
+    aim = trainer.batch("forget", 0, "target").eps
+    g = matching_gradient(trainer, forget.x_t, aim)
+    g += 0.4 * matching_gradient(trainer, *of(retain))
+    made.update(trainer, 0)
+    found = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
+    torch.testing.assert_close(
+        found, torch.where(mask, 0.05 * g / g.norm(), 0.0), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_random_image_is_where_it_leads():
+    """Denoised by eps', x_t is an image of D_g wherever eps' was not cut off."""
+    made = SalUn.create({"clip": 2.0})
+    trainer = trainer_of(made, process=VariancePreserving(), batch_size=64)
+    retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
+    eps = made.elsewhere(trainer, forget, retain, 0)
+    a, sigma = (c[:, None] for c in trainer.model.process.coefficients(forget.t))
+    led = (forget.x_t - sigma * eps) / a
+    inside = eps.abs() < 2.0
+    assert 0.2 < float(inside.float().mean()) < 1
+    torch.testing.assert_close(led[inside], retain.x0[inside], rtol=1e-3, atol=1e-3)
+    assert (eps.abs() <= 2.0).all()
+
+
+def test_noise_is_independent_of_what_is_seen():
+    """The target noise is Gaussian and uncorrelated with the noise of x_t."""
+    made = SalUn.create({"target": "noise"})
+    trainer = trainer_of(made, batch_size=4000)
+    retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
+    eps = made.elsewhere(trainer, forget, retain, 0)
+    pair = torch.stack([eps.flatten(), forget.eps.flatten()])
+    torch.testing.assert_close(torch.cov(pair), torch.eye(2), rtol=0, atol=0.08)
+
+
+def test_ascent_climbs(tmp_path):
+    """target=ascent descends -L_DSM(D_f) + alpha L_r."""
+    made = SalUn.create({"target": "ascent", "alpha": 0.5, "fraction": 1.0})
+    trainer = trainer_of(made)
+    made.setup(trainer)
+    made.saliency.mask.fill_(True)
+    g = 0.5 * matching_gradient(trainer, *of(trainer.batch("retain", 0)))
+    g -= matching_gradient(trainer, *of(trainer.batch("forget", 0)))
+    made.update(trainer, 0)
+    found = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
+    torch.testing.assert_close(found, g, rtol=1e-4, atol=1e-5)
+
+
+def test_released_reduction():
+    """1e-3 times the sum over D is 1e-3 D times the mean; on CIFAR-10 that is alpha = 3.07."""
+    losses = []
+    for options in (
+        {"alpha": 0.25, "retain_reduction": "sum"},
+        {"alpha": 0.5, "retain_reduction": "mean"},  # D = 2
+    ):
+        made = SalUn.create(options)
+        trainer = trainer_of(made)
+        made.setup(trainer)
+        losses.append(float(made.update(trainer, 0)))
+    assert losses[0] == losses[1]
+    assert SalUn.create().config.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("fraction", 0), ("fraction", 1.1), ("alpha", -1), ("clip", 0)]
+)
+def test_bad_options_are_named(option, value):
+    """An option out of range is refused by name."""
+    with pytest.raises(OptionError, match=f"option '{option}' of salun"):
+        SalUn.create({option: value})
+
+
+@pytest.mark.parametrize("target", ["random_image", "noise", "ascent"])
+def test_conformance(target):
+    """Forget sets differ, resume is exact in the pass for the mask and after it, nothing leaks."""
+    check_method(SalUn, {"target": target})

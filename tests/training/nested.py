@@ -1,0 +1,73 @@
+"""A method that uses all that a session offers."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from msgm_bench import Method, noise_matching
+
+
+class Seen(nn.Module):
+    """What the preparation leaves."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("units", torch.zeros(8, dtype=torch.long))
+        self.register_buffer("mask", torch.zeros(0, dtype=torch.bool))
+
+
+class Nested(Method):
+    """A mask from a pass over D_f, a critic with its own Adam, inner loops, an undone excursion."""
+
+    name = "nested"
+    needs = frozenset({"retain", "forget"})
+    keep_moments = False
+
+    def setup(self, session):
+        """Mask and critic."""
+        self.seen = Seen()
+        self.seen.mask = torch.zeros(sum(p.numel() for p in session.model.parameters()), dtype=bool)
+        session.keep("seen", self.seen)
+        self.critic = copy.deepcopy(session.model)
+        self.descent = session.adam("critic", self.critic.network, 1e-3, betas=(0.0, 0.99))
+
+    def preparation(self, session):
+        """Three batches of D_f."""
+        return 3
+
+    def prepare(self, session, unit):
+        """Entries whose gradient is positive on most batches, and a draw of dropout."""
+        assert not session.model.training
+        self.seen.units[unit] += 1
+        items = session.items("forget")[slice(unit, unit + 4)]
+        gradient = session.gradient(noise_matching(session.model, session.noised(items, unit)))
+        self.seen.mask |= gradient > torch.rand(()) * gradient.max()
+
+    def update(self, session, step):
+        """Critic, excursion, masked descent."""
+        assert session.model.training
+        forget, retain = session.batch("forget", step), session.batch("retain", step)
+        self.descent.zero_grad()
+        noise_matching(self.critic, forget).backward()
+        self.descent.step()
+        with session.excursion(self.keep_moments):
+            for k in range(2):
+                inner = session.batch("forget", 2 * step + k, "inner")
+                session.minimise(noise_matching(session.model, inner))
+        with torch.no_grad():
+            aim = self.critic.eps(retain.x_t, retain.t)
+        aim = aim + 0.1 * session.noise("aim", step, count=len(aim)).normal(tuple(aim.shape[1:]))
+        loss = (session.model.eps(retain.x_t, retain.t) - aim).square().mean()
+        session.descend(session.gradient(loss), ~self.seen.mask)
+        self.record(critic=next(self.critic.parameters()).sum())
+        return loss.detach()
+
+
+class Sharing(Nested):
+    """Inner loops leave their mark on Adam's moments."""
+
+    name = "sharing"
+    keep_moments = True

@@ -1,0 +1,46 @@
+"""A method that reads no data: it learns what the frozen base model generates."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from msgm_bench import Examples, Method, ProbabilityFlow, noise_matching
+
+CHUNKS, CHUNK = 3, 16
+
+
+class Replay(Method):
+    """Samples of the base, drawn before the first step, and denoising score matching on them."""
+
+    name = "replay"
+    regimes = ("retrain", "finetune")
+    needs = frozenset({"base"})
+
+    def setup(self, session):
+        """Room for the samples."""
+        self.memory = nn.Module()
+        empty = torch.zeros(CHUNKS * CHUNK, *session.model.shape)
+        self.memory.register_buffer("x", empty)
+        session.keep("memory", self.memory)
+
+    def preparation(self, session):
+        """Chunks."""
+        return CHUNKS
+
+    def prepare(self, session, unit):
+        """Draw one."""
+        base, first = session.base, unit * CHUNK
+        noise = session.noise("replay", start=first, count=CHUNK)
+        with torch.no_grad():
+            drawn = ProbabilityFlow(3)(base.eps, base.process, base.shape, noise).x
+        self.memory.x[first : first + CHUNK] = drawn
+
+    def update(self, session, step):
+        """Learn from some of them."""
+        size = session.batch_size
+        order = session.noise("order", step, count=CHUNKS * CHUNK).uniform(()).argsort()
+        items = Examples(self.memory.x[order[:size]], torch.zeros(size))
+        loss = noise_matching(session.model, session.noised(items, step, encoded=True))
+        session.minimise(loss)
+        return loss.detach()
