@@ -12,6 +12,18 @@ from torch import Tensor
 
 from msgm_bench import Batch, Config, Method, Model, Session, hookimpl, noise_matching
 
+PUBLISHED = {
+    "finetuning": {
+        "steps": 288,  # what the released loops add up to; 640 inner steps are undone
+        "batch_size": 128,
+        "learning_rate": 1e-4,
+        "warmup": 0,
+        "decay": "none",
+        "clip": 1.0,
+        "ema": 0.99,
+    }
+}
+
 
 class EraseDiff(Method):
     """EraseDiff: D_g is learned under the constraint that D_f is denoised to nothing.
@@ -34,7 +46,11 @@ class EraseDiff(Method):
     citation = "Wu et al. 2024, arXiv:2401.05779; code JingWu321/EraseDiff 14f4e98, ddpm/"
     regimes = ("finetune", "retrain")
     needs = frozenset({"retain", "forget"})
-    presets = {}
+    presets = {
+        "quick": {"method": {"inner_every": 50}},  # the same weights for half the passes
+        "standard": PUBLISHED,
+        "paper": PUBLISHED,
+    }
 
     class Config(Config):
         """Target, multiplier, inner loop."""

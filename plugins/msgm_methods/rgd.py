@@ -25,6 +25,16 @@ from msgm_bench import (
 )
 
 MOST_CLUSTERED = 10_000
+PUBLISHED = {
+    "finetuning": {
+        "steps": 782,  # 50 kimg
+        "batch_size": 64,
+        "learning_rate": 1e-5,
+        "warmup": 0,
+        "decay": "none",
+        "ema": 0.0,
+    }
+}
 
 
 class RGD(Method):
@@ -49,7 +59,11 @@ class RGD(Method):
     citation = "Ko et al. 2024, arXiv:2412.07808; code reds-lab/Restricted_gradient_... 0075ecb"
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
-    presets = {}
+    presets = {
+        "quick": {"finetuning": {"ema": 0.0}, "method": {"retain": "batch"}},
+        "standard": PUBLISHED,
+        "paper": PUBLISHED,
+    }
 
     class Config(Config):
         """Projection, truncation, retain set."""

@@ -12,6 +12,18 @@ from torch import Tensor, nn
 
 from msgm_bench import Batch, Config, Method, Session, hookimpl, noise_matching, per_item
 
+PUBLISHED = {
+    "finetuning": {
+        "steps": 1000,
+        "batch_size": 128,
+        "learning_rate": 1e-4,
+        "warmup": 0,
+        "decay": "none",
+        "clip": 1.0,
+        "ema": 0.0,
+    }
+}
+
 
 class SalUn(Method):
     """SalUn: D_f is denoised to something else by the weights that are salient to it.
@@ -35,7 +47,11 @@ class SalUn(Method):
     citation = "Fan et al. 2024, arXiv:2310.12508; code OPTML-Group/Unlearn-Saliency a6e89fd, DDPM/"
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
-    presets = {}
+    presets = {
+        "quick": {"finetuning": {"ema": 0.0}},
+        "standard": PUBLISHED,
+        "paper": PUBLISHED,
+    }
 
     class Config(Config):
         """Mask, target, weight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import descents, matching_gradient, of, silent, trainer_of, weights
+from toys import budget, descents, matching_gradient, of, silent, trainer_of, weights
 
 from msgm_bench import OptionError
 from msgm_bench.testing import check_method
@@ -139,6 +139,14 @@ def test_defaults():
     c = EraseDiff.create().config
     assert (c.rule, c.weight, c.eta, c.inner_steps, c.target) == ("fixed", 0.1, 0.1, 2, "uniform")
     assert (c.faithful, c.moments) == (False, "own")
+
+
+@pytest.mark.parametrize("preset", ["standard", "paper"])
+def test_published_budget(preset):
+    """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
+    found = budget("erasediff", preset)
+    assert (found.steps, found.batch_size, found.learning_rate) == (288, 128, 1e-4)
+    assert (found.ema, found.clip, found.warmup, found.decay) == (0.99, 1.0, 0, "none")
 
 
 @pytest.mark.parametrize(

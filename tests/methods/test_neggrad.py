@@ -50,7 +50,7 @@ def test_ascent_alone_climbs_without_end_or_to_the_cap(tmp_path):
     grown = {}
     for truncate in ("none", "pixel"):
         options = {"retain_weight": 0.0, "truncate": truncate, "cap": 1.0}
-        trainer = trainer_of(NegGrad.create(options), steps=300, learning_rate=0.05)
+        trainer = trainer_of(NegGrad.create(options), steps=100, learning_rate=0.2)
         log = trainer.run(tmp_path / truncate, lambda *_: None)
         grown[truncate] = log.rows[-1]["loss_forget"]
     assert grown["none"] > 100

@@ -8,7 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import PROCESS, descents, matching_gradient, of, silent, trainer_of, weights
+from toys import (
+    PROCESS,
+    budget,
+    clouds,
+    descents,
+    matching_gradient,
+    of,
+    silent,
+    trainer_of,
+    weights,
+)
 
 from msgm_bench import Batch, Examples, GreyLevels, OptionError, UsageError
 from msgm_bench.testing import check_method
@@ -107,9 +117,9 @@ def test_the_cut_scales_with_the_range(low, cut):
 def test_update_is_the_formula():
     """Written-out gradients of both losses, projected on the originals, with lambda on one."""
     made = RGD.create({"weight": 2.0, "alpha": 1e6, "per_group": 4, "retain": "set"})
-    trainer = trainer_of(made)
-    with torch.no_grad():
-        trainer.parameters[1].fill_(2.0)  # both losses want less of it: the gradients conflict
+    splits = clouds({"retain": 20})
+    splits["forget"] = splits["retain"]  # what the one wants the other does not
+    trainer = trainer_of(made, splits)
     made.setup(trainer)
     assert len(made.set) == 8
     g_f = -matching_gradient(trainer, *of(trainer.batch("forget", 0)))
@@ -228,6 +238,14 @@ def test_defaults_are_the_released_scripts():
     """Lambda = 5, alpha = 0.1, 50 items a class, the whole set at every iteration."""
     c = RGD.create().config
     assert (c.weight, c.alpha, c.per_group, c.retain) == (5.0, 0.1, 50, "set")
+
+
+@pytest.mark.parametrize("preset", ["standard", "paper"])
+def test_published_budget(preset):
+    """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
+    found = budget("rgd", preset)
+    assert (found.steps, found.batch_size, found.learning_rate) == (782, 64, 1e-5)
+    assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1.0, 0, "none")
 
 
 @pytest.mark.parametrize(

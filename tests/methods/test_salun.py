@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toys import clouds, matching_gradient, of, silent, trainer_of, weights
+from toys import budget, clouds, matching_gradient, of, silent, trainer_of, weights
 
 from msgm_bench import OptionError, VariancePreserving
 from msgm_bench.testing import check_method
@@ -138,6 +138,14 @@ def test_released_reduction():
         losses.append(float(made.update(trainer, 0)))
     assert losses[0] == losses[1]
     assert SalUn.create().config.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
+
+
+@pytest.mark.parametrize("preset", ["standard", "paper"])
+def test_published_budget(preset):
+    """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
+    found = budget("salun", preset)
+    assert (found.steps, found.batch_size, found.learning_rate) == (1000, 128, 1e-4)
+    assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1.0, 0, "none")
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ from msgm_bench import (
     Model,
     Points,
     Process,
+    RunSpec,
     Split,
     Training,
     VarianceExploding,
 )
+from msgm_bench.pipeline.plan import plan
 from msgm_bench.training import Feed, Runtime, Trainer
 
 PROCESS = VarianceExploding(0.1, 5.0)
@@ -97,3 +99,18 @@ def matching_gradient(trainer: Trainer, x_t: Tensor, target: Tensor) -> Tensor:
 def of(batch: Batch) -> tuple[Tensor, Tensor]:
     """What denoising score matching compares: (x_t, eps)."""
     return batch.x_t, batch.eps
+
+
+def budget(method: str, preset: str) -> Training:
+    """What a preset gives a method to fine-tune the digits' base model."""
+    spec = RunSpec(
+        dataset="digits",
+        forget=["3"],
+        backbone="vesde",
+        method=method,
+        preset=preset,
+        regime="finetune",
+    )
+    trained = plan(spec).trained
+    assert trained is not None
+    return trained.budget
