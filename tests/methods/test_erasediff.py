@@ -55,7 +55,7 @@ def in_double(made, trainer):
 
     def batch(*arguments):
         found = draw(*arguments)
-        return type(found)(**{k: v.double() for k, v in vars(found).items()})
+        return type(found)(**{k: v if v is None else v.double() for k, v in vars(found).items()})
 
     trainer.feed.batch = batch
     return made.update(trainer, 0)

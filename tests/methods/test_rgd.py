@@ -93,7 +93,7 @@ def test_truncation_is_by_pixel_in_the_units_of_x0():
     gap = math.sqrt(cut) / float(sigma)  # error of eps at which x0_hat's squared error is cut
     eps_hat = torch.tensor([[0.5 * gap, 2.0 * gap], [-3.0 * gap, -0.9 * gap]], requires_grad=True)
     model = trainer_of(RGD.create(SMALL)).model
-    model.eps = lambda x_t, t: eps_hat
+    model.eps = lambda x_t, t, condition: eps_hat
     loss = truncated(model, batch_at(t, torch.zeros(2, 2)), torch.tensor(cut))
     loss.backward()
     expected = gap**2 * (0.25 + 1 + 1 + 0.81) / 4

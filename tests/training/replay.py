@@ -40,7 +40,7 @@ class Replay(Method):
         """Learn from some of them."""
         size = session.batch_size
         order = session.noise("order", step, count=CHUNKS * CHUNK).uniform(()).argsort()
-        items = Examples(self.memory.x[order[:size]], torch.zeros(size))
+        items = Examples(self.memory.x[order[:size]], torch.zeros(size, dtype=torch.long))
         loss = noise_matching(session.model, session.noised(items, step, encoded=True))
         session.minimise(loss)
         return loss.detach()
