@@ -26,9 +26,7 @@ def doubled(examples):
     return Examples(x, examples.y)
 
 
-CATS = Data(
-    doubled(images(40, 3, 1)), doubled(images(24, 3, 2)), ("Cat", "Dog", "House", "7"), 17
-)
+CATS = Data(doubled(images(40, 3, 1)), doubled(images(24, 3, 2)), ("Cat", "Dog", "House", "7"), 17)
 GENERATOR = torch.Generator().manual_seed(0)
 TRAITS = replace(
     CATS,
@@ -94,9 +92,7 @@ def test_probabilities_are_those_of_open_clip(folder):
 
 def test_attributes_are_pairs_of_prompts(folder):
     """An attribute is there where the prompt with it is nearer than the prompt without it."""
-    judge = fitted(
-        folder, TRAITS, prompts={"bangs": ("hair over the forehead", "a bare forehead")}
-    )
+    judge = fitted(folder, TRAITS, prompts={"bangs": ("hair over the forehead", "a bare forehead")})
     x = pixels(TRAITS, TRAITS.test.x)
     groups = [
         ["hair over the forehead"],

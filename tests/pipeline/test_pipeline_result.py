@@ -59,6 +59,8 @@ def test_files(whole):
         "report.md",
         "model/model.json",
         "model/weights.safetensors",
+        "judge/judge.json",
+        "judge/judge.safetensors",
     }
 
 
