@@ -260,7 +260,7 @@ def test_regions_hold_what_they_are_named_after(celeba, size):
     assert inside["Eyeglasses"] == inside["Narrow_Eyes"] == {"eye", "other eye"}
     assert inside["Smiling"] == inside["Mustache"] == {"mouth"}
     assert inside["Big_Nose"] == {"nose"}
-    assert inside["Bangs"] == inside["Wearing_Hat"] == inside["Double_Chin"] == set()
+    assert inside["Bangs"] == inside["Wearing_Hat"] == inside["Bushy_Eyebrows"] == set()
     assert set(data.regions) < set(data.classes)
     for top, left, height, width in data.regions.values():
         assert 0 <= top < top + height <= size
