@@ -93,8 +93,8 @@ def doubt(judge: Judge, targets: Sequence[int]) -> str | None:
     quality, gate = judge.quality(targets), judge.config.gate
     if quality is not None and quality >= gate:
         return None
-    found = "could not be measured" if quality is None else f"is {quality:.1%}"
-    return f"the judge {judge.name!r} misses its gate: {judge.criterion} {found}, asked {gate:.1%}"
+    found = "could not be measured" if quality is None else f"is {quality:.2%}"
+    return f"the judge {judge.name!r} misses its gate: {judge.criterion} {found}, asked {gate:.2%}"
 
 
 def stamped(rows: Iterable[Row], protocol: MetricProtocol, doubt: str | None) -> list[Row]:

@@ -16,13 +16,13 @@ SIDE = 64  # px: of the image that the boxes below are in
 
 FOREHEAD = (12, 0, 16, 64)  # a quarter of the image, as in the MSGM paper's figure 5
 CROWN = (0, 0, 24, 64)
-BROWS = (21, 8, 12, 48)
+BROWS = (20, 8, 11, 48)
 GLASSES = (25, 6, 16, 52)
 EYES = (27, 12, 14, 40)
-NOSE = (30, 20, 20, 24)
+NOSE = (34, 22, 16, 20)
 CHEEKS = (34, 6, 18, 52)
-MOUTH = (45, 16, 14, 32)
-JAW = (44, 6, 20, 52)
+MOUTH = (46, 16, 14, 32)
+JAW = (46, 6, 18, 52)
 CHIN = (56, 12, 8, 40)
 
 REGIONS = {

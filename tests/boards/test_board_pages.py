@@ -136,6 +136,29 @@ def test_a_missed_baseline_stamps_every_row(folder, make, write):
     assert any("baseline gate" in problem.text for problem in check(folder))
 
 
+def test_stamped_values_are_marked_and_explained(folder, make, write):
+    """A value in doubt stands with a mark; page and check say why, once; ranks are as before."""
+    doubt = "the judge 'net' misses its gate"
+    plain = [make("alpha", s, 5.0 + s / 10, 2.05, 6.0) for s in range(3)]
+    write(folder, plain)
+    before = build(folder)
+    write(folder, [stamped(result, doubt) for result in plain])
+    page = build(folder)
+    assert line_of(page.text, "alpha").split(" | ")[3] == "5.1 ± 0.2 ⚠<sup>1</sup>"
+    assert "2.05" in line_of(page.text, "alpha").split(" | ")[4]
+    assert line_of(page.text, "alpha").count("⚠") == 1
+    assert "⚠" not in line_of(page.text, "beta")
+    assert page.text.count(doubt) == 2, "at the top and in the note"
+    assert [p.text for p in check(folder)] == [f"stamped: {doubt}"]
+    assert [s.method for s in page.standings] == [s.method for s in before.standings]
+
+
+def stamped(result, doubt):
+    """The result with its first row in doubt."""
+    first, *rest = result.metrics
+    return result.model_copy(update={"metrics": [first.model_copy(update={"stamp": doubt}), *rest]})
+
+
 def test_strangers_words_stay_words(folder, definition, make, write):
     """Unicode survives; pipes, tags, links and lines in reasons cannot break the table."""
     definition["title"] = "Żółć 忘却 | <b>x</b>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from msgm_bench import OptionError, StorageError
+from msgm_bench.pipeline.fingerprint import data_fingerprint
 from msgm_bench.testing import check_dataset
 from msgm_datasets import images
 from msgm_datasets.celeba import CelebA
@@ -235,3 +237,44 @@ def test_a_damaged_cache(celeba):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(StorageError, match="delete it"):
         CelebA.create().load()
+
+
+# Regions ----------------------------------------------------------------------------------
+
+
+def landmarks(size):
+    """Row and column of eyes, nose and mouth: CelebA's aligned ones, cropped and reduced."""
+    aligned = {"eye": (111, 70), "other eye": (111, 107), "nose": (137, 89), "mouth": (153, 89)}
+    top, left, scale = (218 - 140) / 2, (178 - 140) / 2, size / 140
+    return {k: ((y - top) * scale, (x - left) * scale) for k, (y, x) in aligned.items()}
+
+
+@pytest.mark.parametrize("size", [64, 32, 100])
+def test_regions_hold_what_they_are_named_after(celeba, size):
+    """At every size: glasses both eyes, the mouth's the mouth, the nose's the nose, bangs none."""
+    data = CelebA.create({"size": size}).load()
+    inside = {
+        name: {k for k, (y, x) in landmarks(size).items() if t <= y < t + h and w <= x < w + v}
+        for name, (t, w, h, v) in data.regions.items()
+    }
+    assert inside["Eyeglasses"] == inside["Narrow_Eyes"] == {"eye", "other eye"}
+    assert inside["Smiling"] == inside["Mustache"] == {"mouth"}
+    assert inside["Big_Nose"] == {"nose"}
+    assert inside["Bangs"] == inside["Wearing_Hat"] == inside["Bushy_Eyebrows"] == set()
+    assert set(data.regions) < set(data.classes)
+    for top, left, height, width in data.regions.values():
+        assert 0 <= top < top + height <= size
+        assert 0 <= left < left + width <= size
+        assert height * width < size**2 / 2
+    top, left, height, width = data.regions["Bangs"]
+    assert (left, width) == (0, size)
+    assert height == pytest.approx(size / 4, abs=1)
+    assert top + height < landmarks(size)["eye"][0]
+
+
+def test_regions_are_part_of_the_data(celeba):
+    """Another region is another fingerprint; attributes that show anywhere have none."""
+    data = CelebA.create().load()
+    other = dataclasses.replace(data, regions=data.regions | {"Bangs": (0, 0, 16, 64)})
+    assert data_fingerprint(data) != data_fingerprint(other)
+    assert not {"Male", "Young", "Wavy_Hair", "Blurry"} & set(data.regions)

@@ -60,6 +60,8 @@ def test_files(whole):
         "report.md",
         "model/model.json",
         "model/weights.safetensors",
+        "judge/judge.json",
+        "judge/judge.safetensors",
     }
 
 

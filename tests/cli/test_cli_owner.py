@@ -1,0 +1,73 @@
+"""The command that this program was made for, on fifty faces in CelebA's real layout."""
+
+from __future__ import annotations
+
+import fake_data
+import pytest
+from PIL import Image
+from workbench import only
+
+COMMAND = (
+    *("run", "--method", "obt", "--backbone", "vpsde", "--dataset", "celeba", "--forget", "bangs"),
+    *("--preset", "quick", "--steps", "2"),
+)
+
+
+@pytest.mark.slow
+def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
+    """Every stage and every metric; what needs files or more samples is a dash with its reason."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    fake_data.write_celeba(tmp_path / "faces")
+    out = tmp_path / "runs"
+    code, said, err = bench(
+        *COMMAND, "--data-dir", tmp_path / "faces", "--samples", "2", "--out", out
+    )
+    assert code == 0, err
+    result = only(out)
+    assert result["status"] == "ok"
+    assert result["spec"]["forget"] == ["Bangs"]
+    assert result["spec"]["settings"]["judge"]["name"] == "attributes"
+    assert set(result["provenance"]["stages"]) >= {
+        *("fit judge attributes", "train obt", "refer fid-judge", "measure"),
+        *(f"draw {task}" for task in TASKS),
+    }
+    rows = {
+        (row["task"], row["metric"], row["split"], row["protocol"]): row
+        for row in result["metrics"]
+    }
+    found = {(task, metric, split) for task, metric, split, _ in rows}
+    assert found >= EXPECTED
+    dashes = {
+        protocol: row["reason"] for (*_, protocol), row in rows.items() if row["value"] is None
+    }
+    assert "pt_inception-2015" in dashes["fid/inception-2015@1"]
+    assert "hf download" in dashes["clip/l2/inpainting@1"]
+    assert "2 items: a covariance of 64 features" in dashes["fid/judge@1"]
+    assert all(name.startswith(("fid/", "clip/")) for name in dashes)
+    box = result["protocols"]["psnr/mean/inpainting@1"]["settings"]["inpainting"]["box"]
+    assert box == [12, 0, 16, 64]
+    stamps = {row["metric"] for row in rows.values() if row["stamp"]}
+    assert stamps == {
+        "ur",
+        "ur_floor",
+        "unrecognisable",
+        "unrecognisable_floor",
+        "acc",
+        "acc_clean",
+    }
+    assert "balanced accuracy" in said
+    (folder,) = (path.parent for path in out.rglob("result.json"))
+    for name in ("samples.png", "inpainting.png", "reconstruction.png"):
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 100
+
+
+TASKS = ("generation", "likelihood", "inpainting", "reconstruction")
+EXPECTED = {
+    *(("generation", name, "samples") for name in ("ur", "ur_corrected", "unrecognisable", "fid")),
+    ("generation", "ur_floor", "retain"),
+    *(("likelihood", "nll", split) for split in ("retain", "forget")),
+    *((t, "acc", s) for t in TASKS[2:] for s in ("retain", "forget")),
+    *((t, name, "retain") for t in TASKS[2:] for name in ("psnr", "ssim", "fid", "clip")),
+}
