@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import torch
-from torch import nn
 
+from msgm_bench.api import Model
 from msgm_bench.errors import OptionError
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -57,14 +57,14 @@ class Runtime:
             raise OptionError(f"device {device!r}", "auto, cpu, cuda, cuda:N")
         return cls(chosen, precision, compile)
 
-    def place(self, module: nn.Module) -> nn.Module:
-        """Move ``module`` to the device, in the memory format that suits it, and compile it."""
-        module.to(self.device)
+    def place(self, model: Model) -> Model:
+        """Move ``model`` to the device, in the memory format that suits it, compile its network."""
+        model.to(self.device)
         if self.device.type == "cuda":
-            module.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)
         if self.compile:
-            module.compile()
-        return module
+            model.network.compile()
+        return model
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from msgm_bench import DataInfo
 from msgm_bench.errors import OptionError
+from msgm_bench.testing import ToyBackbone, toy_images
 from msgm_bench.training import Runtime, checkpoint
 
 
@@ -23,6 +25,20 @@ def test_no_such_device(device):
     with pytest.raises(OptionError, match="device") as caught:
         Runtime.select(device)
     assert "auto, cpu" in str(caught.value)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_compile_is_for_the_network_that_models_call(compiles, monkeypatch):
+    """``Model.eps`` calls ``network``: that is what goes through ``torch.compile``."""
+    seen = []
+
+    def note(module):
+        seen.append(module)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", note)
+    model = ToyBackbone.create().build(DataInfo.of(toy_images()))
+    Runtime(torch.device("cpu"), compile=compiles).place(model)
+    assert seen == ([model.network] if compiles else [])
 
 
 def test_no_such_precision():
