@@ -21,8 +21,7 @@ from msgm_bench import (
     hookimpl,
 )
 from msgm_metrics import clip_files
-from msgm_metrics.judge_images import pixels
-from msgm_metrics.judge_reports import BALANCED, quality_of, report_of
+from msgm_metrics.judge_reports import BALANCED, judged, quality_of, report_of
 
 BATCH = 100  # images that the network sees at once
 Texts = Annotated[
@@ -119,7 +118,7 @@ class ClipJudge(Judge):
             StorageError: As ``check``.
         """
         self.restore(data, {}, device)
-        self.report = report_of(data, self.verdict(pixels(data, data.test.x)))
+        self.report = report_of(data, judged(self, data, device))
 
     def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Read the model and embed the prompts.

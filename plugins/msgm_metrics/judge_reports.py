@@ -8,15 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_bench import Data, Verdict
+from msgm_bench import Data, Judge, Verdict
+from msgm_metrics.judge_images import pixels
 
+PART = 1000  # images that are looked at together
 BALANCED = "balanced accuracy on held-out items (the lowest of the attributes to forget)"
 
 
-def report_of(data: Data, judged: Verdict) -> dict[str, Any]:
+def judged(judge: Judge, data: Data, device: torch.device) -> Verdict:
+    """What the judge says of ``data.test``, looked at in parts."""
+    parts = [judge.verdict(pixels(data, x).to(device)) for x in data.test.x.split(PART)]
+    classes, recognised = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("classes", "recognised")
+    )
+    return Verdict(classes, recognised)
+
+
+def report_of(data: Data, verdict: Verdict) -> dict[str, Any]:
     """The report on ``data.test``, of classes or of attributes."""
-    common = {"recognised": share(judged.recognised), "items": len(data.test)}
-    found = judged.classes.cpu()
+    common = {"recognised": share(verdict.recognised), "items": len(data.test)}
+    found = verdict.classes.cpu()
     if data.test.y.ndim == 2:
         return attribute_report(data.classes, data.test.y, found) | common
     return class_report(len(data.classes), data.test.y, found) | common

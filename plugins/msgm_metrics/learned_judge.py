@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from msgm_bench import Data, IncompatibleError, Judge, JudgeConfig, derive_seed
+from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeConfig, derive_seed
 from msgm_metrics import judge_files
 from msgm_metrics.judge_images import augment, pixels, spoil
 from msgm_metrics.judge_networks import TINY, resnet, small
-from msgm_metrics.judge_reports import quality_of, report_of
+from msgm_metrics.judge_reports import judged, quality_of, report_of
 from msgm_metrics.weights import sha256
 
 VALIDATION = 5  # every fifth training item calibrates and trains nothing
@@ -107,20 +107,22 @@ class LearnedJudge(Judge):
             MsgmBenchError: As ``check``.
         """
         self.check(data)
-        x, y = pixels(data, data.train.x).to(device), data.train.y.to(device)
-        kept = torch.arange(len(x), device=device) % VALIDATION != 0
-        state = self._given()
+        items, state = data.train.to(device), self._given()
+        held = torch.arange(len(items), device=device) % VALIDATION == 0
         if state is None:
             cuda = [device] if device.type == "cuda" else []
             with torch.random.fork_rng(cuda):
                 torch.manual_seed(derive_seed(seed, "judge"))
                 self.network = self._fresh(data, device)
-                self._train(x[kept], y[kept], seed, data.flip)
+                self._train(data, items, (~held).nonzero().flatten(), seed)
         else:
             self.network = self._network(data, state, device)
         found = {name: state[name].to(device) for name in self.calibrated if name in (state or {})}
-        self.calibration = found or self.calibrate(self.logits(x[~kept]), y[~kept])
-        self.report = report_of(data, self.verdict(pixels(data, data.test.x).to(device)))
+        if not found:
+            parts = [self.logits(pixels(data, part)) for part in items.x[held].split(BATCH)]
+            found = self.calibrate(torch.cat(parts), items.y[held])
+        self.calibration = found
+        self.report = report_of(data, judged(self, data, device))
 
     def _given(self) -> dict[str, Tensor] | None:
         """The state from elsewhere, if there is to be one."""
@@ -147,18 +149,18 @@ class LearnedJudge(Judge):
         judge_files.fit_into(network, weights)
         return network.to(device).eval()
 
-    def _train(self, x: Tensor, y: Tensor, seed: int, flip: bool) -> None:
-        c = self.config
-        generator = torch.Generator(x.device).manual_seed(derive_seed(seed, "judge batches"))
+    def _train(self, data: Data, items: Examples, used: Tensor, seed: int) -> None:
+        c, device = self.config, items.x.device
+        generator = torch.Generator(device).manual_seed(derive_seed(seed, "judge batches"))
         optimizer = torch.optim.Adam(self.network.parameters(), lr=c.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, c.steps)
         self.network.train()
         for _ in range(c.steps):
-            i = torch.randint(len(x), (c.batch_size,), generator=generator, device=x.device)
-            seen = augment(x[i], c.shift, flip, generator)
-            clean = seen + 0.03 * torch.randn(seen.shape, generator=generator, device=x.device)
+            i = used[torch.randint(len(used), (c.batch_size,), generator=generator, device=device)]
+            seen = augment(pixels(data, items.x[i]), c.shift, data.flip, generator)
+            clean = seen + 0.03 * torch.randn(seen.shape, generator=generator, device=device)
             spoiled = spoil(seen[: c.batch_size // 2], generator)
-            loss = self.loss(self.network(torch.cat([clean.clamp(0, 1), spoiled])), y[i])
+            loss = self.loss(self.network(torch.cat([clean.clamp(0, 1), spoiled])), items.y[i])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -12,6 +12,7 @@ import torch
 from msgm_bench import DataInfo, Examples, GreyLevels, Model, Settings, Source, VariancePreserving
 from msgm_bench.api import PRESETS, merge
 from msgm_bench.pipeline.fingerprint import data_fingerprint
+from msgm_bench.pipeline.judging import names_in
 from msgm_bench.pipeline.plan import skeleton
 from msgm_bench.registry import registry
 from msgm_bench.training import Feed
@@ -165,8 +166,8 @@ def test_presets_fit_their_images(name, preset):
         millions = sum(weight.numel() for weight in model.parameters()) / 1e6
         assert (millions < 2) == (preset == "quick")
         judge = dict(settings.judge)
-        if judge["name"] in registry().names("judges"):
-            assert registry().create("judges", judge.pop("name"), judge)
+        for chosen in names_in(judge.pop("name")):
+            assert registry().create("judges", chosen, judge)
         for task, given in settings.tasks.items():
             registry().create("tasks", task, given)
 

@@ -11,7 +11,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from msgm_bench import OptionError, StorageError, UsageError
+from msgm_bench import OptionError, RunSpec, StorageError, UsageError
+from msgm_bench.pipeline import plan as planned
 from msgm_bench.testing import check_dataset
 from msgm_datasets.image_folder import ImageFolder
 
@@ -248,3 +249,26 @@ def test_no_such_table(loose):
     (loose / "other.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StorageError, match=r"other.csv is damaged"):
         load(table="other.csv")
+
+
+@pytest.mark.parametrize(
+    ("preset", "attributes", "name"),
+    [("quick", True, "attributes"), ("paper", True, "attributes"), ("quick", False, "classifier")],
+)
+def test_the_labels_choose_the_judge(loose, preset, attributes, name):
+    """A table of attributes has the judge for attributes, one of classes that for classes."""
+    values = [(i % 3 == 0, i % 2) for i in range(10)]
+    if attributes:
+        head, rows = ("file", "Hat", "Smile"), [(int(hat), smile) for hat, smile in values]
+    else:
+        head, rows = ("file", "kind"), [("cat" if smile else "dog",) for _, smile in values]
+    named = [(f"{i:03d}.png", *row) for i, row in enumerate(rows)]
+    request = {
+        "dataset": "image_folder",
+        "dataset_params": {"table": table(loose, head, named), "held_out": 2, "size": 32},
+        "forget": "smile" if attributes else "cat",
+        "backbone": "vpsde",
+        "method": "unseen",
+        "preset": preset,
+    }
+    assert planned(RunSpec.model_validate(request)).judge.name == name
