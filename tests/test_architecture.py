@@ -32,7 +32,8 @@ HOMONYMS = [
     ("clip", "msgm_bench/training/", "the largest norm of a gradient"),
     ("attributes", "msgm_bench/api/", "labels of which an item may have many"),
     ("attributes", "msgm_bench/cli/options.py", "labels of which an item may have many"),
-    ("attributes", "msgm_bench/pipeline/spec.py", "labels of which an item may have many"),
+    ("attributes", "msgm_bench/pipeline/", "labels of which an item may have many"),
+    ("attributes", "msgm_bench/testing.py", "labels of which an item may have many"),
 ]
 
 

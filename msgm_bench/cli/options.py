@@ -126,7 +126,7 @@ def plugin_options(given: dict[str, Any]) -> dict[str, Any]:
     plain = ("backbone_params", "dataset_params", "judge_params")
     scoped = {
         "task_params": "-t {}: write TASK.key=value, such as likelihood.repeats=4",
-        "metric_params": "-m {}: write METRIC.key=value, such as clip.distance=cosine",
+        "metric_params": "-m {}: write METRIC.key=value, such as nll.key=value",
     }
     fields: dict[str, Any] = {name: dict(given.pop(name, ())) for name in plain}
     return fields | {name: _scoped(given.pop(name, ()), say) for name, say in scoped.items()}

@@ -135,19 +135,8 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
     loaded = replace(loaded, info=told)
     preset = spec.preset or cast(type[Dataset], dataset).default_preset
     shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
-    layers = list(shared)
-    chosen = None
-    if spec.model is None:
-        chosen = registry().entry("methods", spec.method).cls
-        layers.append(preset_of(chosen, preset))
-    else:
-        check_model(Path(spec.model), loaded.info)
-    settings = parse_settings(merge(*layers))
+    settings, trained = training_of(spec, loaded.info, preset, shared)
     backbone = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
-    trained = None
-    if chosen is not None:
-        method = cast(Method, create(chosen, settings.method, spec.params))
-        trained = in_regime(method, spec, settings)
     model = skeleton(backbone, loaded.info)
     kept, left_out = applicable(tasks_of(spec, settings), model, trained)
     for task in kept.values():
@@ -171,6 +160,23 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
         runtime=runtime,
         skip=trained.method.skip(model, trained.regime) if trained else None,
     )
+
+
+def training_of(
+    spec: RunSpec, info: DataInfo, preset: str, shared: list[Mapping[str, Any]]
+) -> tuple[Settings, Trained | None]:
+    """The merged preset and how the method trains; None where a model from elsewhere stands.
+
+    Raises:
+        UsageError: The method, its options, its budget or the model do not fit.
+    """
+    if spec.model is not None:
+        check_model(Path(spec.model), info)
+        return parse_settings(merge(*shared)), None
+    chosen = registry().entry("methods", spec.method).cls
+    settings = parse_settings(merge(*shared, preset_of(chosen, preset)))
+    method = cast(Method, create(chosen, settings.method, spec.params))
+    return settings, in_regime(method, spec, settings)
 
 
 def applicable(

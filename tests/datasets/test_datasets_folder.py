@@ -261,12 +261,12 @@ def test_the_labels_choose_the_judge(loose, preset, attributes, name):
     if attributes:
         head, rows = ("file", "Hat", "Smile"), [(int(hat), smile) for hat, smile in values]
     else:
-        head, rows = ("file", "kind"), [("cat" if smile else "dog",) for _, smile in values]
+        head, rows = ("file", "kind"), [("cat" if hat else "dog",) for hat, _ in values]
     named = [(f"{i:03d}.png", *row) for i, row in enumerate(rows)]
     request = {
         "dataset": "image_folder",
         "dataset_params": {"table": table(loose, head, named), "held_out": 2, "size": 32},
-        "forget": "smile" if attributes else "cat",
+        "forget": "hat" if attributes else "cat",
         "backbone": "vpsde",
         "method": "unseen",
         "preset": preset,

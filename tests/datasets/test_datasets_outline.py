@@ -38,7 +38,7 @@ COUNTS = {
 
 def asked(**fields):
     """A request without a method and without what is to be forgotten."""
-    common = {"forget": (), "method": "", "backbone": "vpsde", "judge_params": {"name": "bayes"}}
+    common = {"forget": (), "method": "", "backbone": "vpsde"}
     return parse_spec(common | fields)
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from workbench import only, tiny
 
-from msgm_bench import OptionError, RunSpec, UsageError
+from msgm_bench import IncompatibleError, OptionError, RunSpec, UsageError
 from msgm_bench.pipeline import dry_run, parse_spec
 from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.provenance import command
@@ -40,14 +40,14 @@ def test_the_users_judge_options_win():
     assert planned(spec(steps=5, judge_params={"steps": 7})).judge.config.steps == 7
 
 
-def test_another_judge_leaves_the_presets_options_behind(monkeypatch):
-    """The preset's width is kept beside -j steps, and gone with another judge's name."""
+def test_judge_options_lie_above_the_presets(monkeypatch):
+    """The preset's width is kept beside -j steps; one that does not suit is refused."""
     preset = {"judge": {"name": "classifier", "width": 10}}
     monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
     assert planned(spec(judge_params={"steps": 3})).judge.config.width == 10
     assert planned(spec(judge_params={"name": "classifier"})).judge.config.width == 10
-    judge = planned(spec(judge_params={"name": "bayes"})).judge
-    assert judge.config.model_dump() == {"level": 0.01}
+    with pytest.raises(IncompatibleError, match="'bayes' needs a dataset with an exact density"):
+        planned(spec(judge_params={"name": "bayes"}))
 
 
 def test_metric_options_lie_above_the_presets(monkeypatch):
@@ -142,7 +142,8 @@ def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
     assert set(told["unmeasured"]) == {"fid-judge", "fid-inception"}
     (page,) = (tmp_path / "runs").rglob("report.md")
     text = page.read_text("utf-8")
-    assert "Tasks left out:\n\n- inpainting: inpainting is for images" in text
+    assert "Tasks left out:\n\n- " in text
+    assert "\n- inpainting: inpainting is for images" in text
     assert "Metrics left out:\n\n- fid-inception: " in text
 
 
