@@ -24,6 +24,10 @@ class Codec(Protocol):
     def dequantised(self) -> bool:
         """Whether ``encode`` needs uniform noise."""
 
+    @property
+    def half_range(self) -> float:
+        """Half the width of the interval of model space that images fill; 1 for points."""
+
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Data to model space; ``u`` in [0, 1), of the shape of ``x``, dequantises."""
 
@@ -37,6 +41,7 @@ class Points:
 
     offset: float = 0.0
     dequantised: bool = False
+    half_range: float = 1.0
 
     @property
     def bits_offset(self) -> float:
@@ -76,6 +81,11 @@ class GreyLevels:
     def bits_offset(self) -> float:
         """log2(1 / bin width)."""
         return math.log2(self.levels / (self.high - self.low))
+
+    @property
+    def half_range(self) -> float:
+        """(high - low) / 2."""
+        return (self.high - self.low) / 2
 
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Grey levels to model space; the centre of the bin without ``u``."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from msgm_bench.api.data import Examples
+from msgm_bench.api.data import Data, Examples
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import Plugin
 from msgm_bench.diffusion import Noise
@@ -169,14 +169,15 @@ class Method(Plugin, ABC):
             a frozen copy of the base model. Any other access is an error.
         baseline: Whether it is a reference row of every comparison, whatever the regime.
         trains_base: Whether it makes the base model from which others fine-tune.
-        lost: Tasks that its model can no longer do (a one-step generator has no likelihood).
+        lost: Tasks that its model can no longer do, and why (a one-step generator has no
+            likelihood).
     """
 
     regimes: ClassVar[tuple[Regime, ...]] = ("retrain",)
     needs: ClassVar[frozenset[str]] = frozenset({"retain", "forget"})
     baseline: ClassVar[bool] = False
     trains_base: ClassVar[bool] = False
-    lost: ClassVar[frozenset[str]] = frozenset()
+    lost: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: BaseModel | None = None) -> None:
         super().__init__(config)
@@ -185,6 +186,21 @@ class Method(Plugin, ABC):
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Why the method cannot run on this model, or None where it can."""
         return None
+
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """Refuse a forget set before anything is trained; not asked where ``skip`` has a reason.
+
+        Raises:
+            UsageError: The method cannot forget these classes with these options.
+        """
+
+    def demands(self) -> Mapping[str, Mapping[str, Any]]:
+        """Options of tasks that its models need, by task, whatever presets and user say.
+
+        A model that only one sampler can draw from names it here. Stored with the model, and
+        part of the protocol of every value.
+        """
+        return {}
 
     def setup(self, session: Session) -> None:
         """Build copies, extra networks, empty buffers; runs at the start and again on resume."""

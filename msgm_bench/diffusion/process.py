@@ -111,6 +111,11 @@ class Process(ABC):
         """Return `steps` descending times from start to t_sampling, float64, evenly spaced in t."""
         return torch.linspace(start, self.t_sampling, steps, dtype=torch.float64)
 
+    def nearest_time(self, noise_to_signal: float) -> float:
+        """Return the time at which sigma / a has the given value, or the grid's nearest to it."""
+        t = self.time_of(torch.tensor(noise_to_signal, dtype=torch.float64))
+        return float(self.grid(1, float(t))[0])
+
     def spec(self) -> dict[str, float | str | int]:
         """Return the name and all parameters, for hashing."""
         return {"process": type(self).__name__, **dataclasses.asdict(self)}

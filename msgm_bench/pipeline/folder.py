@@ -118,6 +118,10 @@ def report(result: Result) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     stamps = dict.fromkeys(row.stamp for row in result.metrics if row.stamp)
     notes = {"Values that are missing": absent, "Stamps": [f"- ⚠ {stamp}" for stamp in stamps]}
+    limits = result.provenance.get("limits", {})
+    for task, options in limits.get("demands", {}).items():
+        told = ", ".join(f"{key} = {value}" for key, value in options.items())
+        notes.setdefault("Asked as the model needs it", []).append(f"- {task}: {told}")
     for title, key in (("Tasks left out", "left_out"), ("Metrics left out", "unmeasured")):
         notes[title] = [f"- {name}: {why}" for name, why in result.provenance.get(key, {}).items()]
     for title, listed in notes.items():

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from msgm_bench.api import Backbone, DataInfo, Model
 from msgm_bench.errors import IncompatibleError, StorageError, UsageError
+from msgm_bench.pipeline.limits import Limits
 from msgm_bench.registry import registry
 from msgm_bench.storage import atomic, write_text
 
@@ -20,7 +21,13 @@ WEIGHTS, CARD = "weights.safetensors", "model.json"
 FORMAT = "msgm-bench/model@1"
 
 
-def save_model(folder: Path, model: Model, backbone: Backbone, info: DataInfo) -> None:
+def save_model(
+    folder: Path,
+    model: Model,
+    backbone: Backbone,
+    info: DataInfo,
+    limits: Limits = Limits(),  # noqa: B008 - it is immutable
+) -> None:
     """Write weights and card."""
     save_tensors(folder / WEIGHTS, model.network.state_dict())
     card = {
@@ -29,6 +36,7 @@ def save_model(folder: Path, model: Model, backbone: Backbone, info: DataInfo) -
         "options": backbone.config.model_dump(mode="json"),
         "data": info.record(),
         "process": model.process.spec(),
+        "limits": limits.record(),
     }
     write_text(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 

@@ -31,7 +31,8 @@ from msgm_bench.api import (
 from msgm_bench.errors import IncompatibleError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
 from msgm_bench.pipeline.judging import judge_of
-from msgm_bench.pipeline.modelfile import check_model
+from msgm_bench.pipeline.limits import Limits
+from msgm_bench.pipeline.modelfile import check_model, read_card
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.suite import (
@@ -85,6 +86,7 @@ class Plan:
         metrics: Metrics that apply, in order.
         unmeasured: Metrics of the tasks that have nothing to say here, and why.
         judge: The judge, not fitted yet.
+        limits: What the model can be asked.
         runtime: Device and precision.
         skip: Why the cell cannot be, or None.
     """
@@ -102,6 +104,7 @@ class Plan:
     metrics: tuple[Metric, ...]
     unmeasured: Mapping[str, str]
     judge: Judge
+    limits: Limits
     runtime: Runtime
     skip: str | None
 
@@ -138,7 +141,11 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
     settings, trained = training_of(spec, loaded.info, preset, shared)
     backbone = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
     model = skeleton(backbone, loaded.info)
-    kept, left_out = applicable(tasks_of(spec, settings), model, trained)
+    limits = limits_of(spec, trained)
+    kept, left_out = applicable(tasks_of(spec, settings, limits.demands), model, limits)
+    skip = trained.method.skip(model, trained.regime) if trained else None
+    if trained and spec.forget and skip is None:
+        trained.method.check_data(loaded.data, targets)
     for task in kept.values():
         task.check_data(loaded.data, targets)
     judge, metrics = judge_of(settings, spec, loaded.data), metrics_of(spec, kept, settings)
@@ -157,8 +164,9 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
         metrics=tuple(metric for metric in metrics if metric.name not in unmeasured),
         unmeasured=unmeasured,
         judge=judge,
+        limits=limits,
         runtime=runtime,
-        skip=trained.method.skip(model, trained.regime) if trained else None,
+        skip=skip,
     )
 
 
@@ -179,18 +187,23 @@ def training_of(
     return settings, in_regime(method, spec, settings)
 
 
+def limits_of(spec: RunSpec, trained: Trained | None) -> Limits:
+    """What the model can be asked: its method says so, or its card where it is from elsewhere."""
+    if trained is None:
+        return Limits.told(read_card(Path(cast(str, spec.model))))
+    return Limits.of(trained.method)
+
+
 def applicable(
-    tasks: Mapping[str, Task], model: Model, trained: Trained | None
+    tasks: Mapping[str, Task], model: Model, limits: Limits
 ) -> tuple[dict[str, Task], dict[str, str]]:
     """The tasks that remain, checked; and why the others do not.
 
     Raises:
         UsageError: A task that remains refuses the model.
     """
-    left_out = skipped(tasks, model)
-    if trained is not None:
-        reason = f"{trained.method.name} makes models without it"
-        left_out |= {name: reason for name in tasks if name in trained.method.lost}
+    lost = {name: reason for name, reason in limits.lost.items() if name in tasks}
+    left_out = skipped(tasks, model) | lost
     kept = {name: task.resolved(model) for name, task in tasks.items() if name not in left_out}
     check_tasks(kept, model)
     return kept, left_out

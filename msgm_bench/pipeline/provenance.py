@@ -34,6 +34,7 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "dataset_fingerprint": plan.loaded.fingerprint,
         "left_out": dict(plan.left_out),
         "unmeasured": dict(plan.unmeasured),
+        "limits": plan.limits.record(),
         "stages": {name: entry.path.name for name, entry in entries.items()},
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),

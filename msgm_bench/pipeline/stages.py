@@ -26,6 +26,7 @@ from msgm_bench.errors import DivergenceError
 from msgm_bench.evaluation.artifacts import draw_artifact
 from msgm_bench.pipeline.cache import Report, Stage, load_json
 from msgm_bench.pipeline.fingerprint import source_of
+from msgm_bench.pipeline.limits import Limits
 from msgm_bench.pipeline.measuring import REFERENCE, looking, measured
 from msgm_bench.pipeline.modelfile import (
     CARD,
@@ -140,7 +141,7 @@ def _train(
     finally:
         rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
         write_text(work / LOG, "".join(rows))
-    save_model(work, model, plan.backbone, plan.loaded.info)
+    save_model(work, model, plan.backbone, plan.loaded.info, Limits.of(trained.method))
     (work / CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -30,8 +30,13 @@ def task_presets(preset: str) -> list[Mapping[str, Any]]:
     return [entry.cls.presets.get(preset, {}) for entry in registry().entries("tasks")]
 
 
-def tasks_of(spec: RunSpec, settings: Settings) -> dict[str, Task]:
-    """Every registered task with the preset's options, the user's and ``samples``."""
+def tasks_of(
+    spec: RunSpec, settings: Settings, demands: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Task]:
+    """Every registered task with the preset's options, the user's and ``samples``.
+
+    ``demands`` of the model, by task, lie above them all.
+    """
     names = registry().names("tasks")
     tasks = {}
     for name in spec.task_params:
@@ -39,6 +44,7 @@ def tasks_of(spec: RunSpec, settings: Settings) -> dict[str, Task]:
     for name in names:
         cls = registry().entry("tasks", name).cls
         options = over(settings.tasks.get(name, {}), spec.task_params.get(name, {}), "sampler")
+        options = over(options, demands.get(name, {}), "sampler")
         task = cast(Task, create(cls, {}, options))
         if spec.samples is not None:
             task = cast(Task, create(cls, {}, options | task.config.capped(spec.samples)))
