@@ -60,7 +60,8 @@ class SFD(Method):
     theta descends w(c) (x_phi - x_psi) . (x_phi - x_g - alpha (x_phi - x_psi))/omega, with
     x = (x_t - sigma eps)/a of phi at (x_t, t, s) and of psi at (x_t, t, c), and omega the mean of
     |x_phi - x_g| as a constant; gradients pass through both networks. s = c for a kept class; for
-    a forgotten one it is ``safe``, or one of the kept classes at random. w = 1 for kept classes,
+    a forgotten one it is the next kept class (the published runs turn class 0 into 1), a named
+    one, or random ones, of which the generator may learn a blend. w = 1 for kept classes,
     ``forget_weight`` for forgotten ones, each a mean over its part of the batch.
     Adapted: noise levels are sigma/a in halves of the data's range, so that they mean the same
     on every process; t is uniform between the times of the two ends of ``sigmas``, which lie
@@ -94,8 +95,10 @@ class SFD(Method):
         sigmas: tuple[float, float] = Field(
             (0.137, 13.1), description="sigma/a of the distillation, halves of the data's range"
         )
-        safe: int | None = Field(
-            None, ge=0, description="kept class that forgotten ones turn into; empty: random ones"
+        safe: int | Literal["next", "random"] = Field(
+            "next",
+            description="kept class that a forgotten one turns into: the next one, random ones "
+            "anew in each batch, or a label",
         )
         forget_weight: float = Field(0.01, ge=0, description="w of forgotten classes, kept have 1")
         share: float = Field(0.5, gt=0, lt=1, description="forgotten classes' part of a batch")
@@ -124,7 +127,7 @@ class SFD(Method):
             OptionError: It is forgotten, or not there.
         """
         kept = data.labels(targets)["retain"]
-        if self.config.safe is not None and self.config.safe not in kept:
+        if isinstance(self.config.safe, int) and self.config.safe not in kept:
             raise OptionError(
                 f"sfd: safe = {self.config.safe}, which is not kept",
                 ", ".join(f"{label} ({data.classes[label]})" for label in kept),
@@ -175,20 +178,28 @@ class SFD(Method):
         total = (draw.w * loss).sum()
         return total if self.config.reduction == "sum" else total / draw.z[0].numel()
 
+    def classes(self, session: Session) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+        """Kept labels, forgotten ones, and the safe one of each forgotten one."""
+        kept, forgotten, safe = session.kept, session.forgotten, self.config.safe
+        if isinstance(safe, int):
+            return kept, forgotten, [safe] * len(forgotten)
+        K = len(kept) + len(forgotten)
+        return kept, forgotten, [min(kept, key=lambda k: (k - gone) % K) for gone in forgotten]
+
     def drawn(self, session: Session, *stream: int | str) -> Draw:
         """Labels, weights, times and noise of a batch; the forgotten classes come first."""
         c, N = self.config, session.batch_size
         noise = session.noise(*stream, count=N)
         n = min(max(1, round(c.share * N)), N - 1)
         u, shape = noise.uniform((3,)), session.model.shape
-        kept = torch.tensor(session.kept, device=u.device)
-        forgotten = torch.tensor(session.forgotten, device=u.device)
-        label = torch.cat([pick(forgotten, u[:n, 0]), pick(kept, u[n:, 0])])
-        safe = pick(kept, u[:n, 1]) if c.safe is None else torch.full_like(label[:n], c.safe)
+        kept, forgotten, safe = (torch.tensor(y, device=u.device) for y in self.classes(session))
+        gone = pick(len(forgotten), u[:n, 0])
+        told = kept[pick(len(kept), u[:n, 1])] if c.safe == "random" else safe[gone]
+        label = torch.cat([forgotten[gone], kept[pick(len(kept), u[n:, 0])]])
         w = torch.full_like(u[:, 0], 1 / (N - n))
         w[:n] = c.forget_weight / max(n, 1)
         t = session.model.process.sample_times(self.low + (self.high - self.low) * u[:, 2])
-        s = torch.cat([safe, label[n:]])
+        s = torch.cat([told, label[n:]])
         return Draw(label, s, w, t, noise.normal(shape), noise.normal(shape))
 
 
@@ -241,9 +252,9 @@ def distillation(phi: Model, psi: Model, x_g: Tensor, draw: Draw, alpha: float) 
     return products.flatten(1).sum(1) / omega
 
 
-def pick(labels: Tensor, u: Tensor) -> Tensor:
-    """One of ``labels [K]`` for each ``u [N]`` of U[0, 1)."""
-    return labels[(u * len(labels)).long().clamp(max=len(labels) - 1)]
+def pick(K: int, u: Tensor) -> Tensor:
+    """One of 0 .. K-1 for each ``u [N]`` of U[0, 1), ``int64 [N]``."""
+    return (u * K).long().clamp(max=K - 1)
 
 
 @hookimpl
