@@ -53,8 +53,8 @@ class Trainer(Descent):
         runtime: Device and precision.
         seed: Seed of this stage; dropout at step k draws from (seed, k).
         base: Frozen base model, where the method needs one.
-        labels: Labels of the classes of the splits ``retain`` and ``forget``; none where items
-            carry attributes.
+        labels: Labels of the classes of the splits ``retain`` and ``forget``; none where
+            items have more than one label.
     """
 
     def __init__(

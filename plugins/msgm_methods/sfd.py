@@ -60,9 +60,10 @@ class SFD(Method):
     theta descends w(c) (x_phi - x_psi) . (x_phi - x_g - alpha (x_phi - x_psi))/omega, with
     x = (x_t - sigma eps)/a of phi at (x_t, t, s) and of psi at (x_t, t, c), and omega the mean of
     |x_phi - x_g| as a constant; gradients pass through both networks. s = c for a kept class; for
-    a forgotten one it is the next kept class (the published runs turn class 0 into 1), a named
-    one, or random ones, of which the generator may learn a blend. w = 1 for kept classes,
-    ``forget_weight`` for forgotten ones, each a mean over its part of the batch.
+    a forgotten one it is the next kept class, a named one (the released runs name class 1), or
+    random ones, of which the generator may learn a blend. w = 1 for kept classes,
+    ``forget_weight`` for forgotten ones, each a mean over its part of the batch; 0 for these
+    in the first stage, if any, of the paper's two-stage variant.
     Adapted: noise levels are sigma/a in halves of the data's range, so that they mean the same
     on every process; t is uniform between the times of the two ends of ``sigmas``, which lie
     within the process. No dropout. Clipped by value, as in the released code.
@@ -102,6 +103,9 @@ class SFD(Method):
         )
         forget_weight: float = Field(0.01, ge=0, description="w of forgotten classes, kept have 1")
         share: float = Field(0.5, gt=0, lt=1, description="forgotten classes' part of a batch")
+        first_stage: float = Field(
+            0.0, ge=0, lt=1, description="share of the steps in which forgotten classes weigh 0"
+        )
         fake_rate: float = Field(1e-5, gt=0, description="psi's learning rate")
         fake_steps: int = Field(1, ge=1, description="psi's steps to one of theta")
         clip_value: float = Field(1.0, gt=0, description="largest entry of a gradient, both nets")
@@ -153,8 +157,8 @@ class SFD(Method):
         """psi follows the generator, then the generator steps."""
         session.model.eval()
         for k in range(self.config.fake_steps):
-            loss_fake = self.follow(session, self.drawn(session, "psi", step, k))
-        draw = self.drawn(session, "theta", step)
+            loss_fake = self.follow(session, self.drawn(session, step, "psi", k))
+        draw = self.drawn(session, step, "theta")
         x_g = generated(session.model, draw.z, self.t_i, draw.c)
         loss = self.reduced(distillation(self.phi, self.psi, x_g, draw, self.config.alpha), draw)
         bound = self.config.clip_value
@@ -186,10 +190,10 @@ class SFD(Method):
         K = len(kept) + len(forgotten)
         return kept, forgotten, [min(kept, key=lambda k: (k - gone) % K) for gone in forgotten]
 
-    def drawn(self, session: Session, *stream: int | str) -> Draw:
+    def drawn(self, session: Session, step: int, *stream: int | str) -> Draw:
         """Labels, weights, times and noise of a batch; the forgotten classes come first."""
         c, N = self.config, session.batch_size
-        noise = session.noise(*stream, count=N)
+        noise = session.noise(step, *stream, count=N)
         n = min(max(1, round(c.share * N)), N - 1)
         u, shape = noise.uniform((3,)), session.model.shape
         kept, forgotten, safe = (torch.tensor(y, device=u.device) for y in self.classes(session))
@@ -197,7 +201,8 @@ class SFD(Method):
         told = kept[pick(len(kept), u[:n, 1])] if c.safe == "random" else safe[gone]
         label = torch.cat([forgotten[gone], kept[pick(len(kept), u[n:, 0])]])
         w = torch.full_like(u[:, 0], 1 / (N - n))
-        w[:n] = c.forget_weight / max(n, 1)
+        forgets = step >= c.first_stage * session.total_steps
+        w[:n] = c.forget_weight / max(n, 1) if forgets else 0.0
         t = session.model.process.sample_times(self.low + (self.high - self.low) * u[:, 2])
         s = torch.cat([told, label[n:]])
         return Draw(label, s, w, t, noise.normal(shape), noise.normal(shape))

@@ -193,7 +193,7 @@ def test_a_step_of_both_networks(reduction):
     method.setup(trainer)
     seen = descents(trainer)
     before = [p.detach().clone() for p in method.psi.parameters()]
-    draw, later = method.drawn(trainer, "psi", 0, 0), method.drawn(trainer, "theta", 0)
+    draw, later = method.drawn(trainer, 0, "psi", 0), method.drawn(trainer, 0, "theta")
     x_g = generated(trainer.model, draw.z, method.t_i, draw.c).detach()
     twin = gaussians()  # psi as it starts
     loss = (draw.w * matching(twin, x_g, draw)).sum()
@@ -217,7 +217,7 @@ def test_labels_weights_and_times_of_a_batch():
     options = {"safe": "random", "share": 0.25, "forget_weight": 0.3, "sigmas": (0.2, 2.0)}
     trainer = trainer_of(options, forgotten=(1,), batch_size=400)
     trainer.method.setup(trainer)
-    draw = trainer.method.drawn(trainer, "theta", 0)
+    draw = trainer.method.drawn(trainer, 0, "theta")
     forgotten = draw.c == 1
     assert int(forgotten.sum()) == 100
     assert set(draw.c[~forgotten].tolist()) == set(draw.s.tolist()) == {0, 2}
@@ -227,7 +227,7 @@ def test_labels_weights_and_times_of_a_batch():
     ratios = PROCESS.noise_to_signal(draw.t)
     assert 0.2 <= float(ratios.min()) < 0.22
     assert 1.8 < float(ratios.max()) <= 2.0001
-    assert not torch.equal(draw.z, trainer.method.drawn(trainer, "theta", 1).z)
+    assert not torch.equal(draw.z, trainer.method.drawn(trainer, 1, "theta").z)
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,17 @@ def test_the_safe_class(safe, forgotten, told):
     """The next kept one round the circle, a named one, or any; always a kept one."""
     trainer = trainer_of({"safe": safe}, forgotten=forgotten, batch_size=64)
     trainer.method.setup(trainer)
-    draw = trainer.method.drawn(trainer, "theta", 0)
+    draw = trainer.method.drawn(trainer, 0, "theta")
     assert {c: set(draw.s[draw.c == c].tolist()) for c in forgotten} == told
+
+
+def test_the_first_stage_distils_kept_classes_alone():
+    """Forgotten ones weigh nothing in the first half of four steps, and all they should after."""
+    trainer = trainer_of({"first_stage": 0.5, "forget_weight": 0.3})
+    trainer.method.setup(trainer)
+    draws = [trainer.method.drawn(trainer, step, "theta") for step in range(4)]
+    totals = [float(draw.w[draw.c == 2].sum()) for draw in draws]
+    assert totals == pytest.approx([0.0, 0.0, 0.3, 0.3])
 
 
 def test_picks_are_even_and_inside():
