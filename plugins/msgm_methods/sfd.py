@@ -95,7 +95,7 @@ class SFD(Method):
             2.5, gt=0, description="sigma/a of the generator's noise, halves of the data's range"
         )
         sigmas: tuple[float, float] = Field(
-            (0.137, 13.1), description="sigma/a of the distillation, halves of the data's range"
+            (0.138, 13.0), description="sigma/a of the distillation, halves of the data's range"
         )
         safe: int | Literal["next", "random"] = Field(
             "next",

@@ -13,6 +13,7 @@ from workbench import only, tiny
 
 from msgm_bench import (
     Data,
+    DiscreteDDPM,
     Examples,
     GreyLevels,
     Model,
@@ -266,7 +267,7 @@ def test_picks_are_even_and_inside():
 
 
 def test_noise_levels_follow_the_datas_range():
-    """[0, 1] has half the noise of [-1, 1], and DDPM's generator sits on its grid."""
+    """[0, 1] has half the noise of [-1, 1]: on VE each time lies log 2 / log_ratio lower."""
     trainer = trainer_of({"sigmas": (0.2, 2.0)})
     trainer.method.setup(trainer)
     whole = trainer.method.t_i, trainer.method.low, trainer.method.high
@@ -276,6 +277,16 @@ def test_noise_levels_follow_the_datas_range():
     half = trainer.method.t_i, trainer.method.low, trainer.method.high
     shift = math.log(2) / PROCESS.log_ratio
     assert [a - b for a, b in zip(whole, half, strict=True)] == pytest.approx([shift] * 3, rel=1e-4)
+
+
+def test_published_times_of_the_discrete_process():
+    """The generator sits at step 440 of 0 .. 999, the distillation on steps 38 to 711."""
+    trainer = trainer_of(base=gaussians(DiscreteDDPM()), batch_size=4096)
+    trainer.method.setup(trainer)
+    assert trainer.method.t_i == 441 / 1000
+    steps = trainer.method.drawn(trainer, 0, "theta").t * 1000 - 1
+    assert (round(float(steps.min())), round(float(steps.max()))) == (38, 711)
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
 
 
 def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
