@@ -40,14 +40,14 @@ PUBLISHED = {
 QUICK = {
     "finetuning": {
         "steps": 400,
-        "learning_rate": 4e-4,
+        "learning_rate": 8e-4,
         "warmup": 0,
         "decay": "cosine",
         "clip": 1e9,
         "ema": 0.98,
         "beta1": 0.0,
     },
-    "method": {"forget_weight": 1.0, "share": 0.25, "fake_rate": 8e-4},
+    "method": {"forget_weight": 1.0, "share": 0.1, "fake_rate": 1.6e-3},
 }
 
 
