@@ -61,8 +61,9 @@ def compare(
     """One line a method and cell, best first.
 
     Results share a cell where the dataset, the forget set, the backbone, their options, the track
-    (class-conditional or not) and the preset agree. Within one, a method that was run with several
-    options has a line for each, named by what differs.
+    (class-conditional or not) and the preset agree, and where their models are asked in the same
+    way: a one-step generator has a ranking of its own. Within one, a method that was run with
+    several options has a line for each, named by what differs.
 
     Args:
         results: In any order; repeats of the same result count once.
@@ -81,7 +82,7 @@ def compare(
     """
     cells: dict[str, list[Result]] = {}
     for result in {identity(result): result for result in results}.values():
-        cells.setdefault(cell_of(result.spec), []).append(result)
+        cells.setdefault(f"{cell_of(result.spec)} {_demanded(result)}", []).append(result)
     lines: list[dict[str, str]] = []
     shown: dict[Column, None] = {}
     for name in sorted(cells):
@@ -95,6 +96,15 @@ def compare(
     return pd.DataFrame(lines, columns=order, dtype="object").fillna("")
 
 
+def _demanded(result: Result) -> str:
+    """The options of tasks that its model needed; empty where it took those of preset and user."""
+    demands = result.provenance.get("limits", {}).get("demands", {})
+    return "; ".join(
+        f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
+        for task, options in sorted(demands.items())
+    )
+
+
 def _lines(
     results: Sequence[Result],
     columns: Sequence[Column],
@@ -106,7 +116,9 @@ def _lines(
     check_same(results, keys)
     frame = _labelled(results, keys)
     spec = results[0].spec
-    backbone = f"{spec.backbone}{' (class-conditional)' if spec.conditional else ''}"
+    track = "class-conditional" if spec.conditional else ""
+    kind = "; ".join(word for word in (track, _demanded(results[0])) if word)
+    backbone = f"{spec.backbone} ({kind})" if kind else spec.backbone
     named = (spec.dataset, ",".join(spec.forget), backbone, spec.preset)
     cell = dict(zip(CELL, named, strict=True))
     lines = []

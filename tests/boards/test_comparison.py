@@ -54,6 +54,24 @@ def conditional(make, method, ua):
     return make(method, 0, conditional=True).model_copy(update=measured)
 
 
+def test_models_that_must_be_asked_otherwise_do_not_compete(make):
+    """A one-step generator has a ranking of its own, which says how it was sampled."""
+    plain = conditional(make, "alpha", 60.0)
+    one = conditional(make, "beta", 90.0)
+    (identity, record), *_ = one.protocols.items()
+    protocol = MetricProtocol(name="ua/judge", settings={"guidance": 0.0})
+    described = record.model_copy(update={"hash": protocol.hash, "settings": protocol.settings})
+    demands = {"class_generation": {"sampler": "one_step", "nfe": 1}}
+    changed = {
+        "protocols": {identity: described},
+        "provenance": {**one.provenance, "limits": {"demands": demands}},
+    }
+    table = compare([plain, one.model_copy(update=changed)])
+    assert list(table["rank"]) == ["1", "1"]
+    told = "(class-conditional; class_generation: sampler = one_step, nfe = 1)"
+    assert sorted(name.endswith(told) for name in table["backbone"]) == [False, True]
+
+
 def test_tracks_do_not_compete(make):
     """Class-conditional results have a ranking of their own, by UA, the highest first."""
     told = [conditional(make, name, ua) for name, ua in (("alpha", 60.0), ("beta", 90.0))]
