@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 @click.option("--unlearn-seed", type=click.IntRange(0), help="Seed of the method's batches.")
 @click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
 @click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
+@click.option(
+    "--passes", type=click.IntRange(1), help="Budget in passes, of all but baselines and base."
+)
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
 @click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
 @click.option("--executor", help="Name of an executor; one cell after the other without it.")

@@ -209,7 +209,8 @@ def in_regime(method: Method, spec: RunSpec, settings: Settings) -> Trained:
                 f"method {method.name!r} in the regime {regime!r}", ", ".join(method.regimes)
             )
         regime = method.regimes[0]
-    return Trained(method, regime, settings.budget(regime == "finetune", spec.steps))
+    passes = None if method.baseline else spec.passes
+    return Trained(method, regime, settings.budget(regime == "finetune", spec.steps, passes))
 
 
 def base_of(

@@ -38,6 +38,9 @@ class RunSpec(BaseModel):
     unlearn_seed: int | None = Field(None, ge=0, description="batches and noise of the method")
     sample_seed: int | None = Field(None, ge=0, description="noise of the evaluation")
     steps: int | None = Field(None, ge=1, description="replaces every training budget")
+    passes: int | None = Field(
+        None, ge=1, description="budget in passes, of all but the baselines and the base model"
+    )
     samples: int | None = Field(None, ge=1, description="caps every evaluation set")
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"

@@ -112,7 +112,8 @@ def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
         _train(plan, trained, inputs["seed"], work, needs.get("base"), report)
 
     needs = {} if base is None else {"base": base}
-    return Stage(f"train {method.name}", inputs, produce, needs, trained.budget.steps)
+    length = trained.budget.passes or trained.budget.steps
+    return Stage(f"train {method.name}", inputs, produce, needs, length)
 
 
 def _train(
