@@ -37,6 +37,7 @@ def export(run: Path, target: Path, force: bool = False) -> str:
     """
     result, card = read_run(run)
     check_target(target, run, force)
+    target = target.resolve()
     info = info_of(card)
     backbone = cast(Backbone, registry().create("backbones", card["backbone"], card["options"]))
     model = load_model(run / "model", torch.device("cpu"))
@@ -124,7 +125,7 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
         "",
         "## Use",
         "",
-        usage.strip(),
+        usage.strip("\n"),
         "",
         "## Measured",
         "",

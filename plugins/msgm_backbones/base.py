@@ -19,10 +19,14 @@ from msgm_bench import Adopted, Backbone, Config, DataInfo, IncompatibleError, M
 
 Kind = Literal["auto", "mlp", "unet"]
 USE = """\
-    from diffusers import UNet2DModel
+With `DIR` for this folder:
 
-    unet = UNet2DModel.from_pretrained("DIR", subfolder="unet")
-    output = unet(x_t, timestep{label}).sample
+```python
+from diffusers import UNet2DModel
+
+unet = UNet2DModel.from_pretrained("DIR", subfolder="unet")
+output = unet(x_t, timestep{label}).sample
+```
 
 `x_t` = a(t) x0 + sigma(t) eps, with images x0 scaled to [{low:g}, {high:g}] and 0 < t <= 1.
 

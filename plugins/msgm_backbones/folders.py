@@ -7,6 +7,7 @@ import inspect
 import json
 import pickle
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,11 +54,9 @@ def located(source: str, download: bool = True) -> Path:
     try:
         return _of_the_hub(source, download)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        tried = f", and it could not be downloaded: {in_short(error)}" if download else ""
         raise StorageError(
-            f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}, and "
-            f"it could not be downloaded: {first_line(error)}"
-            if download
-            else f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}",
+            f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}{tried}",
             LAYOUT,
             f"where there is a network: `hf download {source} --local-dir DIR`, then DIR in the "
             "place of the name",
@@ -86,7 +85,9 @@ def home(folder: Path) -> Path:
 
 
 def architecture(folder: Path) -> dict[str, Any]:
-    """What ``UNet2DModel`` was made of, but for the dropout, which is no part of what it says.
+    """All options of the ``UNet2DModel``, but for the dropout, which is no part of its function.
+
+    What the card leaves out has diffusers' default, so that one network has one description.
 
     Raises:
         UsageError: There is no card.
@@ -101,8 +102,10 @@ def architecture(folder: Path) -> dict[str, Any]:
     name = told.get("_class_name")
     if name != NETWORK:
         raise IncompatibleError(f"{path} describes the network {name!r}", NETWORK)
-    known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self", "dropout"}
-    return {key: value for key, value in told.items() if key in known}
+    taken = dict(inspect.signature(UNet2DModel.__init__).parameters)
+    del taken["self"], taken["dropout"]
+    options = {key: told.get(key, field.default) for key, field in taken.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
 
 def weights_of(folder: Path) -> Path:
@@ -140,7 +143,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
         )
     except FAILURES as error:
         raise StorageError(
-            f"{file} cannot be read as the weights of its {CARD}: {first_line(error)}",
+            f"{file} cannot be read as the weights of its {CARD}: {in_short(error)}",
             hint="the file is damaged, or belongs to another card: get both again",
         ) from error
     wrong = {kind: names for kind, names in told.items() if names}
@@ -162,7 +165,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         told: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path} is no readable JSON: {first_line(error)}") from error
+        raise StorageError(f"{path} is no readable JSON: {in_short(error)}") from error
     if not isinstance(told, dict):
         raise StorageError(f"{path} holds {type(told).__name__}", "a JSON object")
     return told
@@ -180,7 +183,7 @@ def check_process(folder: Path, own: Mapping[str, Any]) -> bool:
     told = read_json(path)
     if told != dict(own):
         raise IncompatibleError(
-            f"the network in {folder} was trained on the process {listed(told)}",
+            f"the network in {folder} was trained on {listed(told)}",
             listed(own),
             "choose the backbone, its options (-b) and the data of that training",
         )
@@ -198,6 +201,6 @@ def listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
-    return str(error).partition("\n")[0] or type(error).__name__
+def in_short(error: BaseException) -> str:
+    """What an error says, in a line."""
+    return textwrap.shorten(str(error) or type(error).__name__, 200)

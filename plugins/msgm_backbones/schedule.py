@@ -17,19 +17,22 @@ ASSUMED = (
     "taken on trust"
 )
 USE = """
-`scheduler/` holds the betas. Its steps are ancestral sampling with the variance beta and without
-clipping:
+`scheduler/` holds the betas. Its steps are ancestral sampling with the variance beta, no clipping:
 
-    from diffusers import DDPMScheduler
+```python
+from diffusers import DDPMScheduler
 
-    scheduler = DDPMScheduler.from_pretrained("DIR", subfolder="scheduler")
+scheduler = DDPMScheduler.from_pretrained("DIR", subfolder="scheduler")
+```
 """
 PIPELINE = """
 The whole pipeline:
 
-    from diffusers import DDPMPipeline
+```python
+from diffusers import DDPMPipeline
 
-    images = DDPMPipeline.from_pretrained("DIR")(batch_size=16, num_inference_steps={steps}).images
+images = DDPMPipeline.from_pretrained("DIR")(batch_size=16, num_inference_steps={steps}).images
+```
 """
 NO_PIPELINE = """
 diffusers has no pipeline that tells a class to such a network, so there is no `model_index.json`.
