@@ -113,25 +113,15 @@ class NetworkBackbone(Backbone):
 
     def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
         """A U-Net in a folder of diffusers, or on its hub."""
-        folder = folders.located(source, download)
+        folder, process = folders.located(source, download), self.process(info)
         told = folders.architecture(folder)
-        widths = told.get("block_out_channels", ())
-        halved = [info.shape[-1] // 2**i for i in range(len(widths))]
-        attends = ["Attn" in block for block in told.get("down_block_types", ())]
-        network = {
-            "network": told,
-            "channels": tuple(widths),
-            "layers": told.get("layers_per_block", self.config.layers),
-            "attention": tuple(size for size, at in zip(halved, attends, strict=False) if at),
-        }
-        backbone = type(self)(self.config.model_copy(update=network))
-        process = self.process(info)
         remark = self.check_schedule(folder, process)
         with torch.device("meta"):
             described_unet(told, info, process, self.embedding)
         state, sha256 = folders.read_weights(folders.weights_of(folder))
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
-        return Adopted(backbone, weights, sha256, remark)
+        config = self.config.model_copy(update=options_of(told, info))
+        return Adopted(type(self)(config), weights, sha256, remark)
 
     def check_schedule(self, folder: Path, process: Process) -> str:
         """Make sure that the network in ``folder`` was trained on ``process``; what is on trust.
@@ -168,3 +158,15 @@ class NetworkBackbone(Backbone):
             timestep=self.timestep,
         )
         return said if classes is None else said + CLASS.format(last=classes - 1, null=classes)
+
+
+def options_of(told: dict[str, Any], info: DataInfo) -> dict[str, Any]:
+    """The options of a network that ``told`` describes, in diffusers' words and in ours."""
+    sizes = [info.shape[1] // 2**i for i in range(len(told["block_out_channels"]))]
+    attends = ["Attn" in block for block in told["down_block_types"]]
+    return {
+        "network": told,
+        "channels": tuple(told["block_out_channels"]),
+        "layers": told["layers_per_block"],
+        "attention": tuple(size for size, at in zip(sizes, attends, strict=True) if at),
+    }
