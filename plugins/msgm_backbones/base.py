@@ -12,12 +12,22 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from msgm_backbones import folders
 from msgm_backbones.described import described_unet
+from msgm_backbones.folders import (
+    PROCESS,
+    architecture,
+    check_process,
+    listed,
+    located,
+    read_weights,
+    save_unet,
+    weights_of,
+)
 from msgm_backbones.networks import ResidualMLP, UNet, unet
 from msgm_bench import Adopted, Backbone, Config, DataInfo, IncompatibleError, Model, Process
 
 Kind = Literal["auto", "mlp", "unet"]
+ORDER = "that its classes stand in the dataset's order is taken on trust"
 USE = """\
 With `DIR` for this folder:
 
@@ -113,15 +123,16 @@ class NetworkBackbone(Backbone):
 
     def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
         """A U-Net in a folder of diffusers, or on its hub."""
-        folder, process = folders.located(source, download), self.process(info)
-        told = folders.architecture(folder)
+        folder, process = located(source, download), self.process(info)
+        told = architecture(folder)
         remark = self.check_schedule(folder, process)
         with torch.device("meta"):
             described_unet(told, info, process, self.embedding)
-        state, sha256 = folders.read_weights(folders.weights_of(folder))
+        state, sha256 = read_weights(weights_of(folder))
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
         config = self.config.model_copy(update=options_of(told, info))
-        return Adopted(type(self)(config), weights, sha256, remark)
+        trust = [remark, ORDER if info.classes is not None else ""]
+        return Adopted(type(self)(config), weights, sha256, "; ".join(filter(None, trust)))
 
     def check_schedule(self, folder: Path, process: Process) -> str:
         """Make sure that the network in ``folder`` was trained on ``process``; what is on trust.
@@ -129,12 +140,12 @@ class NetworkBackbone(Backbone):
         Raises:
             IncompatibleError: It was not, or nothing says so.
         """
-        if folders.check_process(folder, process.spec()):
+        if check_process(folder, process.spec()):
             return ""
         raise IncompatibleError(
             f"the backbone {self.name!r} starting from {folder}, which does not say on which "
             "process in continuous time it was trained",
-            f"folders of `msgm-bench export` with {folders.PROCESS}: {self.name}'s own",
+            f"folders of `msgm-bench export` with {PROCESS}: {self.name}'s own",
             "a public DDPM has discrete times and betas of its own: choose --backbone ddpm",
         )
 
@@ -145,7 +156,7 @@ class NetworkBackbone(Backbone):
                 f"the network {type(model.network).__name__}, which diffusers does not have",
                 "models with -b network=unet",
             )
-        folders.save_unet(model.network.unet, folder, model.process.spec())
+        save_unet(model.network.unet, folder, model.process.spec())
         low, high = self.data_range
         process, classes = model.process, model.classes
         first = inspect.getdoc(process) or ""
@@ -154,7 +165,7 @@ class NetworkBackbone(Backbone):
             low=low,
             high=high,
             process=first.partition("\n")[0].rstrip("."),
-            spec=folders.listed(process.spec()),
+            spec=listed(process.spec()),
             timestep=self.timestep,
         )
         return said if classes is None else said + CLASS.format(last=classes - 1, null=classes)

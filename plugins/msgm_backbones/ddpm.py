@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from msgm_backbones import schedule
 from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_backbones.schedule import check_scheduler, save_scheduler
 from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl, merge
 
 
@@ -49,13 +49,13 @@ class DDPM(NetworkBackbone):
     def check_schedule(self, folder: Path, process: Process) -> str:
         """The folder's own scheduler must have the betas of the grid, and predict the noise."""
         assert isinstance(process, DiscreteDDPM)
-        return schedule.check(folder, process)
+        return check_scheduler(folder, process)
 
     def dump(self, model: Model, folder: Path) -> str:
         """A U-Net and its scheduler; the whole pipeline where that can sample from it."""
         assert isinstance(model.process, DiscreteDDPM)
         said = super().dump(model, folder)
-        return said + schedule.save(model, model.process, folder)
+        return said + save_scheduler(model, model.process, folder)
 
 
 @hookimpl

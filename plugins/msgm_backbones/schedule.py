@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_backbones import folders
+from msgm_backbones.folders import SCHEDULE, check_process, read_json
 from msgm_bench import DiscreteDDPM, IncompatibleError, Model
 
 RELATIVE = 1e-5  # diffusers computes betas in float32
 ASSUMED = (
-    f"the folder holds no {folders.SCHEDULE}: that the network predicts the noise on this grid is "
+    f"the folder holds no {SCHEDULE}: that the network predicts the noise on this grid is "
     "taken on trust"
 )
 USE = """
@@ -39,17 +39,17 @@ diffusers has no pipeline that tells a class to such a network, so there is no `
 """
 
 
-def check(folder: Path, process: DiscreteDDPM) -> str:
+def check_scheduler(folder: Path, process: DiscreteDDPM) -> str:
     """Compare the folder's scheduler with the grid; what is taken on trust where it has none.
 
     Raises:
         IncompatibleError: Other betas, or another prediction than the noise.
     """
-    known = folders.check_process(folder, process.spec())
+    known = check_process(folder, process.spec())
     path = scheduler_card(folder)
     if path is None:
         return "" if known else ASSUMED
-    told = folders.read_json(path)
+    told = read_json(path)
     kind = told.get("prediction_type", "epsilon")
     if kind != "epsilon":
         raise IncompatibleError(f"{path}: a network that predicts {kind!r}", "epsilon, the noise")
@@ -67,7 +67,7 @@ def check(folder: Path, process: DiscreteDDPM) -> str:
 def scheduler_card(folder: Path) -> Path | None:
     """In ``scheduler/``, or beside the network's card, as older repositories have it."""
     places = (folder / "scheduler", folder, folder.parent / "scheduler")
-    found = (place / folders.SCHEDULE for place in places)
+    found = (place / SCHEDULE for place in places)
     return next((path for path in found if path.is_file()), None)
 
 
@@ -92,7 +92,7 @@ def betas(told: dict[str, Any], path: Path) -> Tensor:
     return found.double()
 
 
-def save(model: Model, process: DiscreteDDPM, folder: Path) -> str:
+def save_scheduler(model: Model, process: DiscreteDDPM, folder: Path) -> str:
     """Write the scheduler, and the card of a pipeline for an unconditional model."""
     from diffusers import DDPMPipeline, DDPMScheduler
 

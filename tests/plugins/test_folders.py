@@ -124,7 +124,9 @@ def test_options_tell_what_the_network_is(place):
 def test_classes_and_the_null_class(place):
     """Ten classes and a null class make a conditional base; its labels are the model's."""
     unet = write_flat(place, num_class_embeds=11)
-    model = model_of(load(place, TOLD), TOLD)
+    found = load(place, TOLD)
+    assert "in the dataset's order is taken on trust" in found.remark
+    model = model_of(found, TOLD)
     x, c = noised(count=11), torch.arange(11)
     with torch.no_grad():
         expected = unet(x, torch.tensor(STEPS - 1), class_labels=c).sample
