@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import KEY_VALUE, evaluation_options, plugin_options
+from msgm_bench.cli.options import KEY_VALUE, base_option, evaluation_options, plugin_options
 
 if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--method", "methods", multiple=True, help="Name of a method; repeat for a grid.")
 @click.option("--backbone", "backbones", multiple=True, help="Name of a backbone; may repeat.")
 @click.option("--conditional", is_flag=True, help="Train models that are told the class.")
+@base_option
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="May repeat.  [0]")
 @click.option("--train-seed", type=click.IntRange(0), help="Seed of weights and base model.")
 @click.option("--unlearn-seed", type=click.IntRange(0), help="Seed of the method's batches.")

@@ -46,6 +46,9 @@ class RunSpec(BaseModel):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
     conditional: bool = Field(False, description="whether the model is told the class of an item")
+    base: str | None = Field(
+        None, description="a base model from elsewhere to start from: a folder, or a hub's name"
+    )
     model: str | None = Field(None, description="folder of a trained model to evaluate instead")
 
     @field_validator("forget", mode="before")
