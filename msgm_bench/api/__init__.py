@@ -16,13 +16,14 @@ from msgm_bench.api.evaluation import (
 from msgm_bench.api.execution import Executor, Tracker
 from msgm_bench.api.judge import Judge, JudgeConfig, Verdict
 from msgm_bench.api.method import Batch, LossMethod, Method, Regime, Session, Split, noise_matching
-from msgm_bench.api.model import Backbone, Conditioned, DataInfo, Model
+from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
 from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
 from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, merge
 
 __all__ = [
     "PRESETS",
+    "Adopted",
     "Artifact",
     "Backbone",
     "Batch",

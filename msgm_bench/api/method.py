@@ -61,7 +61,7 @@ class Session(Protocol):
 
     @property
     def total_steps(self) -> int:
-        """The budget, in outer steps."""
+        """The budget, in outer steps; of a budget of passes, an extrapolation."""
 
     @property
     def batch_size(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -177,6 +178,23 @@ class Conditioned(Model):
         return guided(eps_c, eps_null, self.w)
 
 
+@dataclass(frozen=True)
+class Adopted:
+    """A network that another program wrote, read and found to fit.
+
+    Attributes:
+        backbone: The backbone with the options that build such a network.
+        weights: State of the network that ``backbone`` builds.
+        sha256: Of the file of the weights.
+        remark: What had to be taken on trust; empty where nothing had.
+    """
+
+    backbone: Backbone
+    weights: Mapping[str, Tensor]
+    sha256: str
+    remark: str = ""
+
+
 class Backbone(Plugin, ABC):
     """A diffusion process and the network that learns it.
 
@@ -206,3 +224,38 @@ class Backbone(Plugin, ABC):
         process = self.process(info)
         codec = info.codec(*self.data_range)
         return Model(self.network(info, process), process, codec, info.shape, info.classes)
+
+    def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
+        """A network that another program wrote, to start from in the place of one trained here.
+
+        Args:
+            source: A folder, or a name that the backbone knows how to find.
+            info: The data that it must fit.
+            download: Whether it may be fetched from elsewhere.
+
+        Raises:
+            UsageError: It is not there, or fits neither the data nor the process.
+            StorageError: Its files are damaged or not to be had.
+        """
+        raise IncompatibleError(
+            f"the backbone {self.name!r} starting from {source}",
+            "backbones that read models of other programs",
+            "leave out --base",
+        )
+
+    def dump(self, model: Model, folder: Path) -> str:
+        """Write a trained model for other programs, such that ``load`` reads the same again.
+
+        Args:
+            model: A model of this backbone.
+            folder: An empty folder.
+
+        Returns:
+            How to use what was written, in markdown.
+
+        Raises:
+            IncompatibleError: No other program has such a network.
+        """
+        raise IncompatibleError(
+            f"models of the backbone {self.name!r} for other programs", "backbones that write them"
+        )

@@ -128,6 +128,7 @@ class SpecRecord(Record):
     dataset_params: dict[str, Any] = {}
     settings: dict[str, Any] = Field({}, description="budgets, tasks and judge as used")
     conditional: bool = Field(False, description="whether the model is told a class")
+    base: str | None = Field(None, description="sha256 of the weights of a given base model")
 
 
 class Result(Record):

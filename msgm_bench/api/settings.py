@@ -17,6 +17,9 @@ class Training(Config):
     """Budget and optimiser of one training stage."""
 
     steps: int = Field(10_000, ge=1, description="optimiser steps")
+    passes: int | None = Field(
+        None, ge=1, description="passes through the network, preparation included, not steps"
+    )
     batch_size: int = Field(128, ge=1, description="items a step and split, over all devices")
     learning_rate: float = Field(2e-4, gt=0, description="Adam's step size after the warm-up")
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
@@ -45,15 +48,17 @@ class Settings(Config):
     tasks: dict[str, dict[str, Any]] = {}
     metrics: dict[str, dict[str, Any]] = {}
 
-    def budget(self, finetune: bool, steps: int | None = None) -> Training:
-        """The training budget of a regime; ``steps`` replaces the preset's.
+    def budget(
+        self, finetune: bool, steps: int | None = None, passes: int | None = None
+    ) -> Training:
+        """The training budget of a regime; ``steps`` and ``passes`` replace the preset's.
 
         Raises:
-            OptionError: A preset or ``steps`` is out of range.
+            OptionError: A preset, ``steps`` or ``passes`` is out of range.
         """
         chosen = merge(self.training, self.finetuning if finetune else {})
-        if steps is not None:
-            chosen |= {"steps": steps}
+        given = {"steps": steps, "passes": passes}
+        chosen |= {name: value for name, value in given.items() if value is not None}
         try:
             return Training.model_validate(chosen)
         except ValidationError as error:

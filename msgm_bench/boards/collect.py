@@ -108,6 +108,9 @@ def foreign(board: Board, result: Result) -> str | None:
     if spec.conditional != cell.conditional:
         told = {True: "class-conditional", False: "unconditional"}
         return f"its model is {told[spec.conditional]}, the board's are {told[cell.conditional]}"
+    if spec.base != cell.base:
+        ours, theirs = (base or "trained by the bench" for base in (cell.base, spec.base))
+        return f"its base model is {theirs}, the board's is {ours}"
     exempt = spec.method in (board.gate.reference, board.baseline.method)
     if cell.regime not in (None, spec.regime) and not exempt:
         return f"its regime is {spec.regime}, the board's is {cell.regime}"

@@ -61,9 +61,9 @@ def compare(
     """One line a method and cell, best first.
 
     Results share a cell where the dataset, the forget set, the backbone, their options, the track
-    (class-conditional or not) and the preset agree, and where their models are asked in the same
-    way: a one-step generator has a ranking of its own. Within one, a method that was run with
-    several options has a line for each, named by what differs.
+    (class-conditional or not), a given base and the preset agree, and where their models are asked
+    in the same way: a one-step generator has a ranking of its own. Within one, a method that was
+    run with several options has a line for each, named by what differs.
 
     Args:
         results: In any order; repeats of the same result count once.
@@ -119,6 +119,7 @@ def _lines(
     track = "class-conditional" if spec.conditional else ""
     kind = "; ".join(word for word in (track, _demanded(results[0])) if word)
     backbone = f"{spec.backbone} ({kind})" if kind else spec.backbone
+    backbone += f", base {spec.base[:8]}" if spec.base else ""
     named = (spec.dataset, ",".join(spec.forget), backbone, spec.preset)
     cell = dict(zip(CELL, named, strict=True))
     lines = []
@@ -158,7 +159,8 @@ def labels(results: Sequence[Result]) -> list[str]:
 
 def cell_of(spec: SpecRecord) -> str:
     """What results share that stand side by side: data, forget set, backbone, track, preset."""
-    options = spec.model_dump(include={"dataset_params", "backbone_params"})
+    shared = {"dataset_params", "backbone_params", *(["base"] if spec.base else [])}
+    options = spec.model_dump(include=shared)
     forget = ",".join(sorted(spec.forget))
     track = str(spec.conditional)
     return "\0".join((spec.dataset, forget, spec.backbone, track, spec.preset, digest(options)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import KEY_VALUE, cell_options, plugin_options
+from msgm_bench.cli.options import KEY_VALUE, base_option, cell_options, plugin_options
 
 if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--method", help="Name of a method; all of them without it.")
 @click.option("--backbone", help="Name of a backbone.")
+@base_option
 @click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
 @click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the method.")

@@ -18,6 +18,7 @@ PLUGIN_COMMANDS = "msgm_bench.commands"
 COMMANDS = {
     "run": "Train, unlearn, score: one cell or a grid.",
     "evaluate": "Score a trained model.",
+    "export": "Write a trained model for diffusers.",
     "compare": "Put results side by side.",
     "list": "Show what is installed, and from where.",
     "info": "Explain a plugin, or what a run would do.",

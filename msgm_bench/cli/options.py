@@ -67,6 +67,20 @@ data_dir_option = click.option(
 )
 
 
+def _from_anywhere(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A folder as an absolute path, so that spec.yaml repeats the run from anywhere."""
+    folder = None if value is None else Path(value).expanduser()
+    return value if folder is None or not folder.exists() else str(folder.absolute())
+
+
+base_option = click.option(
+    "--base",
+    metavar="DIR|NAME",
+    callback=_from_anywhere,
+    help="Start from this model of another program: a folder, or a name on its hub.",
+)
+
+
 def cell_options(function: F) -> F:
     """What describes a cell but for its method: ``run``, ``evaluate`` and ``info`` share it."""
     options = [

@@ -48,6 +48,8 @@ def facts(outline: Outline) -> Iterator[tuple[str, str]]:
     yield "forget", ", ".join(outline.forget) or "not said: a class or attribute, --forget NAME"
     count = f"{network['parameters'] / 1e6:.2f} M parameters"
     yield "network", f"{network['class']}, {count}; {listed(network['options'])}"
+    if outline.base:
+        yield "base", f"{outline.base}; not trained here"
     process = dict(outline.process)
     name = str(process.pop("process"))
     unknown = [key for key, value in process.items() if value is None]
@@ -68,6 +70,8 @@ def value(found: Any) -> str:
     """Short."""
     if isinstance(found, list | tuple):
         return " ".join(map(value, found)) or "none"
+    if isinstance(found, Mapping):
+        return f"({listed(found)})"
     if isinstance(found, float):
         return f"{found:.6g}"
     return f"{found:,}" if isinstance(found, int) and not isinstance(found, bool) else str(found)

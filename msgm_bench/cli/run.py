@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import KEY_VALUE, evaluation_options, plugin_options
+from msgm_bench.cli.options import KEY_VALUE, base_option, evaluation_options, plugin_options
 
 if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 @click.option("--method", "methods", multiple=True, help="Name of a method; repeat for a grid.")
 @click.option("--backbone", "backbones", multiple=True, help="Name of a backbone; may repeat.")
 @click.option("--conditional", is_flag=True, help="Train models that are told the class.")
+@base_option
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="May repeat.  [0]")
 @click.option("--train-seed", type=click.IntRange(0), help="Seed of weights and base model.")
 @click.option("--unlearn-seed", type=click.IntRange(0), help="Seed of the method's batches.")
 @click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
 @click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
+@click.option(
+    "--passes", type=click.IntRange(1), help="Budget in passes, of all but baselines and base."
+)
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
 @click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
 @click.option("--executor", help="Name of an executor; one cell after the other without it.")

@@ -107,6 +107,8 @@ def show_plan(specs: Sequence[RunSpec]) -> int:
         for stage, cached in preview.stages:
             state = "cached" if cached else "to do"
             seen.setdefault(stage.key, (stage.name, state, stage.key[:12]))
+        if preview.base:
+            missing[f"base: {preview.base}; not trained here"] = None
         for name, reason in preview.left_out.items():
             missing[f"left out: {name}: {reason}"] = None
         for name, reason in preview.blind.items():

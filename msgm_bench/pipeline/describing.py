@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from msgm_bench.api import Examples, Model, Subject, Task
+from msgm_bench.pipeline.given import regimes_of
 from msgm_bench.pipeline.outline import Chore, Gauge, Outline, Stint
 from msgm_bench.pipeline.plan import Plan, Trained, arranged, in_regime, skeleton
 from msgm_bench.pipeline.spec import RunSpec
@@ -36,7 +37,7 @@ def outline(spec: RunSpec, measure: bool = True) -> Outline:
     targets = data.targets(spec.forget) if spec.forget else (0,)  # one class stands for any
     changes = [{}] if spec.method else every_method()
     plans = [
-        arranged(spec.model_copy(update=change), runtime, known.loaded, targets)
+        arranged(spec.model_copy(update=change), runtime, known.loaded, targets, download=False)
         for change in changes
     ]
     plan = next((p for p in plans if p.trained and p.trained.method.trains_base), plans[0])
@@ -92,6 +93,7 @@ def described(spec: RunSpec, plan: Plan, known: Known) -> Outline:
             for metric in plan.metrics
         ],
         left_out={**plan.left_out, **plan.unmeasured},
+        base="" if plan.given is None else str(plan.given),
         skipped={},
         hardware=plan.runtime.hardware(),
     )
@@ -137,7 +139,7 @@ def trainings(spec: RunSpec, plan: Plan) -> Iterator[Trained]:
         return
     method = plan.trained.method
     own = method.baseline and spec.regime not in method.regimes
-    for regime in method.regimes:
+    for regime in regimes_of(method, spec):
         if own or spec.regime in (None, regime):
             asked = spec.model_copy(update={"regime": regime})
             yield in_regime(method, asked, plan.settings)

@@ -62,15 +62,27 @@ def _closure(module: str, found: set[str] | None = None) -> set[str]:
 
 
 def _imports(module: str) -> Iterator[str]:
-    """Modules of the same top-level package that ``module`` imports from."""
+    """Modules of the same top-level package that ``module`` imports, or imports from."""
     top = module.partition(".")[0]
-    path = getattr(sys.modules.get(module), "__file__", None)
+    loaded = sys.modules.get(module)
+    path = getattr(loaded, "__file__", None)
     if path is None:
         return
+    package = module if hasattr(loaded, "__path__") else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        yield from (name for name in names if name.startswith(f"{top}."))
+        yield from (name for name in _named(node, package) if name.startswith(f"{top}."))
+
+
+def _named(node: ast.AST, package: str) -> list[str]:
+    """What an import statement in ``package`` names, by absolute names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    source = "." * node.level + (node.module or "")
+    source = importlib.util.resolve_name(source, package) if node.level else source
+    inner = (f"{source}.{alias.name}" for alias in node.names)
+    return [source, *(name for name in inner if name in sys.modules)]
 
 
 def _code(path: Path) -> str:

@@ -105,6 +105,7 @@ def report(result: Result) -> str:
         f"{'Class-conditional, regime' if spec.conditional else 'Regime'} {spec.regime}, "
         f"preset {spec.preset}, seed {spec.seed}.",
         "",
+        *base_of(result),
         "| task | metric | split | value | 95 % interval | unit | n | protocol |",
         "|---|---|---|---:|---|---|---:|---|",
     ]
@@ -128,6 +129,16 @@ def report(result: Result) -> str:
         lines += ["", f"{title}:", "", *listed] if listed else []
     lines += ["", "Made by:", "", f"    {result.provenance['command']}", ""]
     return "\n".join(lines)
+
+
+def base_of(result: Result) -> list[str]:
+    """What there is to say of a base model that was not trained here."""
+    given = result.provenance.get("base")
+    if given is None:
+        return []
+    said = "" if result.spec.settings["training"] else ", evaluated as it was given"
+    remark = f"; {given['remark']}" if given["remark"] else ""
+    return [f"Base model: {given['source']}, sha256 {given['sha256']}{said}{remark}.", ""]
 
 
 def write_result(target: Path, result: Result) -> None:

@@ -105,6 +105,7 @@ class Outline:
         left_out: Tasks and metrics that do not apply, and why.
         skipped: Methods that cannot run here, and why.
         hardware: Where it would run.
+        base: The base model from elsewhere; empty where it is trained here.
         evaluation: Time of a network evaluation on a task's batch; None if not asked for.
         evaluation_vjp: The same with a vector-Jacobian product; None if no task needs one.
     """
@@ -125,5 +126,6 @@ class Outline:
     left_out: Mapping[str, str]
     skipped: Mapping[str, str]
     hardware: Mapping[str, Any]
+    base: str = ""
     evaluation: Pace | None = None
     evaluation_vjp: Pace | None = None

@@ -30,17 +30,18 @@ from msgm_bench.api import (
 )
 from msgm_bench.errors import IncompatibleError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
+from msgm_bench.pipeline.given import Given, given_base, regimes_of, unused
 from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.limits import Limits
-from msgm_bench.pipeline.modelfile import check_model, read_card
+from msgm_bench.pipeline.modelfile import check_model
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.suite import (
-    check_tasks,
+    applicable,
+    limits_of,
     metrics_of,
     scene_of,
     silent,
-    skipped,
     task_presets,
     tasks_of,
 )
@@ -68,6 +69,11 @@ class Trained:
     regime: Regime
     budget: Training
 
+    @property
+    def starts_from_base(self) -> bool:
+        """Whether it needs a base model: for its weights, or to look at."""
+        return self.regime == "finetune" or "base" in self.method.needs
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -79,7 +85,8 @@ class Plan:
         targets: Class indices of D_f.
         backbone: The backbone.
         trained: The method, or None where a model from elsewhere is evaluated.
-        base: How the base model is trained, for the finetune regime.
+        base: How the base model is trained, where the method starts from one that is not given.
+        given: The base model from elsewhere.
         settings: The merged preset.
         tasks: Tasks by name.
         left_out: Tasks that do not apply, and why.
@@ -97,6 +104,7 @@ class Plan:
     backbone: Backbone
     trained: Trained | None
     base: Trained | None
+    given: Given | None
     settings: Settings
     preset: str
     tasks: Mapping[str, Task]
@@ -126,8 +134,14 @@ def plan(spec: RunSpec) -> Plan:
     return arranged(spec, runtime, loaded, loaded.data.targets(spec.forget))
 
 
-def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int, ...]) -> Plan:
-    """The plan of ``spec`` on this data.
+def arranged(
+    spec: RunSpec,
+    runtime: Runtime,
+    loaded: Loaded,
+    targets: tuple[int, ...],
+    download: bool = True,
+) -> Plan:
+    """The plan of ``spec`` on this data; without ``download`` all must be on this machine.
 
     Raises:
         UsageError: Anything about the request is wrong; nothing was trained.
@@ -139,11 +153,12 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
     preset = spec.preset or cast(type[Dataset], dataset).default_preset
     shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
     settings, trained = training_of(spec, loaded.info, preset, shared)
-    backbone = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
+    chosen = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
+    backbone, given = given_base(spec, chosen, loaded.info, download)
     model = skeleton(backbone, loaded.info)
-    limits = limits_of(spec, trained)
+    limits = limits_of(spec, trained.method if trained else None)
     kept, left_out = applicable(tasks_of(spec, settings, limits.demands), model, limits)
-    skip = trained.method.skip(model, trained.regime) if trained else None
+    skip = skip_of(trained, spec, model)
     if trained and spec.forget and skip is None:
         trained.method.check_data(loaded.data, targets)
     for task in kept.values():
@@ -156,7 +171,8 @@ def arranged(spec: RunSpec, runtime: Runtime, loaded: Loaded, targets: tuple[int
         targets=targets,
         backbone=backbone,
         trained=trained,
-        base=base_of(trained, spec, preset, shared),
+        base=None if given else base_of(trained, spec, preset, shared),
+        given=given,
         settings=settings,
         preset=preset,
         tasks=kept,
@@ -175,6 +191,8 @@ def training_of(
 ) -> tuple[Settings, Trained | None]:
     """The merged preset and how the method trains; None where a model from elsewhere stands.
 
+    A given base stands for the method that would train the base.
+
     Raises:
         UsageError: The method, its options, its budget or the model do not fit.
     """
@@ -184,29 +202,16 @@ def training_of(
     chosen = registry().entry("methods", spec.method).cls
     settings = parse_settings(merge(*shared, preset_of(chosen, preset)))
     method = cast(Method, create(chosen, settings.method, spec.params))
+    if spec.base is not None and method.trains_base:
+        return settings, None
     return settings, in_regime(method, spec, settings)
 
 
-def limits_of(spec: RunSpec, trained: Trained | None) -> Limits:
-    """What the model can be asked: its method says so, or its card where it is from elsewhere."""
+def skip_of(trained: Trained | None, spec: RunSpec, model: Model) -> str | None:
+    """Why the method cannot run, or None."""
     if trained is None:
-        return Limits.told(read_card(Path(cast(str, spec.model))))
-    return Limits.of(trained.method)
-
-
-def applicable(
-    tasks: Mapping[str, Task], model: Model, limits: Limits
-) -> tuple[dict[str, Task], dict[str, str]]:
-    """The tasks that remain, checked; and why the others do not.
-
-    Raises:
-        UsageError: A task that remains refuses the model.
-    """
-    lost = {name: reason for name, reason in limits.lost.items() if name in tasks}
-    left_out = skipped(tasks, model) | lost
-    kept = {name: task.resolved(model) for name, task in tasks.items() if name not in left_out}
-    check_tasks(kept, model)
-    return kept, left_out
+        return None
+    return unused(trained.method, spec) or trained.method.skip(model, trained.regime)
 
 
 def in_regime(method: Method, spec: RunSpec, settings: Settings) -> Trained:
@@ -215,14 +220,17 @@ def in_regime(method: Method, spec: RunSpec, settings: Settings) -> Trained:
     Raises:
         IncompatibleError: The method does not know the regime.
     """
-    regime = spec.regime or method.regimes[0]
-    if regime not in method.regimes:
+    allowed = regimes_of(method, spec)
+    regime = spec.regime or allowed[0]
+    if regime not in allowed:
         if not method.baseline:
+            where = "" if spec.base is None else " from a given base"
             raise IncompatibleError(
-                f"method {method.name!r} in the regime {regime!r}", ", ".join(method.regimes)
+                f"method {method.name!r} in the regime {regime!r}{where}", ", ".join(allowed)
             )
-        regime = method.regimes[0]
-    return Trained(method, regime, settings.budget(regime == "finetune", spec.steps))
+        regime = allowed[0]
+    passes = None if method.baseline else spec.passes
+    return Trained(method, regime, settings.budget(regime == "finetune", spec.steps, passes))
 
 
 def base_of(
@@ -233,7 +241,7 @@ def base_of(
     Raises:
         IncompatibleError: No installed method trains base models.
     """
-    if trained is None or (trained.regime != "finetune" and "base" not in trained.method.needs):
+    if trained is None or not trained.starts_from_base:
         return None
     for entry in registry().entries("methods"):
         cls = cast(type[Method], entry.cls)

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "unmeasured": dict(plan.unmeasured),
         "limits": plan.limits.record(),
         "stages": {name: entry.path.name for name, entry in entries.items()},
+        **({} if plan.given is None else {"base": asdict(plan.given)}),
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),
         "passes": passes(entries),
@@ -102,7 +104,7 @@ def command(spec: RunSpec) -> str:
     options += ["--backbone", spec.backbone] if spec.model is None else []
     options += ["--conditional"] if spec.conditional and spec.model is None else []
     scalars = ("preset", "regime", "steps", "samples", "train_seed", "unlearn_seed", "sample_seed")
-    for name in ("seed", *scalars, "device", "precision"):
+    for name in ("base", "seed", *scalars, "device", "precision"):
         value = getattr(spec, name)
         if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]

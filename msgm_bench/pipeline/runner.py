@@ -75,11 +75,13 @@ class Preview:
         stages: Its stages, and whether each is cached.
         left_out: Tasks and metrics that do not apply, and why.
         blind: Metrics whose values will be missing, and why.
+        base: The base model from elsewhere; empty where it is trained here.
     """
 
     stages: Sequence[tuple[Stage, bool]]
     left_out: Mapping[str, str]
     blind: Mapping[str, str]
+    base: str = ""
 
 
 def dry_run(spec: RunSpec) -> Preview:
@@ -94,6 +96,7 @@ def dry_run(spec: RunSpec) -> Preview:
         [(stage, cache.find(stage.key) is not None) for stage in stages],
         {**planned.left_out, **planned.unmeasured},
         blind(planned.metrics, planned.judge),
+        "" if planned.given is None else str(planned.given),
     )
 
 
@@ -197,6 +200,7 @@ def spec_record(planned: Plan) -> SpecRecord:
         dataset_params=spec.dataset_params,
         settings=settings,
         conditional=spec.conditional,
+        base=planned.given.sha256 if planned.given else None,
     )
 
 

@@ -38,11 +38,17 @@ class RunSpec(BaseModel):
     unlearn_seed: int | None = Field(None, ge=0, description="batches and noise of the method")
     sample_seed: int | None = Field(None, ge=0, description="noise of the evaluation")
     steps: int | None = Field(None, ge=1, description="replaces every training budget")
+    passes: int | None = Field(
+        None, ge=1, description="budget in passes, of all but the baselines and the base model"
+    )
     samples: int | None = Field(None, ge=1, description="caps every evaluation set")
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
     conditional: bool = Field(False, description="whether the model is told the class of an item")
+    base: str | None = Field(
+        None, description="a base model from elsewhere to start from: a folder, or a hub's name"
+    )
     model: str | None = Field(None, description="folder of a trained model to evaluate instead")
 
     @field_validator("forget", mode="before")

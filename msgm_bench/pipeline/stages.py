@@ -10,13 +10,11 @@ thread count; never the executor, the host or a path.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -28,19 +26,12 @@ from msgm_bench.pipeline.cache import Report, Stage, load_json
 from msgm_bench.pipeline.fingerprint import source_of
 from msgm_bench.pipeline.limits import Limits
 from msgm_bench.pipeline.measuring import REFERENCE, looking, measured
-from msgm_bench.pipeline.modelfile import (
-    CARD,
-    WEIGHTS,
-    load_model,
-    load_tensors,
-    read_card,
-    save_model,
-    save_tensors,
-)
+from msgm_bench.pipeline.modelfile import load_model, load_tensors, save_model, save_tensors
 from msgm_bench.pipeline.plan import JUDGE_SEED, Plan, Trained, identity
 from msgm_bench.pipeline.suite import scene_of
+from msgm_bench.pipeline.taken import foreign_stage, given_stage
 from msgm_bench.registry import registry
-from msgm_bench.storage import atomic, write_text
+from msgm_bench.storage import write_text
 from msgm_bench.training import Feed, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
@@ -70,9 +61,9 @@ class Graph:
 
 def graph(plan: Plan) -> Graph:
     """The stages of a planned cell."""
-    base = None if plan.base is None else training_stage(plan, plan.base, None)
+    base = base_stage(plan)
     if plan.trained is None:
-        model = foreign_stage(plan)
+        model = given_stage(plan) if plan.given else foreign_stage(plan)
     else:
         model = training_stage(plan, plan.trained, base)
     judge = judge_stage(plan)
@@ -80,6 +71,13 @@ def graph(plan: Plan) -> Graph:
     artifacts = {name: drawing_stage(plan, name, model) for name in plan.tasks}
     rows = rows_stage(plan, model, judge, references, artifacts)
     return Graph(base, model, judge, references, artifacts, rows)
+
+
+def base_stage(plan: Plan) -> Stage | None:
+    """What makes the base model: its training, or taking the one that is given."""
+    if plan.given and plan.trained and plan.trained.starts_from_base:
+        return given_stage(plan)
+    return None if plan.base is None else training_stage(plan, plan.base, None)
 
 
 def common(plan: Plan, *packages: str) -> dict[str, Any]:
@@ -113,7 +111,8 @@ def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
         _train(plan, trained, inputs["seed"], work, needs.get("base"), report)
 
     needs = {} if base is None else {"base": base}
-    return Stage(f"train {method.name}", inputs, produce, needs, trained.budget.steps)
+    length = trained.budget.passes or trained.budget.steps
+    return Stage(f"train {method.name}", inputs, produce, needs, length)
 
 
 def _train(
@@ -162,21 +161,6 @@ def _splits(plan: Plan, trained: Trained, device: torch.device) -> dict[Split, E
 def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN."""
     return {k: v if abs(v) < float("inf") else None for k, v in row.items()}
-
-
-def foreign_stage(plan: Plan) -> Stage:
-    """A model from elsewhere: it enters the cache as it is, nothing is trained."""
-    folder = Path(cast(str, plan.spec.model))
-    with (folder / WEIGHTS).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    inputs = {"weights": weights, "card": read_card(folder), "backbone": identity(plan.backbone)}
-
-    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
-        for name in (WEIGHTS, CARD):
-            with atomic(work / name) as temporary:
-                shutil.copyfile(folder / name, temporary)
-
-    return Stage("take the model", inputs, produce)
 
 
 # Judging and drawing ----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,7 @@ from msgm_bench.api import (
     Data,
     Embedder,
     Judge,
+    Method,
     Metric,
     Model,
     Sampler,
@@ -20,6 +22,8 @@ from msgm_bench.api import (
     merge,
 )
 from msgm_bench.errors import PluginError
+from msgm_bench.pipeline.limits import Limits
+from msgm_bench.pipeline.modelfile import read_card
 from msgm_bench.pipeline.presets import create
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.registry import registry
@@ -57,6 +61,28 @@ def over(preset: Mapping[str, Any], given: Mapping[str, Any], choice: str) -> di
     if given.get(choice, preset.get(choice)) != preset.get(choice):
         preset = {key: value for key, value in preset.items() if key != "options"}
     return merge(preset, given)
+
+
+def limits_of(spec: RunSpec, method: Method | None) -> Limits:
+    """What the model can be asked: its method says so, or its card where it is from elsewhere."""
+    if method is None:
+        return Limits.told(read_card(Path(cast(str, spec.model))))
+    return Limits.of(method)
+
+
+def applicable(
+    tasks: Mapping[str, Task], model: Model, limits: Limits
+) -> tuple[dict[str, Task], dict[str, str]]:
+    """The tasks that remain, checked; and why the others do not.
+
+    Raises:
+        UsageError: A task that remains refuses the model.
+    """
+    lost = {name: reason for name, reason in limits.lost.items() if name in tasks}
+    left_out = skipped(tasks, model) | lost
+    kept = {name: task.resolved(model) for name, task in tasks.items() if name not in left_out}
+    check_tasks(kept, model)
+    return kept, left_out
 
 
 def skipped(tasks: Mapping[str, Task], model: Model) -> dict[str, str]:

@@ -122,7 +122,7 @@ def step_pace(plan: Plan, trained: Trained) -> Pace:
 
         watch = contextlib.nullcontext() if plan.runtime.compile else limited(START)
         with tempfile.TemporaryDirectory() as folder, watch:
-            started = plan.base is not None and trained is not plan.base
+            started = trained.starts_from_base
             needs = {"base": _fresh_base(plan, Path(folder))} if started else {}
             clock = Clock(plan.runtime.device)
             with contextlib.suppress(_Over):

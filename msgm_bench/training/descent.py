@@ -26,6 +26,7 @@ class Descent:
     def __init__(self, model: Model, budget: Training) -> None:
         self.model, self.budget = model, budget
         self.step = 0
+        self.horizon = float(budget.steps)  # steps in all, as far as is known
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             self.parameters,
@@ -106,8 +107,8 @@ class Descent:
         budget = self.budget
         warm = min(1.0, (step + 1) / budget.warmup) if budget.warmup else 1.0
         if budget.decay == "cosine" and step >= budget.warmup:
-            share = (step - budget.warmup) / max(1, budget.steps - budget.warmup)
-            warm *= 0.5 * (1 + math.cos(math.pi * share))
+            share = (step - budget.warmup) / max(1.0, self.horizon - budget.warmup)
+            warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return budget.learning_rate * warm
 
     def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:

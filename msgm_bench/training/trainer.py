@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
 from msgm_bench.diffusion import Noise, derive_seed
-from msgm_bench.errors import DivergenceError, IncompatibleError, PluginError, StorageError
+from msgm_bench.errors import (
+    DivergenceError,
+    IncompatibleError,
+    OptionError,
+    PluginError,
+    StorageError,
+)
 from msgm_bench.training import checkpoint
 from msgm_bench.training.descent import Descent
 from msgm_bench.training.feed import Feed
@@ -71,7 +77,7 @@ class Trainer(Descent):
         super().__init__(model, budget)
         self.method, self.feed = method, feed
         self.runtime, self.seed, self.base = runtime, seed, base
-        self.total_steps, self.batch_size = budget.steps, budget.batch_size
+        self.batch_size = budget.batch_size
         self.labels = labels or {}
         self.prepared = 0
         self.log = TrainLog()
@@ -171,7 +177,7 @@ class Trainer(Descent):
             self.passes.counted(self._networks),
             deferred() as interrupt,
         ):
-            while self.step < self.total_steps:
+            while self.spent < 1:
                 if self.prepared < units:
                     self._prepare(units, on_step)
                 else:
@@ -181,9 +187,29 @@ class Trainer(Descent):
                     stored = time.monotonic()
                 if interrupt.asked:
                     raise KeyboardInterrupt
+        self._moved()
         self.use_average()
         self.model.eval()
         return self.log
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is used up; the last step may go beyond a budget of passes."""
+        if self.budget.passes is None:
+            return self.step / self.budget.steps
+        return self.passes.count / self.budget.passes
+
+    @property
+    def total_steps(self) -> int:
+        """The budget in outer steps; of a budget of passes, what the steps so far add up to."""
+        return round(self.horizon)
+
+    def _moved(self) -> None:
+        if not self.step:
+            raise OptionError(
+                f"the preparation of {self.method.name} takes all {self.budget.passes} passes",
+                f"more than {math.ceil(self.passes.count)} passes",
+            )
 
     def _prepare(self, units: int, on_step: OnStep) -> None:
         torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))
@@ -193,13 +219,15 @@ class Trainer(Descent):
         on_step(self.prepared, units, {}, "prepare")
 
     def _advance(self, on_step: OnStep) -> None:
+        if self.budget.passes is not None:
+            self.horizon = max(1.0, self.step / self.spent if self.step else self.budget.passes)
         torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.model.train()
         loss = self.method.update(self, self.step)
         self.step += 1
-        every = max(1, self.total_steps // LOGGED_ROWS)
+        every = max(1, (self.budget.passes or self.budget.steps) // LOGGED_ROWS)
         values: dict[str, float] = {}
-        if self.step % every == 0 or self.step == self.total_steps:
+        if self.step % every == 0 or self.spent >= 1:
             values = self._row(loss)
             self.log.rows.append({"step": self.step, **values})
             self._check(values)

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+import torch
+from pydantic import Field, field_validator
 from torch import nn
 
-from msgm_backbones.networks import ResidualMLP, unet
-from msgm_bench import Backbone, Config, DataInfo, Process
+from msgm_backbones.described import described_unet
+from msgm_backbones.folders import (
+    PROCESS,
+    architecture,
+    check_process,
+    listed,
+    located,
+    read_weights,
+    save_unet,
+    weights_of,
+)
+from msgm_backbones.networks import ResidualMLP, UNet, unet
+from msgm_bench import Adopted, Backbone, Config, DataInfo, IncompatibleError, Model, Process
+
+Kind = Literal["auto", "mlp", "unet"]
+ORDER = "that its classes stand in the dataset's order is taken on trust"
+USE = """\
+With `DIR` for this folder:
+
+```python
+from diffusers import UNet2DModel
+
+unet = UNet2DModel.from_pretrained("DIR", subfolder="unet")
+output = unet(x_t, timestep{label}).sample
+```
+
+`x_t` = a(t) x0 + sigma(t) eps, with images x0 scaled to [{low:g}, {high:g}] and 0 < t <= 1.
+
+- The process: {process}: {spec}.
+- `timestep` is {timestep}.
+"""
+CLASS = """\
+
+`c` is a class, `int64 [N]` in 0 .. {last}, or {null}, the null class, which stands for any of them.
+"""
 
 
 def drawn(sampler: str, nfe: int, **options: Any) -> dict[str, Any]:
@@ -21,8 +58,10 @@ def drawn(sampler: str, nfe: int, **options: Any) -> dict[str, Any]:
 class NetworkConfig(Config):
     """Options of the network."""
 
-    network: Literal["auto", "mlp", "unet"] = Field(
-        "auto", description="auto: mlp for points, unet for images"
+    network: Kind | dict[str, Any] = Field(
+        "auto",
+        description="auto: mlp for points, unet for images; or all of diffusers' own options of a "
+        "UNet2DModel, in the place of those below",
     )
     width: int = Field(128, ge=8, multiple_of=2, description="hidden units of the MLP")
     depth: int = Field(3, ge=1, description="residual blocks of the MLP")
@@ -33,12 +72,25 @@ class NetworkConfig(Config):
     attention: tuple[int, ...] = Field((16,), description="U-Net resolutions with attention, px")
     dropout: float = Field(0.1, ge=0, lt=1, description="U-Net dropout rate")
 
+    @field_validator("network", mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        if given not in get_args(Kind) and not isinstance(given, Mapping):
+            raise ValueError(f"{', '.join(get_args(Kind))}, or a mapping")
+        return given
+
 
 class NetworkBackbone(Backbone):
-    """A backbone whose network is chosen by options."""
+    """A backbone whose network is chosen by options.
+
+    Attributes:
+        embedding: Kind of the U-Net's time features.
+        timestep: What the U-Net is told of the time, and what it answers, in words.
+    """
 
     conditional = True
     embedding: ClassVar[Literal["positional", "fourier"]] = "positional"
+    timestep: ClassVar[str] = "999 t; the output is eps_hat"
     config: NetworkConfig
 
     class Config(NetworkConfig):
@@ -48,6 +100,8 @@ class NetworkBackbone(Backbone):
         """The MLP or the U-Net."""
         c = self.config
         images = info.levels is not None
+        if isinstance(c.network, dict):
+            return described_unet(c.network, info, process, self.embedding, c.dropout)
         if c.network == "unet" or (c.network == "auto" and images):
             return unet(
                 info.shape,
@@ -66,3 +120,64 @@ class NetworkBackbone(Backbone):
         """Standard deviation of the data in model space."""
         low, high = self.data_range
         return info.std if info.levels is None else (high - low) * info.std
+
+    def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
+        """A U-Net in a folder of diffusers, or on its hub."""
+        folder, process = located(source, download), self.process(info)
+        told = architecture(folder)
+        remark = self.check_schedule(folder, process)
+        with torch.device("meta"):
+            described_unet(told, info, process, self.embedding)
+        state, sha256 = read_weights(weights_of(folder))
+        weights = {f"unet.{name}": tensor for name, tensor in state.items()}
+        config = self.config.model_copy(update=options_of(told, info))
+        trust = [remark, ORDER if info.classes is not None else ""]
+        return Adopted(type(self)(config), weights, sha256, "; ".join(filter(None, trust)))
+
+    def check_schedule(self, folder: Path, process: Process) -> str:
+        """Make sure that the network in ``folder`` was trained on ``process``; what is on trust.
+
+        Raises:
+            IncompatibleError: It was not, or nothing says so.
+        """
+        if check_process(folder, process.spec()):
+            return ""
+        raise IncompatibleError(
+            f"the backbone {self.name!r} starting from {folder}, which does not say on which "
+            "process in continuous time it was trained",
+            f"folders of `msgm-bench export` with {PROCESS}: {self.name}'s own",
+            "a public DDPM has discrete times and betas of its own: choose --backbone ddpm",
+        )
+
+    def dump(self, model: Model, folder: Path) -> str:
+        """A U-Net as diffusers saves it."""
+        if not isinstance(model.network, UNet):
+            raise IncompatibleError(
+                f"the network {type(model.network).__name__}, which diffusers does not have",
+                "models with -b network=unet",
+            )
+        save_unet(model.network.unet, folder, model.process.spec())
+        low, high = self.data_range
+        process, classes = model.process, model.classes
+        first = inspect.getdoc(process) or ""
+        said = USE.format(
+            label="" if classes is None else ", class_labels=c",
+            low=low,
+            high=high,
+            process=first.partition("\n")[0].rstrip("."),
+            spec=listed(process.spec()),
+            timestep=self.timestep,
+        )
+        return said if classes is None else said + CLASS.format(last=classes - 1, null=classes)
+
+
+def options_of(told: dict[str, Any], info: DataInfo) -> dict[str, Any]:
+    """The options of a network that ``told`` describes, in diffusers' words and in ours."""
+    sizes = [info.shape[1] // 2**i for i in range(len(told["block_out_channels"]))]
+    attends = ["Attn" in block for block in told["down_block_types"]]
+    return {
+        "network": told,
+        "channels": tuple(told["block_out_channels"]),
+        "layers": told["layers_per_block"],
+        "attention": tuple(size for size, at in zip(sizes, attends, strict=True) if at),
+    }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
-from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Process, hookimpl, merge
+from msgm_backbones.schedule import check_scheduler, save_scheduler
+from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl, merge
 
 
 def sampled(name: str, nfe: int) -> dict[str, Any]:
@@ -22,6 +24,7 @@ class DDPM(NetworkBackbone):
     name = "ddpm"
     citation = "Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4"
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
+    timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
         "quick": sampled("ddim", 50),
         "standard": sampled("ancestral", 1000),
@@ -42,6 +45,17 @@ class DDPM(NetworkBackbone):
         """The grid."""
         c = self.config
         return DiscreteDDPM(c.steps, c.beta_start, c.beta_end)
+
+    def check_schedule(self, folder: Path, process: Process) -> str:
+        """The folder's own scheduler must have the betas of the grid, and predict the noise."""
+        assert isinstance(process, DiscreteDDPM)
+        return check_scheduler(folder, process)
+
+    def dump(self, model: Model, folder: Path) -> str:
+        """A U-Net and its scheduler; the whole pipeline where that can sample from it."""
+        assert isinstance(model.process, DiscreteDDPM)
+        said = super().dump(model, folder)
+        return said + save_scheduler(model, model.process, folder)
 
 
 @hookimpl

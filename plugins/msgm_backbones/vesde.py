@@ -30,6 +30,7 @@ class VESDE(NetworkBackbone):
     citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
     data_range = (0.0, 1.0)
     embedding = "fourier"
+    timestep = "sigma(t); the output is the score, and eps_hat = -sigma(t) times the output"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
         "quick": drawn("heun", 50),

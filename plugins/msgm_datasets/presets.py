@@ -174,5 +174,5 @@ def paper(
 
 
 def judged(name: Names) -> Preset:
-    """A judge at its full size."""
-    return {"name": name, "width": 64, "steps": 20_000}
+    """A judge at its full size: the blocks of a ResNet-18."""
+    return {"name": name, "width": 64, "blocks": (2, 2, 2, 2), "steps": 20_000}

@@ -47,7 +47,7 @@ QUICK = {
         "ema": 0.98,
         "beta1": 0.0,
     },
-    "method": {"forget_weight": 1.0, "share": 0.1, "fake_rate": 1.6e-3},
+    "method": {"forget_weight": 1.0, "share": 0.2, "fake_rate": 1.6e-3},
 }
 
 

@@ -396,6 +396,9 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, fresh, monkeypatch, t
     assert "class_generation: sampler = one_step, nfe = 1" in (folder / "report.md").read_text()
     card = json.loads((folder / "model" / "model.json").read_text())
     assert card["limits"]["maker"] == "sfd"
+    code, _, err = bench("export", folder, "elsewhere")
+    assert code == 2
+    assert "only its own sampler draws from" in err
     evaluated = ("evaluate", str(folder / "model"), "--dataset", "gaussians", "--forget", "middle")
     sizes = ("--samples", "32", "-d", "train_size=500", "-d", "test_size=500")
     code, _, err = bench(*evaluated, *sizes, "--out", "scored")

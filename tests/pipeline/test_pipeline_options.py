@@ -201,3 +201,19 @@ def test_the_papers_fine_tuning_of_ddpm():
     assert budgets["ddpm", "finetune"] == 30_000
     assert budgets["vpsde", "finetune"] != 30_000
     assert budgets["ddpm", "retrain"] == budgets["vpsde", "retrain"]
+
+
+def test_passes_are_for_those_who_unlearn():
+    """``--passes`` beside ``--steps``: baselines and the base model keep their steps."""
+    budgets = {
+        name: planned(spec(method=name, steps=7, passes=5, regime="finetune")).trained.budget
+        for name in ("standard", "unseen", "obt", "finetune")
+    }
+    told = {name: (budget.steps, budget.passes) for name, budget in budgets.items()}
+    assert told == {
+        "standard": (7, None),
+        "unseen": (7, None),
+        "obt": (7, 5),
+        "finetune": (7, 5),
+    }
+    assert planned(spec(method="obt", passes=5, regime="finetune")).base.budget.passes is None
