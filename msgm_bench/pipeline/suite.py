@@ -65,9 +65,9 @@ def over(preset: Mapping[str, Any], given: Mapping[str, Any], choice: str) -> di
 
 def limits_of(spec: RunSpec, method: Method | None) -> Limits:
     """What the model can be asked: its method says so, or its card where it is from elsewhere."""
-    if method is None:
-        return Limits.told(read_card(Path(cast(str, spec.model))))
-    return Limits.of(method)
+    if method is not None:
+        return Limits.of(method)
+    return Limits() if spec.model is None else Limits.told(read_card(Path(spec.model)))
 
 
 def applicable(
