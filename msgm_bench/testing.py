@@ -268,7 +268,8 @@ def _train(
     feed = _Watched({k: v for k, v in splits.items() if k in cls.needs}, model, SEED, 16)
     feed.forgotten = targets
     budget = Training(steps=STEPS, batch_size=16, learning_rate=1e-2, ema=0.5)
-    trainer = Trainer(model, cls.create(options), feed, budget, Runtime(CPU), SEED, base)
+    method, labels = cls.create(options), data.labels(targets)
+    trainer = Trainer(model, method, feed, budget, Runtime(CPU), SEED, base, labels)
 
     def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
         if (part, step) == kill:

@@ -120,6 +120,16 @@ class Data:
                 )
         return chosen
 
+    def labels(self, targets: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Labels of the classes of D_g (``retain``) and of D_f (``forget``).
+
+        Empty where items carry attributes, of which none is a class.
+        """
+        if self.train.y.ndim == 2:
+            return {}
+        kept = (label for label in range(len(self.classes)) if label not in targets)
+        return {"retain": tuple(kept), "forget": tuple(targets)}
+
     def members(self, examples: Examples, targets: Sequence[int]) -> Tensor:
         """Mask ``[N]`` of the items that carry one of ``targets``."""
         if examples.y.ndim == 2:

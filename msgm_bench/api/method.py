@@ -67,6 +67,24 @@ class Session(Protocol):
     def batch_size(self) -> int:
         """Items of a batch."""
 
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Labels of the classes that D_f consists of.
+
+        Raises:
+            IncompatibleError: Items carry attributes, and D_f is not made of whole classes.
+            PluginError: The method declares ``all``: what it makes is shared by all forget sets.
+        """
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Labels of the classes that D_g consists of.
+
+        Raises:
+            IncompatibleError: As ``forgotten``.
+            PluginError: As ``forgotten``.
+        """
+
     # Data and noise
 
     def items(self, split: Split) -> Examples:

@@ -130,7 +130,8 @@ def _train(
     budget, flip = trained.budget, plan.data.flip
     stream = derive_seed(seed, "training")
     feed = Feed(splits, model, stream, budget.batch_size, flip, budget.unconditional)
-    trainer = Trainer(model, trained.method, feed, budget, plan.runtime, seed, base)
+    labels = plan.data.labels(plan.targets)
+    trainer = Trainer(model, trained.method, feed, budget, plan.runtime, seed, base, labels)
     try:
         trainer.run(work, report)
     except DivergenceError:

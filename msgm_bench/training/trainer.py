@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
 from msgm_bench.diffusion import Noise, derive_seed
-from msgm_bench.errors import DivergenceError, PluginError, StorageError
+from msgm_bench.errors import DivergenceError, IncompatibleError, PluginError, StorageError
 from msgm_bench.training import checkpoint
 from msgm_bench.training.descent import Descent
 from msgm_bench.training.feed import Feed
@@ -53,6 +53,8 @@ class Trainer(Descent):
         runtime: Device and precision.
         seed: Seed of this stage; dropout at step k draws from (seed, k).
         base: Frozen base model, where the method needs one.
+        labels: Labels of the classes of the splits ``retain`` and ``forget``; none where items
+            carry attributes.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class Trainer(Descent):
         runtime: Runtime,
         seed: int,
         base: Model | None = None,
+        labels: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__(model, budget)
         self.method, self.feed = method, feed
         self.runtime, self.seed, self.base = runtime, seed, base
         self.total_steps, self.batch_size = budget.steps, budget.batch_size
+        self.labels = labels or {}
         self.prepared = 0
         self.log = TrainLog()
         self.passes = Passes(budget.batch_size)
@@ -76,6 +80,30 @@ class Trainer(Descent):
         self._kept: dict[str, nn.Module | torch.optim.Optimizer] = {}
 
     # What a method sees, beside what moves the weights ------------------------------------
+
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Labels of the classes of D_f."""
+        return self._classes("forget")
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Labels of the classes of D_g."""
+        return self._classes("retain")
+
+    def _classes(self, split: Split) -> tuple[int, ...]:
+        if self.method.needs - {"base"} == {"all"}:
+            raise PluginError(
+                f"method {self.method.name!r} asks which classes are forgotten, and declares "
+                "that it needs all of D",
+                "methods that do not: what this one makes is shared by all forget sets",
+            )
+        if split not in self.labels:
+            raise IncompatibleError(
+                f"method {self.method.name!r} asks for the classes of a forget set that is none",
+                "data whose items have one class each",
+            )
+        return self.labels[split]
 
     def items(self, split: Split) -> Examples:
         """All items of a split that the method declares in ``needs``."""

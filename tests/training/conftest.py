@@ -25,6 +25,7 @@ def world():
     """``world(**budget)`` is a fresh U-Net with dropout, with its trainer and folderless parts."""
     data = Data(images(), images(), ("even", "odd"), levels=17)
     retain, forget = data.split(data.train, (1,))
+    labels = data.labels((1,))
     options = {"network": "unet", "channels": (8, 16), "attention": (4,), "dropout": 0.2}
     backbone = registry().create("backbones", "vpsde", options)
 
@@ -34,7 +35,7 @@ def world():
         chosen = Training(**{"steps": 6, "batch_size": 4, "warmup": 2, "ema": 0.9} | budget)
         feed = Feed({"retain": retain, "forget": forget}, model, seed, chosen.batch_size)
         trained = Match() if method is None else method
-        trainer = Trainer(model, trained, feed, chosen, Runtime.select("cpu"), seed, base)
+        trainer = Trainer(model, trained, feed, chosen, Runtime.select("cpu"), seed, base, labels)
         return SimpleNamespace(model=model, trainer=trainer, feed=feed, budget=chosen)
 
     return build

@@ -10,8 +10,8 @@ import torch
 from matching import Match
 from torch import nn
 
-from msgm_bench import Method, noise_matching
-from msgm_bench.errors import DivergenceError, PluginError, StorageError
+from msgm_bench import Data, Examples, Method, noise_matching
+from msgm_bench.errors import DivergenceError, IncompatibleError, PluginError, StorageError
 from msgm_bench.training import checkpoint
 from msgm_bench.training import trainer as training
 
@@ -213,6 +213,35 @@ def test_undeclared_splits_are_refused(world):
     """A method reads only what it declares in ``needs``."""
     with pytest.raises(PluginError, match="'match' reads the split 'forget'\nallowed: it declares"):
         world().trainer.batch("forget", 0)
+
+
+def test_a_method_knows_the_classes_and_needs_no_item_for_it(world):
+    """Which classes are forgotten and which are kept is told to whoever may depend on it."""
+    trainer = world(Match()).trainer
+    assert (trainer.forgotten, trainer.kept) == ((1,), (0,))
+
+
+def test_what_all_forget_sets_share_knows_no_classes(world):
+    """A method that reads all of D is trained once for every forget set."""
+
+    class Whole(Match):
+        """Needs all of D."""
+
+        name = "whole"
+        needs = frozenset({"all", "base"})
+
+    with pytest.raises(PluginError, match="'whole' asks which classes are forgotten"):
+        assert world(Whole()).trainer.forgotten
+
+
+def test_attributes_are_no_classes(world):
+    """Where items carry attributes, no forget set is made of classes."""
+    trainer = world(Match()).trainer
+    y = torch.eye(4, dtype=torch.bool)
+    items = Examples(torch.zeros(4, 2), y)
+    trainer.labels = Data(items, items, tuple("abcd")).labels((1,))
+    with pytest.raises(IncompatibleError, match="'match' asks for the classes of a forget set"):
+        assert trainer.kept
 
 
 def test_setup_must_keep_the_same_names(world, tmp_path):
