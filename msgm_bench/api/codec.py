@@ -24,6 +24,10 @@ class Codec(Protocol):
     def dequantised(self) -> bool:
         """Whether ``encode`` needs uniform noise."""
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval of model space that data can fill; None where it has no end."""
+
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Data to model space; ``u`` in [0, 1), of the shape of ``x``, dequantises."""
 
@@ -37,6 +41,7 @@ class Points:
 
     offset: float = 0.0
     dequantised: bool = False
+    bounds: None = None
 
     @property
     def bits_offset(self) -> float:
@@ -76,6 +81,11 @@ class GreyLevels:
     def bits_offset(self) -> float:
         """log2(1 / bin width)."""
         return math.log2(self.levels / (self.high - self.low))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``(low, high)``."""
+        return self.low, self.high
 
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Grey levels to model space; the centre of the bin without ``u``."""

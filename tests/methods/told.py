@@ -28,9 +28,9 @@ PROCESS = VarianceExploding(0.1, 5.0)
 class Told(nn.Module):
     """eps_hat = A x_t + W_c, entry by entry, with W_K of the null class; whatever the time."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         self.A = nn.Parameter(torch.tensor([0.3, -0.6]))
         self.W = nn.Parameter(torch.randn(K + 1, 2, generator=generator))
 
@@ -39,9 +39,20 @@ class Told(nn.Module):
         return x_t * self.A + self.W[condition]
 
 
-def told(seed: int = 0, process: Process = PROCESS, codec: Codec | None = None) -> Model:
+class Curved(Told):
+    """eps_hat = tanh(A x_t + W_c) + t W_c."""
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """eps_hat."""
+        shift = self.W[condition]
+        return torch.tanh(x_t * self.A + shift) + t[:, None].to(x_t) * shift
+
+
+def told(
+    network: type[Told] = Told, process: Process = PROCESS, codec: Codec | None = None
+) -> Model:
     """A conditional model of five classes in the plane."""
-    return Model(Told(seed), process, codec or Points(), (2,), K)
+    return Model(network(), process, codec or Points(), (2,), K)
 
 
 def trainer_of(
@@ -49,11 +60,11 @@ def trainer_of(
     forgotten: tuple[int, ...] = (3,),
     process: Process = PROCESS,
     codec: Codec | None = None,
-    seed: int = 0,
+    network: type[Told] = Told,
     **budget: Any,
 ) -> Trainer:
     """The real trainer, batches of 8 of items that lie near (class, 0); the base is the start."""
-    model, base = (told(0, process, codec) for _ in range(2))
+    model, base = (told(network, process, codec) for _ in range(2))
     defaults = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "ema": 0.0, "clip": 1e9}
     chosen = Training(**defaults | budget)
     y = torch.arange(60) % K
@@ -64,11 +75,11 @@ def trainer_of(
         "forget": Examples(x[gone], y[gone]),
     }
     kept = tuple(label for label in range(K) if label not in forgotten)
-    feed = Feed(splits, model, seed, chosen.batch_size, unconditional=chosen.unconditional)
+    feed = Feed(splits, model, 0, chosen.batch_size, unconditional=chosen.unconditional)
     labels = {"retain": kept, "forget": forgotten}
     base.requires_grad_(False)
     runtime = Runtime(torch.device("cpu"))
-    return Trainer(model, method, feed, chosen, runtime, seed, base, labels)
+    return Trainer(model, method, feed, chosen, runtime, 0, base, labels)
 
 
 def slope(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tensor:
