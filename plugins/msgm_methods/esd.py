@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from msgm_bench import (
     Conditioned,
@@ -45,9 +45,10 @@ class ESD(Method):
     trained: a whole trajectory has ``trajectory_steps`` even steps, of which items take 0, 1, ...
     or all but the last, each number equally often. states=noised takes a(t) x0 + sigma(t) eps
     instead, with ``per_class`` items x0 that the base drew before the first step.
-    Data-free; no term holds the kept classes.
-    Adapted: text-to-image in the paper, classes here, and all weights are trained. The paper's
-    guidance 3 is w = 2 of (1 + w) eps_c - w eps_null. The published budget has batches of one.
+    Data-free; no term holds the kept classes. With weights=class only the embeddings of classes
+    are trained, as ESD-x trains only where the prompt enters: the kept classes stay as they are.
+    Adapted: text-to-image in the paper, classes here. The paper's guidance 3 is w = 2 of
+    (1 + w) eps_c - w eps_null. The published budget has batches of one.
     Cost: one pass and two forward ones a step, and one forward pass for each of
     ``trajectory_steps`` (two where guided, half of them taken). The base model.
     """
@@ -72,6 +73,9 @@ class ESD(Method):
         states: Literal["trajectory", "noised"] = Field(
             "trajectory", description="x_t: on the model's own way to c_f, or noised items"
         )
+        weights: Literal["all", "class"] = Field(
+            "all", description="what is trained: everything, or the embeddings of classes"
+        )
         guidance: float = Field(
             2.0, ge=0, description="w of (1 + w) eps_c - w eps_null on that way and in drawing"
         )
@@ -82,13 +86,16 @@ class ESD(Method):
     def skip(self, model: Model, regime: Regime) -> str | None:
         """It needs the class and the null class, and as many times as it takes steps."""
         model.process.grid(self.config.trajectory_steps)
-        if model.classes is not None:
-            return None
-        return "it sets a class against the null class: only for models of --conditional"
+        if model.classes is None:
+            return "it sets a class against the null class: only for models of --conditional"
+        if self.config.weights == "class" and not tables(model):
+            return "weights=class: the network has no embedding of classes (weights=all)"
+        return None
 
     def setup(self, session: Session) -> None:
-        """Room for the items to be noised."""
+        """What is trained, and room for the items to be noised."""
         c = self.config
+        self.mask = embedded(session.model) if c.weights == "class" else None
         if c.states == "noised":
             self.drawn = Generated(session, session.forgotten, c.per_class, c.nfe, c.guidance)
             session.keep("drawn", self.drawn)
@@ -106,7 +113,7 @@ class ESD(Method):
         x_t, t, c_f = self.visited(session, step)
         aim = self.target(session, x_t, t, c_f)
         loss = (session.model.eps(x_t, t, c_f) - aim).square().mean()
-        session.minimise(loss)
+        session.minimise(loss, mask=self.mask)
         return loss.detach()
 
     @torch.no_grad()
@@ -149,6 +156,18 @@ class ESD(Method):
             x0_hat = (x[:n] - sigma_t * eps) / a_t
             x = torch.cat([a_s * x0_hat + sigma_s * eps, x[n:]])
         return x, times[lengths].to(x)
+
+
+def tables(model: Model) -> list[nn.Embedding]:
+    """The embeddings in the network."""
+    return [module for module in model.modules() if isinstance(module, nn.Embedding)]
+
+
+def embedded(model: Model) -> Tensor:
+    """Mask ``bool [P]`` of the weights of the embeddings."""
+    inside = {id(table.weight) for table in tables(model)}
+    parts = [torch.full_like(p, id(p) in inside, dtype=torch.bool) for p in model.parameters()]
+    return torch.cat([part.reshape(-1) for part in parts])
 
 
 @hookimpl

@@ -36,8 +36,8 @@ PUBLISHED = {
     }
 }
 
-Target = Literal["auto", "random_class", "next_class", "random_image", "noise", "ascent"]
-RELABELS = ("random_class", "next_class")
+Target = Literal["auto", "next_class", "random_class", "random_image", "noise", "ascent"]
+RELABELS = ("next_class", "random_class")
 
 
 class SalUn(Method):
@@ -47,9 +47,10 @@ class SalUn(Method):
     D_f of the gradients of denoising score matching, each clipped to norm 1.
     Objective: |eps_hat(x_t, t[, c_f]) - eps'|^2/D on D_f + alpha L_r, on the weights with m = 1;
     the gradient is clipped, then masked, then Adam's. Target eps':
-    random_class sg eps_hat(x_t, t, c') of the current weights, c' drawn among the classes of D_g
-    for each item; next_class the same with the next class after c_f, past the last one the first,
-    which is the released (c_f + 1) mod K, but never a forgotten one;
+    next_class sg eps_hat(x_t, t, c') of the current weights, with c' the next class after c_f, past
+    the last one the first: the released (c_f + 1) mod K, but never a forgotten class;
+    random_class the same with c' drawn for each item among the classes of D_g, which in the mean
+    is a blend of them all;
     random_image (x_t - a x_g)/sigma, the noise that would lead from x_t to a random image x_g of
     D_g, cut off at ``clip``; noise N(0, I), independent of x_t; ascent: none, -L_DSM(D_f) is
     added instead (not bounded).
@@ -83,7 +84,7 @@ class SalUn(Method):
         target: Target = Field(
             "auto",
             description="where x_t of D_f is to lead; "
-            "auto: random_class where the model is told classes, else random_image",
+            "auto: next_class where the model is told classes, else random_image",
         )
         alpha: float = Field(3.07, ge=0, description="weight of L_r")
         retain_reduction: Literal["mean", "sum"] = Field(
@@ -116,7 +117,7 @@ class SalUn(Method):
         """The option of that name, settled for this model."""
         if self.config.target != "auto":
             return str(self.config.target)
-        return "random_image" if model.classes is None else "random_class"
+        return "random_image" if model.classes is None else "next_class"
 
     def setup(self, session: Session) -> None:
         """Room for the mask."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from told import K, slope, told, trainer_of
-from toys import budget
+from told import K, Told, slope, told, trainer_of
+from toys import budget, silent
 
 from msgm_bench import (
     DDIM,
@@ -126,6 +126,47 @@ def test_noised_items_are_of_forgotten_classes():
     assert float(near.max()) < 1e-4
 
 
+# Which weights -----------------------------------------------------------------------------
+
+
+class Table(Told):
+    """A network that keeps what it knows of classes in an embedding."""
+
+    def __init__(self):
+        super().__init__()
+        table = torch.nn.Embedding(K + 1, 2)
+        table.weight.data.copy_(self.W.detach())
+        del self.W
+        self.table = table
+
+    def forward(self, x_t, t, condition):
+        """eps_hat."""
+        return x_t * self.A + self.table(condition)
+
+
+def test_embeddings_alone(tmp_path):
+    """weights=class moves the rows of the forgotten classes, and no other bit."""
+    made = ESD.create({"weights": "class", "trajectory_steps": 3})
+    session = trainer_of(made, (1, 3), network=Table, steps=5)
+    before = [p.detach().clone() for p in session.parameters]
+    session.run(tmp_path, silent)
+    (A, W), (A_before, W_before) = session.parameters, before
+    assert torch.equal(A, A_before)
+    moved = (W_before != W).any(dim=1)
+    assert moved.tolist() == [c in (1, 3) for c in range(K + 1)]
+
+
+def test_embeddings_must_be_there():
+    """A network without any is refused before training; one with some is not."""
+    made = ESD.create({"weights": "class"})
+    assert "weights=all" in made.skip(told(), "finetune")
+    assert made.skip(told(Table), "finetune") is None
+    cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
+    cell |= {"params": {"weights": "class"}, "conditional": True}
+    for network in ("mlp", "unet"):
+        assert plan(RunSpec(**cell, backbone_params={"network": network})).skip is None
+
+
 # Options -----------------------------------------------------------------------------------
 
 
@@ -168,7 +209,7 @@ def test_defaults():
     """eta 1 from the null class, the paper's guidance 3 as w = 2, fifty steps, its own way."""
     c = ESD.create().config
     assert (c.eta, c.push_from, c.guidance, c.trajectory_steps) == (1.0, "null", 2.0, 50)
-    assert c.states == "trajectory"
+    assert (c.states, c.weights) == ("trajectory", "all")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +223,12 @@ def test_bad_options_are_named(option, value):
 
 
 @pytest.mark.parametrize(
-    "options", [{"trajectory_steps": 4}, {"states": "noised", "per_class": 3, "nfe": 5}]
+    "options",
+    [
+        {"trajectory_steps": 4},
+        {"states": "noised", "per_class": 3, "nfe": 5},
+        {"trajectory_steps": 4, "weights": "class"},
+    ],
 )
 def test_conformance(options):
     """Forget sets differ, resume is exact, D_f and D_g are never touched."""

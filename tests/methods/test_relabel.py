@@ -151,7 +151,7 @@ def test_mask_of_guided_outputs(w):
 
 @pytest.mark.parametrize(
     ("cls", "with_classes", "without"),
-    [(EraseDiff, "relabel", "uniform"), (SalUn, "random_class", "random_image")],
+    [(EraseDiff, "relabel", "uniform"), (SalUn, "next_class", "random_image")],
 )
 def test_the_model_chooses_the_target(cls, with_classes, without):
     """Relabelling where there are classes, else the label-free target, unless it is named."""
