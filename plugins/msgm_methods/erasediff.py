@@ -34,7 +34,8 @@ class EraseDiff(Method):
     max(0, eta - cos(grad L_r, grad q)).
     Target eps_f: relabel is sg eps_hat(x_t, t, c'), what the current weights say of another class
     c', one draw a batch among the classes of D_g (the released code takes class 0 for the
-    forgotten one, and the rest for c'); uniform and gaussian are a noise that says nothing of x_t.
+    forgotten one, and the rest for c'), so that its mean is a blend of them; uniform and gaussian
+    are a noise that says nothing of x_t.
     K: L_f(theta^K) is a constant of the update, so grad q = grad L_f, and the inner loop decides
     nothing but the q in the log. In the released code both loops share Adam's moments, which
     gives L_f more weight (moments=shared).

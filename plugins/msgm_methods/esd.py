@@ -58,7 +58,10 @@ class ESD(Method):
     regimes = ("finetune",)
     needs = frozenset({"base"})
     presets = {
-        "quick": {"finetuning": {"ema": 0.0}, "method": {"trajectory_steps": 10}},
+        "quick": {  # few steps of its own, and all classes but c_f as they were
+            "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup": 0, "ema": 0.0},
+            "method": {"weights": "class", "trajectory_steps": 10, "guidance": 0.0},
+        },
         "standard": PUBLISHED,
         "paper": PUBLISHED,
     }

@@ -53,7 +53,7 @@ class SelectiveAmnesia(Method):
     regimes = ("finetune",)
     needs = frozenset({"base"})
     presets = {
-        "quick": {"method": {"per_class": 100, "timesteps": 25, "nfe": 49}},
+        "quick": {"method": {"weight": 0.5, "per_class": 100, "timesteps": 25, "nfe": 49}},
         "standard": PUBLISHED,
         "paper": PUBLISHED,
     }
