@@ -60,7 +60,7 @@ class ESD(Method):
     presets = {
         "quick": {  # few steps of its own, and all classes but c_f as they were
             "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup": 0, "ema": 0.0},
-            "method": {"weights": "class", "trajectory_steps": 10, "guidance": 0.0},
+            "method": {"weights": "class", "trajectory_steps": 10},
         },
         "standard": PUBLISHED,
         "paper": PUBLISHED,
