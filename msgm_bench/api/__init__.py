@@ -1,6 +1,6 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
-from msgm_bench.api.codec import Codec, GreyLevels, Points
+from msgm_bench.api.codec import Codec, GreyLevels, Points, half_range
 from msgm_bench.api.data import Box, Data, Dataset, Density, Examples, Progress, Sketch, Source
 from msgm_bench.api.evaluation import (
     Artifact,
@@ -69,6 +69,7 @@ __all__ = [
     "Training",
     "Verdict",
     "digest",
+    "half_range",
     "merge",
     "noise_matching",
     "option_error",

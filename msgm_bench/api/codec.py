@@ -25,8 +25,8 @@ class Codec(Protocol):
         """Whether ``encode`` needs uniform noise."""
 
     @property
-    def half_range(self) -> float:
-        """Half the width of the interval of model space that images fill; 1 for points."""
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval of model space that data can fill; None where it has no end."""
 
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Data to model space; ``u`` in [0, 1), of the shape of ``x``, dequantises."""
@@ -41,7 +41,7 @@ class Points:
 
     offset: float = 0.0
     dequantised: bool = False
-    half_range: float = 1.0
+    bounds: None = None
 
     @property
     def bits_offset(self) -> float:
@@ -83,9 +83,9 @@ class GreyLevels:
         return math.log2(self.levels / (self.high - self.low))
 
     @property
-    def half_range(self) -> float:
-        """(high - low) / 2."""
-        return (self.high - self.low) / 2
+    def bounds(self) -> tuple[float, float]:
+        """``(low, high)``."""
+        return self.low, self.high
 
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Grey levels to model space; the centre of the bin without ``u``."""
@@ -95,3 +95,9 @@ class GreyLevels:
     def decode(self, z: Tensor) -> Tensor:
         """Model space to [0, 1], clamped."""
         return ((z - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+
+
+def half_range(codec: Codec) -> float:
+    """Half the width of ``codec.bounds``; 1 where there are none."""
+    low, high = codec.bounds or (-1.0, 1.0)
+    return (high - low) / 2

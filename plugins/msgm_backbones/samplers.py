@@ -24,6 +24,7 @@ from msgm_bench import (
     Sampler,
     Samples,
     Solver,
+    half_range,
     hookimpl,
     posterior_mean,
 )
@@ -160,7 +161,7 @@ class OneStep(Sampler):
         Raises:
             OptionError: It has less, even at T, or more at t_min.
         """
-        process, ratio = model.process, self.config.sigma * model.codec.half_range
+        process, ratio = model.process, self.config.sigma * half_range(model.codec)
         ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
         low, high = process.noise_to_signal(ends).tolist()
         if not low <= ratio <= high:
@@ -172,7 +173,7 @@ class OneStep(Sampler):
         """Denoise pure noise once, or ``start``."""
         process = model.process
         if start is None:
-            ratio = self.config.sigma * model.codec.half_range
+            ratio = self.config.sigma * half_range(model.codec)
             t = torch.tensor(process.nearest_time(ratio), dtype=torch.float64)
             x = process.coefficients(t)[1] * noise.normal(model.shape)
         else:

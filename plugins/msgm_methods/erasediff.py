@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Batch, Config, Method, Model, Session, hookimpl, noise_matching
+from msgm_bench import Batch, Config, Method, Model, Regime, Session, hookimpl, noise_matching
 
 PUBLISHED = {
     "finetuning": {
@@ -26,20 +26,25 @@ PUBLISHED = {
 
 
 class EraseDiff(Method):
-    """EraseDiff: D_g is learned under the constraint that D_f is denoised to nothing.
+    """EraseDiff: D_g is learned under the constraint that D_f is denoised to something else.
 
     Objective: min L_r subject to q = L_f(theta) - L_f(theta^K) <= 0, where L_r is denoising score
-    matching on D_g, L_f = |eps_hat(x_t, t) - eps_f|^2/D on D_f with a noise eps_f that says
-    nothing of x_t, and theta^K is K descent steps on L_f away. Update: grad L_r + lambda grad q
-    through Adam, with lambda fixed or max(0, eta - cos(grad L_r, grad q)).
+    matching on D_g, L_f = |eps_hat(x_t, t[, c_f]) - eps_f|^2/D on D_f, and theta^K is K descent
+    steps on L_f away. Update: grad L_r + lambda grad q through Adam, with lambda fixed or
+    max(0, eta - cos(grad L_r, grad q)).
+    Target eps_f: relabel is sg eps_hat(x_t, t, c'), what the current weights say of another class
+    c', one draw a batch among the classes of D_g (the released code takes class 0 for the
+    forgotten one, and the rest for c'), so that its mean is a blend of them; uniform and gaussian
+    are a noise that says nothing of x_t.
     K: L_f(theta^K) is a constant of the update, so grad q = grad L_f, and the inner loop decides
     nothing but the q in the log. In the released code both loops share Adam's moments, which
     gives L_f more weight (moments=shared).
-    Adapted: the paper's models are conditional and its L_f relabels; here eps_f is drawn
-    independently of the Gaussian noise in x_t. The released code's label-free loss puts U[0, 1)
-    into x_t as well, off the process's path: faithful=true.
-    Cost: two passes a step; for the inner loop K passes and a forward one at every
-    ``inner_every``-th. A copy of the weights and of Adam's moments.
+    Adapted: the paper's models are conditional, and relabel is its loss. On an unconditional model
+    eps_f is drawn independently of the Gaussian noise in x_t; the released code's label-free loss
+    puts U[0, 1) into x_t as well, off the process's path: faithful=true.
+    Cost: two passes a step, and a forward one for relabel; for the inner loop K passes (with a
+    forward one each for relabel) and a forward one at every ``inner_every``-th. A copy of the
+    weights and of Adam's moments.
     """
 
     name = "erasediff"
@@ -55,8 +60,10 @@ class EraseDiff(Method):
     class Config(Config):
         """Target, multiplier, inner loop."""
 
-        target: Literal["uniform", "gaussian"] = Field(
-            "uniform", description="eps_f: U[0, 1) as in the released code, or N(0, I)"
+        target: Literal["auto", "relabel", "uniform", "gaussian"] = Field(
+            "auto",
+            description="eps_f: eps_hat of another class, U[0, 1) or N(0, I); "
+            "auto: relabel where the model is told classes, else uniform",
         )
         faithful: bool = Field(
             False, description="eps_f takes the place of the noise in x_t, too: the released code"
@@ -71,6 +78,21 @@ class EraseDiff(Method):
         moments: Literal["own", "shared"] = Field(
             "own", description="shared: inner steps move Adam's moments, as in the released code"
         )
+
+    def skip(self, model: Model, regime: Regime) -> str | None:
+        """Relabelling needs classes, and has no noise to put into x_t."""
+        relabels = self.target(model) == "relabel"
+        if relabels and model.classes is None:
+            return "target=relabel: only for models that are told classes (--conditional)"
+        if relabels and self.config.faithful:
+            return "faithful=true: only with a noise for a target (target=uniform, gaussian)"
+        return None
+
+    def target(self, model: Model) -> str:
+        """The option of that name, settled for this model."""
+        if self.config.target != "auto":
+            return str(self.config.target)
+        return "uniform" if model.classes is None else "relabel"
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend grad L_r + lambda grad q."""
@@ -90,13 +112,18 @@ class EraseDiff(Method):
         return (L_r + weight * L_f).detach()
 
     def aimed(self, session: Session, step: int, draw: str) -> tuple[Batch, Tensor]:
-        """A batch of D_f, and the noise ``[N, *shape]`` that is to be predicted for it."""
-        batch = session.batch("forget", step, draw)
+        """A batch of D_f, and what ``[N, *shape]`` is to be predicted for it."""
+        batch, model = session.batch("forget", step, draw), session.model
         noise = session.noise("target", draw, step, count=len(batch.t))
-        shape = tuple(batch.eps.shape[1:])
-        eps_f = noise.uniform(shape) if self.config.target == "uniform" else noise.normal(shape)
+        target, shape = self.target(model), tuple(batch.eps.shape[1:])
+        if target == "relabel":
+            other = other_class(session, step, draw)
+            with torch.no_grad():
+                eps_f = model.eps(batch.x_t, batch.t, torch.full_like(batch.y, other))
+            return replace(batch, condition=batch.y), eps_f
+        eps_f = noise.uniform(shape) if target == "uniform" else noise.normal(shape)
         if self.config.faithful:
-            x_t = session.model.process.perturb(batch.x0, batch.t, eps_f)
+            x_t = model.process.perturb(batch.x0, batch.t, eps_f)
             batch = replace(batch, eps=eps_f, x_t=x_t)
         return batch, eps_f
 
@@ -118,8 +145,14 @@ class EraseDiff(Method):
         return (self.config.eta - cosine).clamp(min=0.0)
 
 
+def other_class(session: Session, step: int, draw: str) -> int:
+    """c', uniform among the classes of D_g."""
+    u = session.noise("class", draw, step, count=1).uniform(())
+    return session.kept[int(u * len(session.kept))]
+
+
 def forget_loss(model: Model, batch: Batch, eps_f: Tensor) -> Tensor:
-    """L_f = E |eps_hat(x_t, t) - eps_f|^2 / D."""
+    """L_f = E |eps_hat(x_t, t[, c_f]) - eps_f|^2 / D."""
     return (model.eps(batch.x_t, batch.t, batch.condition) - eps_f).square().mean()
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from msgm_bench import Batch, Config, Method, Session, hookimpl, noise_matching, per_item
+from msgm_bench import (
+    Batch,
+    Conditioned,
+    Config,
+    Method,
+    Model,
+    Regime,
+    Session,
+    hookimpl,
+    noise_matching,
+    per_item,
+)
 
 PUBLISHED = {
     "finetuning": {
@@ -24,23 +36,33 @@ PUBLISHED = {
     }
 }
 
+Target = Literal["auto", "next_class", "random_class", "random_image", "noise", "ascent"]
+RELABELS = ("next_class", "random_class")
+
 
 class SalUn(Method):
     """SalUn: D_f is denoised to something else by the weights that are salient to it.
 
     Mask: m = 1 for the top ``fraction`` of all weights by |G|, G the sum over one pass through
     D_f of the gradients of denoising score matching, each clipped to norm 1.
-    Objective: |eps_hat(x_t, t) - eps'|^2/D on D_f + alpha L_r, on the weights with m = 1; the
-    gradient is clipped, then masked, then Adam's. Target eps':
+    Objective: |eps_hat(x_t, t[, c_f]) - eps'|^2/D on D_f + alpha L_r, on the weights with m = 1;
+    the gradient is clipped, then masked, then Adam's. Target eps':
+    next_class sg eps_hat(x_t, t, c') of the current weights, with c' the next class after c_f, past
+    the last one the first: the released (c_f + 1) mod K, but never a forgotten class;
+    random_class the same with c' drawn for each item among the classes of D_g, which in the mean
+    is a blend of them all;
     random_image (x_t - a x_g)/sigma, the noise that would lead from x_t to a random image x_g of
     D_g, cut off at ``clip``; noise N(0, I), independent of x_t; ascent: none, -L_DSM(D_f) is
     added instead (not bounded).
-    Adapted: the paper relabels a conditional model; random_image is its label-free counterpart,
-    and the mask takes eps_hat where the released code takes the guided output. Training goes on
-    from the averaged weights of the base, not from the raw ones.
+    Released: the mask is of guided outputs, (1 + w) eps_c - w eps_null with w = 2
+    (mask_guidance=2), and the null class takes the place of c_f and of c' now and then
+    (label_dropout=true).
+    Adapted: the paper relabels a conditional model; random_image is the label-free counterpart
+    for others. Training goes on from the averaged weights of the base, not from the raw ones.
     alpha: the released code adds 1e-3 times the *sum* over D, which is 3.07 times the mean on
     CIFAR-10 (D = 3072) and 12.3 at 64 px; retain_reduction=sum is that convention.
-    Cost: two passes a step, and one pass through D_f before the first; P numbers and P bits.
+    Cost: two passes a step, and a forward one for another class; one pass through D_f before the
+    first step (two with mask_guidance); P numbers and P bits.
     """
 
     name = "salun"
@@ -59,14 +81,43 @@ class SalUn(Method):
         fraction: float = Field(
             0.5, gt=0, le=1, description="share of the weights that may move; 1: no mask"
         )
-        target: Literal["random_image", "noise", "ascent"] = Field(
-            "random_image", description="where x_t of D_f is to lead"
+        target: Target = Field(
+            "auto",
+            description="where x_t of D_f is to lead; "
+            "auto: next_class where the model is told classes, else random_image",
         )
         alpha: float = Field(3.07, ge=0, description="weight of L_r")
         retain_reduction: Literal["mean", "sum"] = Field(
             "mean", description="L_r over D; sum is the released code's, with alpha = 1e-3"
         )
         clip: float = Field(3.0, gt=0, description="largest entry of eps' of random_image")
+        mask_guidance: float = Field(
+            0.0, ge=0, description="w of the guided outputs that the mask is of; released: 2"
+        )
+        label_dropout: bool = Field(
+            False,
+            description="c_f and c' give way to the null class, each by itself, as often as the "
+            "labels of D_g do: the released code",
+        )
+
+    def skip(self, model: Model, regime: Regime) -> str | None:
+        """Other classes, guidance and the null class need a model that is told classes."""
+        c = self.config
+        asked = {
+            f"target={c.target}": c.target in RELABELS,
+            f"mask_guidance={c.mask_guidance:g}": c.mask_guidance > 0,
+            "label_dropout=true": c.label_dropout,
+        }
+        needing = ", ".join(option for option, needs in asked.items() if needs)
+        if model.classes is None and needing:
+            return f"{needing}: only for models that are told classes (--conditional)"
+        return None
+
+    def target(self, model: Model) -> str:
+        """The option of that name, settled for this model."""
+        if self.config.target != "auto":
+            return str(self.config.target)
+        return "random_image" if model.classes is None else "next_class"
 
     def setup(self, session: Session) -> None:
         """Room for the mask."""
@@ -82,7 +133,11 @@ class SalUn(Method):
         first = unit * session.batch_size
         items = session.items("forget")[slice(first, first + session.batch_size)]
         batch = session.noised(items, unit, "saliency")
-        self.saliency.total += clipped(session.gradient(noise_matching(session.model, batch)))
+        seen = session.model
+        if seen.classes is not None:
+            seen = Conditioned(seen, batch.y, self.config.mask_guidance)
+        loss = noise_matching(seen, replace(batch, condition=None))
+        self.saliency.total += clipped(session.gradient(loss))
         if unit + 1 == self.preparation(session):
             self.saliency.mask.copy_(top(self.saliency.total.abs(), self.config.fraction))
 
@@ -91,25 +146,50 @@ class SalUn(Method):
         c, model = self.config, session.model
         retain, forget = session.batch("retain", step), session.batch("forget", step)
         L_r = noise_matching(model, retain)
-        eps_hat = model.eps(forget.x_t, forget.t, forget.condition)
-        if c.target == "ascent":
-            L_f = -(eps_hat - forget.eps).square().mean()
-        else:
-            L_f = (eps_hat - self.elsewhere(session, forget, retain, step)).square().mean()
+        L_f = self.forget_loss(session, forget, retain, step)
         alpha = c.alpha * (model.dim if c.retain_reduction == "sum" else 1)
         loss = L_f + alpha * L_r
         session.minimise(loss, mask=self.saliency.mask)
         self.record(loss_retain=L_r, loss_forget=L_f)
         return loss.detach()
 
+    def forget_loss(self, session: Session, forget: Batch, retain: Batch, step: int) -> Tensor:
+        """E |eps_hat(x_t, t[, c_f]) - eps'|^2 / D, or -L_DSM(D_f)."""
+        c, model = self.config, session.model
+        target, condition = self.target(model), forget.condition
+        if target in RELABELS and not c.label_dropout:
+            condition = forget.y
+        eps_hat = model.eps(forget.x_t, forget.t, condition)
+        if target == "ascent":
+            return -(eps_hat - forget.eps).square().mean()
+        return (eps_hat - self.elsewhere(session, forget, retain, step)).square().mean()
+
     def elsewhere(self, session: Session, forget: Batch, retain: Batch, step: int) -> Tensor:
         """eps' ``[N, *shape]``."""
-        if self.config.target == "noise":
+        model = session.model
+        target = self.target(model)
+        if target in RELABELS:
+            with torch.no_grad():
+                return model.eps(forget.x_t, forget.t, self.other_classes(session, forget, step))
+        if target == "noise":
             return session.batch("forget", step, "target").eps
-        a, sigma = session.model.process.coefficients(forget.t)
+        a, sigma = model.process.coefficients(forget.t)
         x_t, x_g = forget.x_t, retain.x0
         eps = (x_t - per_item(a, x_g) * x_g) / per_item(sigma, x_g)
         return eps.clamp(-self.config.clip, self.config.clip)
+
+    def other_classes(self, session: Session, forget: Batch, step: int) -> Tensor:
+        """c' ``int64 [N]``, classes of D_g, or the null class by ``label_dropout``."""
+        kept, K = torch.tensor(session.kept, device=forget.y.device), session.model.classes
+        if self.target(session.model) == "next_class":
+            other = kept[((kept - forget.y[:, None] - 1) % K).argmin(dim=1)]
+        else:
+            u = session.noise("class", step, count=len(forget.y)).uniform(())
+            other = kept[(u * len(kept)).long()]
+        if self.config.label_dropout:
+            dropped = session.batch("forget", step, "class").condition == K
+            other = other.masked_fill(dropped, K)
+        return other
 
 
 class Saliency(nn.Module):

@@ -19,6 +19,7 @@ from msgm_bench import (
     OptionError,
     Regime,
     Session,
+    half_range,
     hookimpl,
     per_item,
 )
@@ -145,7 +146,7 @@ class SFD(Method):
 
     def setup(self, session: Session) -> None:
         """psi and the times of generator and distillation."""
-        c, process, half = self.config, session.model.process, session.model.codec.half_range
+        c, process, half = self.config, session.model.process, half_range(session.model.codec)
         self.phi = session.base
         self.psi = copy.deepcopy(self.phi).requires_grad_(True).eval()
         self.descent = session.adam("fake score", self.psi.network, c.fake_rate, (0.0, 0.999))

@@ -135,9 +135,9 @@ def test_faithful_noise_is_in_both():
 
 
 def test_defaults():
-    """The fixed lambda of 0.1, eta 0.1, K = 2, uniform noise in the target alone."""
+    """The fixed lambda of 0.1, eta 0.1, K = 2, the target of the model, noise in it alone."""
     c = EraseDiff.create().config
-    assert (c.rule, c.weight, c.eta, c.inner_steps, c.target) == ("fixed", 0.1, 0.1, 2, "uniform")
+    assert (c.rule, c.weight, c.eta, c.inner_steps, c.target) == ("fixed", 0.1, 0.1, 2, "auto")
     assert (c.faithful, c.moments) == (False, "own")
 
 

@@ -118,6 +118,7 @@ def test_codec_interval_and_bits_offset(
     found = codec(backbone, data)
     assert isinstance(found, GreyLevels)
     assert (found.levels, found.low, found.high) == (17, low, 1.0)
+    assert found.bounds == (low, 1.0)
     assert found.bits_offset == pytest.approx(offset, rel=1e-15)
     assert found.unit == "bits/dim"
 

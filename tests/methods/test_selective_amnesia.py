@@ -1,0 +1,248 @@
+"""Selective Amnesia: the Fisher diagonal against autograd by other ways, and the whole gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from told import Curved, K, matching, slope, told, trainer_of
+from toys import budget, silent
+
+from msgm_bench import (
+    Conditioned,
+    DiscreteDDPM,
+    GreyLevels,
+    Model,
+    OptionError,
+    ProbabilityFlow,
+    VariancePreserving,
+)
+from msgm_bench.testing import check_method
+from msgm_methods.generated import Generated
+from msgm_methods.selective_amnesia import SelectiveAmnesia
+
+FEW = {"per_class": 2, "timesteps": 12, "nfe": 9}
+
+
+def prepared(made, trainer):
+    """The trainer, after the method's preparation."""
+    made.setup(trainer)
+    for unit in range(made.preparation(trainer)):
+        made.prepare(trainer, unit)
+    return trainer
+
+
+def seen(made, trainer, item):
+    """(x_t, t, eps, c) of an item of F, drawn anew."""
+    n, process = made.config.timesteps, trainer.model.process
+    t = process.sample_times((torch.arange(n) + 0.5) / n)
+    eps = trainer.noise("fisher", item, count=n).normal((2,))
+    x0, c = made.memory.x[item].expand(n, 2), made.memory.y[item].expand(n)
+    return process.perturb(x0, t, eps), t, eps, c
+
+
+# Fisher diagonal ---------------------------------------------------------------------------
+
+
+def test_fisher_is_that_of_a_loop_over_items_and_timesteps():
+    """Mean over items of the squared sum over timesteps of gradients, each by its own backward."""
+    made = SelectiveAmnesia.create(FEW)
+    trainer = prepared(made, trainer_of(made, network=Curved))
+    A, W = trainer.parameters
+    squares, late = torch.zeros(2 + 2 * (K + 1)), torch.zeros(2 + 2 * (K + 1))
+    for item in range(2 * K):
+        total = torch.zeros_like(squares)
+        for x_t, t, eps, c in zip(*seen(made, trainer, item), strict=True):
+            eps_hat = torch.tanh(x_t * A + W[c]) + t * W[c]
+            g = torch.autograd.grad((eps_hat - eps).square().sum(), (A, W))
+            g = torch.cat([part.reshape(-1) for part in g]) * 1000 / 12
+            total, late = total + g, late + g.square() / (2 * K)
+        squares += total.square() / (2 * K)
+    torch.testing.assert_close(made.fisher.diagonal, squares, rtol=1e-4, atol=1e-2)
+    assert (squares - late).norm() > 0.5 * squares.norm()  # the order matters
+
+
+def test_fisher_is_that_of_torch_func():
+    """The same by vmap of grad over the items, with the network as a function of its weights."""
+    made = SelectiveAmnesia.create(FEW)
+    trainer = prepared(made, trainer_of(made, network=Curved))
+    network = trainer.model.network
+    weights = {name: p.detach() for name, p in network.named_parameters()}
+
+    def loss(weights, x_t, t, eps, c):
+        found = torch.func.functional_call(network, weights, (x_t, t, c))
+        return 1000 * (found - eps).square().sum(dim=1).mean()
+
+    items = [seen(made, trainer, item) for item in range(2 * K)]
+    stacked = [torch.stack(parts) for parts in zip(*items, strict=True)]
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0, 0, 0))(weights, *stacked)
+    expected = torch.cat([each[name].square().mean(0).reshape(-1) for name in ("A", "W")])
+    torch.testing.assert_close(made.fisher.diagonal, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_thousand_timesteps_are_the_whole_grid():
+    """With timesteps=1000 each time of the usual grid is seen once, and the sum is the sum."""
+    made = SelectiveAmnesia.create(FEW | {"timesteps": 1000, "per_class": 1})
+    trainer = trainer_of(made, process=DiscreteDDPM(), batch_size=64)
+    made.setup(trainer)
+    made.memory.draw(trainer, 0)
+    x_t, t, eps, c = seen(made, trainer, 1)
+    torch.testing.assert_close(t, (torch.arange(1000) + 1) / 1000)
+    expected = slope(trainer.model, x_t, c, eps) * x_t.numel()
+    found = made.summed_gradient(trainer, 1).double()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+
+
+# The update --------------------------------------------------------------------------------
+
+
+def test_update_is_the_formula():
+    """grad L_f + gamma grad L_r + 2 lambda F (theta - theta*), sums over D, away from theta*."""
+    made = SelectiveAmnesia.create(FEW | {"gamma": 0.4, "weight": 0.7})
+    trainer = trainer_of(made)
+    made.setup(trainer)
+    made.memory.x.copy_(torch.linspace(-1, 1, 4 * K).reshape(-1, 2))
+    made.fisher.diagonal.copy_(torch.linspace(0, 9, 2 + 2 * (K + 1)))
+    before = torch.cat([p.detach().reshape(-1) for p in trainer.parameters])
+    with torch.no_grad():
+        for p in trainer.parameters:
+            p.add_(0.1)
+    surrogate, replayed = made.surrogate(trainer, 0), made.replayed(trainer, 0)
+    moved = torch.cat([p.detach().reshape(-1) for p in trainer.parameters]) - before
+    expected = 2 * matching(trainer.model, surrogate) + 0.8 * matching(trainer.model, replayed)
+    pull = 1.4 * made.fisher.diagonal * moved
+    assert 0.1 < float(pull.norm() / expected.norm()) < 10
+    made.update(trainer, 0)
+    found = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
+    torch.testing.assert_close(found, expected + pull, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_surrogate_fills_the_range_of_images(low):
+    """U[low, high] of model space, under the forgotten classes and never under the null class."""
+    made = SelectiveAmnesia.create(FEW)
+    codec = GreyLevels(17, low, 1.0)
+    trainer = trainer_of(made, (1, 3), codec=codec, batch_size=4000, unconditional=0.5)
+    made.setup(trainer)
+    batch = made.surrogate(trainer, 0)
+    share = (batch.x0.flatten().sort().values - low) / (1 - low)
+    torch.testing.assert_close(share, torch.linspace(0, 1, 8000), rtol=0, atol=0.02)
+    assert torch.bincount(batch.condition, minlength=K + 1).tolist()[::2] == [0, 0, 0]
+    assert float((batch.condition == 1).double().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_surrogate_fills_the_range_of_points():
+    """Points have no range of their own: that of the items that were drawn."""
+    made = SelectiveAmnesia.create(FEW)
+    trainer = trainer_of(made, batch_size=4000)
+    made.setup(trainer)
+    made.memory.x.copy_(torch.linspace(-3, 7, 4 * K).reshape(-1, 2))
+    x = made.surrogate(trainer, 0).x0
+    assert (float(x.min()), float(x.max())) == pytest.approx((-3, 7), abs=0.02)
+
+
+def test_replayed_items_are_of_kept_classes():
+    """Drawn items of the kept classes, all of them in use; labels give way to the null class."""
+    made = SelectiveAmnesia.create(FEW)
+    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=600))
+    batch = made.replayed(trainer, 0)
+    assert set(batch.y.tolist()) == {0, 2, 4}
+    used = (batch.x0[:, None] == made.memory.x).all(dim=2).any(dim=0)
+    assert torch.equal(used, torch.isin(made.memory.y, torch.tensor([0, 2, 4])))
+    assert float((batch.condition == K).double().mean()) == pytest.approx(0.1, abs=0.05)
+
+
+def test_base_stays_the_anchor(tmp_path):
+    """A long pull with nothing else brings the weights nowhere: they start at theta*."""
+    made = SelectiveAmnesia.create(FEW | {"weight": 1e3})
+    trainer = trainer_of(made)
+    trainer.run(tmp_path, silent)
+    assert float(made.recorded["distance"]) >= 0
+    torch.testing.assert_close(
+        made.anchor, torch.cat([p.reshape(-1) for p in trainer.base.parameters()])
+    )
+
+
+def test_unconditional_models_are_a_diagnostic():
+    """All drawn items are kept, nothing has a label, and it runs."""
+    made = SelectiveAmnesia.create(FEW | {"per_class": 6})
+    trainer = trainer_of(made)
+    for model in (trainer.model, trainer.base):
+        model.classes = None
+        model._condition = lambda condition, x_t: torch.zeros(len(x_t), dtype=torch.long)
+    trainer.feed.classes = None
+    prepared(made, trainer)
+    assert len(made.memory) == 6
+    assert made.replayed(trainer, 0).condition is None
+    assert made.surrogate(trainer, 0).condition is None
+    assert torch.isfinite(made.update(trainer, 0))
+
+
+# Drawn items -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("w", [0.0, 2.0])
+@pytest.mark.parametrize("process", [VariancePreserving(), DiscreteDDPM()])
+def test_items_are_the_base_models(process, w):
+    """What Heun's method draws of the base, classes in turn, whatever the batches."""
+    made = SelectiveAmnesia.create(FEW)
+    trainer = trainer_of(made, process=process, batch_size=4)
+    with torch.no_grad():
+        trainer.model.network.W.zero_()  # what is being trained does not draw
+    drawn = Generated(trainer, (0, 3), 5, nfe=9, guidance=w)
+    assert drawn.batches(trainer) == 3
+    for batch in (2, 0, 1):
+        drawn.draw(trainer, batch)
+    y = torch.tensor([0, 3] * 5)
+    guided = Conditioned(told(process=process), y, w)
+    noise = trainer.noise("generated", count=10)
+    expected = ProbabilityFlow(5)(guided.forward_eps, process, (2,), noise).x
+    assert torch.equal(drawn.y, y)
+    torch.testing.assert_close(drawn.x, expected)
+
+
+def test_images_are_cut_off():
+    """Drawn images lie in the range of the data."""
+    made = SelectiveAmnesia.create()
+    trainer = trainer_of(made, codec=GreyLevels(16, -0.1, 0.1))
+    drawn = Generated(trainer, (0,), 8, nfe=9)
+    drawn.draw(trainer, 0)
+    assert (float(drawn.x.min()), float(drawn.x.max())) == pytest.approx((-0.1, 0.1))
+
+
+# Options -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["standard", "paper"])
+def test_published_budget(preset):
+    """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
+    found = budget("selective_amnesia", preset)
+    assert (found.steps, found.batch_size, found.learning_rate) == (20_000, 128, 1e-4)
+    assert (found.ema, found.warmup, found.decay) == (0.9999, 0, "none")
+
+
+def test_defaults():
+    """gamma 1, lambda 10, 500 items a class over 1000 timesteps."""
+    c = SelectiveAmnesia.create().config
+    assert (c.gamma, c.weight, c.per_class, c.timesteps) == (1.0, 10.0, 500, 1000)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("gamma", -1), ("weight", -0.1), ("per_class", 0), ("timesteps", 0)]
+)
+def test_bad_options_are_named(option, value):
+    """An option out of range is refused by name."""
+    with pytest.raises(OptionError, match=f"option '{option}' of selective_amnesia"):
+        SelectiveAmnesia.create({option: value})
+
+
+def test_it_runs_on_both_kinds_of_models():
+    """It refuses nothing."""
+    model = told()
+    plain = Model(model.network, model.process, model.codec, (2,))
+    assert SelectiveAmnesia.create().skip(model, "finetune") is None
+    assert SelectiveAmnesia.create().skip(plain, "finetune") is None
+
+
+def test_conformance():
+    """Resume is exact in drawing, in F and after it; D_f and D_g are never touched."""
+    check_method(SelectiveAmnesia, {"per_class": 2, "timesteps": 3, "nfe": 3})
