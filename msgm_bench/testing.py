@@ -71,7 +71,7 @@ def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) ->
         first, second = (trained(cls, options, regime, data, t, classes=classes) for t in TARGETS)
         label = f"{cls.name} ({regime}{', class-conditional' if classes else ''})"
         assert all(bool(torch.isfinite(w).all()) for w in first), f"{label}: weights not finite"
-        if cls.needs & {"retain", "forget"}:
+        if cls.needs & {"retain", "forget"} or (classes and "all" not in cls.needs):
             assert _differ(first, second), f"{label}: the forget set does not change the weights"
         for kill in (("prepare", 1), ("", STEPS // 2)):
             resumed = trained(cls, options, regime, data, TARGETS[0], kill, classes)
@@ -264,6 +264,7 @@ def _train(
     if regime == "finetune":
         model.load_state_dict(base.state_dict())
     retain, forget = data.split(data.train, targets)
+    assert not data.members(retain, targets).any(), "D_g holds items of D_f"
     splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
     feed = _Watched({k: v for k, v in splits.items() if k in cls.needs}, model, SEED, 16)
     feed.forgotten = targets

@@ -115,6 +115,9 @@ class Cell(Config):
     preset: Preset = Field(description="quick, standard or paper")
     regime: Regime | None = Field(None, description="of all but the reference and the baseline")
     conditional: bool = Field(False, description="whether the models are told a class")
+    passes: int | None = Field(
+        None, ge=1, description="budget of all but the reference and the baseline; none: steps"
+    )
     base: str | None = Field(None, description="sha256 of a given base model; none: trained here")
 
 

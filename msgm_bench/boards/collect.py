@@ -114,6 +114,10 @@ def foreign(board: Board, result: Result) -> str | None:
     exempt = spec.method in (board.gate.reference, board.baseline.method)
     if cell.regime not in (None, spec.regime) and not exempt:
         return f"its regime is {spec.regime}, the board's is {cell.regime}"
+    passes = spec.settings.get("training", {}).get("passes")
+    if passes != cell.passes and not exempt:
+        ours, theirs = (f"{n} passes" if n else "one of steps" for n in (cell.passes, passes))
+        return f"its budget is {theirs}, the board's is {ours}"
     return None
 
 

@@ -19,7 +19,7 @@ from msgm_bench.pipeline import RunSpec, dry_run, parse_spec, run_grid
 from msgm_bench.pipeline.folder import RESULT
 from msgm_bench.registry import registry
 
-OK, FAILED = 0, 1
+OK, FAILED, REFUSED = 0, 1, 2
 COMPARISON = "comparison.png"
 
 
@@ -57,7 +57,10 @@ def run_cells(
         show_results(specs, results, out)
         for figure in figures:
             click.echo(f"Side by side: {figure}")
-    return FAILED if any(result.status == "failed" for result in results) else OK
+    states = {result.status for result in results}
+    if states == {"skipped"}:
+        return REFUSED
+    return FAILED if "failed" in states else OK
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any, cast
 
 import torch
 
-from msgm_bench.api import Backbone, Result, Row
+from msgm_bench.api import Backbone, Method, Result, Row
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.pipeline.folder import RESULT
+from msgm_bench.pipeline.given import ORIGIN
 from msgm_bench.pipeline.limits import Limits
 from msgm_bench.pipeline.modelfile import info_of, load_model, read_card
 from msgm_bench.registry import registry
@@ -54,13 +56,26 @@ def export(run: Path, target: Path, force: bool = False) -> str:
             usage = backbone.dump(model, work)
             sha256 = backbone.load(str(work), info, download=False).sha256
             write_text(work / README, page(run, result, sha256, usage))
+            write_text(work / ORIGIN, origin(result))
             work.chmod(0o755)
-            if target.exists():
-                shutil.rmtree(target)
-            work.rename(target)
+            put(work, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return sha256
+
+
+def put(work: Path, target: Path) -> None:
+    """Rename ``work`` to ``target``; what was there goes only when that is done."""
+    old = target.with_name(f"{work.name}-old")
+    if target.exists():
+        target.rename(old)
+    try:
+        work.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_run(run: Path) -> tuple[Result, dict[str, Any]]:
@@ -100,6 +115,18 @@ def check_target(target: Path, run: Path, force: bool) -> None:
         raise UsageError(f"{target} holds the run or the current folder", "another folder")
 
 
+def unlearned(result: Result) -> bool:
+    """Whether the model is one that was made without D_f, not a base model that knows it."""
+    cls = registry().entry("methods", result.spec.method).cls
+    return not cast(type[Method], cls).trains_base
+
+
+def origin(result: Result) -> str:
+    """Which classes of which data the model was made without: JSON for ``--base``."""
+    gone = list(result.spec.forget) if unlearned(result) else []
+    return json.dumps({"dataset": result.spec.dataset, "without": gone}, indent=2) + "\n"
+
+
 def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     """The model card."""
     spec = result.spec
@@ -109,7 +136,7 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     facts = {
         "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",
         "Data": f"`{spec.dataset}`",
-        "Forgotten": ", ".join(spec.forget),
+        "Forgotten": ", ".join(spec.forget) if unlearned(result) else "nothing",
         "Backbone": f"`{spec.backbone}`{track}",
         "Run": f"`{run.resolve().name}`",
         "Weights": f"{averaged}, sha256 `{sha256}`",
@@ -123,7 +150,8 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
         + ([f"commit {commit}"] if commit else [])
     )
     lines = [
-        f"# {spec.method} on {spec.dataset}, without {', '.join(spec.forget)}",
+        f"# {spec.method} on {spec.dataset}"
+        + (f", without {', '.join(spec.forget)}" if unlearned(result) else ""),
         "",
         "A diffusion model that was scored by msgm-bench.",
         "",

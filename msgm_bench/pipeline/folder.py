@@ -100,7 +100,7 @@ def report(result: Result) -> str:
     """A page with every row."""
     spec = result.spec
     lines = [
-        f"# {spec.method} on {spec.dataset}, {spec.backbone}, without {', '.join(spec.forget)}",
+        f"# {spec.method} on {spec.dataset}, {spec.backbone}, forget {', '.join(spec.forget)}",
         "",
         f"{'Class-conditional, regime' if spec.conditional else 'Regime'} {spec.regime}, "
         f"preset {spec.preset}, seed {spec.seed}.",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from msgm_bench.api import Backbone, DataInfo, Method, Regime
 from msgm_bench.errors import IncompatibleError
 from msgm_bench.pipeline.spec import RunSpec
+
+ORIGIN = "origin.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def given_base(
     """
     if spec.base is None:
         return backbone, None
+    check_origin(Path(spec.base).expanduser(), spec)
     found = backbone.load(spec.base, info, download)
     asked, has = backbone.config.model_dump(), found.backbone.config.model_dump()
     for key in spec.backbone_params:
@@ -50,6 +55,26 @@ def given_base(
                 f"leave out -b {key}",
             )
     return found.backbone, Given(spec.base, found.sha256, found.remark)
+
+
+def check_origin(folder: Path, spec: RunSpec) -> None:
+    """Refuse an exported model that was made without what is to be forgotten.
+
+    Raises:
+        IncompatibleError: It does not know one of the classes.
+    """
+    try:
+        told = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # a model of another program: what it was trained on is taken on trust
+    gone = {str(name).casefold() for name in told.get("without", [])}
+    unknown = [name for name in spec.forget if name.casefold() in gone]
+    if unknown and told.get("dataset") == spec.dataset:
+        raise IncompatibleError(
+            f"--forget {', '.join(unknown)} with the base {folder}, which was made without it",
+            "classes that the base knows",
+            "choose another base, or other classes to forget",
+        )
 
 
 def regimes_of(method: Method, spec: RunSpec) -> tuple[Regime, ...]:

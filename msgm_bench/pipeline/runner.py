@@ -21,6 +21,7 @@ from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.stages import JUDGE_REPORT, ROWS, Graph, graph
 from msgm_bench.pipeline.suite import blind
 from msgm_bench.registry import registry
+from msgm_bench.storage import explained
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ def _run_planned(planned: Plan, out: Path) -> Result:
     hook = registry().manager.hook
     target = out / planned.spec.folder
     record = spec_record(planned)
+    keep_apart(target, record.base)
     hook.run_started(spec=record.model_dump(), folder=str(target))
     if planned.skip is not None:
         result = Result(status="skipped", reason=planned.skip, spec=record)
@@ -202,6 +204,14 @@ def spec_record(planned: Plan) -> SpecRecord:
         conditional=spec.conditional,
         base=planned.given.sha256 if planned.given else None,
     )
+
+
+def keep_apart(target: Path, base: str | None) -> None:
+    """Rename the folder of a run from another base, which lay at the same path then."""
+    found = read_result(target / run_folder.RESULT)
+    if found is not None and found.spec.base != base:
+        with explained(target):
+            target.rename(target.with_name(f"{target.name}-{(found.spec.base or '')[:8]}"))
 
 
 def _earlier(target: Path, stages: Graph) -> Result | None:

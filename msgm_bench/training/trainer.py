@@ -79,7 +79,7 @@ class Trainer(Descent):
         self.runtime, self.seed, self.base = runtime, seed, base
         self.batch_size = budget.batch_size
         self.labels = labels or {}
-        self.prepared = 0
+        self.prepared, self.prelude = 0, 0.0  # units of preparation, and the passes they took
         self.log = TrainLog()
         self.passes = Passes(budget.batch_size)
         self._networks = [model.network] if base is None else [model.network, base.network]
@@ -187,7 +187,7 @@ class Trainer(Descent):
                     stored = time.monotonic()
                 if interrupt.asked:
                     raise KeyboardInterrupt
-        self._moved()
+        self._check_moved(units)
         self.use_average()
         self.model.eval()
         return self.log
@@ -204,23 +204,30 @@ class Trainer(Descent):
         """The budget in outer steps; of a budget of passes, what the steps so far add up to."""
         return round(self.horizon)
 
-    def _moved(self) -> None:
+    def _check_moved(self, units: int) -> None:
         if not self.step:
             raise OptionError(
                 f"the preparation of {self.method.name} takes all {self.budget.passes} passes",
-                f"more than {math.ceil(self.passes.count)} passes",
+                f"more than {math.ceil(self.prelude * units / self.prepared)} passes",
             )
+
+    def _expected_steps(self) -> float:
+        """Steps in all, if those to come cost what those so far did."""
+        if self.budget.passes is None or not self.step:
+            return self.horizon
+        left = self.budget.passes - self.prelude
+        return self.step * left / (self.passes.count - self.prelude)
 
     def _prepare(self, units: int, on_step: OnStep) -> None:
         torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))
         self.model.eval()
         self.method.prepare(self, self.prepared)
         self.prepared += 1
+        self.prelude = self.passes.count
         on_step(self.prepared, units, {}, "prepare")
 
     def _advance(self, on_step: OnStep) -> None:
-        if self.budget.passes is not None:
-            self.horizon = max(1.0, self.step / self.spent if self.step else self.budget.passes)
+        self.horizon = self._expected_steps()
         torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.model.train()
         loss = self.method.update(self, self.step)
@@ -258,6 +265,7 @@ class Trainer(Descent):
         state = self.state_dict() | {
             "step": self.step,
             "prepared": self.prepared,
+            "prelude": self.prelude,
             "passes": self.passes.thirds,
             "log": self.log.rows,
             "recorded": dict(self.method.recorded),
@@ -276,6 +284,7 @@ class Trainer(Descent):
             )
         self.load_state_dict(state)
         self.step, self.prepared = state["step"], state["prepared"]
+        self.prelude = state["prelude"]
         self.passes.thirds = state["passes"]
         self.log.rows = state["log"]
         self.method.recorded = state["recorded"]

@@ -75,8 +75,8 @@ def _of_the_hub(repository: str, download: bool) -> Path:
     for name in WEIGHTS:
         fetch(name, f"unet/{name}")
         if (home(folder) / name).is_file():
-            break
-    return folder
+            return folder
+    raise LocalEntryNotFoundError(f"its cards are there, {' and '.join(WEIGHTS)} are not")
 
 
 def home(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from torch import Tensor
 from msgm_bench import (
     Batch,
     Config,
+    Data,
     Examples,
     Method,
     Model,
@@ -48,7 +49,8 @@ class RGD(Method):
     of each group; L_f is the same on D_f with the squared error of x0_hat cut off pixel by
     pixel, min(sigma^2 (eps_hat - eps)^2/a^2, alpha) a^2/sigma^2, so that the ascent ends.
     alpha is in units of (half the data's range)^2: 0.1 on [-1, 1] is 0.025 on [0, 1].
-    Groups: classes, or k-means clusters of pixels where items have no single label.
+    Groups: classes, or k-means clusters of pixels where items have no single label (of pixels, not
+    of a judge's features: no method looks at the ruler).
     Adapted: the paper trains an EDM with its weights and its noise levels; here weights (a^2 /
     sigma^2, those of eps) and times are the backbone's own. EMA is off, as in the released code.
     Cost: one pass on D_f a step, and one for every batch of the set (retain=set) or just one
@@ -81,13 +83,26 @@ class RGD(Method):
             "set", description="g_r is the mean over the whole set, or over a batch of it"
         )
 
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """Groups must be there to be told apart.
+
+        Raises:
+            UsageError: Classes of items with several attributes, or more clusters than items.
+        """
+        asked, most = self.config.clusters, int((~data.members(data.train, targets)).sum())
+        chosen = self.diversity(data.train)
+        if chosen == "class" and data.train.y.ndim > 1:
+            raise UsageError("diversity = class on items with several attributes", "kmeans, random")
+        if chosen == "kmeans" and asked > most:
+            raise UsageError(f"{asked} clusters of {most} items", f"at most {most} clusters")
+
     def setup(self, session: Session) -> None:
         """Choose the set: the same again on resume."""
         retain = session.items("retain")
         self.set = retain[self.chosen(session, retain)]
-        zeros = torch.zeros(self.set.x.shape, device=self.set.x.device)
-        low, high = (session.model.codec.encode(self.set.x, u) for u in (zeros, zeros + 1))
-        self.cut = self.config.alpha * ((high.max() - low.min()) / 2) ** 2
+        codec, x = session.model.codec, self.set.x
+        low, high = codec.bounds or codec.encode(x).aminmax()
+        self.cut = torch.as_tensor(self.config.alpha * ((high - low) / 2) ** 2, device=x.device)
 
     def chosen(self, session: Session, retain: Examples) -> Tensor:
         """Positions of the set: the first ``per_group`` of each group in a random order."""
@@ -97,20 +112,19 @@ class RGD(Method):
         return torch.cat(picked)
 
     def groups(self, session: Session, retain: Examples, order: Tensor) -> Tensor:
-        """The group of each item, ``int64 [N]``.
-
-        Raises:
-            UsageError: Classes are asked for where items carry several attributes.
-        """
-        c, single = self.config, retain.y.ndim == 1
-        if c.diversity == "random":
-            return order % c.clusters
-        if c.diversity == "kmeans" or (c.diversity == "auto" and not single):
-            seed = session.noise("k-means", count=1).seed % 2**32
-            return clustered(retain.x, order, c.clusters, seed)
-        if not single:
-            raise UsageError("diversity = class on items with several attributes", "kmeans, random")
+        """The group of each item, ``int64 [N]``."""
+        match self.diversity(retain):
+            case "random":
+                return order % self.config.clusters
+            case "kmeans":
+                seed = session.noise("k-means", count=1).seed % 2**32
+                return clustered(retain.x, order, self.config.clusters, seed)
         return retain.y
+
+    def diversity(self, examples: Examples) -> str:
+        """What ``auto`` means for these items."""
+        chosen = self.config.diversity
+        return chosen if chosen != "auto" else "class" if examples.y.ndim == 1 else "kmeans"
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend g_f' + lambda g_r'."""
@@ -151,13 +165,7 @@ def restricted(g: Tensor, other: Tensor) -> Tensor:
 
 
 def clustered(x: Tensor, order: Tensor, clusters: int, seed: int) -> Tensor:
-    """K-means cluster of each item by its pixels, found on the first items of ``order``.
-
-    Raises:
-        UsageError: More clusters than items.
-    """
-    if clusters > len(x):
-        raise UsageError(f"{clusters} clusters of {len(x)} items", f"at most {len(x)} clusters")
+    """K-means cluster of each item by its pixels, found on the first items of ``order``."""
     pixels = x.flatten(1).float().cpu().numpy()
     found = KMeans(clusters, n_init=1, random_state=seed)
     with threadpool_limits(1):  # sums in one order, whatever the machine

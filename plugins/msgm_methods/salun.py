@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -33,7 +34,8 @@ PUBLISHED = {
         "decay": "none",
         "clip": 1.0,
         "ema": 0.0,
-    }
+    },
+    "method": {"alpha": 1e-3, "retain_reduction": "sum"},
 }
 
 Target = Literal["auto", "next_class", "random_class", "random_image", "noise", "ascent"]
@@ -213,7 +215,7 @@ def clipped(gradient: Tensor) -> Tensor:
 
 def top(score: Tensor, fraction: float) -> Tensor:
     """Mask of the ceil(fraction P) largest entries of ``score [P]``; ties go to the first."""
-    count = math.ceil(fraction * len(score))
+    count = math.ceil(Fraction(str(fraction)) * len(score))
     order = torch.sort(score, descending=True, stable=True).indices
     mask = torch.zeros_like(score, dtype=torch.bool)
     mask[order[:count]] = True

@@ -67,8 +67,8 @@ class SFD(Method):
     ``forget_weight`` for forgotten ones, each a mean over its part of the batch; 0 for these
     in the first stage, if any, of the paper's two-stage variant.
     Adapted: noise levels are sigma/a in halves of the data's range, so that they mean the same
-    on every process; t is uniform between the times of the two ends of ``sigmas``, which lie
-    within the process. No dropout. Clipped by value, as in the released code.
+    on every process; t is uniform between the times of the two ends of ``sigmas``, or of the
+    process where it ends before. No dropout. Clipped by value, as in the released code.
     Unconditional models are refused: there is no score of a safe class.
     Outcome: one network evaluation a sample, unguided (sampler ``one_step``); no likelihood.
     Cost: 4 1/3 passes a step; three networks, two of them with Adam.
@@ -122,9 +122,23 @@ class SFD(Method):
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """It needs the score of a class that is safe."""
-        if model.classes is not None:
-            return None
-        return "it moves forgotten classes to the score of kept ones: it needs --conditional"
+        if model.classes is None:
+            return "it moves forgotten classes to the score of kept ones: it needs --conditional"
+        self.check_levels(model)
+        return None
+
+    def check_levels(self, model: Model) -> None:
+        """Some of the noise levels must be the process's.
+
+        Raises:
+            OptionError: All of ``sigmas`` lie beyond one of its ends.
+        """
+        process = model.process
+        ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
+        low, high = (process.noise_to_signal(ends) / half_range(model.codec)).tolist()
+        if self.config.sigmas[0] >= high or self.config.sigmas[1] <= low:
+            given = " to ".join(f"{sigma:g}" for sigma in self.config.sigmas)
+            raise OptionError(f"sfd: sigmas = {given} on this process", f"{low:g} to {high:g}")
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
         """``safe`` must be a class that is kept.

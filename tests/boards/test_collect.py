@@ -157,6 +157,21 @@ def test_the_regime_binds_all_but_the_two_ends(folder, definition, write):
     assert {r.spec.method for r in collect(load(folder), folder)} == {"base", "ideal"}
 
 
+def test_the_passes_bind_all_but_the_two_ends(folder, definition, write):
+    """Where a board states a budget, contestants with another one do not stand on it."""
+    definition["cell"]["passes"] = 2000
+    write(folder, [], definition)
+    with pytest.raises(UsageError, match="budget is one of steps, the board's is 2000 passes"):
+        collect(load(folder), folder)
+    for path in (folder / "results").glob("*.json"):
+        content = json.loads(path.read_text("utf-8"))
+        if content["spec"]["method"] in ("alpha", "beta"):
+            content["spec"]["settings"] |= {"training": {"passes": 2000}}
+        path.write_text(json.dumps(content), "utf-8")
+    found = {r.spec.method for r in collect(load(folder), folder)}
+    assert found == {"base", "ideal", "alpha", "beta"}
+
+
 def test_a_method_that_is_not_listed_is_refused(folder, make, write):
     """Only the board's methods have rows."""
     write(folder, [make("gamma", 0)])

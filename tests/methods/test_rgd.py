@@ -20,9 +20,9 @@ from toys import (
     weights,
 )
 
-from msgm_bench import Batch, Examples, GreyLevels, OptionError, UsageError
+from msgm_bench import Batch, Data, Examples, GreyLevels, OptionError, UsageError
 from msgm_bench.testing import check_method
-from msgm_methods.rgd import RGD, clustered, restricted, truncated
+from msgm_methods.rgd import RGD, restricted, truncated
 
 SMALL = {"per_group": 3}
 
@@ -214,13 +214,16 @@ def test_random_is_not_diverse():
 
 
 def test_groups_that_cannot_be_are_refused():
-    """Classes of items with attributes, and more clusters than items."""
-    made = RGD.create({"diversity": "class"})
-    items = Examples(torch.randn(8, 2), torch.zeros(8, 3, dtype=torch.bool))
+    """Classes of items with attributes, and more clusters than items to keep: before training."""
+    y = torch.zeros(9, 3, dtype=torch.bool)
+    y[0, 2] = True
+    items = Examples(torch.randn(9, 2), y)
+    data = Data(items, items, ("hat", "bangs", "smile"))
     with pytest.raises(UsageError, match="diversity = class on items with several attributes"):
-        made.setup(trainer_of(made, {"retain": items}))
+        RGD.create({"diversity": "class"}).check_data(data, (2,))
     with pytest.raises(UsageError, match="9 clusters of 8 items"):
-        clustered(items.x, torch.arange(8), 9, 0)
+        RGD.create({"clusters": 9}).check_data(data, (2,))
+    RGD.create({"clusters": 8}).check_data(data, (2,))
 
 
 def test_resumed_choices_are_the_same(tmp_path):

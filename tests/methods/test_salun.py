@@ -32,6 +32,13 @@ def test_top_is_the_stated_fraction_by_rank(fraction, size, levels):
     assert set(torch.nonzero(mask).flatten().tolist()) == oracle(score, count)
 
 
+@pytest.mark.parametrize(("fraction", "size", "count"), [(0.55, 100, 55), (0.07, 100, 7)])
+def test_the_fraction_is_the_number_that_was_written(fraction, size, count):
+    """0.55 of 100 are 55, though 0.55 * 100 is a little more in floating point."""
+    assert fraction * size > count
+    assert int(top(torch.arange(float(size)), fraction).sum()) == count
+
+
 def test_ties_by_hand():
     """Half of (2, 5, 2, 2, 5, 1): both fives, and the first two."""
     mask = top(torch.tensor([2.0, 5.0, 2.0, 2.0, 5.0, 1.0]), 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from workbench import only, tiny
 
 from msgm_bench import (
     Data,
+    DataInfo,
     DiscreteDDPM,
     Examples,
     GreyLevels,
@@ -27,7 +29,7 @@ from msgm_bench import (
     run,
 )
 from msgm_bench.pipeline import plan as planned
-from msgm_bench.testing import check_method, toy_images, trained
+from msgm_bench.testing import ToyBackbone, check_method, toy_images, trained
 from msgm_bench.training import Feed, Runtime, Trainer
 from msgm_methods.sfd import SFD, Draw, distillation, generated, matching, pick
 
@@ -359,6 +361,15 @@ def test_presets():
         budget = planned(RunSpec.model_validate(spec | {"preset": preset})).trained.budget
         assert (budget.steps, budget.batch_size, budget.learning_rate) == (50_000, 128, 1e-5)
         assert (budget.beta1, budget.ema, budget.warmup) == (0.0, 0.9999, 0)
+
+
+@pytest.mark.parametrize("sigmas", [(200.0, 300.0), (1e-9, 1e-8)])
+def test_noise_levels_beyond_the_process_are_refused(sigmas):
+    """They would all be its last one."""
+    model = ToyBackbone.create().build(replace(DataInfo.of(toy_images()), classes=3))
+    with pytest.raises(OptionError, match=r"sigmas = .* on this process"):
+        SFD.create({"sigmas": sigmas}).skip(model, "finetune")
+    assert SFD.create({"sigmas": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
 
 
 def test_a_refusal_names_the_kept_classes():

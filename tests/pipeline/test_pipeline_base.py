@@ -26,7 +26,7 @@ from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.cache import Cache
 from msgm_bench.pipeline.export import export
 from msgm_bench.pipeline.modelfile import load_model
-from msgm_bench.pipeline.runner import ensure
+from msgm_bench.pipeline.runner import ensure, keep_apart
 from msgm_bench.pipeline.stages import graph
 from msgm_bench.registry import registry
 
@@ -45,11 +45,11 @@ RUN = ("run", *CELL, "--method", "standard", "--method", "finetune", "--method",
 CPU = torch.device("cpu")
 
 
-def spec(base, method="finetune", **fields):
+def spec(base, method="finetune", forget="3", **fields):
     """The request of the command above."""
     return RunSpec(
         dataset="digits",
-        forget="3",
+        forget=forget,
         backbone="ddpm",
         backbone_params={"steps": STEPS, **BETAS},
         method=method,
@@ -262,9 +262,34 @@ def test_an_export_is_a_pipeline_with_a_card(made):
     assert sorted(p.name for p in made.iterdir()) == ["base", "cache", "exported", "runs"]
 
 
+def test_the_card_of_the_base_itself_says_that_nothing_is_forgotten(made, bench, tmp_path):
+    """standard is trained on all data, whatever its cell is to forget; its export forgets later."""
+    assert bench("export", run_of(made, "standard"), tmp_path / "whole")[0] == 0
+    card = (tmp_path / "whole" / "README.md").read_text("utf-8")
+    assert "Forgotten: nothing" in card
+    assert "without" not in card.splitlines()[0]
+    assert planned(spec(tmp_path / "whole")).given is not None
+
+
+def test_what_the_base_was_made_without_cannot_be_forgotten(made):
+    """An exported model that unlearned the 3 is no base for unlearning the 3."""
+    with pytest.raises(IncompatibleError, match=r"--forget 3 .*made without it"):
+        planned(spec(made / "exported"))
+
+
+def test_the_run_of_another_base_at_the_same_path_is_kept(made, tmp_path):
+    """Its folder makes room under a name with its own base's hash."""
+    target = tmp_path / "run"
+    shutil.copytree(run_of(made, "finetune"), target)
+    keep_apart(target, sha256(made / "base"))
+    assert target.exists()
+    keep_apart(target, "f" * 64)
+    assert [path.name for path in tmp_path.iterdir()] == [f"run-{sha256(made / 'base')[:8]}"]
+
+
 def test_an_export_is_a_base(made):
     """--base of it is the same function with the same weights, under the hash that was said."""
-    there = planned(spec(made / "exported"))
+    there = planned(spec(made / "exported", forget="5"))
     assert there.given.sha256 == sha256(made / "exported" / "unet")
     stage = graph(there).base
     again = load_model(ensure(stage, Cache(), {}).path, CPU)

@@ -97,6 +97,12 @@ def test_an_incompatible_pair_is_skipped(bench, tmp_path):
     assert "it does not like this model" in stdout
 
 
+def test_nothing_but_skipped_cells_is_a_refusal(bench, tmp_path):
+    """Who asks for one cell that cannot be has asked for something wrong."""
+    code, stdout, _ = bench(*tiny(method=("picky",), out=tmp_path / "runs"))
+    assert (code, "it does not like this model" in stdout) == (2, True)
+
+
 def test_a_failed_cell_is_tried_again(bench, tmp_path, monkeypatch):
     """When the cause is gone, the same command replaces the failed result by a good one."""
     out = tmp_path / "runs"

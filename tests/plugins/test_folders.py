@@ -304,6 +304,20 @@ def test_what_the_hub_keeps_is_found(hub, tmp_path):
     assert found.sha256 == load(tmp_path / "written").sha256
 
 
+def test_half_a_repository_is_none(hub, tmp_path, monkeypatch):
+    """Cards without weights in the cache, and no network: the same error, with the same way out."""
+    write_flat(tmp_path / "written")
+    there = hub / "models--someone--tiny-ddpm" / "snapshots" / ("a" * 40)
+    there.mkdir(parents=True)
+    shutil.copy(tmp_path / "written" / CARD, there / CARD)
+    refs = hub / "models--someone--tiny-ddpm" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("a" * 40)
+    with pytest.raises(StorageError, match="someone/tiny-ddpm is no folder here") as caught:
+        DDPM.create(GRID).load("someone/tiny-ddpm", INFO, download=False)
+    assert "hf download someone/tiny-ddpm" in caught.value.hint
+
+
 # Writing -----------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 
@@ -41,6 +42,16 @@ def test_the_budget_ends_with_the_step_that_reaches_it(world, tmp_path):
     assert expected[1] < 12 <= expected[2]
 
 
+def test_the_cosine_ends_with_the_budget_whatever_the_preparation_took(world, tmp_path):
+    """As many steps as are left after it, drawn over half a cosine."""
+    options = {"warmup": 0, "decay": "cosine", "learning_rate": 1.0}
+    budget = math.ceil(PREPARED + 3 * STEP)
+    rows = world(Nested(), passes=budget, **options).trainer.run(tmp_path, silent).rows
+    left = (budget - PREPARED) / STEP
+    expected = [0.5 * (1 + math.cos(math.pi * k / left)) for k in range(len(rows))]
+    assert [row["learning_rate"] for row in rows][1:] == pytest.approx(expected[1:], rel=1e-6)
+
+
 def test_resume_is_exact(world, tmp_path):
     """The budget goes on from the passes that the checkpoint has counted."""
     options = {"passes": 14, "decay": "cosine"}
@@ -60,5 +71,5 @@ def test_resume_is_exact(world, tmp_path):
 
 def test_a_preparation_that_takes_every_pass_is_refused(world, tmp_path):
     """Nothing would have been unlearned: the error says what the preparation takes."""
-    with pytest.raises(OptionError, match=r"takes all 2 passes(.|\n)*more than 2 passes"):
+    with pytest.raises(OptionError, match=r"takes all 2 passes(.|\n)*more than 3 passes"):
         world(Nested(), passes=2).trainer.run(tmp_path, silent)
