@@ -103,8 +103,9 @@ def command(spec: RunSpec) -> str:
     options += ["--dataset", spec.dataset, "--forget", ",".join(spec.forget)]
     options += ["--backbone", spec.backbone] if spec.model is None else []
     options += ["--conditional"] if spec.conditional and spec.model is None else []
-    scalars = ("preset", "regime", "steps", "samples", "train_seed", "unlearn_seed", "sample_seed")
-    for name in ("base", "seed", *scalars, "device", "precision"):
+    scalars = ("preset", "regime", "steps", "passes", "samples")
+    seeds = ("train_seed", "unlearn_seed", "sample_seed")
+    for name in ("base", "seed", *scalars, *seeds, "device", "precision"):
         value = getattr(spec, name)
         if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]

@@ -83,6 +83,14 @@ def test_the_command_repeats_every_option(bench, monkeypatch):
         judge_params={"name": "classifier", "steps": 9, "level": 0.02},
         task_params={"generation": {"nfe": 30}},
         params={},
+        steps=40,
+        passes=30,
+        samples=20,
+        train_seed=1,
+        unlearn_seed=2,
+        sample_seed=3,
+        conditional=True,
+        compile=True,
     )
     heard = []
     monkeypatch.setattr("msgm_bench.cli.session.show_plan", lambda specs: heard.extend(specs) or 0)
