@@ -10,6 +10,7 @@ import pandas as pd
 from msgm_bench.evaluation.statistics import seeds_interval
 
 DASH, STAMP = "–", "⚠"
+HUGE = 1e6  # beyond it a power of ten says more than decimals
 ARROWS = {"down": "↓", "up": "↑"}
 
 
@@ -42,7 +43,9 @@ def code(text: object) -> str:
 
 
 def number(value: float, digits: int) -> str:
-    """``value`` with ``digits`` decimals and no negative zero."""
+    """``value`` with ``digits`` decimals and no negative zero, or as a power of ten if huge."""
+    if abs(value) >= HUGE:
+        return f"{value:.1e}"
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 

@@ -184,10 +184,16 @@ def test_no_word_leaves_its_cell(text):
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [(-0.001, 2, "0.00"), (0.0, 0, "0"), (-1.25, 1, "-1.2"), (1234.5, 2, "1234.50")],
+    [
+        (-0.001, 2, "0.00"),
+        (0.0, 0, "0"),
+        (-1.25, 1, "-1.2"),
+        (1234.5, 2, "1234.50"),
+        (-2.904e20, 3, "-2.9e+20"),
+    ],
 )
 def test_numbers(value, digits, text):
-    """Fixed decimals, and no negative zero."""
+    """Fixed decimals, no negative zero, and a power of ten for what no table holds."""
     assert number(value, digits) == text
 
 
