@@ -26,7 +26,7 @@ def deviations(cell: Cell, asked: Setting, result: Result) -> tuple[str, ...]:
         if spec.params.get(name) != stated:
             found.append(f"{name} = {spec.params.get(name)}, in the paper {stated}")
     choice = CHOICES.get(cell.dataset)
-    if choice and choice.task in ("", cell.task) and not choice.made(spec):
+    if choice and choice.task in ("", cell.task) and not choice.made(result):
         found.append(choice.reason)
     if others := overrides(cell, result):
         found.append(f"options beside the preset: {' '.join(others)}")

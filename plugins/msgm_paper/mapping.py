@@ -50,18 +50,20 @@ class Choice:
     """
 
     options: tuple[str, str]
-    made: Callable[[SpecRecord], bool]
+    made: Callable[[Result], bool]
     reason: str
     task: str = ""
 
 
-def _split(spec: SpecRecord) -> bool:
-    return spec.dataset_params.get("split") == "paper"
+def _split(result: Result) -> bool:
+    return result.spec.dataset_params.get("split") == "paper"
 
 
-def _forehead(spec: SpecRecord) -> bool:
-    box = spec.settings.get("tasks", {}).get("inpainting", {}).get("box")
-    return box is not None and list(box[2:]) == [16, 64]
+def _forehead(result: Result) -> bool:
+    """Whether what was drawn is of the paper's size, wherever it lies."""
+    protocols = [record.settings for record in result.protocols.values()]
+    drawn = [settings["inpainting"]["box"] for settings in protocols if "inpainting" in settings]
+    return bool(drawn) and all(list(box[2:]) == [16, 64] for box in drawn)
 
 
 CHOICES = {

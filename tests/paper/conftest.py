@@ -24,15 +24,17 @@ def cell():
     return find
 
 
+BOX = [32, 0, 16, 64]
+
+
 @pytest.fixture
 def make():
     """``make(cell, value, half)``: a result of the preset ``paper`` that answers the cell."""
 
-    def result(cell, value, half=0.0, *, seed=0, preset="paper", command="", **spec):
+    def result(cell, value, half=0.0, *, seed=0, preset="paper", command="", box=BOX, **spec):
         asked, wanted = setting(cell), quantity(cell)
         flag, pair = CHOICES[cell.dataset].options if cell.dataset in CHOICES else ("", "")
         chosen = {"split": "paper"} if cell.dataset == "stl10" else {}
-        tasks = {"inpainting": {"box": [32, 0, 16, 64]}} if cell.dataset == "celeba" else {}
         told = {
             "dataset": asked.dataset,
             "forget": [name.capitalize() for name in asked.forget],
@@ -43,11 +45,12 @@ def make():
             "preset": preset,
             "seed": seed,
             "dataset_params": chosen,
-            "settings": {"training": {"steps": asked.steps or 1_300_000}, "tasks": tasks},
+            "settings": {"training": {"steps": asked.steps or 1_300_000}},
         }
-        protocol = MetricProtocol(name=f"{wanted.protocol.rstrip('@/')}/x", settings={"n": 1})
+        how = {"n": 1} | ({"inpainting": {"box": box}} if wanted.task == "inpainting" else {})
+        protocol = MetricProtocol(name=f"{wanted.protocol.rstrip('@/')}/x", settings=how)
         if wanted.protocol.endswith("@"):
-            protocol = MetricProtocol(name=wanted.protocol.rstrip("@"), settings={"n": 1})
+            protocol = MetricProtocol(name=wanted.protocol.rstrip("@"), settings=how)
         ends = {} if value is None or half is None else {"low": value - half, "high": value + half}
         row = Row(
             task=wanted.task,
@@ -65,7 +68,7 @@ def make():
             status="ok",
             spec=SpecRecord.model_validate(told | spec),
             metrics=[row],
-            protocols={protocol.id: ProtocolRecord(hash=protocol.hash, settings={"n": 1})},
+            protocols={protocol.id: ProtocolRecord(hash=protocol.hash, settings=how)},
             provenance={"command": said if pair else said.replace("''", "")},
         )
 
