@@ -1,7 +1,17 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
 from msgm_bench.api.codec import Codec, GreyLevels, Points, half_range
-from msgm_bench.api.data import Box, Data, Dataset, Density, Examples, Progress, Sketch, Source
+from msgm_bench.api.data import (
+    Box,
+    Data,
+    Dataset,
+    Density,
+    Examples,
+    Progress,
+    Sketch,
+    Source,
+    indices,
+)
 from msgm_bench.api.evaluation import (
     Artifact,
     Cost,
@@ -70,6 +80,7 @@ __all__ = [
     "Verdict",
     "digest",
     "half_range",
+    "indices",
     "merge",
     "noise_matching",
     "option_error",

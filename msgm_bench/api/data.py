@@ -61,6 +61,23 @@ Box = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image, in pixels."""
 
 
+def indices(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """What ``names`` (names or indices, any case) stand for among ``classes``, in order.
+
+    Raises:
+        OptionError: A class that is not there.
+    """
+    lookup = {name.lower(): index for index, name in enumerate(classes)}
+    lookup |= {str(i): i for i in range(len(classes)) if str(i) not in lookup}
+    for name in names:
+        if name.lower() not in lookup:
+            raise OptionError(
+                f"the dataset has no class {name!r} to forget{did_you_mean(name, lookup)}",
+                ", ".join(classes),
+            )
+    return tuple(sorted({lookup[name.lower()] for name in names}))
+
+
 @dataclass(frozen=True)
 class Data:
     """A loaded dataset.
@@ -99,17 +116,7 @@ class Data:
         Raises:
             OptionError: A class that is not there, or all or nothing to forget.
         """
-        lookup = {name.lower(): index for index, name in enumerate(self.classes)}
-        lookup |= {str(i): i for i in range(len(self.classes)) if str(i) not in lookup}
-        found = []
-        for name in names:
-            if name.lower() not in lookup:
-                raise OptionError(
-                    f"the dataset has no class {name!r} to forget{did_you_mean(name, lookup)}",
-                    ", ".join(self.classes),
-                )
-            found.append(lookup[name.lower()])
-        chosen = tuple(sorted(set(found)))
+        chosen = indices(self.classes, names)
         for name, part in (("training", self.train), ("held-out", self.test)):
             forgotten = int(self.members(part, chosen).sum()) if chosen else 0
             if forgotten in (0, len(part)):

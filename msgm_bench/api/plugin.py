@@ -83,4 +83,5 @@ def option_error(owner: str, config: type[BaseModel], error: ValidationError) ->
     field = config.model_fields.get(str(first["loc"][0])) if first["loc"] else None
     about = f" ({field.description})" if field is not None and field.description else ""
     given = "" if first["type"] == "missing" else f" = {first['input']!r}"
-    return OptionError(f"option {key!r} of {owner}{given}", f"{first['msg']}{about}")
+    said = first["msg"].removeprefix("Value error, ")  # what a validator of ours says
+    return OptionError(f"option {key!r} of {owner}{given}", f"{said}{about}")

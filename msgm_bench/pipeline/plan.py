@@ -35,7 +35,7 @@ from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.limits import Limits
 from msgm_bench.pipeline.modelfile import check_model
 from msgm_bench.pipeline.presets import create, parse_settings, preset_of
-from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.pipeline.spec import RunSpec, check_names
 from msgm_bench.pipeline.suite import (
     applicable,
     limits_of,
@@ -130,6 +130,7 @@ def plan(spec: RunSpec) -> Plan:
     """
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
     registry().entry("backbones", spec.backbone)
+    check_names(spec)
     loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
     return arranged(spec, runtime, loaded, loaded.data.targets(spec.forget))
 

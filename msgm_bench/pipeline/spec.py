@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from msgm_bench.api import PRESETS, Method, Preset, Regime, digest, option_error
+from msgm_bench.api import (
+    PRESETS,
+    Dataset,
+    Method,
+    Preset,
+    Regime,
+    digest,
+    indices,
+    option_error,
+)
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
 from msgm_bench.registry import registry
 
@@ -97,6 +106,18 @@ def parse_spec(values: Mapping[str, Any]) -> RunSpec:
         return RunSpec.model_validate(dict(values))
     except ValidationError as error:
         raise option_error("the run", RunSpec, error) from error
+
+
+def check_names(spec: RunSpec) -> None:
+    """Look for the classes to forget in what is known of the data before they are read or fetched.
+
+    Raises:
+        OptionError: One of them is not there.
+    """
+    dataset = cast(Dataset, registry().create("datasets", spec.dataset, spec.dataset_params))
+    sketch = dataset.sketch()
+    if sketch is not None:
+        indices(sketch.classes, spec.forget)
 
 
 def expand(

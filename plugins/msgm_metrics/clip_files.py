@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgm_bench import Config, StorageError
-from msgm_metrics.weights import WHERE, damage, find, sha256
+from msgm_metrics.weights import WHERE, ExistingPath, damage, find, in_short, sha256
 
 CARD = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's order
@@ -47,7 +47,7 @@ class ClipConfig(Config):
         description="repository of the Hugging Face hub, looked for in its cache; a folder "
         f"with the last part of its name may also lie in {WHERE}",
     )
-    path: str | None = Field(
+    path: ExistingPath = Field(
         None,
         exclude=True,
         description=f"folder with {CARD} and weights, or a weights file of `model`",
@@ -148,7 +148,10 @@ def _network(
         network = open_clip.create_model(source, pretrained=weights, device=device)
         return network.eval().requires_grad_(False)
     except FAILURES as error:
-        raise StorageError(f"{name} is no CLIP model: {first_line(error)}") from error
+        raise StorageError(
+            f"{name} is no CLIP model: {in_short(error)}",
+            hint="a weights file needs open_clip's name of its network: model=NAME",
+        ) from error
 
 
 def tokenizer(source: str) -> Any:
@@ -175,9 +178,4 @@ def tokenizer(source: str) -> Any:
     try:
         return open_clip.get_tokenizer(source)
     except FAILURES as error:
-        raise StorageError(f"no tokenizer for {source}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
-    return str(error).partition("\n")[0] or type(error).__name__
+        raise StorageError(f"no tokenizer for {source}: {in_short(error)}") from error

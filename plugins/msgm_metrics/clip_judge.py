@@ -22,6 +22,7 @@ from msgm_bench import (
 )
 from msgm_metrics import clip_files
 from msgm_metrics.judge_reports import BALANCED, judged, quality_of, report_of
+from msgm_metrics.weights import in_short
 
 BATCH = 100  # images that the network sees at once
 Texts = Annotated[
@@ -133,7 +134,7 @@ class ClipJudge(Judge):
             columns = [self._column(tokenizer, *told) for told in self.texts(data)]
         except clip_files.FAILURES as error:
             raise StorageError(
-                f"the CLIP model cannot read the prompts: {clip_files.first_line(error)}",
+                f"the CLIP model cannot read the prompts: {in_short(error)}",
                 "a model with a text encoder and its own tokenizer",
             ) from error
         self.prompts = torch.cat(columns, dim=1)

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from msgm_bench import Config, Embedder, Judge, StorageError, hookimpl
-from msgm_metrics.weights import WHERE, damage, find, sha256
+from msgm_metrics.weights import WHERE, ExistingPath, damage, find, in_short, sha256
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -47,7 +47,7 @@ class Inception(Embedder):
     class Config(Config):
         """Where the weights are."""
 
-        path: str | None = Field(None, description=f"weights file; empty: {FILE} in {WHERE}")
+        path: ExistingPath = Field(None, description=f"weights file; empty: {FILE} in {WHERE}")
 
     def missing(self, judge: Judge) -> str | None:
         """The weights may not be there, or not be what their name says."""
@@ -79,9 +79,10 @@ class Inception(Embedder):
             state = torch.load(found, map_location="cpu", weights_only=True)
             self.network = network(state).to(device)
         except (RuntimeError, OSError, EOFError, TypeError, pickle.UnpicklingError) as error:
-            first = str(error).partition("\n")[0]
             raise StorageError(
-                f"{found.name} does not hold the weights of pytorch-fid's InceptionV3: {first}"
+                f"{found.name} does not hold the weights of pytorch-fid's InceptionV3: "
+                f"{in_short(error)}",
+                hint=f"the published file is {ADDRESS}",
             ) from error
 
     @torch.no_grad()

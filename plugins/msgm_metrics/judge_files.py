@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from msgm_bench import IncompatibleError, StorageError
-from msgm_metrics.weights import find
+from msgm_metrics.weights import find, in_short
 
 NAME, EXPORTED = "judge.safetensors", "exported"
 KINDS = f"{NAME} of a run or the folder that it is in, or a .pt2 file of torch.export"
@@ -60,7 +60,7 @@ class Exported(nn.Module):
             program = torch.export.load(io.BytesIO(content.cpu().numpy().tobytes()))
         except Exception as error:
             raise StorageError(
-                f"the judge's weights are no program of torch.export: {first_line(error)}", KINDS
+                f"the judge's weights are no program of torch.export: {in_short(error)}", KINDS
             ) from error
         self.module, self.outputs = program.module(), outputs
 
@@ -88,7 +88,7 @@ class Exported(nn.Module):
                 found = tuple(self.features(torch.full((count, *shape), 0.5)).shape)
             except Exception as error:
                 raise IncompatibleError(
-                    f"the exported network on {count} images of shape {shape}: {first_line(error)}",
+                    f"the exported network on {count} images of shape {shape}: {in_short(error)}",
                     "a network for such images, exported with a dynamic first dimension",
                 ) from error
             if len(found) != 2 or found[0] != count or found[1] not in wanted:
@@ -119,8 +119,3 @@ def fit_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
                 "the same number of classes, image channels, width, blocks and embedding",
             )
     network.load_state_dict(dict(state))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in short."""
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -7,9 +7,11 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Annotated
 
 import platformdirs
 import torch
+from pydantic import AfterValidator
 
 VARIABLE = "MSGM_BENCH_DATA"
 WHERE = f"{VARIABLE}, the user's data folder or torch hub's checkpoints"
@@ -27,6 +29,23 @@ def find(name: str, path: str | None = None) -> Path | None:
     """The file or folder at ``path``, or else called ``name`` in the first place that has it."""
     candidates = [Path(path).expanduser()] if path else [place / name for place in places()]
     return next((found for found in candidates if found.exists()), None)
+
+
+def in_short(error: BaseException) -> str:
+    """What an error says: its first line, and the second where the first only leads to it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first, *rest = lines or [type(error).__name__]
+    return f"{first} {rest[0]}" if rest and first.endswith(":") else first
+
+
+def _existing(path: str | None) -> str | None:
+    if path is not None and not Path(path).expanduser().exists():
+        raise ValueError("there is nothing at this path")
+    return path
+
+
+ExistingPath = Annotated[str | None, AfterValidator(_existing)]
+"""A file or folder that a user names, which must be there."""
 
 
 def sha256(path: Path) -> str:

@@ -47,6 +47,10 @@ WRONG = [
     # what is to be forgotten
     (command("--forget", "midle"), "no class 'midle' to forget (did you mean 'middle'?)"),
     (command("--forget", "7"), "no class '7' to forget"),
+    (
+        ["info", "--dataset", "celeba", "--backbone", "vesde", "--forget", "bangz"],
+        "no class 'bangz' to forget (did you mean 'bangs'?)",
+    ),
     (command("--forget", "left,middle,right"), "leaves an empty split"),
     (command("--forget", "0,1,2"), "leaves an empty split"),
     (command("--forget", ","), "forgetting nothing leaves an empty split"),

@@ -14,7 +14,8 @@ import torchvision
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from msgm_bench import OptionError, StorageError
+from msgm_bench import OptionError, RunSpec, StorageError
+from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.fingerprint import data_fingerprint
 from msgm_bench.testing import check_dataset
 from msgm_datasets import images
@@ -278,3 +279,11 @@ def test_regions_are_part_of_the_data(celeba):
     other = dataclasses.replace(data, regions=data.regions | {"Bangs": (0, 0, 16, 64)})
     assert data_fingerprint(data) != data_fingerprint(other)
     assert not {"Male", "Young", "Wavy_Hair", "Blurry"} & set(data.regions)
+
+
+def test_an_unknown_attribute_is_said_before_anything_is_fetched(monkeypatch):
+    """The forty names are known without the files, which are not even looked for."""
+    monkeypatch.setattr(CelebA, "load", lambda self: pytest.fail("looked for the files"))
+    spec = RunSpec(dataset="celeba", forget="bangz", backbone="vpsde", method="obt")
+    with pytest.raises(OptionError, match=r"no class 'bangz'.*did you mean 'bangs'"):
+        planned(spec)

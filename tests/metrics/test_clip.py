@@ -68,7 +68,7 @@ def test_weights_alone_need_the_name_of_the_network(folder, tmp_path):
     embedder.load(JUDGE, CPU)
     assert embedder.embed(images(3, 16)).shape == (3, 16)
     assert embedder.protocol()["weights"] == embedder.checksum()[:8] != ""
-    with pytest.raises(StorageError, match="is no CLIP model"):
+    with pytest.raises(StorageError, match=r"is no CLIP model: \w.*[^:]\n.*model=NAME"):
         CLIP.create({"path": str(file), "model": "ViT-S-32"}).load(JUDGE, CPU)
 
 
@@ -108,10 +108,10 @@ def test_distance_is_the_mean_over_retain_images(distance, folder):
     assert row.protocol == f"clip/{distance}/inpainting@1"
 
 
-def test_distance_without_a_model_is_a_dash(tmp_path):
+def test_distance_without_a_model_is_a_dash():
     """Without the files the cell is null, and the reason says what to do."""
     given, task = subject(), Inpaint.create({"count": 6})
-    metric = ClipDistance.create({"options": {"path": str(tmp_path / "gone")}})
+    metric = ClipDistance.create({"options": {"repo": "somebody/gone"}})
     (row,) = metric.measure(given, task, perfect(given, task))
     assert row.value is None
     assert "hf download" in row.reason

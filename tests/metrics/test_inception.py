@@ -10,7 +10,7 @@ import torchvision
 from pytorch_fid import inception
 from subjects import CPU, Quadrants
 
-from msgm_bench import StorageError
+from msgm_bench import OptionError, StorageError
 from msgm_metrics import weights
 from msgm_metrics.inception import ADDRESS, FILE, Inception
 
@@ -86,10 +86,9 @@ def test_files_of_something_else_are_refused(content, tmp_path):
 
 
 def test_a_path_that_leads_nowhere_is_said(tmp_path):
-    """A path overrides every other place, even where there is nothing."""
-    embedder = Inception.create({"path": str(tmp_path / "gone.pth")})
-    assert "gone.pth is not there" in embedder.missing(JUDGE)
-    assert embedder.checksum() == ""
+    """A path overrides every other place; one without a file is refused before any training."""
+    with pytest.raises(OptionError, match=r"gone\.pth'\nallowed: there is nothing at this path"):
+        Inception.create({"path": str(tmp_path / "gone.pth")})
 
 
 def test_checksums_follow_the_file(tmp_path):
