@@ -77,26 +77,27 @@ def fetch(names: tuple[str, ...]) -> int:
 def check(names: tuple[str, ...]) -> int:
     """Compare files with the published checksums; all datasets that are here without NAMES.
 
-    Exits with 1 if a file is missing or is not what was published. Your own files need not be:
-    they are read all the same.
+    Files without a checksum, such as your own, are read instead. Exits with 1 if a file is
+    missing, is not what was published, or cannot be read.
     """
     from msgm_bench.cli.tables import grid
     from msgm_bench.registry import registry
 
-    chosen = _datasets(names or registry().names("datasets"))
-    rows, bad = [], 0
-    for dataset in chosen:
+    rows, verdicts = [], list[str]()
+    for dataset in _datasets(names or registry().names("datasets")):
         located = dataset.located()
         if not names and not located:
             continue
         if not dataset.sources():
             rows.append((dataset.name, "-", f"{BRINGS}: nothing to check"))
-        for file in _files(dataset):
-            verdict = _verdict(file, located.get(file.name))
-            bad += verdict.startswith(("missing", "wrong"))
-            rows.append((dataset.name, str(located.get(file.name, file.name)), verdict))
+        for name, verdict in _verdicts(dataset).items():
+            verdicts.append(verdict)
+            rows.append((dataset.name, str(located.get(name, name)), verdict))
     grid(("dataset", "file", "verdict"), rows)
-    click.echo(f"{len(rows)} files, {bad} missing or wrong")
+    bad = sum(verdict.startswith(("missing", "wrong")) for verdict in verdicts)
+    unread = sum(verdict.startswith("not checked") for verdict in verdicts)
+    left = f", {unread} not checked" if unread else ""
+    click.echo(f"{len(verdicts)} files, {bad} missing or wrong{left}")
     return FAILED if bad else OK
 
 
@@ -126,12 +127,40 @@ def _folder(paths: Iterable[Path]) -> Path:
     return next(iter(paths)).parent
 
 
+def _verdicts(dataset: Dataset) -> dict[str, str]:
+    """What is said of each file: by its checksum, or else by reading the dataset."""
+    located = dataset.located()
+    found = {file.name: _verdict(file, located.get(file.name)) for file in _files(dataset)}
+    unknown = [name for name, verdict in found.items() if not verdict]
+    return found | (_tried(dataset, unknown) if unknown else {})
+
+
+def _tried(dataset: Dataset, unknown: Sequence[str]) -> dict[str, str]:
+    """Verdicts on files without a checksum, from an attempt to use them.
+
+    An error speaks of the files that it names, or of all if it names none of the dataset's.
+    """
+    from msgm_bench.errors import MsgmBenchError
+
+    located = dataset.located()
+    untold = "not checked: no checksum is known, and the dataset cannot be read"
+    if len(located) < len(_files(dataset)):
+        return dict.fromkeys(unknown, untold)
+    try:
+        done = dataset.verify()
+    except MsgmBenchError as error:
+        named = [name for name, path in located.items() if str(path) in error.what]
+        wrong = f"wrong: {error.what}"
+        return {name: wrong if name in named or not named else untold for name in unknown}
+    return dict.fromkeys(unknown, f"no checksum is known; {done}")
+
+
 def _verdict(file: Source, path: Path | None) -> str:
-    """What the checksum says; only a file of the published name has one to be compared with."""
+    """What the checksum says, nothing where there is none; another packing has none."""
     if path is None:
         return "missing"
     if not file.md5 or path.name != file.name or path.is_dir():
-        return "no checksum is known"
+        return ""
     with path.open("rb") as opened:
         found = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return "ok" if found in file.md5 else f"wrong checksum: {found}, not {' or '.join(file.md5)}"

@@ -82,13 +82,44 @@ def test_check_finds_what_is_wrong(bench, place, published):
 
 
 def test_check_without_a_checksum(bench, place):
-    """Unpacked files have no published checksum: that is said, and is no failure."""
+    """Unpacked files have no published checksum: they are read, and that is no failure."""
     fake_data.write_mnist(place / "mnist", packed=False)
     code, out, _ = bench("data", "check")
     assert code == 0
-    assert "4 files, 0 missing or wrong" in out
+    assert out.endswith("4 files, 0 missing or wrong\n")
     assert "checksum is" in " ".join(out.split())
     assert "wrong checksum" not in out
+
+
+def test_check_reads_what_has_no_checksum(bench, place):
+    """A file that is cut in half is wrong; beside it, or beside a missing one, none is vouched."""
+    cut = fake_data.write_mnist(place / "mnist", packed=False) / "train-images-idx3-ubyte"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    code, out, _ = bench("data", "check")
+    assert code == 1
+    assert "4 files, 1 missing or wrong, 3 not checked" in out
+    cut.unlink()
+    code, out, _ = bench("data", "check", "digits", "mnist")
+    assert code == 1
+    assert "4 files, 1 missing or wrong, 3 not checked" in out
+
+
+def test_check_compares_the_faces_with_the_tables(bench, place):
+    """A folder of images is right if it has those of the tables; an empty one or a file is not.
+
+    The small tables themselves are not those that were published.
+    """
+    images = fake_data.write_celeba(place) / "img_align_celeba"
+    _, out, _ = bench("data", "check", "celeba")
+    assert "3 files, 2 missing or wrong\n" in out
+    for path in images.iterdir():
+        path.unlink()
+    _, out, _ = bench("data", "check", "celeba")
+    assert "3 files, 3 missing or wrong\n" in out
+    images.rmdir()
+    images.touch()
+    _, out, _ = bench("data", "check", "celeba")
+    assert "3 files, 3 missing or wrong\n" in out
 
 
 def test_fetch_offline(bench, tmp_path):
