@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msgm_bench.cli.options import data_dir_option
+from msgm_bench.cli.options import DATA_VARIABLE, data_dir_option, new_data_dir_option
 
 if TYPE_CHECKING:
     from msgm_bench.api import Dataset, Progress, Source
@@ -46,7 +47,7 @@ def list_() -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, required=True)
-@data_dir_option
+@new_data_dir_option
 def fetch(names: tuple[str, ...]) -> int:
     """Download datasets, with checksums, into --data-dir or the user's data folder.
 
@@ -54,8 +55,9 @@ def fetch(names: tuple[str, ...]) -> int:
     """
     from msgm_bench.errors import StorageError
 
-    code = OK
-    for dataset in _datasets(names):
+    code, datasets = OK, _datasets(names)
+    _make_data_dir()
+    for dataset in datasets:
         located = dataset.located()
         if dataset.sources() and len(located) == len(_files(dataset)):
             click.echo(f"{dataset.name}: here already, in {_folder(located.values())}")
@@ -99,6 +101,20 @@ def check(names: tuple[str, ...]) -> int:
     left = f", {unread} not checked" if unread else ""
     click.echo(f"{len(verdicts)} files, {bad} missing or wrong{left}")
     return FAILED if bad else OK
+
+
+def _make_data_dir() -> None:
+    """The folder that the user named, where it is not there yet."""
+    from msgm_bench.errors import StorageError
+
+    named = os.environ.get(DATA_VARIABLE)
+    try:
+        if named:
+            Path(named).expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the data folder: {error}", hint="name another with --data-dir"
+        ) from error
 
 
 def _datasets(names: Sequence[str]) -> list[Dataset]:

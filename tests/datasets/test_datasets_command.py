@@ -161,6 +161,32 @@ def test_data_dir_of_a_run(bench, tmp_path):
     assert "MSGM_BENCH_DATA" not in os.environ
 
 
+@pytest.mark.parametrize("dataset", ["mnist", "gaussians"])
+@pytest.mark.parametrize("option", [True, False])
+def test_a_data_folder_that_is_not_there(bench, tmp_path, monkeypatch, dataset, option):
+    """A mistyped folder is an error even where another place has the files."""
+    fake_data.write_mnist(tmp_path / "debian" / "mnist")
+    if not option:
+        monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path / "mnie"))
+    named = ("--data-dir", tmp_path / "mnie") if option else ()
+    for words in (("data", "list"), ("data", "check"), ("run", "--dataset", dataset, *CELL)):
+        code, _, err = bench(*words, *named)
+        assert code == 2
+        assert f"data folder {tmp_path / 'mnie'} is not there\nallowed: a folder" in err
+        assert "data fetch" in err
+    assert not (tmp_path / "mnie").exists()
+
+
+def test_fetch_makes_its_folder(bench, tmp_path, published):
+    """The folder may be new; where it cannot be made, that is said."""
+    (tmp_path / "file").touch()
+    code, _, err = bench("data", "fetch", "mnist", "--data-dir", tmp_path / "file" / "in")
+    assert code == 1
+    assert "cannot make the data folder" in err
+    assert bench("data", "fetch", "mnist", "--data-dir", tmp_path / "a" / "b")[0] == 0
+    assert len(list((tmp_path / "a" / "b").rglob("*.gz"))) == 4
+
+
 def test_a_run_without_data(bench):
     """A run without its files fails before anything is trained, and says where they belong."""
     code, _, err = bench("run", "--dataset", "cifar10", *CELL)
