@@ -216,7 +216,7 @@ class Dataset(Plugin, ABC):
             StorageError: No network, no room, or not what was published.
         """
         raise UsageError(
-            f"dataset {self.name!r} has nothing to download", "datasets that `data list` names"
+            f"dataset {self.name!r} has nothing to download", "a dataset that has `sources`"
         )
 
     def sketch(self) -> Sketch | None:

@@ -17,7 +17,7 @@ from msgm_bench.cli.options import DATA_VARIABLE, data_dir_option, new_data_dir_
 if TYPE_CHECKING:
     from msgm_bench.api import Dataset, Progress, Source
 
-OK, FAILED = 0, 1
+OK, FAILED, USAGE = 0, 1, 2
 BRINGS = "needs no download"
 
 
@@ -53,13 +53,18 @@ def fetch(names: tuple[str, ...]) -> int:
 
     Files that are there already are left alone: `data check` says whether they are sound.
     """
-    from msgm_bench.errors import StorageError
+    from msgm_bench.errors import StorageError, UsageError
 
     code, datasets = OK, _datasets(names)
     _make_data_dir()
     for dataset in datasets:
         located = dataset.located()
-        if dataset.sources() and len(located) == len(_files(dataset)):
+        if not dataset.sources():
+            nothing = UsageError("there is nothing to download", ", ".join(_downloadable()))
+            click.echo(f"{dataset.name}: {nothing}", err=True)
+            code = max(code, USAGE)
+            continue
+        if len(located) == len(_files(dataset)):
             click.echo(f"{dataset.name}: here already, in {_folder(located.values())}")
             continue
         try:
@@ -67,7 +72,7 @@ def fetch(names: tuple[str, ...]) -> int:
                 folder = dataset.fetch(progress)
         except StorageError as error:
             click.echo(f"{dataset.name}: {error}", err=True)
-            code = FAILED
+            code = max(code, FAILED)
         else:
             click.echo(f"{dataset.name}: fetched into {folder}")
     return code
@@ -121,6 +126,13 @@ def _datasets(names: Sequence[str]) -> list[Dataset]:
     from msgm_bench.registry import registry
 
     return [registry().create("datasets", name) for name in names]
+
+
+def _downloadable() -> list[str]:
+    from msgm_bench.registry import registry
+
+    names = registry().names("datasets")
+    return [name for name in names if registry().create("datasets", name).sources()]
 
 
 def _files(dataset: Dataset) -> list[Source]:

@@ -137,10 +137,19 @@ def test_fetch_of_nothing(bench):
     """A dataset that needs no download says so; an unknown one is a usage error."""
     code, _, err = bench("data", "fetch", "digits")
     assert code == 2
-    assert "nothing to download" in err
+    assert "nothing to download\nallowed: celeba, cifar10, fashion_mnist, mnist, stl10\n" in err
     code, _, err = bench("data", "fetch", "mnits")
     assert code == 2
     assert "did you mean 'mnist'" in err
+
+
+def test_fetch_goes_on(bench, place, published):
+    """What follows a dataset without a download is fetched; the exit code tells of the first."""
+    code, out, err = bench("data", "fetch", "digits", "mnist")
+    assert code == 2
+    assert "digits: there is nothing to download" in err
+    assert "mnist: fetched into" in out
+    assert (place / "mnist" / "t10k-labels-idx1-ubyte.gz").exists()
 
 
 def test_a_wrong_download_leaves_nothing(bench, place, published):
