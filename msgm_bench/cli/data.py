@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msgm_bench.cli.options import data_dir_option
+from msgm_bench.cli.options import DATA_VARIABLE, data_dir_option, new_data_dir_option
 
 if TYPE_CHECKING:
     from msgm_bench.api import Dataset, Progress, Source
 
-OK, FAILED = 0, 1
+OK, FAILED, USAGE = 0, 1, 2
 BRINGS = "needs no download"
 
 
@@ -46,18 +47,24 @@ def list_() -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, required=True)
-@data_dir_option
+@new_data_dir_option
 def fetch(names: tuple[str, ...]) -> int:
     """Download datasets, with checksums, into --data-dir or the user's data folder.
 
     Files that are there already are left alone: `data check` says whether they are sound.
     """
-    from msgm_bench.errors import StorageError
+    from msgm_bench.errors import StorageError, UsageError
 
-    code = OK
-    for dataset in _datasets(names):
+    code, datasets = OK, _datasets(names)
+    _make_data_dir()
+    for dataset in datasets:
         located = dataset.located()
-        if dataset.sources() and len(located) == len(_files(dataset)):
+        if not dataset.sources():
+            nothing = UsageError("there is nothing to download", ", ".join(_downloadable()))
+            click.echo(f"{dataset.name}: {nothing}", err=True)
+            code = max(code, USAGE)
+            continue
+        if len(located) == len(_files(dataset)):
             click.echo(f"{dataset.name}: here already, in {_folder(located.values())}")
             continue
         try:
@@ -65,7 +72,7 @@ def fetch(names: tuple[str, ...]) -> int:
                 folder = dataset.fetch(progress)
         except StorageError as error:
             click.echo(f"{dataset.name}: {error}", err=True)
-            code = FAILED
+            code = max(code, FAILED)
         else:
             click.echo(f"{dataset.name}: fetched into {folder}")
     return code
@@ -77,33 +84,55 @@ def fetch(names: tuple[str, ...]) -> int:
 def check(names: tuple[str, ...]) -> int:
     """Compare files with the published checksums; all datasets that are here without NAMES.
 
-    Exits with 1 if a file is missing or is not what was published. Your own files need not be:
-    they are read all the same.
+    Files without a checksum, such as your own, are read instead. Exits with 1 if a file is
+    missing, is not what was published, or cannot be read.
     """
     from msgm_bench.cli.tables import grid
     from msgm_bench.registry import registry
 
-    chosen = _datasets(names or registry().names("datasets"))
-    rows, bad = [], 0
-    for dataset in chosen:
+    rows, verdicts = [], list[str]()
+    for dataset in _datasets(names or registry().names("datasets")):
         located = dataset.located()
         if not names and not located:
             continue
         if not dataset.sources():
             rows.append((dataset.name, "-", f"{BRINGS}: nothing to check"))
-        for file in _files(dataset):
-            verdict = _verdict(file, located.get(file.name))
-            bad += verdict.startswith(("missing", "wrong"))
-            rows.append((dataset.name, str(located.get(file.name, file.name)), verdict))
+        for name, verdict in _verdicts(dataset).items():
+            verdicts.append(verdict)
+            rows.append((dataset.name, str(located.get(name, name)), verdict))
     grid(("dataset", "file", "verdict"), rows)
-    click.echo(f"{len(rows)} files, {bad} missing or wrong")
+    bad = sum(verdict.startswith(("missing", "wrong")) for verdict in verdicts)
+    unread = sum(verdict.startswith("not checked") for verdict in verdicts)
+    left = f", {unread} not checked" if unread else ""
+    click.echo(f"{len(verdicts)} files, {bad} missing or wrong{left}")
     return FAILED if bad else OK
+
+
+def _make_data_dir() -> None:
+    """The folder that the user named, where it is not there yet."""
+    from msgm_bench.errors import StorageError
+
+    named = os.environ.get(DATA_VARIABLE)
+    try:
+        if named:
+            Path(named).expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the data folder: {error}", hint="name another with --data-dir"
+        ) from error
 
 
 def _datasets(names: Sequence[str]) -> list[Dataset]:
     from msgm_bench.registry import registry
 
     return [registry().create("datasets", name) for name in names]
+
+
+def _downloadable() -> list[str]:
+    from msgm_bench.registry import registry
+
+    names = registry().names("datasets")
+    return [name for name in names if registry().create("datasets", name).sources()]
 
 
 def _files(dataset: Dataset) -> list[Source]:
@@ -126,12 +155,40 @@ def _folder(paths: Iterable[Path]) -> Path:
     return next(iter(paths)).parent
 
 
+def _verdicts(dataset: Dataset) -> dict[str, str]:
+    """What is said of each file: by its checksum, or else by reading the dataset."""
+    located = dataset.located()
+    found = {file.name: _verdict(file, located.get(file.name)) for file in _files(dataset)}
+    unknown = [name for name, verdict in found.items() if not verdict]
+    return found | (_tried(dataset, unknown) if unknown else {})
+
+
+def _tried(dataset: Dataset, unknown: Sequence[str]) -> dict[str, str]:
+    """Verdicts on files without a checksum, from an attempt to use them.
+
+    An error speaks of the files that it names, or of all if it names none of the dataset's.
+    """
+    from msgm_bench.errors import MsgmBenchError
+
+    located = dataset.located()
+    untold = "not checked: no checksum is known, and the dataset cannot be read"
+    if len(located) < len(_files(dataset)):
+        return dict.fromkeys(unknown, untold)
+    try:
+        done = dataset.verify()
+    except MsgmBenchError as error:
+        named = [name for name, path in located.items() if str(path) in error.what]
+        wrong = f"wrong: {error.what}"
+        return {name: wrong if name in named or not named else untold for name in unknown}
+    return dict.fromkeys(unknown, f"no checksum is known; {done}")
+
+
 def _verdict(file: Source, path: Path | None) -> str:
-    """What the checksum says; only a file of the published name has one to be compared with."""
+    """What the checksum says, nothing where there is none; another packing has none."""
     if path is None:
         return "missing"
     if not file.md5 or path.name != file.name or path.is_dir():
-        return "no checksum is known"
+        return ""
     with path.open("rb") as opened:
         found = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return "ok" if found in file.md5 else f"wrong checksum: {found}, not {' or '.join(file.md5)}"

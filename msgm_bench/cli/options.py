@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import yaml
 
+from msgm_bench.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
@@ -58,13 +60,30 @@ def _use_data_dir(ctx: click.Context, param: click.Parameter, value: str | None)
     ctx.call_on_close(restore)
 
 
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False),
-    callback=_use_data_dir,
-    expose_value=False,
-    help=f"Folder of the datasets' files; goes before {DATA_VARIABLE}.",
-)
+def _use_present(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """The same for a folder that has to be there, whoever named it."""
+    named = os.environ.get(DATA_VARIABLE) if value is None else value
+    if named and not Path(named).expanduser().is_dir():
+        raise UsageError(
+            f"data folder {Path(named).expanduser().absolute()} is not there",
+            f"a folder that is there, as --data-dir or {DATA_VARIABLE}",
+            "correct its name, or make it; `msgm-bench data fetch NAME --data-dir DIR` does",
+        )
+    _use_data_dir(ctx, param, value)
+
+
+def _data_dir_option(callback: Callable[..., None]) -> Callable[[F], F]:
+    return click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False),
+        callback=callback,
+        expose_value=False,
+        help=f"Folder of the datasets' files; goes before {DATA_VARIABLE}.",
+    )
+
+
+data_dir_option = _data_dir_option(_use_present)
+new_data_dir_option = _data_dir_option(_use_data_dir)
 
 
 def _from_anywhere(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

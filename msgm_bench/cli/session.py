@@ -118,5 +118,5 @@ def show_plan(specs: Sequence[RunSpec]) -> int:
             missing[f"without a value: {name}: {reason}"] = None
     grid(("stage", "state", "key"), list(seen.values()), f"{len(specs)} cells")
     for line in missing:
-        console().print(line, markup=False)
+        console().print(line, markup=False, soft_wrap=True)  # addresses stay whole
     return OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -91,15 +91,21 @@ class CelebA(FileDataset):
         held_out = COUNTS[self.config.split]
         return Sketch(shape, tuple(NAMES.split()), COUNTS["train"], held_out, attributes=True)
 
+    def verify(self) -> str:
+        """Compare the names of all images with the tables; decoding them would take minutes."""
+        files = self.files()
+        _, labels = read_attributes(files[ATTRIBUTES])
+        read_partition(files[PARTITION], labels)
+        find_images(files[IMAGES], labels)
+        return "names are those of the tables, images not opened"
+
     def read(self, files: Mapping[str, Path]) -> Data:
         """The published partition; images are decoded once and kept in the user's cache."""
         c = self.config
         classes, labels = read_attributes(files[ATTRIBUTES])
         part = read_partition(files[PARTITION], labels)
-        here = {entry.name for entry in os.scandir(files[IMAGES])}
         used = [name for name in labels if part[name] in (PARTS["train"], PARTS[c.split])]
-        if absent := [name for name in used if name not in here]:
-            raise missing(f"images missing in {files[IMAGES]}", absent, TABLES)
+        find_images(files[IMAGES], used)
         recipe = Recipe(3, (c.size, c.size), CROP)
 
         def examples(split: str) -> Examples:
@@ -115,6 +121,20 @@ class CelebA(FileDataset):
         train, test = examples("train"), examples(c.split)
         regions = face_regions(classes, c.size)
         return Data(train, test, classes, 256, protocol=protocol, flip=c.flip, regions=regions)
+
+
+def find_images(folder: Path, names: Iterable[str]) -> None:
+    """Look for every image of the tables.
+
+    Raises:
+        StorageError: Some are not in the folder, or it is none.
+    """
+    try:
+        here = {entry.name for entry in os.scandir(folder)}
+    except OSError as error:
+        raise damaged(folder, error, TABLES) from error
+    if absent := [name for name in names if name not in here]:
+        raise missing(f"images missing in {folder}", absent, TABLES)
 
 
 def read_rows(path: Path) -> list[list[str]]:

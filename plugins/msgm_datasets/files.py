@@ -13,7 +13,7 @@ from typing import ClassVar
 import platformdirs
 from pydantic import Field
 
-from msgm_bench import Config, Data, Dataset, Progress, Source, StorageError
+from msgm_bench import Config, Data, Dataset, Progress, Source, StorageError, UsageError
 from msgm_datasets.download import download, unpack
 
 VARIABLE = "MSGM_BENCH_DATA"
@@ -177,9 +177,21 @@ class Told:
 
 
 def named_places(data_dir: str | None) -> list[Path]:
-    """Folders that the user named: by option, then by environment."""
+    """Folders that the user named: by option, then by environment.
+
+    Raises:
+        UsageError: One is not there.
+    """
     named = [data_dir, os.environ.get(VARIABLE)]
-    return [Path(name).expanduser().absolute() for name in named if name]
+    folders = [Path(name).expanduser().absolute() for name in named if name]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(
+                f"data folder {folder} is not there",
+                f"a folder that is there, as data_dir or {VARIABLE}",
+                "correct its name, or make it; `msgm-bench data fetch NAME --data-dir DIR` does",
+            )
+    return folders
 
 
 def places(data_dir: str | None) -> list[Path]:

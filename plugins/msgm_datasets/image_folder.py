@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class ImageFolder(Dataset):
         """
         root = self._root()
         table = self._table(root) if self.config.table else folders(root)
-        recipe = self._recipe(list(table.files.values()))
+        recipe = self._recipe(table.files)
         test = self._held_out(table)
         flip, split = self.config.flip, "own" if table.test is not None else None
         words = [split or f"every-{self.config.held_out}th", *(["flip"] * flip)]
@@ -98,24 +98,24 @@ class ImageFolder(Dataset):
             raise StorageError(f"no table {path}", hint="-d table=NAME names a CSV file in it")
         return read_table(path, images_in(root))
 
-    def _recipe(self, paths: Sequence[Path]) -> Recipe:
+    def _recipe(self, files: Mapping[str, Path]) -> Recipe:
         """Size and channels that all images share, or that the options give them.
 
         Raises:
             UsageError: They differ, and no option says what to do about it.
         """
-        looks = [look(path) for path in paths]
+        looks = [look(path) for path in files.values()]
         greys, sizes = [grey for grey, _ in looks], [size for _, size in looks]
         grey, size = self.config.grey, self.config.size
         if grey is None and len(set(greys)) > 1:
-            named = [sample(paths, greys, kind) for kind in (True, False)]
+            named = [sample(files, greys, kind) for kind in (True, False)]
             raise UsageError(
                 f"grey images ({named[0]}) next to colour ({named[1]})",
                 "-d grey=true makes all grey, -d grey=false all colour",
             )
         if size is None and len(set(sizes)) > 1:
             common = [kind for kind, _ in Counter(sizes).most_common(2)]
-            named = [f"{w}x{h} ({sample(paths, sizes, (w, h))})" for w, h in common]
+            named = [f"{w}x{h} ({sample(files, sizes, (w, h))})" for w, h in common]
             raise UsageError(
                 f"images of {len(set(sizes))} sizes: {', '.join(named)}",
                 "-d size=64 crops each to its centred square and makes that 64x64 px",
@@ -166,7 +166,7 @@ def folders(root: Path) -> Table:
         for name, paths in classes.items()
         for path in paths
     ]
-    files = {str(path.relative_to(root)): path for path, _, _ in rows}
+    files = {path.relative_to(root).as_posix(): path for path, _, _ in rows}
     labels = torch.tensor([label for _, label, _ in rows])
     test = torch.tensor([held for _, _, held in rows]) if own else None
     return Table(files, labels, tuple(names), test)
@@ -206,9 +206,9 @@ def look(path: Path) -> tuple[bool, tuple[int, int]]:
     return mode in GREY, size
 
 
-def sample(paths: Sequence[Path], kinds: Sequence[Any], kind: Any) -> str:
-    """The first few of the files of one kind, and how many there are."""
-    named = [path.name for path, each in zip(paths, kinds, strict=True) if each == kind]
+def sample(files: Iterable[str], kinds: Sequence[Any], kind: Any) -> str:
+    """The first few of the names of one kind, within the folder, and how many there are."""
+    named = [name for name, each in zip(files, kinds, strict=True) if each == kind]
     more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
     return ", ".join(named[:SHOWN]) + more
 

@@ -16,8 +16,10 @@ from PIL import Image
 from workbench import only, results, tiny
 
 from msgm_bench import __version__
+from msgm_bench.cli import session
 from msgm_bench.cli.main import COMMANDS, call
 from msgm_bench.cli.tables import console
+from msgm_bench.pipeline.runner import Preview
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,16 @@ def test_json_of_a_failure(probe, fast, cache, bench):
     document = json.loads(out)
     assert document["status"] == "failed"
     assert "diverged" in document["reason"]
+
+
+def test_dry_run_keeps_addresses_whole(bench, monkeypatch):
+    """What is missing is told on one line each, so that an address can be copied."""
+    reason = "no weights: https://example.org/" + "a/b-" * 40 + "weights.pth [bold] into a folder"
+    preview = Preview([], {}, {"fid-inception": reason})
+    monkeypatch.setattr(session, "dry_run", lambda spec: preview)
+    code, out, _ = bench(*tiny("--dry-run"))
+    assert code == 0
+    assert f"without a value: fid-inception: {reason}" in out.splitlines()
 
 
 def test_dry_run(cache, fast, bench, tmp_path):

@@ -82,13 +82,44 @@ def test_check_finds_what_is_wrong(bench, place, published):
 
 
 def test_check_without_a_checksum(bench, place):
-    """Unpacked files have no published checksum: that is said, and is no failure."""
+    """Unpacked files have no published checksum: they are read, and that is no failure."""
     fake_data.write_mnist(place / "mnist", packed=False)
     code, out, _ = bench("data", "check")
     assert code == 0
-    assert "4 files, 0 missing or wrong" in out
+    assert out.endswith("4 files, 0 missing or wrong\n")
     assert "checksum is" in " ".join(out.split())
     assert "wrong checksum" not in out
+
+
+def test_check_reads_what_has_no_checksum(bench, place):
+    """A file that is cut in half is wrong; beside it, or beside a missing one, none is vouched."""
+    cut = fake_data.write_mnist(place / "mnist", packed=False) / "train-images-idx3-ubyte"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    code, out, _ = bench("data", "check")
+    assert code == 1
+    assert "4 files, 1 missing or wrong, 3 not checked" in out
+    cut.unlink()
+    code, out, _ = bench("data", "check", "digits", "mnist")
+    assert code == 1
+    assert "4 files, 1 missing or wrong, 3 not checked" in out
+
+
+def test_check_compares_the_faces_with_the_tables(bench, place):
+    """A folder of images is right if it has those of the tables; an empty one or a file is not.
+
+    The small tables themselves are not those that were published.
+    """
+    images = fake_data.write_celeba(place) / "img_align_celeba"
+    _, out, _ = bench("data", "check", "celeba")
+    assert "3 files, 2 missing or wrong\n" in out
+    for path in images.iterdir():
+        path.unlink()
+    _, out, _ = bench("data", "check", "celeba")
+    assert "3 files, 3 missing or wrong\n" in out
+    images.rmdir()
+    images.touch()
+    _, out, _ = bench("data", "check", "celeba")
+    assert "3 files, 3 missing or wrong\n" in out
 
 
 def test_fetch_offline(bench, tmp_path):
@@ -106,10 +137,19 @@ def test_fetch_of_nothing(bench):
     """A dataset that needs no download says so; an unknown one is a usage error."""
     code, _, err = bench("data", "fetch", "digits")
     assert code == 2
-    assert "nothing to download" in err
+    assert "nothing to download\nallowed: celeba, cifar10, fashion_mnist, mnist, stl10\n" in err
     code, _, err = bench("data", "fetch", "mnits")
     assert code == 2
     assert "did you mean 'mnist'" in err
+
+
+def test_fetch_goes_on(bench, place, published):
+    """What follows a dataset without a download is fetched; the exit code tells of the first."""
+    code, out, err = bench("data", "fetch", "digits", "mnist")
+    assert code == 2
+    assert "digits: there is nothing to download" in err
+    assert "mnist: fetched into" in out
+    assert (place / "mnist" / "t10k-labels-idx1-ubyte.gz").exists()
 
 
 def test_a_wrong_download_leaves_nothing(bench, place, published):
@@ -128,6 +168,32 @@ def test_data_dir_of_a_run(bench, tmp_path):
     assert code == 0, err
     assert "to do" in out
     assert "MSGM_BENCH_DATA" not in os.environ
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "gaussians"])
+@pytest.mark.parametrize("option", [True, False])
+def test_a_data_folder_that_is_not_there(bench, tmp_path, monkeypatch, dataset, option):
+    """A mistyped folder is an error even where another place has the files."""
+    fake_data.write_mnist(tmp_path / "debian" / "mnist")
+    if not option:
+        monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path / "mnie"))
+    named = ("--data-dir", tmp_path / "mnie") if option else ()
+    for words in (("data", "list"), ("data", "check"), ("run", "--dataset", dataset, *CELL)):
+        code, _, err = bench(*words, *named)
+        assert code == 2
+        assert f"data folder {tmp_path / 'mnie'} is not there\nallowed: a folder" in err
+        assert "data fetch" in err
+    assert not (tmp_path / "mnie").exists()
+
+
+def test_fetch_makes_its_folder(bench, tmp_path, published):
+    """The folder may be new; where it cannot be made, that is said."""
+    (tmp_path / "file").touch()
+    code, _, err = bench("data", "fetch", "mnist", "--data-dir", tmp_path / "file" / "in")
+    assert code == 1
+    assert "cannot make the data folder" in err
+    assert bench("data", "fetch", "mnist", "--data-dir", tmp_path / "a" / "b")[0] == 0
+    assert len(list((tmp_path / "a" / "b").rglob("*.gz"))) == 4
 
 
 def test_a_run_without_data(bench):

@@ -14,7 +14,7 @@ import zipfile
 import fake_data
 import pytest
 
-from msgm_bench import Source, StorageError
+from msgm_bench import Source, StorageError, UsageError
 from msgm_datasets import download as downloads
 from msgm_datasets import files
 from msgm_datasets.cifar10 import CIFAR10
@@ -31,8 +31,14 @@ def held(folder):
 
 
 def test_places_in_order(tmp_path, place):
-    """Option, environment, the user's data folder, Debian's: the first that has the files wins."""
+    """Option, environment, the user's data folder, Debian's: the first that has the files wins.
+
+    A named folder has to be there.
+    """
     dataset = MNIST.create({"data_dir": str(tmp_path / "option")})
+    with pytest.raises(UsageError, match=r"data folder .*option is not there"):
+        dataset.located()
+    (tmp_path / "option").mkdir()
     expected = [tmp_path / "option", place, tmp_path / "home" / "msgm-bench", tmp_path / "debian"]
     assert dataset.places() == expected
     for folder in reversed(expected):

@@ -147,7 +147,8 @@ def test_mixed_grey_is_an_error(animals):
     fake_data.write_images(animals / "fox", 5, grey=True)
     with pytest.raises(UsageError) as caught:
         load()
-    assert "grey images (000.png, 001.png, 002.png and 2 more) next to colour" in str(caught.value)
+    said = "grey images (fox/000.png, fox/001.png, fox/002.png and 2 more) next to colour (cat/000"
+    assert said in str(caught.value)
     assert "-d grey=true" in str(caught.value)
 
 
@@ -156,8 +157,8 @@ def test_mixed_sizes_are_an_error(animals):
     Image.new("RGB", (20, 30)).save(animals / "cat" / "tall.png")
     with pytest.raises(UsageError) as caught:
         load()
-    assert "images of 2 sizes: 16x16 (000.png" in str(caught.value)
-    assert "20x30 (tall.png)" in str(caught.value)
+    assert "images of 2 sizes: 16x16 (cat/000.png" in str(caught.value)
+    assert "20x30 (cat/tall.png)" in str(caught.value)
     assert "-d size=64" in str(caught.value)
 
 
