@@ -23,7 +23,10 @@ class Inpainting(PredictorCorrector):
     The replacement follows every corrector and every predictor update, with fresh z; the result is
     the posterior mean on unknown pixels and y itself on known ones.  With `corrector_steps` = 0
     (predictor only) the draws are biased at any number of steps: known pixels are noised
-    independently of the unknown ones, and only the corrector lets the two agree.
+    independently of the unknown ones, and only the corrector lets the two agree.  Short
+    corrector steps leave some of the bias: with five at each of 1,000 times, the conditional mean
+    of a correlated Gaussian falls short by 5 % (VE) and 9 % (VP, DDPM) at `snr` = 0.16, and by
+    0.3 % and 1.4 % at 0.7.
 
     Attributes:
         known: y [N, *item_shape], the clean images, in model space.

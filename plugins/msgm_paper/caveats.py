@@ -77,6 +77,12 @@ CAVEATS = (
         blocks=False,
     ),
     Caveat(
+        "the authors' configuration samples by the probability-flow ODE, the preset by "
+        "Euler-Maruyama in 1,000 steps",
+        {"dataset": ("cifar10",), "backbone": ("vpsde",), "task": ("generation",)},
+        blocks=False,
+    ),
+    Caveat(
         "no MNIST configuration is published: network, sigma_max and budget are the bench's",
         {"dataset": ("mnist",)},
         blocks=False,

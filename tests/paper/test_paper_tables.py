@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from msgm_backbones.vpsde import VPSDE
 from msgm_bench import Method
 from msgm_bench.api import Settings, merge
 from msgm_bench.registry import registry
@@ -166,6 +167,19 @@ def test_wrap_around_explains_the_psnr(cell):
     for dataset in ("cifar10", "stl10"):
         published = cell(3, "standard", "psnr", "retain", dataset=dataset)
         assert published.value == pytest.approx(psnr, abs=0.3)
+
+
+def test_the_other_sampler_is_a_remark():
+    """Every ratio of CIFAR-10 on vpsde, and no other cell, tells of the ODE and stays a target."""
+    assert VPSDE.presets["paper"]["tasks"]["generation"] == {"sampler": "em", "nfe": 1000}
+    told = {c for c in cells() if any("ODE" in said for said in caveats.remarks(c, cells()))}
+    assert told == {
+        c
+        for c in cells()
+        if (c.dataset, c.backbone) == ("cifar10", "vpsde") and c.metric.startswith("ur")
+    }
+    assert {c.table for c in told} == {2, 6}
+    assert not any(caveats.objections(c) for c in told)
 
 
 def test_contradictions_are_found(cell):
