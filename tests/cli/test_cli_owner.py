@@ -57,6 +57,7 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
         "unrecognisable_floor",
         "acc",
         "acc_clean",
+        "fid",
     }
     assert "balanced accuracy" in said
     (folder,) = (path.parent for path in out.rglob("result.json"))

@@ -96,10 +96,12 @@ def test_a_plan_has_a_judge_that_can_judge(bench, tmp_path):
     code, _, error = bench("run", *arguments, *out, "-j", "name=attributes")
     assert code == 2
     assert "-j name=classifier" in error
-    gone = ("-j", "name=clip", "-j", f"path={tmp_path / 'vit'}")
-    code, _, error = bench("run", *arguments, *out, *gone)
-    assert code == 1
-    assert "hf download" in error
+    for option, expected, said in (
+        (f"path={tmp_path / 'vit'}", 2, "nothing at this path"),
+        ("repo=somebody/gone", 1, "hf download"),
+    ):
+        code, _, error = bench("run", *arguments, *out, "-j", "name=clip", "-j", option)
+        assert (code, said in error) == (expected, True)
     assert not (tmp_path / "runs").exists()
 
 

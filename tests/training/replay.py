@@ -40,7 +40,9 @@ class Replay(Method):
         """Learn from some of them."""
         size = session.batch_size
         order = session.noise("order", step, count=CHUNKS * CHUNK).uniform(()).argsort()
-        items = Examples(self.memory.x[order[:size]], torch.zeros(size, dtype=torch.long))
+        labels = torch.zeros(1) if session.model.classes is None else torch.tensor(session.kept)
+        y = labels.long().repeat(size)[:size]  # all but the forgotten ones
+        items = Examples(self.memory.x[order[:size]], y)
         loss = noise_matching(session.model, session.noised(items, step, encoded=True))
         session.minimise(loss)
         return loss.detach()
