@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -207,11 +208,17 @@ def spec_record(planned: Plan) -> SpecRecord:
 
 
 def keep_apart(target: Path, base: str | None) -> None:
-    """Rename the folder of a run from another base, which lay at the same path then."""
+    """Rename the folder of a run from another base, which lay at the same path then.
+
+    An older run of that other base under the new name gives way: it is the same cell.
+    """
     found = read_result(target / run_folder.RESULT)
     if found is not None and found.spec.base != base:
+        aside = target.with_name(f"{target.name}-{(found.spec.base or '')[:8]}")
         with explained(target):
-            target.rename(target.with_name(f"{target.name}-{(found.spec.base or '')[:8]}"))
+            if aside.exists():
+                shutil.rmtree(aside)
+            target.rename(aside)
 
 
 def _earlier(target: Path, stages: Graph) -> Result | None:

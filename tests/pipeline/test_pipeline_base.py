@@ -278,13 +278,14 @@ def test_what_the_base_was_made_without_cannot_be_forgotten(made):
 
 
 def test_the_run_of_another_base_at_the_same_path_is_kept(made, tmp_path):
-    """Its folder makes room under a name with its own base's hash."""
+    """Its folder makes room under a name with its own base's hash, however often bases change."""
     target = tmp_path / "run"
-    shutil.copytree(run_of(made, "finetune"), target)
-    keep_apart(target, sha256(made / "base"))
-    assert target.exists()
-    keep_apart(target, "f" * 64)
-    assert [path.name for path in tmp_path.iterdir()] == [f"run-{sha256(made / 'base')[:8]}"]
+    for _ in range(2):
+        shutil.copytree(run_of(made, "finetune"), target)
+        keep_apart(target, sha256(made / "base"))
+        assert target.exists()
+        keep_apart(target, "f" * 64)
+        assert [path.name for path in tmp_path.iterdir()] == [f"run-{sha256(made / 'base')[:8]}"]
 
 
 def test_an_export_is_a_base(made):
