@@ -215,8 +215,14 @@ class Trainer(Descent):
         """Steps in all, if those to come cost what those so far did."""
         if self.budget.passes is None or not self.step:
             return self.horizon
-        left = self.budget.passes - self.prelude
-        return self.step * left / (self.passes.count - self.prelude)
+        done = self.passes.count - self.prelude
+        if not done:
+            raise PluginError(
+                f"a step of {self.method.name} makes no pass through a network that is counted",
+                "the session's model and base, and networks of session.adam",
+                "give it --steps in the place of --passes",
+            )
+        return self.step * (self.budget.passes - self.prelude) / done
 
     def _prepare(self, units: int, on_step: OnStep) -> None:
         torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))

@@ -153,6 +153,7 @@ def test_published_budget(preset):
     found = budget("salun", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (1000, 128, 1e-4)
     assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1.0, 0, "none")
+    assert SalUn.presets[preset]["method"] == {"alpha": 1e-3, "retain_reduction": "sum"}
 
 
 @pytest.mark.parametrize(

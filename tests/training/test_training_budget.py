@@ -11,7 +11,7 @@ import torch
 from matching import Match
 from nested import Nested
 
-from msgm_bench.errors import OptionError
+from msgm_bench.errors import OptionError, PluginError
 
 PREPARED, STEP = 3, 1 + 2 + 1 / 3 + 1  # of Nested, as its own test counts them
 
@@ -67,6 +67,22 @@ def test_resume_is_exact(world, tmp_path):
     resumed = world(Nested(), **options)
     assert resumed.trainer.run(tmp_path / "parts", silent).rows == log.rows
     assert torch.equal(weights(resumed), weights(whole))
+
+
+class Idle(Match):
+    """A method whose steps evaluate no network."""
+
+    def update(self, session, step):
+        """Pull the weights a little towards zero."""
+        loss = sum(p.square().sum() for p in session.model.parameters())
+        session.minimise(loss)
+        return loss.detach()
+
+
+def test_steps_without_a_pass_would_never_end(world, tmp_path):
+    """They are refused after the first, with what counts."""
+    with pytest.raises(PluginError, match="makes no pass through a network that is counted"):
+        world(Idle(), passes=2).trainer.run(tmp_path, silent)
 
 
 def test_a_preparation_that_takes_every_pass_is_refused(world, tmp_path):
