@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_INVISIBLE = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # controls, formats, lone surrogates, breaks
+_BREAKS = "\n\t"
 
 
 class MsgmBenchError(Exception):
@@ -20,9 +24,9 @@ class MsgmBenchError(Exception):
         self.what, self.allowed, self.hint = what, allowed, hint
 
     def __str__(self) -> str:
-        """The parts that are there, one a line."""
+        """The parts that are there, one a line, without terminal escapes."""
         parts = (self.what, self.allowed and f"allowed: {self.allowed}", self.hint)
-        return "\n".join(part for part in parts if part)
+        return clean("\n".join(part for part in parts if part))
 
 
 class UsageError(MsgmBenchError):
@@ -65,3 +69,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def clean(text: str) -> str:
+    r"""``text`` with every control and invisible character but line break and tab as ``\x1b``.
+
+    Terminal escapes, bidirectional overrides and lone surrogates become visible and harmless.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter in _BREAKS or unicodedata.category(letter) not in _INVISIBLE
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

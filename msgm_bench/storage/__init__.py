@@ -1,0 +1,29 @@
+"""Files: written whole or not at all, and read as if a stranger had made them."""
+
+from msgm_bench.storage.atomic import atomic, explained, write_text
+from msgm_bench.storage.names import path_part, single_line
+from msgm_bench.storage.readers import (
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
+)
+from msgm_bench.storage.yaml_text import dump_yaml, one_line_yaml
+
+__all__ = [
+    "atomic",
+    "dump_yaml",
+    "explained",
+    "one_line_yaml",
+    "parse_json",
+    "parse_yaml",
+    "path_part",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "single_line",
+    "write_text",
+]

@@ -1,0 +1,214 @@
+"""The one reader of files that strangers wrote: results, boards, specs, cards, tables.
+
+A file is regular, lies inside its folder, is not larger than its kind may be, nests no deeper than
+``DEPTH``, repeats nothing by aliases or double keys and holds finite numbers. Whatever is wrong
+becomes one sentence with the file's name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from msgm_bench.errors import StorageError
+from msgm_bench.storage.names import single_line
+from msgm_bench.storage.yaml_text import CoreLoader
+
+MIB = 2**20
+TEXT_LIMIT, YAML_LIMIT = 16 * MIB, MIB // 4
+DEPTH, DIGITS = 64, 400
+_QUOTED, _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL), re.compile(r"[][{}]")
+
+
+def read_bytes(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        path: The file.
+        inside: The folder in which it must lie after symbolic links are followed; its own
+            folder by default.
+        limit: The largest size in bytes.
+
+    Raises:
+        StorageError: It is not there, no regular file, outside ``inside`` or too large.
+    """
+    name = single_line(path)
+    folder = (path.parent if inside is None else inside).resolve()
+    try:
+        if not path.resolve().is_relative_to(folder):
+            raise StorageError(
+                f"{name} leads out of its folder", f"a file inside {single_line(folder)}"
+            )
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:  # O_NONBLOCK: a named pipe must not hang
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise StorageError(f"{name} is no regular file", "a regular file")
+            content = file.read(limit + 1)
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a loop of links
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StorageError(f"{name} cannot be read: {single_line(reason)}") from error
+    if len(content) > limit:
+        raise StorageError(f"{name} is larger than {_size(limit)}", f"at most {_size(limit)}")
+    return content
+
+
+def read_text(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) -> str:
+    """The UTF-8 text of a file, without a byte-order mark.
+
+    Raises:
+        StorageError: As ``read_bytes``, or it is not UTF-8.
+    """
+    return _decoded(read_bytes(path, inside, limit), single_line(path))
+
+
+def read_json(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        StorageError: As ``read_text`` and ``parse_json``.
+    """
+    return parse_json(read_text(path, inside, limit), single_line(path))
+
+
+def read_yaml(path: Path, inside: Path | None = None, limit: int = YAML_LIMIT) -> Any:
+    """The value of a YAML file, by the core schema (``msgm_bench.storage.yaml_text``).
+
+    Raises:
+        StorageError: As ``read_text`` and ``parse_yaml``.
+    """
+    return parse_yaml(read_text(path, inside, limit), single_line(path))
+
+
+def parse_json(text: str, name: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        StorageError: It is no JSON, nests too deeply, names a key twice or holds a number that
+            is not finite or absurdly long; ``name`` says where.
+    """
+    try:
+        _check_brackets(text)
+        value = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_unique,
+        )
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{name} is not valid JSON: {in_short(error)}") from error
+    return value
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """The value of a YAML text: one document of plain values.
+
+    Raises:
+        StorageError: It is no YAML, uses aliases, nests too deeply, names a key twice or holds a
+            number that is not finite or absurdly long; ``name`` says where.
+    """
+    try:
+        _check_events(text)
+        return _plain(yaml.load(text, Loader=CoreLoader))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError) as error:
+        raise StorageError(f"{name} is not valid YAML: {in_short(error)}") from error
+
+
+def in_short(error: BaseException, limit: int = 160) -> str:
+    """What an error says, on one line that is not longer than ``limit`` letters."""
+    text = single_line(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{name} is no UTF-8 text: byte {error.start} is not") from error
+
+
+def _size(count: int) -> str:
+    return f"{count / MIB:g} MiB"
+
+
+def _check_brackets(text: str) -> None:
+    """Refuse deep nesting before a recursive parser meets it."""
+    depth = 0
+    for bracket in _BRACKET.findall(_QUOTED.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEPTH:
+            raise ValueError(f"it nests more than {DEPTH} levels deep")
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:40]!r} stands twice")
+    return value
+
+
+def _check_events(text: str) -> None:
+    """Refuse aliases and deep nesting while nothing has been built yet."""
+    depth = 0
+    for event in yaml.parse(text, Loader=CoreLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"it uses the alias *{event.anchor[:40]}: write the value out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH:
+                raise ValueError(f"it nests more than {DEPTH} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+            _check_digits(event.value)
+
+
+def _check_digits(scalar: str) -> None:
+    if len(scalar) > DIGITS and scalar.lstrip("-").isdigit():
+        raise ValueError(f"a number of {len(scalar)} digits")
+
+
+def _plain(value: Any) -> Any:
+    """The value, if JSON could hold it.
+
+    Raises:
+        ValueError: It holds a set, a date, bytes, a key that is no text, or no finite number.
+    """
+    if isinstance(value, dict):
+        odd = next((key for key in value if not isinstance(key, str)), None)
+        if odd is not None or None in value:
+            raise ValueError(f"the key {str(odd)[:40]} is no text: quote it")
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"a value of type {type(value).__name__}")
