@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from msgm_bench.api.plugin import Config, option_error
+from msgm_bench.errors import OptionError
 
 Preset = Literal["quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
@@ -26,10 +27,20 @@ class Training(Config):
     decay: Literal["none", "cosine"] = Field("none", description="after the warm-up, down to 0")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
+    ema_warmup: bool = Field(
+        True,
+        description="whether the average's decay grows as (1 + n)/(10 + n) up to ema; false: it "
+        "is constant, and the average starts at the weights before the first step",
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
     beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
     unconditional: float = Field(
         0.1, ge=0, le=1, description="share of null classes; for class-conditional models"
+    )
+    continue_optimizer: bool = Field(
+        False,
+        description="fine-tuning goes on with the base training's raw weights, Adam's state and "
+        "average, without a new warm-up; not from a given base",
     )
 
 
@@ -54,9 +65,12 @@ class Settings(Config):
         """The training budget of a regime; ``steps`` and ``passes`` replace the preset's.
 
         Raises:
-            OptionError: A preset, ``steps`` or ``passes`` is out of range.
+            OptionError: A preset, ``steps`` or ``passes`` is out of range, or a training from
+                fresh weights is to go on with an optimiser.
         """
         chosen = merge(self.training, self.finetuning if finetune else {})
+        if chosen.get("continue_optimizer") and not finetune:
+            raise OptionError("continue_optimizer in the preset's training", "in its finetuning")
         given = {"steps": steps, "passes": passes}
         chosen |= {name: value for name, value in given.items() if value is not None}
         try:

@@ -74,6 +74,11 @@ class Trained:
         """Whether it needs a base model: for its weights, or to look at."""
         return self.regime == "finetune" or "base" in self.method.needs
 
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with the optimiser of the base model's training."""
+        return self.regime == "finetune" and self.budget.continue_optimizer
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -212,6 +217,10 @@ def skip_of(trained: Trained | None, spec: RunSpec, model: Model) -> str | None:
     """Why the method cannot run, or None."""
     if trained is None:
         return None
+    if trained.continues and spec.base is not None:
+        return (
+            f"{trained.method.name} goes on with the base's optimiser, which --base does not bring"
+        )
     return unused(trained.method, spec) or trained.method.skip(model, trained.regime)
 
 

@@ -35,7 +35,7 @@ from msgm_bench.storage import write_text
 from msgm_bench.training import Feed, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
-BASE = "base"
+BASE, OPTIMIZER = "base", "optimizer.safetensors"
 LOG, JUDGE, JUDGE_REPORT, ROWS = "train.jsonl", "judge.safetensors", "judge.json", "rows.json"
 
 
@@ -77,7 +77,10 @@ def base_stage(plan: Plan) -> Stage | None:
     """What makes the base model: its training, or taking the one that is given."""
     if plan.given and plan.trained and plan.trained.starts_from_base:
         return given_stage(plan)
-    return None if plan.base is None else training_stage(plan, plan.base, None)
+    if plan.base is None:
+        return None
+    continued = plan.trained is not None and plan.trained.continues
+    return training_stage(plan, plan.base, None, continued)
 
 
 def common(plan: Plan, *packages: str) -> dict[str, Any]:
@@ -92,8 +95,13 @@ def common(plan: Plan, *packages: str) -> dict[str, Any]:
 # Training ---------------------------------------------------------------------------------
 
 
-def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
-    """Train a method: from fresh weights, or from the base model's."""
+def training_stage(
+    plan: Plan, trained: Trained, base: Stage | None, continued: bool = False
+) -> Stage:
+    """Train a method: from fresh weights, or from the base model's.
+
+    Where it is to be ``continued`` by another training, its optimiser's state stays in its folder.
+    """
     method, seeds = trained.method, plan.spec.seeds
     wanted = sorted(method.needs - {"base"})
     inputs = common(plan, "api", "diffusion", "training") | {
@@ -105,10 +113,11 @@ def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
         "classes": plan.loaded.info.classes,
         "seed_weights": seeds["train"],
         "seed": seeds["train"] if method.baseline else seeds["unlearn"],
+        **({"continued": True} if continued else {}),
     }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
-        _train(plan, trained, inputs["seed"], work, needs.get("base"), report)
+        _train(plan, trained, inputs["seed"], work, needs.get("base"), report, continued)
 
     needs = {} if base is None else {"base": base}
     length = trained.budget.passes or trained.budget.steps
@@ -116,8 +125,34 @@ def training_stage(plan: Plan, trained: Trained, base: Stage | None) -> Stage:
 
 
 def _train(
-    plan: Plan, trained: Trained, seed: int, work: Path, base_folder: Path | None, report: Report
+    plan: Plan,
+    trained: Trained,
+    seed: int,
+    work: Path,
+    base_folder: Path | None,
+    report: Report,
+    continued: bool,
 ) -> None:
+    trainer = _trainer(plan, trained, seed, base_folder)
+
+    def store_optimizer() -> None:
+        save_tensors(work / OPTIMIZER, trainer.continuation())
+
+    try:
+        trainer.run(work, report, store_optimizer if continued else None)
+    except DivergenceError:
+        (work / CHECKPOINT).unlink(missing_ok=True)  # it leads to the same end
+        raise
+    finally:
+        rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
+        write_text(work / LOG, "".join(rows))
+    limits = Limits.of(trained.method)
+    save_model(work, trainer.model, plan.backbone, plan.loaded.info, limits)
+    (work / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _trainer(plan: Plan, trained: Trained, seed: int, base_folder: Path | None) -> Trainer:
+    """All that is trained and that it is trained with, before the first step."""
     device = plan.runtime.device
     model = _fresh(plan)
     base = None if base_folder is None else load_model(base_folder, device)
@@ -132,16 +167,9 @@ def _train(
     feed = Feed(splits, model, stream, budget.batch_size, flip, budget.unconditional)
     labels = plan.data.labels(plan.targets)
     trainer = Trainer(model, trained.method, feed, budget, plan.runtime, seed, base, labels)
-    try:
-        trainer.run(work, report)
-    except DivergenceError:
-        (work / CHECKPOINT).unlink(missing_ok=True)  # it leads to the same end
-        raise
-    finally:
-        rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
-        write_text(work / LOG, "".join(rows))
-    save_model(work, model, plan.backbone, plan.loaded.info, Limits.of(trained.method))
-    (work / CHECKPOINT).unlink(missing_ok=True)
+    if trained.continues and base_folder is not None:
+        trainer.continue_from(load_tensors(base_folder / OPTIMIZER))
+    return trainer
 
 
 def _fresh(plan: Plan) -> Model:

@@ -111,7 +111,8 @@ def step_pace(plan: Plan, trained: Trained) -> Pace:
 
     def work(items: int) -> list[float]:
         seconds: list[float] = []
-        budget = trained.budget.model_copy(update={"batch_size": items})
+        changes = {"batch_size": items, "continue_optimizer": False}  # the base has learned nothing
+        budget = trained.budget.model_copy(update=changes)
         method = type(trained.method)(trained.method.config)  # without what it remembers
         stage = training_stage(plan, replace(trained, method=method, budget=budget), None)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from msgm_bench.api import Model, Training
+from msgm_bench.training.average import Average
 
 
 class Descent:
@@ -34,7 +34,7 @@ class Descent:
             betas=(budget.beta1, budget.beta2),
             fused=True,
         )
-        self.ema = AveragedModel(model.network, multi_avg_fn=self._average)
+        self.ema = Average(model.network, budget.ema, budget.ema_warmup)
         self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
         self._averaging = budget.ema > 0
 
@@ -70,7 +70,7 @@ class Descent:
         with self._masked(mask):
             self.optimizer.step()
         if self._averaging:
-            self.ema.update_parameters(self.model.network)
+            self.ema.update(self.model.network)
 
     @contextlib.contextmanager
     def _masked(self, mask: Tensor | None) -> Iterator[None]:
@@ -103,19 +103,17 @@ class Descent:
                 self.optimizer.load_state_dict(moments)
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant or half a cosine down to 0."""
+        """Linear warm-up, then constant or half a cosine down to 0.
+
+        A training that goes on with another's optimiser has its warm-up behind it.
+        """
         budget = self.budget
-        warm = min(1.0, (step + 1) / budget.warmup) if budget.warmup else 1.0
-        if budget.decay == "cosine" and step >= budget.warmup:
-            share = (step - budget.warmup) / max(1.0, self.horizon - budget.warmup)
+        warmup = 0 if budget.continue_optimizer else budget.warmup
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        if budget.decay == "cosine" and step >= warmup:
+            share = (step - warmup) / max(1.0, self.horizon - warmup)
             warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return budget.learning_rate * warm
-
-    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
-        """EMA whose decay grows as (1 + n) / (10 + n) to ``budget.ema``, in place."""
-        n = float(count)
-        decay = min(self.budget.ema, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def use_average(self) -> None:
         """Put the averaged weights into the model, where there are any."""
@@ -135,6 +133,35 @@ class Descent:
         self.model.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def continuation(self) -> dict[str, Tensor]:
+        """What a training that goes on from this one needs beside the averaged weights.
+
+        The raw weights, Adam's state of each parameter and the number of averaged steps.
+        """
+        tensors = {f"network.{name}": w for name, w in self.model.network.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        return tensors | {"averaged": torch.tensor(self.ema.count)}
+
+    def continue_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where the training that left ``tensors`` ended; the average starts at its own.
+
+        Raises:
+            KeyError: ``tensors`` are not those of ``continuation``.
+        """
+        network: dict[str, Tensor] = {}
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "network":
+                network[rest] = value
+            elif kind == "adam":
+                i, _, part = rest.partition(".")
+                states.setdefault(int(i), {})[part] = value
+        self.model.network.load_state_dict(network)
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+        self.ema.count = int(tensors["averaged"])
 
 
 def shaped(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
-from msgm_bench.diffusion import Noise, derive_seed
+from msgm_bench.api import Method, Model, Training
+from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import (
     DivergenceError,
-    IncompatibleError,
     OptionError,
     PluginError,
     StorageError,
 )
 from msgm_bench.training import checkpoint
-from msgm_bench.training.descent import Descent
 from msgm_bench.training.feed import Feed
 from msgm_bench.training.interrupt import deferred
 from msgm_bench.training.passes import Passes
 from msgm_bench.training.runtime import Runtime
+from msgm_bench.training.session import TrainingSession
 
 LOGGED_ROWS = 200
 CHECKPOINT_SECONDS = 20.0
@@ -48,8 +47,8 @@ class TrainLog:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-class Trainer(Descent):
-    """Owns optimiser, EMA, clipping, precision and budget; implements ``Session``.
+class Trainer(TrainingSession):
+    """The loop: owns budget, precision, log and checkpoints.
 
     Args:
         model: The model to train, on the runtime's device.
@@ -74,92 +73,19 @@ class Trainer(Descent):
         base: Model | None = None,
         labels: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        super().__init__(model, budget)
-        self.method, self.feed = method, feed
-        self.runtime, self.seed, self.base = runtime, seed, base
-        self.batch_size = budget.batch_size
-        self.labels = labels or {}
+        super().__init__(model, method, feed, budget, runtime.device, seed, base, labels)
+        self.runtime = runtime
         self.prepared, self.prelude = 0, 0.0  # units of preparation, and the passes they took
         self.log = TrainLog()
         self.passes = Passes(budget.batch_size)
-        self._networks = [model.network] if base is None else [model.network, base.network]
-        self._kept: dict[str, nn.Module | torch.optim.Optimizer] = {}
 
-    # What a method sees, beside what moves the weights ------------------------------------
-
-    @property
-    def forgotten(self) -> tuple[int, ...]:
-        """Labels of the classes of D_f."""
-        return self._classes("forget")
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """Labels of the classes of D_g."""
-        return self._classes("retain")
-
-    def _classes(self, split: Split) -> tuple[int, ...]:
-        if self.method.needs - {"base"} == {"all"}:
-            raise PluginError(
-                f"method {self.method.name!r} asks which classes are forgotten, and declares "
-                "that it needs all of D",
-                "methods that do not: what this one makes is shared by all forget sets",
-            )
-        if split not in self.labels:
-            raise IncompatibleError(
-                f"method {self.method.name!r} asks for the classes of a forget set that is none",
-                "data whose items have one class each",
-            )
-        return self.labels[split]
-
-    def items(self, split: Split) -> Examples:
-        """All items of a split that the method declares in ``needs``."""
-        if split not in self.method.needs:
-            declared = ", ".join(sorted(self.method.needs)) or "none"
-            raise PluginError(
-                f"method {self.method.name!r} reads the split {split!r}", f"it declares {declared}"
-            )
-        return self.feed.splits[split]
-
-    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
-        """A batch of a split that the method declares in ``needs``."""
-        self.items(split)
-        return self.feed.batch(split, step, draw)
-
-    def noised(
-        self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
-    ) -> Batch:
-        """These items as a batch."""
-        return self.feed.noised(items, "noised", step, draw, encoded=encoded)
-
-    def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
-        """Noise of a stream of the method's own."""
-        seed = derive_seed(self.seed, "method", *stream)
-        return Noise(seed, start, count, self.runtime.device)
-
-    def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
-        """Store ``state`` in every checkpoint."""
-        self._kept[name] = state
-
-    def adam(
-        self,
-        name: str,
-        network: nn.Module,
-        learning_rate: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-    ) -> torch.optim.Adam:
-        """Adam for a further network; both are kept."""
-        adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
-        self.keep(name, network)
-        self.keep(f"{name}, optimizer", adam)
-        self._networks.append(network)
-        return adam
-
-    # The loop ----------------------------------------------------------------------------
-
-    def run(self, folder: Path, on_step: OnStep) -> TrainLog:
+    def run(
+        self, folder: Path, on_step: OnStep, on_end: Callable[[], None] | None = None
+    ) -> TrainLog:
         """Train to the end of the budget, going on from the folder's checkpoint.
 
-        Leaves the averaged weights in ``model`` (the raw ones where ``ema`` is 0).
+        Leaves the averaged weights in ``model`` (the raw ones where ``ema`` is 0); ``on_end`` is
+        called before, while they are the raw ones.
 
         Raises:
             DivergenceError: Loss or gradients are not finite, or the method's own check
@@ -188,6 +114,8 @@ class Trainer(Descent):
                 if interrupt.asked:
                     raise KeyboardInterrupt
         self._check_moved(units)
+        if on_end is not None:
+            on_end()
         self.use_average()
         self.model.eval()
         return self.log

@@ -1,0 +1,115 @@
+"""What a method sees of its training: batches, noise, classes, networks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
+from msgm_bench.diffusion import Noise, derive_seed
+from msgm_bench.errors import IncompatibleError, PluginError
+from msgm_bench.training.descent import Descent
+from msgm_bench.training.feed import Feed
+
+
+class TrainingSession(Descent):
+    """Implements ``Session``, but for the number of steps in all, which the loop knows.
+
+    Args:
+        model: The model to train.
+        method: Whose ``needs`` say which splits may be read.
+        feed: The batches.
+        budget: Steps and optimiser.
+        device: Where noise is drawn.
+        seed: Seed of this stage.
+        base: Frozen base model, where the method needs one.
+        labels: Labels of the classes of the splits ``retain`` and ``forget``.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        method: Method,
+        feed: Feed,
+        budget: Training,
+        device: torch.device,
+        seed: int,
+        base: Model | None = None,
+        labels: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(model, budget)
+        self.method, self.feed, self.device = method, feed, device
+        self.seed, self.base = seed, base
+        self.batch_size = budget.batch_size
+        self.labels = labels or {}
+        self._networks = [model.network] if base is None else [model.network, base.network]
+        self._kept: dict[str, nn.Module | torch.optim.Optimizer] = {}
+
+    @property
+    def forgotten(self) -> tuple[int, ...]:
+        """Labels of the classes of D_f."""
+        return self._classes("forget")
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Labels of the classes of D_g."""
+        return self._classes("retain")
+
+    def _classes(self, split: Split) -> tuple[int, ...]:
+        if self.method.needs - {"base"} == {"all"}:
+            raise PluginError(
+                f"method {self.method.name!r} asks which classes are forgotten, and declares "
+                "that it needs all of D",
+                "methods that do not: what this one makes is shared by all forget sets",
+            )
+        if split not in self.labels:
+            raise IncompatibleError(
+                f"method {self.method.name!r} asks for the classes of a forget set that is none",
+                "data whose items have one class each",
+            )
+        return self.labels[split]
+
+    def items(self, split: Split) -> Examples:
+        """All items of a split that the method declares in ``needs``."""
+        if split not in self.method.needs:
+            declared = ", ".join(sorted(self.method.needs)) or "none"
+            raise PluginError(
+                f"method {self.method.name!r} reads the split {split!r}", f"it declares {declared}"
+            )
+        return self.feed.splits[split]
+
+    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
+        """A batch of a split that the method declares in ``needs``."""
+        self.items(split)
+        return self.feed.batch(split, step, draw)
+
+    def noised(
+        self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
+    ) -> Batch:
+        """These items as a batch."""
+        return self.feed.noised(items, "noised", step, draw, encoded=encoded)
+
+    def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
+        """Noise of a stream of the method's own."""
+        seed = derive_seed(self.seed, "method", *stream)
+        return Noise(seed, start, count, self.device)
+
+    def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
+        """Store ``state`` in every checkpoint."""
+        self._kept[name] = state
+
+    def adam(
+        self,
+        name: str,
+        network: nn.Module,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> torch.optim.Adam:
+        """Adam for a further network; both are kept."""
+        adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
+        self.keep(name, network)
+        self.keep(f"{name}, optimizer", adam)
+        self._networks.append(network)
+        return adam
