@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 from msgm_bench import hookspecs
-from msgm_bench.api import Plugin
+from msgm_bench.api import Plugin, check_presets
 from msgm_bench.errors import PluginError, UnknownNameError, did_you_mean
 
 GROUP = "msgm_bench"
@@ -139,6 +139,8 @@ class Registry:
             for cls in implementation():
                 if not (inspect.isclass(cls) and issubclass(cls, Plugin) and hasattr(cls, "name")):
                     raise PluginError(f"register_{kind} returned {cls!r}", "classes with a name")
+                cls.validate()
+                check_presets(cls)
                 yield Entry(kind, cls, provenance)
 
     def names(self, kind: str) -> list[str]:

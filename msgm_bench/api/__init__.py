@@ -25,11 +25,12 @@ from msgm_bench.api.evaluation import (
 )
 from msgm_bench.api.execution import Executor, Tracker
 from msgm_bench.api.judge import Judge, JudgeConfig, Verdict
-from msgm_bench.api.method import Batch, LossMethod, Method, Regime, Session, Split, noise_matching
+from msgm_bench.api.method import LossMethod, Method, Regime, noise_matching
 from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
 from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
 from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
-from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, merge
+from msgm_bench.api.session import Batch, Session, Split
+from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
 
 __all__ = [
     "PRESETS",
@@ -78,6 +79,7 @@ __all__ = [
     "Tracker",
     "Training",
     "Verdict",
+    "check_presets",
     "digest",
     "half_range",
     "indices",

@@ -1,162 +1,24 @@
-"""Unlearning methods and what they see of the trainer."""
+"""Unlearning methods."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
-import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from msgm_bench.api.data import Data, Examples
+from msgm_bench.api.data import Data
 from msgm_bench.api.model import Model
-from msgm_bench.api.plugin import Plugin
-from msgm_bench.diffusion import Noise
+from msgm_bench.api.plugin import Plugin, parse_options
+from msgm_bench.api.session import SPLITS, Batch, Session, Split
+from msgm_bench.api.settings import check_presets
+from msgm_bench.errors import OptionError, PluginError, did_you_mean
 
-Split = Literal["all", "retain", "forget"]
 Regime = Literal["retrain", "finetune"]
-GradientTransform = Callable[[nn.Module], None]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One noised batch of a split, in model space.
-
-    Attributes:
-        x0: Clean items ``[N, *shape]``.
-        t: Times ``[N]``.
-        eps: The noise ``[N, *shape]``.
-        x_t: a(t) x0 + sigma(t) eps.
-        y: Labels ``[N]`` or ``[N, A]``.
-        condition: What a class-conditional model is told: ``y``, with the null class K in the
-            place of a share of the labels (``Training.unconditional``); None for other models.
-    """
-
-    x0: Tensor
-    t: Tensor
-    eps: Tensor
-    x_t: Tensor
-    y: Tensor
-    condition: Tensor | None = None
-
-
-class Session(Protocol):
-    """The trainer, as a method sees it. All state in it survives a kill.
-
-    P is the number of the model's trainable parameters. A vector ``[P]`` holds them all, one
-    tensor after another in the order of ``model.parameters()``.
-    """
-
-    @property
-    def model(self) -> Model:
-        """The model being trained."""
-
-    @property
-    def base(self) -> Model | None:
-        """A frozen copy of the base model, for methods that need one."""
-
-    @property
-    def total_steps(self) -> int:
-        """The budget, in outer steps; of a budget of passes, an extrapolation."""
-
-    @property
-    def batch_size(self) -> int:
-        """Items of a batch."""
-
-    @property
-    def forgotten(self) -> tuple[int, ...]:
-        """Labels of the classes that D_f consists of.
-
-        Raises:
-            IncompatibleError: Items carry attributes, and D_f is not made of whole classes.
-            PluginError: The method declares ``all``: what it makes is shared by all forget sets.
-        """
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """Labels of the classes that D_g consists of.
-
-        Raises:
-            IncompatibleError: As ``forgotten``.
-            PluginError: As ``forgotten``.
-        """
-
-    # Data and noise
-
-    def items(self, split: Split) -> Examples:
-        """All items of a split.
-
-        Raises:
-            PluginError: The method does not declare that it needs this split.
-        """
-
-    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
-        """A batch that depends on (seed, split, step, draw) only.
-
-        Raises:
-            PluginError: The method does not declare that it needs this split.
-        """
-
-    def noised(
-        self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
-    ) -> Batch:
-        """These very items as a batch, with noise that depends on (seed, step, draw) only.
-
-        Args:
-            items: Some of ``items(split)``, or what the method generated.
-            step: Number of the draw.
-            draw: Name of a stream of draws.
-            encoded: Whether they are in model space already, as generated ones are.
-        """
-
-    def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
-        """Noise for the items ``start ..`` of a stream of the method's own, on the device."""
-
-    # Descent
-
-    def minimise(
-        self, loss: Tensor, transform: GradientTransform | None = None, mask: Tensor | None = None
-    ) -> None:
-        """One step down ``loss``: backward, transform, clip, mask, Adam, EMA.
-
-        Args:
-            loss: A scalar.
-            transform: Changes the gradients in place before they are clipped.
-            mask: ``bool [P]``, the entries that may move; the others stay, whatever Adam remembers.
-        """
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """The gradient of ``loss``, ``float32 [P]``, unclipped; nothing moves."""
-
-    def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
-        """One step down a gradient ``[P]`` of the method's making: clip, mask, Adam, EMA."""
-
-    def excursion(self, keep_moments: bool = False) -> AbstractContextManager[None]:
-        """An inner loop: steps inside move the model but not its average, and are then undone.
-
-        The graph of a loss that was evaluated before it cannot be used after it.
-
-        Args:
-            keep_moments: Whether Adam's moments stay as the inner steps left them.
-        """
-
-    # State
-
-    def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
-        """Store ``state`` in every checkpoint and restore it on resume."""
-
-    def adam(
-        self,
-        name: str,
-        network: nn.Module,
-        learning_rate: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-    ) -> torch.optim.Adam:
-        """Adam for a further network; both are kept, and the network's passes are counted."""
+REGIMES: tuple[Regime, ...] = get_args(Regime)
+NEEDS = (*SPLITS, "base")
 
 
 class Method(Plugin, ABC):
@@ -182,6 +44,42 @@ class Method(Plugin, ABC):
     def __init__(self, config: BaseModel | None = None) -> None:
         super().__init__(config)
         self.recorded: dict[str, Tensor] = {}
+
+    @classmethod
+    def validate(cls) -> None:
+        """Refuse words that mean nothing and needs that contradict what the method is.
+
+        Raises:
+            PluginError: Regimes, needs, ``lost`` or presets are wrong.
+        """
+        super().validate()
+        _check_words(cls, "regimes", cls.regimes, REGIMES)
+        _check_words(cls, "needs", cls.needs, NEEDS)
+        if not cls.regimes:
+            raise PluginError(f"method {cls.name!r} has no regime", ", ".join(REGIMES))
+        if not cls.baseline and cls.needs - {"base"} == {"all"}:
+            raise PluginError(
+                f"method {cls.name!r} needs all of D and nothing else: what it makes is the same "
+                "whatever is to be forgotten",
+                "retain, forget, or all beside forget",
+                "a reference row has baseline = True",
+            )
+        if cls.trains_base and (cls.regimes[0] != "retrain" or "base" in cls.needs):
+            raise PluginError(
+                f"method {cls.name!r} trains the base model, from {cls.regimes[0]} and with needs "
+                f"{', '.join(sorted(cls.needs))}",
+                'regimes = ("retrain", ...), and no "base" among its needs',
+            )
+        wordless = [task for task, reason in dict(cls.lost).items() if not reason]
+        if wordless:
+            raise PluginError(f"method {cls.name!r} loses {wordless[0]!r} without a reason")
+        check_presets(cls)
+        for name, preset in cls.presets.items():
+            try:
+                parse_options(cls, preset.get("method", {}))
+            except OptionError as error:
+                where = f"preset {name!r} of method {cls.name!r}: {error.what}"
+                raise PluginError(where, error.allowed) from error
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Why the method cannot run on this model, or None where it can."""
@@ -229,6 +127,19 @@ class Method(Plugin, ABC):
         Raises:
             DivergenceError: Training should stop here.
         """
+
+
+def _check_words(
+    cls: type[Method], field: str, words: Iterable[str], allowed: Sequence[str]
+) -> None:
+    if isinstance(words, str):
+        raise PluginError(f"method {cls.name!r} has {field} = {words!r}", "a collection of words")
+    for word in words:
+        if word not in allowed:
+            near = did_you_mean(str(word), allowed)
+            raise PluginError(
+                f"method {cls.name!r} has {word!r} among its {field}{near}", ", ".join(allowed)
+            )
 
 
 class LossMethod(Method):

@@ -53,6 +53,14 @@ class Plugin:
         return cls(parse_options(cls, options or {}))
 
     @classmethod
+    def validate(cls) -> None:
+        """Refuse a class that contradicts itself; called when it is registered.
+
+        Raises:
+            PluginError: Saying what is wrong, and what is allowed.
+        """
+
+    @classmethod
     def summary(cls) -> str:
         """First line of the docstring."""
         return (inspect.getdoc(cls) or "").partition("\n")[0]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from msgm_bench.api.plugin import Config, option_error
-from msgm_bench.errors import OptionError
+from msgm_bench.api.plugin import Config, Plugin, option_error
+from msgm_bench.errors import OptionError, PluginError
 
 Preset = Literal["quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
@@ -77,6 +77,25 @@ class Settings(Config):
             return Training.model_validate(chosen)
         except ValidationError as error:
             raise option_error("training", Training, error) from error
+
+
+def check_presets(cls: type[Plugin]) -> None:
+    """Refuse presets whose settings nothing reads; their names may be of a third party's own.
+
+    Raises:
+        PluginError: A setting is unknown or out of range.
+    """
+    for name, preset in cls.presets.items():
+        try:
+            settings = Settings.model_validate(preset)
+            for finetune in (False, True):
+                settings.budget(finetune)
+        except ValidationError as error:
+            wrong = option_error(f"preset {name!r}", Settings, error)
+            raise PluginError(f"{cls.name}: {wrong.what}", wrong.allowed) from error
+        except OptionError as error:
+            where = f"{cls.name}: preset {name!r}, {error.what}"
+            raise PluginError(where, error.allowed) from error
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from msgm_bench.api import Model, Training
 from msgm_bench.training.average import Average
+from msgm_bench.training.guard import Guard
 
 
 class Descent:
@@ -26,7 +28,7 @@ class Descent:
     def __init__(self, model: Model, budget: Training) -> None:
         self.model, self.budget = model, budget
         self.step = 0
-        self.horizon = float(budget.steps)  # steps in all, as far as is known
+        self.horizon = float(budget.steps)  # steps in all, as far as is known yet
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             self.parameters,
@@ -36,6 +38,7 @@ class Descent:
         )
         self.ema = Average(model.network, budget.ema, budget.ema_warmup)
         self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
+        self.guard: Guard | None = None
         self._averaging = budget.ema > 0
 
     def minimise(
@@ -51,9 +54,19 @@ class Descent:
             transform(self.model)
         self._move(mask)
 
-    def gradient(self, loss: Tensor) -> Tensor:
-        """The gradient of ``loss`` as one vector, ``float32 [P]``; zero where it does not reach."""
-        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+    def gradients(self, *losses: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of each loss, ``float32 [P]``; zero where it does not reach.
+
+        The losses may share their graph, which is freed with the last of them.
+        """
+        return tuple(
+            self._gradient(loss, retain_graph=i < len(losses)) for i, loss in enumerate(losses, 1)
+        )
+
+    def _gradient(self, loss: Tensor, retain_graph: bool) -> Tensor:
+        gradients = torch.autograd.grad(
+            loss, self.parameters, retain_graph=retain_graph, materialize_grads=True
+        )
         return torch.cat([gradient.reshape(-1) for gradient in gradients]).float()
 
     def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
@@ -67,10 +80,25 @@ class Descent:
         self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        with self._masked(mask):
-            self.optimizer.step()
+        with self._known_move():
+            with self._masked(mask):
+                self.optimizer.step()
+            self._average()
+
+    def _average(self) -> None:
         if self._averaging:
             self.ema.update(self.model.network)
+
+    def _known_move(self) -> AbstractContextManager[None]:
+        """Changes of the weights inside the block are the trainer's, or declared."""
+        return contextlib.nullcontext() if self.guard is None else self.guard.free()
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator[None]:
+        """The method moves the weights inside the block, without gradients; EMA afterwards."""
+        with self._known_move(), torch.no_grad():
+            yield
+            self._average()
 
     @contextlib.contextmanager
     def _masked(self, mask: Tensor | None) -> Iterator[None]:
@@ -95,10 +123,12 @@ class Descent:
         moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())
         averaging, self._averaging = self._averaging, False
         try:
-            yield
+            with self._known_move():
+                yield
         finally:
             self._averaging = averaging
-            self.model.network.load_state_dict(weights)
+            with self._known_move():
+                self.model.network.load_state_dict(weights)
             if moments is not None:
                 self.optimizer.load_state_dict(moments)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from msgm_bench.api import Batch, Examples, Model, Split
 from msgm_bench.diffusion import derive_seed
+from msgm_bench.errors import PluginError
 
 
 class Feed:
@@ -42,13 +43,31 @@ class Feed:
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
-    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
-        """Batch number ``step`` of ``split``; ``draw`` gives further noise for the same items."""
-        chosen = self.splits[split][self._positions(split, step)]
-        return self.noised(chosen, "batch", split, step, draw)
+    def batch(
+        self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
+    ) -> Batch:
+        """Batch number ``step`` of ``split``; ``draw`` gives further noise for the same items.
 
-    def noised(self, items: Examples, *stream: int | str, encoded: bool = False) -> Batch:
-        """These items with noise of their own stream; ``encoded`` ones are in model space."""
+        Times and noise are those of ``like``, where it is there. What belongs to the items
+        (mirroring, dequantisation, dropped labels) is of the batch's own stream in any case.
+        """
+        chosen = self.splits[split][self._positions(split, step)]
+        return self.noised(chosen, "batch", split, step, draw, like=like)
+
+    def noised(
+        self,
+        items: Examples,
+        *stream: int | str,
+        encoded: bool = False,
+        like: Batch | None = None,
+    ) -> Batch:
+        """These items with noise of their own stream; ``encoded`` ones are in model space.
+
+        Raises:
+            PluginError: ``like`` has another number of items.
+        """
+        if like is not None and len(like.t) != len(items):
+            raise PluginError(f"like= with {len(like.t)} items", f"a batch of {len(items)} items")
         x, device, size = items.x, items.x.device, len(items)
         generator = torch.Generator(device)
         generator.manual_seed(derive_seed(self.seed, *stream))
@@ -59,6 +78,8 @@ class Feed:
         offset = torch.rand((), generator=generator, device=device)
         t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
         eps = torch.randn(x0.shape, generator=generator, device=device)
+        if like is not None:
+            t, eps = like.t, like.eps
         condition = None
         if self.classes is not None:
             dropped = torch.rand(size, generator=generator, device=device) < self.unconditional

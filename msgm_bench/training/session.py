@@ -12,6 +12,7 @@ from msgm_bench.diffusion import Noise, derive_seed
 from msgm_bench.errors import IncompatibleError, PluginError
 from msgm_bench.training.descent import Descent
 from msgm_bench.training.feed import Feed
+from msgm_bench.training.passes import Passes
 
 
 class TrainingSession(Descent):
@@ -26,6 +27,7 @@ class TrainingSession(Descent):
         seed: Seed of this stage.
         base: Frozen base model, where the method needs one.
         labels: Labels of the classes of the splits ``retain`` and ``forget``.
+        pass_items: Items of a pass; a batch where nothing else is said.
     """
 
     def __init__(
@@ -38,13 +40,18 @@ class TrainingSession(Descent):
         seed: int,
         base: Model | None = None,
         labels: Mapping[str, tuple[int, ...]] | None = None,
+        pass_items: int | None = None,
     ) -> None:
         super().__init__(model, budget)
         self.method, self.feed, self.device = method, feed, device
         self.seed, self.base = seed, base
         self.batch_size = budget.batch_size
         self.labels = labels or {}
-        self._networks = [model.network] if base is None else [model.network, base.network]
+        self.passes = Passes(pass_items or budget.batch_size)
+        for network in [model.network] if base is None else [model.network, base.network]:
+            self.passes.add(network)
+        if budget.passes is not None:  # as if a step took its batch forward and backward once
+            self.horizon = budget.passes * self.passes.pass_items / budget.batch_size
         self._kept: dict[str, nn.Module | torch.optim.Optimizer] = {}
 
     @property
@@ -80,10 +87,12 @@ class TrainingSession(Descent):
             )
         return self.feed.splits[split]
 
-    def batch(self, split: Split, step: int, draw: int | str = 0) -> Batch:
+    def batch(
+        self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
+    ) -> Batch:
         """A batch of a split that the method declares in ``needs``."""
         self.items(split)
-        return self.feed.batch(split, step, draw)
+        return self.feed.batch(split, step, draw, like)
 
     def noised(
         self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
@@ -97,8 +106,10 @@ class TrainingSession(Descent):
         return Noise(seed, start, count, self.device)
 
     def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
-        """Store ``state`` in every checkpoint."""
+        """Store ``state`` in every checkpoint; what goes through a network is counted."""
         self._kept[name] = state
+        if isinstance(state, nn.Module):
+            self.passes.add(state)
 
     def adam(
         self,
@@ -111,5 +122,4 @@ class TrainingSession(Descent):
         adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
         self.keep(name, network)
         self.keep(f"{name}, optimizer", adam)
-        self._networks.append(network)
         return adam

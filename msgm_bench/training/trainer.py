@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +23,8 @@ from msgm_bench.errors import (
 )
 from msgm_bench.training import checkpoint
 from msgm_bench.training.feed import Feed
+from msgm_bench.training.guard import Guard
 from msgm_bench.training.interrupt import deferred
-from msgm_bench.training.passes import Passes
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.session import TrainingSession
 
@@ -60,6 +61,7 @@ class Trainer(TrainingSession):
         base: Frozen base model, where the method needs one.
         labels: Labels of the classes of the splits ``retain`` and ``forget``; none where
             items have more than one label.
+        pass_items: Items of a pass, N; a batch where nothing else is said.
     """
 
     def __init__(
@@ -72,12 +74,13 @@ class Trainer(TrainingSession):
         seed: int,
         base: Model | None = None,
         labels: Mapping[str, tuple[int, ...]] | None = None,
+        pass_items: int | None = None,
     ) -> None:
-        super().__init__(model, method, feed, budget, runtime.device, seed, base, labels)
+        place = runtime.device
+        super().__init__(model, method, feed, budget, place, seed, base, labels, pass_items)
         self.runtime = runtime
         self.prepared, self.prelude = 0, 0.0  # units of preparation, and the passes they took
         self.log = TrainLog()
-        self.passes = Passes(budget.batch_size)
 
     def run(
         self, folder: Path, on_step: OnStep, on_end: Callable[[], None] | None = None
@@ -92,17 +95,48 @@ class Trainer(TrainingSession):
                 fails; the last sound checkpoint and the log stay.
             StorageError: A checkpoint cannot be written.
             KeyboardInterrupt: At a step's boundary, after a checkpoint.
+            PluginError: The method moves weights without saying so.
         """
-        self.method.setup(self)
-        self._restore(folder)
-        units, stored = self.method.preparation(self), time.monotonic()
-        cuda = [self.runtime.device] if self.runtime.device.type == "cuda" else []
+        with self._in_session():
+            self._start(folder)
+            self._loop(folder, on_step)
+        if on_end is not None:
+            on_end()
+        self.use_average()
+        self.model.eval()
+        return self.log
+
+    @contextlib.contextmanager
+    def _in_session(self) -> Iterator[None]:
+        """Precision, counted passes and guarded weights; the process is left as it was."""
+        base = None if self.base is None else self.base.network
+        guard = Guard(self.method.name, self.model.network, base, self.optimizer)
+        cuda = [self.device] if self.device.type == "cuda" else []
         with (
             torch.random.fork_rng(cuda),
             self.runtime.active(),
-            self.passes.counted(self._networks),
-            deferred() as interrupt,
+            self.passes.counting(),
+            guard.watching(),
         ):
+            self.guard = guard
+            try:
+                yield
+            finally:
+                self.guard = None
+
+    def _start(self, folder: Path) -> None:
+        """Set the method up, and go on from the folder's checkpoint."""
+        assert self.guard is not None
+        torch.manual_seed(derive_seed(self.seed, "setup"))
+        self.method.setup(self)
+        self.guard.check()
+        self.prelude = self.passes.count
+        self._restore(folder)
+        self.guard.record()
+
+    def _loop(self, folder: Path, on_step: OnStep) -> None:
+        units, stored = self.method.preparation(self), time.monotonic()
+        with deferred() as interrupt:
             while self.spent < 1:
                 if self.prepared < units:
                     self._prepare(units, on_step)
@@ -113,12 +147,7 @@ class Trainer(TrainingSession):
                     stored = time.monotonic()
                 if interrupt.asked:
                     raise KeyboardInterrupt
-        self._check_moved(units)
-        if on_end is not None:
-            on_end()
-        self.use_average()
-        self.model.eval()
-        return self.log
+        self._check_end(units)
 
     @property
     def spent(self) -> float:
@@ -132,11 +161,14 @@ class Trainer(TrainingSession):
         """The budget in outer steps; of a budget of passes, what the steps so far add up to."""
         return round(self.horizon)
 
-    def _check_moved(self, units: int) -> None:
+    def _check_end(self, units: int) -> None:
+        if not self._finite():
+            raise DivergenceError("training diverged: weights are not finite after the last step")
         if not self.step:
+            needed = self.prelude * max(1, units) / max(1, self.prepared)
             raise OptionError(
                 f"the preparation of {self.method.name} takes all {self.budget.passes} passes",
-                f"more than {math.ceil(self.prelude * units / self.prepared)} passes",
+                f"more than {math.ceil(needed)} passes",
             )
 
     def _expected_steps(self) -> float:
@@ -156,6 +188,7 @@ class Trainer(TrainingSession):
         torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))
         self.model.eval()
         self.method.prepare(self, self.prepared)
+        self._check_moves()
         self.prepared += 1
         self.prelude = self.passes.count
         on_step(self.prepared, units, {}, "prepare")
@@ -165,14 +198,22 @@ class Trainer(TrainingSession):
         torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.model.train()
         loss = self.method.update(self, self.step)
+        self._check_moves()
         self.step += 1
-        every = max(1, (self.budget.passes or self.budget.steps) // LOGGED_ROWS)
+        every = max(1, self.total_steps // LOGGED_ROWS)
         values: dict[str, float] = {}
         if self.step % every == 0 or self.spent >= 1:
             values = self._row(loss)
             self.log.rows.append({"step": self.step, **values})
             self._check(values)
         on_step(self.step, self.total_steps, values)
+
+    def _check_moves(self) -> None:
+        if self.guard is not None:
+            self.guard.check()
+
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters)
 
     def _row(self, loss: Tensor) -> dict[str, float]:
         """The scalars of this step; the only place where the loop waits for the device."""
@@ -194,7 +235,7 @@ class Trainer(TrainingSession):
 
     def store(self, folder: Path) -> None:
         """Write a checkpoint of everything that the next step depends on."""
-        if not torch.isfinite(self.gradient_norm):
+        if not (torch.isfinite(self.gradient_norm) and self._finite()):
             return  # keep the last sound one; the next look at the log stops the run
         state = self.state_dict() | {
             "step": self.step,

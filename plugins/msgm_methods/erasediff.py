@@ -104,7 +104,7 @@ class EraseDiff(Method):
         if c.inner_steps and step % c.inner_every == 0:
             least = self.reachable(session, step, forget, eps_f)
         L_r, L_f = noise_matching(model, retain), forget_loss(model, forget, eps_f)
-        g_r, g_q = session.gradient(L_r), session.gradient(L_f)
+        g_r, g_q = session.gradients(L_r, L_f)
         weight = self.multiplier(g_r, g_q)
         session.descend(g_r + weight * g_q)
         self.record(loss_retain=L_r, loss_forget=L_f, multiplier=weight)

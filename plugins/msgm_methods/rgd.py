@@ -131,7 +131,7 @@ class RGD(Method):
         weight = self.config.weight
         L_f = truncated(session.model, session.batch("forget", step), self.cut)
         L_r, g_r = self.kept(session, step)
-        g_f = session.gradient(-L_f)
+        (g_f,) = session.gradients(-L_f)
         session.descend(restricted(g_f, g_r) + weight * restricted(g_r, g_f))
         self.record(loss_retain=L_r, loss_forget=L_f, product=torch.dot(g_f, g_r))
         return (weight * L_r - L_f).detach()
@@ -147,7 +147,8 @@ class RGD(Method):
             some = items[slice(first, first + session.batch_size)]
             share = len(some) / len(items)
             L = noise_matching(session.model, session.noised(some, step, f"set, part {part}"))
-            L_r, g_r = L_r + share * L.detach(), g_r + share * session.gradient(L)
+            (g,) = session.gradients(L)
+            L_r, g_r = L_r + share * L.detach(), g_r + share * g
         return L_r, g_r
 
 

@@ -139,7 +139,8 @@ class SalUn(Method):
         if seen.classes is not None:
             seen = Conditioned(seen, batch.y, self.config.mask_guidance)
         loss = noise_matching(seen, replace(batch, condition=None))
-        self.saliency.total += clipped(session.gradient(loss))
+        (gradient,) = session.gradients(loss)
+        self.saliency.total += clipped(gradient)
         if unit + 1 == self.preparation(session):
             self.saliency.mask.copy_(top(self.saliency.total.abs(), self.config.fraction))
 

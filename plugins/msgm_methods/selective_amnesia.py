@@ -105,7 +105,8 @@ class SelectiveAmnesia(Method):
             x, c = x0.expand_as(eps_i), y.expand_as(t_i)
             x_t = model.process.perturb(x, t_i, eps_i)
             batch = Batch(x, t_i, eps_i, x_t, c, None if model.classes is None else c)
-            total += session.gradient(len(c) * squared_norm(session, batch))
+            (gradient,) = session.gradients(len(c) * squared_norm(session, batch))
+            total += gradient
         return TIMESTEPS / n * total
 
     def update(self, session: Session, step: int) -> Tensor:

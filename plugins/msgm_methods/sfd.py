@@ -178,7 +178,8 @@ class SFD(Method):
         x_g = generated(session.model, draw.z, self.t_i, draw.c)
         loss = self.reduced(distillation(self.phi, self.psi, x_g, draw, self.config.alpha), draw)
         bound = self.config.clip_value
-        session.descend(session.gradient(loss).clamp(-bound, bound))
+        (gradient,) = session.gradients(loss)
+        session.descend(gradient.clamp(-bound, bound))
         self.record(loss_fake=loss_fake)
         return loss.detach()
 

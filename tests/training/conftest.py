@@ -29,13 +29,14 @@ def world():
     options = {"network": "unet", "channels": (8, 16), "attention": (4,), "dropout": 0.2}
     backbone = registry().create("backbones", "vpsde", options)
 
-    def build(method=None, seed=0, base=None, **budget):
+    def build(method=None, seed=0, base=None, pass_items=None, **budget):
         torch.manual_seed(1)
         model = backbone.build(DataInfo.of(data))
         chosen = Training(**{"steps": 6, "batch_size": 4, "warmup": 2, "ema": 0.9} | budget)
         feed = Feed({"retain": retain, "forget": forget}, model, seed, chosen.batch_size)
         trained = Match() if method is None else method
-        trainer = Trainer(model, trained, feed, chosen, Runtime.select("cpu"), seed, base, labels)
+        runtime = Runtime.select("cpu")
+        trainer = Trainer(model, trained, feed, chosen, runtime, seed, base, labels, pass_items)
         return SimpleNamespace(model=model, trainer=trainer, feed=feed, budget=chosen)
 
     return build

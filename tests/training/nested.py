@@ -43,7 +43,8 @@ class Nested(Method):
         assert not session.model.training
         self.seen.units[unit] += 1
         items = session.items("forget")[slice(unit, unit + 4)]
-        gradient = session.gradient(noise_matching(session.model, session.noised(items, unit)))
+        batch = session.noised(items, unit)
+        (gradient,) = session.gradients(noise_matching(session.model, batch))
         self.seen.mask |= gradient > torch.rand(()) * gradient.max()
 
     def update(self, session, step):
@@ -61,7 +62,8 @@ class Nested(Method):
             aim = self.critic.eps(retain.x_t, retain.t)
         aim = aim + 0.1 * session.noise("aim", step, count=len(aim)).normal(tuple(aim.shape[1:]))
         loss = (session.model.eps(retain.x_t, retain.t) - aim).square().mean()
-        session.descend(session.gradient(loss), ~self.seen.mask)
+        (gradient,) = session.gradients(loss)
+        session.descend(gradient, ~self.seen.mask)
         self.record(critic=next(self.critic.parameters()).sum())
         return loss.detach()
 

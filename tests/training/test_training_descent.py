@@ -6,10 +6,8 @@ import copy
 
 import pytest
 import torch
-from matching import Match
 from nested import Nested, Sharing
 from replay import Replay
-from torch import nn
 
 from msgm_bench import DataInfo, Examples, Training, noise_matching
 from msgm_bench.errors import PluginError
@@ -17,7 +15,6 @@ from msgm_bench.testing import ToyBackbone, check_method, toy_images
 from msgm_bench.training import Feed, Runtime
 from msgm_bench.training import trainer as training
 from msgm_bench.training.descent import shaped
-from msgm_bench.training.passes import Passes
 
 CPU = torch.device("cpu")
 
@@ -43,10 +40,10 @@ def loss_of(made, step=0):
 
 
 def test_gradient_is_backward_in_a_row(world):
-    """``gradient`` equals what backward leaves in ``.grad``, in order, and moves nothing."""
+    """``gradients`` equals what backward leaves in ``.grad``, in order, and moves nothing."""
     made = world()
     before = weights(made)
-    found = made.trainer.gradient(loss_of(made))
+    (found,) = made.trainer.gradients(loss_of(made))
     assert found.dtype == torch.float32
     assert torch.equal(weights(made), before)
     loss_of(made).backward()
@@ -61,7 +58,7 @@ def test_gradient_is_zero_where_the_loss_does_not_reach(world):
     """Parameters outside of the graph have zeros."""
     made = world()
     first = made.trainer.parameters[0]
-    found = made.trainer.gradient(3 * first.sum())
+    (found,) = made.trainer.gradients(3 * first.sum())
     assert (found[: first.numel()] == 3).all()
     assert (found[first.numel() :] == 0).all()
 
@@ -72,7 +69,7 @@ def test_descend_is_minimise(world):
     for step in range(3):
         one.trainer.step = other.trainer.step = step
         one.trainer.minimise(loss_of(one, step))
-        other.trainer.descend(other.trainer.gradient(loss_of(other, step)))
+        other.trainer.descend(*other.trainer.gradients(loss_of(other, step)))
         assert torch.equal(weights(one), weights(other))
         assert torch.equal(
             flat(one.trainer.ema.module.parameters()), flat(other.trainer.ema.module.parameters())
@@ -83,7 +80,7 @@ def test_descend_is_minimise(world):
 def test_clip_then_mask(world):
     """Adam gets clip g/|g|, the norm over all entries, where the mask is true, and 0 elsewhere."""
     made = world(clip=0.01)
-    g = made.trainer.gradient(loss_of(made))
+    (g,) = made.trainer.gradients(loss_of(made))
     mask = torch.rand(len(g), generator=torch.Generator().manual_seed(0)) < 0.3
     made.trainer.descend(g, mask)
     expected = torch.where(mask, 0.01 * g.double() / g.double().norm(), 0.0)
@@ -262,40 +259,6 @@ def test_noise_is_of_stage_and_stream(world):
     assert torch.equal(part, whole[280:290])
     assert not torch.equal(whole, first.trainer.noise("a", 4, count=300).normal((2,)))
     assert not torch.equal(whole, second.trainer.noise("a", 3, count=300).normal((2,)))
-
-
-# Passes -----------------------------------------------------------------------------------
-
-
-def test_passes_are_items_forward_and_backward():
-    """8 items with a graph, 4 without and 2 through a frozen network: (8 + 4/3 + 2/3) / 4 = 2.5."""
-    trained, frozen, passes = nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False), Passes(4)
-    with passes.counted([trained, frozen]):
-        trained(torch.zeros(8, 2))
-        with torch.no_grad():
-            trained(torch.zeros(4, 2))
-        frozen(torch.zeros(2, 2))
-    trained(torch.zeros(8, 2))
-    assert passes.count == pytest.approx(2.5)
-
-
-def test_a_graph_through_a_frozen_network_is_a_pass():
-    """What counts is whether a way back is kept, not whose weights would move."""
-    frozen, passes = nn.Linear(2, 2).requires_grad_(False), Passes(4)
-    with passes.counted([frozen]):
-        frozen(torch.zeros(4, 2, requires_grad=True))
-    assert passes.count == 1.0
-
-
-def test_passes_of_a_training_are_logged(world, tmp_path):
-    """One a step for plain training; all of a strange method's, as counted by hand."""
-    plain = world(Match()).trainer.run(tmp_path / "plain", silent)
-    assert [row["passes"] for row in plain.rows] == [1, 2, 3, 4, 5, 6]
-    strange = world(Nested()).trainer.run(tmp_path / "strange", silent)
-    prepared = 3  # batches of four items with a graph
-    step = 1 + 2 + 1 / 3 + 1  # critic, excursion, critic without a graph, model
-    expected = [prepared + n * step for n in range(1, 7)]
-    assert [row["passes"] for row in strange.rows] == pytest.approx(expected)
 
 
 # Generated data ---------------------------------------------------------------------------
