@@ -86,7 +86,7 @@ class Row(Record):
 
     @classmethod
     def of(cls, estimate: Estimate, *, scale: float = 1.0, **fields: Any) -> Self:
-        """A row of ``scale`` times ``estimate``; what is not finite becomes null."""
+        """A row of ``scale`` times ``estimate``; null, with a reason, where that is not finite."""
         numbers = {
             name: scale * number if math.isfinite(number) else None
             for name, number in (
@@ -97,6 +97,8 @@ class Row(Record):
         }
         if numbers["value"] is None and not fields.get("reason"):
             fields["reason"] = f"the value is {estimate.value}"
+        elif numbers["low"] is None and numbers["high"] is None and not fields.get("reason"):
+            fields["reason"] = f"no interval: n = {fields['n']} is too small for one"
         return cls(**numbers, **fields)
 
     @property

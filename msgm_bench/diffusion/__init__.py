@@ -7,7 +7,7 @@ from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
 from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
 from msgm_bench.diffusion.guidance import guided
-from msgm_bench.diffusion.inpainting import Inpainting, reconstruct
+from msgm_bench.diffusion.inpainting import Inpainting
 from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
 from msgm_bench.diffusion.mixture import GaussianMixture
 from msgm_bench.diffusion.noise import BLOCK, Noise, derive_seed
@@ -18,6 +18,11 @@ from msgm_bench.diffusion.processes import (
     VarianceExploding,
     VariancePreserving,
 )
+from msgm_bench.diffusion.reconstruction import (
+    Encoder,
+    reconstruct_latent,
+    reconstruct_partial,
+)
 from msgm_bench.diffusion.samplers import Samples, Solver, posterior_mean
 from msgm_bench.diffusion.sde_samplers import EulerMaruyama, PredictorCorrector
 
@@ -27,6 +32,7 @@ __all__ = [
     "Ancestral",
     "CountedEps",
     "DiscreteDDPM",
+    "Encoder",
     "EpsFn",
     "EulerMaruyama",
     "GaussianMixture",
@@ -48,5 +54,6 @@ __all__ = [
     "ode_nll",
     "per_item",
     "posterior_mean",
-    "reconstruct",
+    "reconstruct_latent",
+    "reconstruct_partial",
 ]

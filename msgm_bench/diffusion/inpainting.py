@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.process import Process
-from msgm_bench.diffusion.samplers import Samples, Solver
 from msgm_bench.diffusion.sde_samplers import PredictorCorrector
 from msgm_bench.errors import OptionError
 
@@ -70,26 +69,3 @@ class Inpainting(PredictorCorrector):
         start = torch.tensor(t_start, dtype=torch.float64)
         x = super().solve(eps, process, self.constrain(process, x, start, noise), t_start, noise)
         return self.mask * self.known + (1 - self.mask) * x
-
-
-def reconstruct(
-    solver: Solver, eps: EpsFn, process: Process, x0: Tensor, t: float, noise: Noise
-) -> Samples:
-    """One draw of the perturbation kernel at t, and back to 0 by `solver`.
-
-    Args:
-        solver: How to go back.
-        eps: The noise predictor.
-        process: The forward process.
-        x0: Items [N, *item_shape], in model space.
-        t: How far to go, in (t_sampling, 1].
-        noise: The source of all randomness.
-
-    Raises:
-        OptionError: if t is out of range.
-    """
-    if not process.t_sampling < t <= process.T:
-        raise OptionError(f"reconstruction from t={t:g}", f"{process.t_sampling:g} < t <= 1")
-    at = torch.full((x0.shape[0],), t, dtype=x0.dtype, device=x0.device)
-    x_t = process.perturb(x0, at, noise.normal(tuple(x0.shape[1:])))
-    return solver(eps, process, tuple(x0.shape[1:]), noise, start=(x_t, t))

@@ -10,7 +10,7 @@ from torch import Tensor
 from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.process import Process
-from msgm_bench.diffusion.samplers import Solver
+from msgm_bench.diffusion.samplers import Solver, posterior_mean
 
 
 def karras_grid(high: float, low: float, points: int, rho: float) -> Tensor:
@@ -20,6 +20,32 @@ def karras_grid(high: float, low: float, points: int, rho: float) -> Tensor:
     """
     root = torch.linspace(high ** (1 / rho), low ** (1 / rho), points, dtype=torch.float64)
     return root**rho
+
+
+def heun(eps: CountedEps, process: Process, x: Tensor, sbars: Tensor) -> Tensor:
+    """Carry x along d xbar / d sbar = eps_hat(a xbar, t) over the grid `sbars`, up or down.
+
+    Heun's second-order method in xbar = x / a and sbar = sigma / a; the equation holds for every
+    linear process.  Takes two evaluations an interval.
+
+    Args:
+        eps: The noise predictor.
+        process: The forward process.
+        x: States [N, *item_shape] at the first of `sbars`.
+        sbars: Monotone values of sigma / a, float64 [K].
+
+    Returns:
+        States [N, *item_shape] at the last of `sbars`.
+    """
+    times = process.time_of(sbars)
+    a, _ = process.coefficients(times)
+    xbar = x / a[0]
+    for i in range(len(sbars) - 1):
+        h = sbars[i + 1] - sbars[i]
+        d = eps(a[i] * xbar, times[i])
+        d_next = eps(a[i + 1] * (xbar + h * d), times[i + 1])
+        xbar = xbar + 0.5 * h * (d + d_next)
+    return a[-1] * xbar
 
 
 @dataclass(frozen=True)
@@ -44,17 +70,8 @@ class ProbabilityFlow(Solver):
         high, low = process.noise_to_signal(ends).tolist()
         points = self.steps if self.denoise else self.steps + 1
         sbars = karras_grid(high, low, points, self.rho)
-        times = process.time_of(sbars)
-        a, _ = process.coefficients(times)
-        xbar = x / a[0]
-        for i in range(points - 1):
-            h = sbars[i + 1] - sbars[i]
-            d = eps(a[i] * xbar, times[i])
-            d_next = eps(a[i + 1] * (xbar + h * d), times[i + 1])
-            xbar = xbar + 0.5 * h * (d + d_next)
-        if self.denoise:
-            return xbar - sbars[-1] * eps(a[-1] * xbar, times[-1])
-        return a[-1] * xbar
+        x = heun(eps, process, x, sbars)
+        return posterior_mean(eps, process, x, process.time_of(sbars[-1])) if self.denoise else x
 
     def steps_for(self, nfe: int) -> int:
         """Return (nfe + 1) / 2 with `denoise`, nfe / 2 without, rounded down."""

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
 from msgm_backbones.schedule import check_scheduler, save_scheduler
-from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl, merge
-
-
-def sampled(name: str, nfe: int) -> dict[str, Any]:
-    """The sampler ``name``, for reconstruction with all steps that the grid has up to its t."""
-    return merge(drawn(name, nfe), {"tasks": {"reconstruction": {"sampler": name}}})
+from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl
 
 
 class DDPM(NetworkBackbone):
@@ -26,11 +21,11 @@ class DDPM(NetworkBackbone):
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
     timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
-        "quick": sampled("ddim", 50),
-        "standard": sampled("ancestral", 1000),
+        "quick": drawn("ddim", 50),
+        "standard": drawn("ancestral", 1000),
         "paper": {
             "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
-            **sampled("ancestral", 1000),
+            **drawn("ancestral", 1000),
         },
     }
 

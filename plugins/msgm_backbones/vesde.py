@@ -12,11 +12,9 @@ from msgm_bench import Backbone, DataInfo, Process, VarianceExploding, hookimpl,
 
 
 def sampled(nfe: int) -> dict[str, Any]:
-    """Predictor-corrector with ``nfe`` evaluations from t = 1, and a fiftieth from t = 0.02."""
+    """Predictor-corrector with ``nfe`` evaluations."""
     norm = {"norm": "item"}
-    back = {"sampler": "pc", "nfe": nfe // 50, "options": norm}
-    restored = {"inpainting": norm, "reconstruction": back}
-    return merge(drawn("pc", nfe, **norm), {"tasks": restored})
+    return merge(drawn("pc", nfe, **norm), {"tasks": {"inpainting": norm}})
 
 
 class VESDE(NetworkBackbone):

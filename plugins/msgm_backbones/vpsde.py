@@ -8,9 +8,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
-from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl, merge
+from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl
 
-SAMPLED = merge(drawn("em", 1000), {"tasks": {"reconstruction": {"sampler": "em"}}})
+SAMPLED = drawn("em", 1000)
 
 
 class VPSDE(NetworkBackbone):

@@ -106,7 +106,8 @@ def quick(
                 "batch_size": 250,
             },
             "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},
-            **dict.fromkeys(RESTORING, few),
+            "inpainting": few,
+            "reconstruction": few | {"nfe": 64},
         },
     }
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from msgm_bench import (
     Artifact,
     Density,
+    Interval,
     Metric,
     MetricProtocol,
     Model,
@@ -121,13 +122,12 @@ class FrontierGap(Metric):
         frontier = Frontier.of(density, kept, subject.targets, reach)
         retain, forget = (mean_interval(part.numpy()) for part in (nats[:count], nats[count:]))
         lowest, slope = frontier.lowest_retain(forget.value)
-        spread = math.hypot(retain.high - retain.value, slope * (forget.high - forget.value))
+        spread = retain.high - retain.value
+        if slope > 0:
+            spread = math.hypot(spread, slope * (forget.high - forget.value))
         gap = retain.value - lowest
-        ends = bits_per_dim(
-            torch.tensor([gap, gap - spread, gap + spread], dtype=torch.float64), subject.model.dim
-        ).tolist()
-        value, low, high = ends
-        return [Row(value=value, low=low, high=high, **fields)]
+        bits = bits_per_dim(torch.tensor(1.0, dtype=torch.float64), subject.model.dim)
+        return [Row.of(Interval(gap, gap - spread, gap + spread), scale=float(bits), **fields)]
 
 
 @hookimpl

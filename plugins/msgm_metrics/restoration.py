@@ -28,6 +28,11 @@ class Restoration(Task):
         """What distinguishes its protocol from those of other tasks."""
         return self.name
 
+    @property
+    def version(self) -> int:
+        """Of its protocol under this label; a metric's own version counts from there."""
+        return 1
+
     def total(self, subject: Subject) -> int:
         """Images of both splits, retain first."""
         return sum(sizes(subject, self.config.count))
@@ -90,6 +95,8 @@ def protocol_of(
     name: str, subject: Subject, task: Task, version: int = 1, **settings: object
 ) -> MetricProtocol:
     """A metric's protocol on one of its tasks; the task is part of the name of a restoration's."""
-    full = f"{name}/{task.label}" if isinstance(task, Restoration) else name
+    full = name
+    if isinstance(task, Restoration):
+        full, version = f"{name}/{task.label}", version + task.version - 1
     common = {task.name: task.protocol(subject), "data": subject.data.protocol}
     return MetricProtocol(name=full, version=version, settings=common | settings)

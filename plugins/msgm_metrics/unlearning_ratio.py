@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from msgm_bench import (
     Artifact,
@@ -26,12 +29,14 @@ Count = tuple[int, int]
 class UnlearningRatio(Metric):
     """Share of samples that the judge recognises and assigns to D_f, in per cent.
 
-    Companions: the share on real held-out D_g (``ur_floor``), the estimate corrected for the
+    Companions: the share of all samples that are assigned to D_f, recognised or not, as papers
+    count whose judges take the most likely class (``ur_argmax``; a sample that is not finite has
+    none), the share on real held-out D_g (``ur_floor``), the estimate corrected for the
     judge's errors on real data (``ur_corrected``, Rogan and Gladen 1978), and the share of
     samples that the judge does not recognise (``unrecognisable``), beside the same share of real
     held-out data (``unrecognisable_floor``): noise is not clean forgetting. Where several classes
-    are to be forgotten, each has its own share (``ur:CLASS``); classes that exclude each other
-    add up to ``ur``, attributes may overlap.
+    are to be forgotten, each has its own shares (``ur:CLASS``, ``ur_argmax:CLASS``); classes that
+    exclude each other add up to ``ur``, attributes may overlap.
     """
 
     name = "ur"
@@ -48,15 +53,15 @@ class UnlearningRatio(Metric):
         return MetricProtocol(name="unlearning_ratio/judge", version=1, settings=settings)
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
-        """The ratio, its four companions, and the share of each class."""
-        samples = subject.judge.verdict(
-            subject.model.codec.decode(artifact["x"].to(subject.device))
-        )
+        """The ratio, its five companions, and the shares of each class."""
+        x = subject.model.codec.decode(artifact["x"].to(subject.device))
+        samples = subject.judge.verdict(x)
+        finite = torch.isfinite(x).flatten(1).all(dim=1)
         retain = subject.judge.verdict(subject.visible(subject.retain))
         forget = subject.judge.verdict(subject.visible(subject.forget))
         n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
         targets = subject.targets
-        hits, false, true = (self.hits(subject, v, targets) for v in (samples, retain, forget))
+        false, true = (hits(subject, v, v.recognised, targets) for v in (retain, forget))
         real = n_retain + n_forget
         unknown = int((~samples.recognised).sum())
         unknown_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
@@ -69,13 +74,14 @@ class UnlearningRatio(Metric):
         drawn = common | {"split": "samples", "direction": "down", "n": n}
         floor = {"split": "retain", "n": n_retain}
         whole = {"split": "test", "n": real}
+        judged = (hits(subject, samples, samples.recognised, targets), n)
         return [
-            Row.of(wilson(hits, n), metric="ur", **drawn),
+            *shares(subject, samples, samples.recognised, "ur", **drawn),
+            *shares(subject, samples, finite, "ur_argmax", **drawn),
             Row.of(wilson(false, n_retain), metric="ur_floor", **common, **floor),
-            self.corrected((hits, n), (true, n_forget), (n_retain - false, n_retain), **drawn),
+            self.corrected(judged, (true, n_forget), (n_retain - false, n_retain), **drawn),
             Row.of(wilson(unknown, n), metric="unrecognisable", **drawn),
             Row.of(wilson(unknown_real, real), metric="unrecognisable_floor", **common, **whole),
-            *self.each(subject, samples, **drawn),
         ]
 
     def corrected(self, judged: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
@@ -88,20 +94,26 @@ class UnlearningRatio(Metric):
             return Row(metric="ur_corrected", value=None, reason=reason, **fields)
         return Row.of(estimate, metric="ur_corrected", **fields)
 
-    def each(self, subject: Subject, verdict: Verdict, **fields: Any) -> list[Row]:
-        """A row of each class that is to be forgotten, where there are several."""
-        targets, names = subject.targets, subject.data.classes
-        counts = {names[k]: self.hits(subject, verdict, (k,)) for k in targets}
-        return [
-            Row.of(wilson(count, len(verdict.classes)), metric=f"ur:{name}", **fields)
-            for name, count in counts.items()
-            if len(targets) > 1
-        ]
 
-    def hits(self, subject: Subject, verdict: Verdict, targets: Sequence[int]) -> int:
-        """Items that are recognised and assigned to one of ``targets``."""
-        members = subject.data.members(Examples(verdict.classes, verdict.classes), targets)
-        return int((members & verdict.recognised).sum())
+def shares(
+    subject: Subject, verdict: Verdict, counted: Tensor, metric: str, **fields: Any
+) -> Iterator[Row]:
+    """Of all items, those in ``counted [N]`` that are assigned to D_f; then to each class of it.
+
+    A row ``metric``, and a row ``metric:CLASS`` of each class where there are several.
+    """
+    n, targets = len(verdict.classes), subject.targets
+    yield Row.of(wilson(hits(subject, verdict, counted, targets), n), metric=metric, **fields)
+    if len(targets) > 1:
+        for target in targets:
+            share = wilson(hits(subject, verdict, counted, (target,)), n)
+            yield Row.of(share, metric=f"{metric}:{subject.data.classes[target]}", **fields)
+
+
+def hits(subject: Subject, verdict: Verdict, counted: Tensor, targets: Sequence[int]) -> int:
+    """Items in ``counted [N]`` that the judge assigns to one of ``targets``."""
+    members = subject.data.members(Examples(verdict.classes, verdict.classes), targets)
+    return int((members & counted).sum())
 
 
 @hookimpl

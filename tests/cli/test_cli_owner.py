@@ -52,6 +52,7 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
     stamps = {row["metric"] for row in rows.values() if row["stamp"]}
     assert stamps - {"ur_corrected"} == {
         "ur",
+        "ur_argmax",
         "ur_floor",
         "unrecognisable",
         "unrecognisable_floor",

@@ -123,7 +123,7 @@ def test_the_paper_on_celeba():
         "generation": ("em", 1000),
         "inpainting": ("", 2000),
         "likelihood": ("", 750),
-        "reconstruction": ("em", 20),
+        "reconstruction": ("heun", 1000),
     }
     assert json.loads(json.dumps(told.data))["shape"] == [3, 64, 64]
 

@@ -1,4 +1,4 @@
-"""Inpainting and reconstruction against Gaussians whose conditionals are known."""
+"""Inpainting against Gaussians whose conditionals are known."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import torch
 
 from msgm_bench.diffusion import (
     DiscreteDDPM,
-    EulerMaruyama,
     GaussianMixture,
     Inpainting,
     Noise,
-    ProbabilityFlow,
     VarianceExploding,
     VariancePreserving,
-    reconstruct,
 )
 from msgm_bench.errors import OptionError
 
@@ -117,43 +114,3 @@ def test_bad_masks(mask):
     """A mask that is not 0/1 or does not fit the images is refused."""
     with pytest.raises(OptionError, match="mask"):
         Inpainting(known=KNOWN.expand(4, 3), mask=mask)
-
-
-@pytest.mark.parametrize("name", ["ve", "vp"])
-def test_stochastic_reconstruction_keeps_the_law(name):
-    """Data noised to t and brought back by the reverse SDE is distributed as the data.
-
-    Four standard errors, and 0.01 for the first-order bias of 400 Euler steps.
-    """
-    process, n = PROCESSES[name], 8192
-    x0 = LAW.sample(n, torch.Generator().manual_seed(0))[0].float()
-    back = reconstruct(
-        EulerMaruyama(400), exact_eps(process), process, x0, 0.5, Noise(1, 0, n)
-    ).x.double()
-    covariance = torch.cov(back.T)
-    assert torch.allclose(covariance, SIGMA, atol=4 * (2 / n) ** 0.5 + 0.01)
-
-
-def test_reconstruction_returns_to_the_image_as_t_shrinks():
-    """The distance to the original falls with t, down to nothing."""
-    process = PROCESSES["vp"]
-    x0 = LAW.sample(512, torch.Generator().manual_seed(0))[0].float()
-
-    def gap(t):
-        back = reconstruct(
-            ProbabilityFlow(20), exact_eps(process), process, x0, t, Noise(1, 0, 512)
-        )
-        return float((back.x - x0).square().mean())
-
-    gaps = [gap(t) for t in (0.5, 0.1, 0.02, 0.002)]
-    assert gaps == sorted(gaps, reverse=True)
-    assert gaps[-1] < 1e-3
-
-
-@pytest.mark.parametrize("t", [0.0, 1.5])
-def test_bad_times(t):
-    """A time outside the process is refused."""
-    x0 = torch.zeros(2, 3)
-    process, solver, noise = PROCESSES["vp"], ProbabilityFlow(5), Noise(1, 0, 2)
-    with pytest.raises(OptionError, match="reconstruction"):
-        reconstruct(solver, exact_eps(process), process, x0, t, noise)

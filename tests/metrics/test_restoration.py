@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from subjects import Exact, perfect, subject
+from subjects import STD, Exact, perfect, subject
 
 from msgm_bench import DiscreteDDPM, GreyLevels, Model, OptionError, Points, registry
+from msgm_metrics.accuracy import Accuracy
 from msgm_metrics.inpainting import Inpaint, mask
 from msgm_metrics.reconstruction import Reconstruct
 
 SMALL = {"count": 5, "nfe": 20}
+PARTIAL = {"variant": "partial"}
 
 
 def drawn(task, given, chunk):
@@ -155,17 +157,54 @@ def test_points_are_skipped(cls):
     assert cls.create().skip(subject().model) is None
 
 
-def test_reconstruction_is_near_and_not_equal():
+def test_reconstruction_goes_through_the_latent():
+    """The image is the exact flow of the perturbed latent: for N(m, s^2), of a G = s / sigma_T.
+
+    VE's z is 8 wide, so that sigma(0.02) = 0.011 on it moves a pixel by s/8 of that: 0.0003.
+    """
+    given, task = subject(), Reconstruct.create({"count": 5, "nfe": 800})
+    move = drawn(task, given, 10)["x"] - perfect(given, task)["x"]
+    none = drawn(Reconstruct.create({"count": 5, "nfe": 800, "t": 0.0}), given, 10)["x"]
+    noise = drawn(task, given, 10)["x"] - none
+    sigma = float(given.model.process.coefficients(torch.tensor(0.02))[1])
+    assert float(noise.std()) == pytest.approx(sigma * STD / 8.0, rel=0.1)
+    assert float(move.abs().max()) < 0.005
+
+
+def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
+    """400 evaluations: 100 steps of 2 up, 100 steps and the denoising one down."""
+    given, task = subject(), Reconstruct.create({"count": 2})
+    assert task.config.variant == "latent"
+    assert task.start == 1.0
+    assert set(drawn(task, given, 4)["nfe"].tolist()) == {200 + 199}
+    with pytest.raises(OptionError, match="nfe = 3"):
+        Reconstruct.create({"nfe": 3}).check(given.model)
+
+
+def test_the_variants_have_protocols_of_their_own():
+    """The latent is version 2 of the name under which partial was version 1."""
+    given = subject()
+    ids = {
+        variant: Accuracy().protocol(given, Reconstruct.create({"variant": variant})).id
+        for variant in ("latent", "partial")
+    }
+    assert ids == {
+        "latent": "acc/judge/reconstruction@2",
+        "partial": "acc/judge/reconstruction partial@1",
+    }
+
+
+def test_partial_reconstruction_is_near_and_not_equal():
     """From t = 0.02 of a VE process (sigma 0.011) an image comes back within its noise."""
-    given, task = subject(), Reconstruct.create(SMALL)
+    given, task = subject(), Reconstruct.create(SMALL | PARTIAL)
     error = (drawn(task, given, 10)["x"] - perfect(given, task)["x"]).square().mean().sqrt()
     sigma = float(given.model.process.coefficients(torch.tensor(0.02))[1])
     assert 0.5 * sigma < float(error) < 1.5 * sigma
 
 
-def test_reconstruction_from_far_forgets_the_image():
+def test_partial_reconstruction_from_far_forgets_the_image():
     """From t = 1 nothing of the image is left: what comes back is a sample."""
-    given, task = subject(), Reconstruct.create(SMALL | {"t": 1.0, "nfe": 60})
+    given, task = subject(), Reconstruct.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
     x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
     correlation = torch.corrcoef(torch.stack([x.flatten(), original.flatten()]))[0, 1]
     assert abs(float(correlation)) < 0.15
@@ -175,7 +214,7 @@ def test_reconstruction_from_far_forgets_the_image():
 def test_reconstruction_time_must_be_sampled():
     """A time at which the sampler stops anyway is refused."""
     with pytest.raises(OptionError, match="t = 1e-05"):
-        Reconstruct.create({"t": 1e-5}).check(subject().model)
+        Reconstruct.create(PARTIAL | {"t": 1e-5}).check(subject().model)
 
 
 @pytest.mark.parametrize("sampler", ["heun", "em", "pc", "ancestral", "ddim"])
@@ -183,7 +222,8 @@ def test_every_sampler_starts_from_the_middle(sampler):
     """Started from x_t at t = 0.05, each sampler ends nearer to x0 than from the prior."""
     process = DiscreteDDPM()
     given = subject(process=process)
-    task = Reconstruct.create({"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler})
+    options = {"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler}
+    task = Reconstruct.create(PARTIAL | options)
     x, original = drawn(task, given, 40)["x"], perfect(given, task)["x"]
     far = drawn(Reconstruct.create({**task.config.model_dump(), "t": 1.0}), given, 40)["x"]
     near, other = ((v - original).square().mean() for v in (x, far))
@@ -193,7 +233,7 @@ def test_every_sampler_starts_from_the_middle(sampler):
 def test_the_default_budget_suits_the_discrete_grid():
     """DDPM has 20 steps up to t = 0.02: the default budget passes, 21 evaluations do not."""
     model = discrete(1000)
-    task = Reconstruct.create({"sampler": "ancestral"}).resolved(model)
+    task = Reconstruct.create(PARTIAL | {"sampler": "ancestral"}).resolved(model)
     sampler = registry.registry().create("samplers", *task.uses()["samplers"])
     sampler.check(model, task.start)
     longer = registry.registry().create("samplers", "ancestral", {"nfe": 21})
@@ -215,16 +255,17 @@ def discrete(steps):
 def test_the_default_budget_is_what_a_coarse_grid_has(steps, t, nfe, name):
     """20 evaluations, or one for each grid time up to t; every sampler takes that many."""
     model = discrete(steps)
-    task = Reconstruct.create({"sampler": name, "t": t}).resolved(model)
+    task = Reconstruct.create(PARTIAL | {"sampler": name, "t": t}).resolved(model)
     assert task.config.nfe == nfe
     registry.registry().create("samplers", *task.uses()["samplers"]).check(model, task.start)
 
 
 def test_an_explicit_budget_stays():
     """What was asked for is not lowered in silence: it is refused, or kept."""
-    task = Reconstruct.create({"nfe": 20}).resolved(discrete(100))
+    task = Reconstruct.create(PARTIAL | {"nfe": 20}).resolved(discrete(100))
     assert task.config.nfe == 20
-    assert Reconstruct.create().resolved(subject().model).config.nfe == 20
+    assert Reconstruct.create(PARTIAL).resolved(subject().model).config.nfe == 20
+    assert Reconstruct.create().resolved(subject().model).config.nfe == 400
 
 
 def test_pictures_show_both_splits():

@@ -158,3 +158,36 @@ def test_ratios_of_classes_add_up(targets):
             (expected.value, expected.low, expected.high)
         )
         assert (row.split, row.unit, row.protocol) == ("samples", "%", rows["ur"].protocol)
+
+
+class Doubtful(Quadrants):
+    """The brightest quadrant, recognised where the image is dark all in all."""
+
+    def verdict(self, x):
+        """Verdicts as Quadrants', of which bright images are not recognised."""
+        seen = super().verdict(x)
+        return Verdict(seen.classes, torch.nan_to_num(x).flatten(1).mean(dim=1) < 0.6)
+
+
+@pytest.mark.parametrize("targets", [(3,), (1, 3)])
+def test_the_argmax_companion_counts_what_is_not_recognised(targets):
+    """ur counts recognised samples, ur_argmax all finite ones, each by Wilson's interval."""
+    given = replace(subject(judge=Doubtful()), targets=targets)
+    x = given.visible(given.data.test)[torch.tensor([0, 1, 1, 2, 3, 3, 3, 3])]
+    x[4] = x[4] / 2 + 0.5  # the same quadrant, too bright to be recognised
+    x[5] = torch.nan  # no image at all, which a judge may still put into some class
+    artifact = {"x": x}
+    rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
+    dark = {3: 2, 1: 2}
+    recognised, assigned = sum(dark[k] for k in targets), sum(dark[k] for k in targets) + 1
+    for metric, count in (("ur", recognised), ("ur_argmax", assigned)):
+        expected, row = wilson(count, 8).scaled(100), rows[metric]
+        assert (row.value, row.low, row.high, row.n) == pytest.approx(
+            (expected.value, expected.low, expected.high, 8)
+        )
+        assert (row.split, row.direction, row.protocol) == ("samples", "down", rows["ur"].protocol)
+    if len(targets) > 1:
+        assert rows["ur_argmax:d"].value == 100 * 3 / 8
+        assert rows["ur_argmax:b"].value == rows["ur:b"].value == 100 * 2 / 8
+    else:
+        assert "ur_argmax:d" not in rows

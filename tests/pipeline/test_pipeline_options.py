@@ -158,43 +158,36 @@ def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
 # Presets ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("backbone", "preset", "sampler", "nfe"),
-    [
-        ("vpsde", "quick", "heun", 20),
-        ("vpsde", "paper", "em", 20),
-        ("subvpsde", "standard", "em", 20),
-        ("vesde", "standard", "pc", 20),
-        ("vesde", "paper", "pc", 40),
-        ("ddpm", "quick", "ddim", 20),
-        ("ddpm", "paper", "ancestral", 20),
-    ],
-)
-def test_backbones_choose_the_sampler_of_reconstruction(backbone, preset, sampler, nfe):
-    """The way back is that of generation, with the steps that lie between 0 and t."""
+@pytest.mark.parametrize("backbone", ["vesde", "vpsde", "subvpsde", "ddpm"])
+@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("standard", 400), ("paper", 1000)])
+def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
+    """Both ways are the probability flow's, whatever samples unconditionally."""
     plan = planned(spec(backbone=backbone, preset=preset))
     task = plan.tasks["reconstruction"].config
-    assert (task.sampler, task.nfe) == (sampler, nfe)
+    assert (task.variant, task.t, task.sampler, task.nfe) == ("latent", 0.02, "heun", nfe)
 
 
 def test_a_coarse_grid_needs_no_remedy():
-    """On 100 steps the default reconstructs with the two that it has; 20 by request is refused."""
+    """On 100 steps partial reconstruction takes the two that it has; 20 by request is refused."""
     coarse = {"backbone": "ddpm", "backbone_params": {"steps": 100}}
-    assert planned(spec(**coarse)).tasks["reconstruction"].config.nfe == 2
+    partial = {"variant": "partial", "sampler": "ancestral"}
+    chosen = {"task_params": {"reconstruction": partial}}
+    assert planned(spec(**coarse)).tasks["reconstruction"].config.nfe == 400
+    assert planned(spec(**coarse, **chosen)).tasks["reconstruction"].config.nfe == 2
     with pytest.raises(OptionError, match="at most 2 steps"):
-        planned(spec(**coarse, task_params={"reconstruction": {"nfe": 20}}))
+        planned(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))
     with pytest.raises(OptionError, match=r"-t reconstruction\.t=T"):
-        planned(spec(backbone="ddpm", backbone_params={"steps": 50}))
+        planned(spec(backbone="ddpm", backbone_params={"steps": 50}, **chosen))
 
 
 def test_another_sampler_leaves_the_presets_options_behind():
     """VE's preset tells its corrector which norms to take; Heun's method knows none."""
-    for task in ("generation", "reconstruction"):
-        chosen = {task: {"sampler": "heun"}}
-        assert planned(spec(preset="paper", task_params=chosen)).tasks[task].config.options == {}
-        kept = {task: {"sampler": "pc"}}
-        options = planned(spec(preset="paper", task_params=kept)).tasks[task].config.options
-        assert options == {"norm": "item"}
+    chosen = {"generation": {"sampler": "heun"}}
+    task = planned(spec(preset="paper", task_params=chosen)).tasks["generation"]
+    assert task.config.options == {}
+    kept = {"generation": {"sampler": "pc"}}
+    task = planned(spec(preset="paper", task_params=kept)).tasks["generation"]
+    assert task.config.options == {"norm": "item"}
 
 
 def test_the_papers_fine_tuning_of_ddpm():

@@ -73,9 +73,8 @@ def test_rows(whole):
     assert len(set(keys)) == len(keys)
     named = {(row["metric"], row["split"]) for row in rows}
     assert {("ur", "samples"), ("nll", "retain"), ("nll", "forget")} <= named
-    assert {"ur_floor", "ur_corrected", "unrecognisable", "nll_median", "nll_failed"} <= {
-        metric for metric, _ in named
-    }
+    companions = {"ur_argmax", "ur_floor", "ur_corrected", "unrecognisable"}
+    assert companions | {"nll_median", "nll_failed"} <= {metric for metric, _ in named}
     assert {row["protocol"] for row in rows} == set(document["protocols"])
     directions = {(row["metric"], row["split"]): row["direction"] for row in rows}
     assert directions["nll", "retain"] == "down"
@@ -85,6 +84,19 @@ def test_rows(whole):
         assert row["n"] > 0
         if row["low"] is not None and row["value"] is not None:
             assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_one_item_a_split_leaves_values_without_intervals(tmp_path, cache):
+    """``--samples 1``: every row of every metric is there, null ends with the reason."""
+    few = {"steps": 2, "samples": 1, "dataset_params": {"train_size": 500, "test_size": 500}}
+    spec = RunSpec(dataset="gaussians", forget="middle", backbone="vesde", method="standard", **few)
+    result = run(spec, out=tmp_path / "runs")
+    assert result.status == "ok"
+    rows = {(row.metric, row.split): row for row in result.metrics}
+    assert {("frontier_gap", "retain"), ("nll", "forget"), ("ur", "samples")} <= set(rows)
+    for row in rows.values():
+        assert row.value is not None or row.reason
+        assert row.low is not None or row.high is not None or "too small" in row.reason
 
 
 def test_provenance(whole):

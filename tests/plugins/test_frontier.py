@@ -268,6 +268,17 @@ def test_metric_of_failed_integrations_is_null() -> None:
     assert row.reason == "1 integrations failed"
 
 
+def test_metric_of_one_item_has_no_interval(density: MixtureDensity) -> None:
+    """One point a split gives the gap, null ends, and the reason; two give an interval."""
+    row, _ = measured(density, None, 1)
+    assert math.isfinite(row.value)
+    assert (row.low, row.high) == (None, None)
+    assert row.reason == "no interval: n = 2 is too small for one"
+    row, _ = measured(density, None, 2)
+    assert row.low < row.value < row.high
+    assert row.reason is None
+
+
 def test_metric_skips_data_without_a_density() -> None:
     """Images have no exact density; the mixture has."""
     metric = FrontierGap.create()
