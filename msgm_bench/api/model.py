@@ -225,6 +225,15 @@ class Backbone(Plugin, ABC):
         codec = info.codec(*self.data_range)
         return Model(self.network(info, process), process, codec, info.shape, info.classes)
 
+    def describe(self, model: Model) -> Mapping[str, Any]:
+        """What the weights of ``model`` mean beyond their names and shapes, JSON-ready.
+
+        It stands in the model's card, and weights are loaded only into a network of the same
+        description: number of attention heads, groups and eps of norms, activation, features of
+        the time. The model may be on ``meta``.
+        """
+        return {}
+
     def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
         """A network that another program wrote, to start from in the place of one trained here.
 

@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from msgm_bench.api import Subject, Task
-from msgm_bench.errors import PluginError
-from msgm_bench.storage import atomic
+from msgm_bench.errors import PluginError, StorageError
+from msgm_bench.storage.tensors import load_tensors, save_tensors
 
 ARTIFACT = "artifact.safetensors"
 OnChunk = Callable[[int, int, Mapping[str, float]], None]
@@ -31,11 +29,11 @@ def draw_artifact(task: Task, subject: Subject, folder: Path, on_chunk: OnChunk)
         part = _read(path)
         if part is None:
             part = _checked(task, task.draw(subject, start, count), count)
-            _write(path, part)
+            save_tensors(path, part)
         parts.append(part)
         on_chunk(start + count, total, {})
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    _write(folder / ARTIFACT, whole)
+    save_tensors(folder / ARTIFACT, whole)
     for path in folder.glob("chunk-*.safetensors"):
         path.unlink()
 
@@ -50,19 +48,11 @@ def _checked(task: Task, drawn: Mapping[str, Tensor], count: int) -> dict[str, T
     return {name: tensor.detach().cpu().contiguous() for name, tensor in drawn.items()}
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    with atomic(path) as temporary:
-        try:
-            save_file(tensors, temporary)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-
 def _read(path: Path) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
+        return load_tensors(path)
+    except StorageError:
         path.unlink()
         return None

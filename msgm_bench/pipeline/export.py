@@ -6,17 +6,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 
-from msgm_bench.api import Backbone, Method, Result, Row
-from msgm_bench.errors import StorageError, UsageError
-from msgm_bench.pipeline.folder import RESULT
-from msgm_bench.pipeline.given import ORIGIN
+from msgm_bench.api import Result, Row
+from msgm_bench.errors import UsageError
+from msgm_bench.pipeline.given import ORIGIN, RESULT, Origin, read_result, unlearned
 from msgm_bench.pipeline.limits import Limits
-from msgm_bench.pipeline.modelfile import info_of, load_model, read_card
-from msgm_bench.registry import registry
+from msgm_bench.pipeline.modelfile import ModelCard, load_model, read_card
 from msgm_bench.storage import explained, write_text
 
 README = "README.md"
@@ -46,8 +43,8 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         )
     check_target(target, run, force)
     target = target.resolve()
-    info = info_of(card)
-    backbone = cast(Backbone, registry().create("backbones", card["backbone"], card["options"]))
+    info = card.info()
+    backbone = card.create()
     model = load_model(run / "model", torch.device("cpu"))
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +75,7 @@ def put(work: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_run(run: Path) -> tuple[Result, dict[str, Any]]:
+def read_run(run: Path) -> tuple[Result, ModelCard]:
     """The result of a run folder, and the card of its model.
 
     Raises:
@@ -86,14 +83,7 @@ def read_run(run: Path) -> tuple[Result, dict[str, Any]]:
         StorageError: Its result is missing or damaged.
     """
     card = read_card(run / "model")
-    try:
-        text = (run / RESULT).read_text(encoding="utf-8")
-        return Result.model_validate_json(text), card
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{run / RESULT} cannot be read as a result: {str(error).partition(chr(10))[0]}",
-            hint="repeat the run's command: all that is done is cached",
-        ) from error
+    return read_result(run / RESULT), card
 
 
 def check_target(target: Path, run: Path, force: bool) -> None:
@@ -115,16 +105,9 @@ def check_target(target: Path, run: Path, force: bool) -> None:
         raise UsageError(f"{target} holds the run or the current folder", "another folder")
 
 
-def unlearned(result: Result) -> bool:
-    """Whether the model is one that was made without D_f, not a base model that knows it."""
-    cls = registry().entry("methods", result.spec.method).cls
-    return not cast(type[Method], cls).trains_base
-
-
 def origin(result: Result) -> str:
     """Which classes of which data the model was made without: JSON for ``--base``."""
-    gone = list(result.spec.forget) if unlearned(result) else []
-    return json.dumps({"dataset": result.spec.dataset, "without": gone}, indent=2) + "\n"
+    return json.dumps(Origin.of(result).model_dump(mode="json"), indent=2) + "\n"
 
 
 def page(run: Path, result: Result, sha256: str, usage: str) -> str:

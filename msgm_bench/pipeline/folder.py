@@ -14,10 +14,11 @@ from msgm_bench.api import Result, Subject
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.pipeline import pictures, sheets, shown
 from msgm_bench.pipeline.cache import Entry
-from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_tensors
+from msgm_bench.pipeline.modelfile import CARD, WEIGHTS
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, LOG, Graph, subject
 from msgm_bench.storage import atomic, explained, write_text
+from msgm_bench.storage.tensors import load_tensors
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
 GRID = 100  # samples in the picture of a run

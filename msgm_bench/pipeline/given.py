@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Self, cast
 
-from msgm_bench.api import Backbone, DataInfo, Method, Regime
-from msgm_bench.errors import IncompatibleError
+import torch
+from pydantic import Field
+
+from msgm_bench.api import Adopted, Backbone, DataInfo, Method, Regime, Result
+from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.pipeline.limits import Limits
+from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, load_hashed_model, model_folder, read_card
 from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.registry import registry
+from msgm_bench.storage import read_text, single_line
+from msgm_bench.storage.cards import Card, short
+from msgm_bench.storage.cards import read_card as read_schema
+from msgm_bench.storage.tensors import check_finite
 
-ORIGIN = "origin.json"
+ORIGIN, RESULT = "origin.json", "result.json"
+Name = Annotated[str, Field(max_length=1_000)]
+
+
+class Origin(Card):
+    """``origin.json``: which classes of which data a model was made without."""
+
+    dataset: Name
+    without: Annotated[tuple[Name, ...], Field(max_length=100_000)]
+
+    @classmethod
+    def of(cls, result: Result) -> Self:
+        """That of the model of a run."""
+        gone = tuple(result.spec.forget) if unlearned(result) else ()
+        return cls(dataset=result.spec.dataset, without=gone)
 
 
 @dataclass(frozen=True)
@@ -45,7 +69,7 @@ def given_base(
     if spec.base is None:
         return backbone, None
     check_origin(Path(spec.base).expanduser(), spec)
-    found = backbone.load(spec.base, info, download)
+    found = adopt(backbone, spec.base, info, download)
     asked, has = backbone.config.model_dump(), found.backbone.config.model_dump()
     for key in spec.backbone_params:
         if asked[key] != has[key]:
@@ -57,24 +81,113 @@ def given_base(
     return found.backbone, Given(spec.base, found.sha256, found.remark)
 
 
+def adopt(backbone: Backbone, source: str, info: DataInfo, download: bool) -> Adopted:
+    """The network at ``source``: of a run of ours, or whatever the backbone reads.
+
+    Raises:
+        UsageError: It is not there, or fits neither data nor process.
+        StorageError: Its files are damaged or not to be had.
+    """
+    folder = model_folder(Path(source).expanduser())
+    if (folder / CARD).is_file():
+        return adopt_own(backbone, folder, info)
+    return backbone.load(source, info, download)
+
+
+def adopt_own(backbone: Backbone, folder: Path, info: DataInfo) -> Adopted:
+    """The network of a run, whose card says what it is.
+
+    Raises:
+        IncompatibleError: It is another backbone's, or was trained on other data or another
+            process, or only its own sampler draws from it.
+    """
+    card, name = read_card(folder), single_line(folder)
+    if card.backbone != backbone.name:
+        raise IncompatibleError(
+            f"the base {name} of the backbone {card.backbone!r}",
+            f"a base of {backbone.name!r}",
+            f"choose --backbone {card.backbone}",
+        )
+    if Limits.told(card).demands:
+        raise IncompatibleError(
+            f"the base {name}, which only its own sampler draws from", "a base of any sampler"
+        )
+    theirs, mine = card.data.model_dump(mode="json"), info.record()
+    for key, value in mine.items():
+        if theirs[key] != value:
+            raise IncompatibleError(
+                f"the base {name} was trained on data with {key} = {short(theirs[key])}",
+                f"{short(value)}, as the dataset has",
+                "choose the dataset, its options (-d) and the track that the base was trained on",
+            )
+    model, sha256 = load_hashed_model(folder, torch.device("cpu"))
+    process = backbone.process(info).spec()
+    if model.process.spec() != process:
+        raise IncompatibleError(
+            f"the base {name} was trained on {short(model.process.spec(), 120)}",
+            short(process, 120),
+            "give the backbone's options (-b) of that training",
+        )
+    weights = model.network.state_dict()
+    check_finite(single_line(folder / WEIGHTS), weights)
+    return Adopted(card.create(), weights, sha256)
+
+
 def check_origin(folder: Path, spec: RunSpec) -> None:
-    """Refuse an exported model that was made without what is to be forgotten.
+    """Refuse a model that was made without what is to be forgotten.
 
     Raises:
         IncompatibleError: It does not know one of the classes.
+        StorageError: What says so cannot be read.
     """
-    try:
-        told = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    origin = origin_of(folder)
+    if origin is None:
         return  # a model of another program: what it was trained on is taken on trust
-    gone = {str(name).casefold() for name in told.get("without", [])}
+    gone = {name.casefold() for name in origin.without}
     unknown = [name for name in spec.forget if name.casefold() in gone]
-    if unknown and told.get("dataset") == spec.dataset:
+    if unknown and origin.dataset == spec.dataset:
         raise IncompatibleError(
             f"--forget {', '.join(unknown)} with the base {folder}, which was made without it",
             "classes that the base knows",
             "choose another base, or other classes to forget",
         )
+
+
+def origin_of(folder: Path) -> Origin | None:
+    """What a folder says of its model's data: ``origin.json``, or the result of a run.
+
+    Raises:
+        StorageError: The file is damaged.
+        IncompatibleError: It is none of ours.
+    """
+    if (folder / ORIGIN).exists():
+        return read_schema(folder / ORIGIN, Origin)
+    run = folder.parent if (folder / CARD).is_file() else folder
+    if not (model_folder(folder) / CARD).is_file() or not (run / RESULT).exists():
+        return None
+    return Origin.of(read_result(run / RESULT))
+
+
+def read_result(path: Path) -> Result:
+    """The result of a run folder.
+
+    Raises:
+        StorageError: It is missing or damaged.
+    """
+    try:
+        return Result.model_validate_json(read_text(path))
+    except ValueError as error:
+        raise StorageError(
+            f"{single_line(path)} cannot be read as a result: {short(str(error), 160)}",
+            hint="repeat the run's command: all that is done is cached",
+        ) from error
+
+
+def unlearned(result: Result) -> bool:
+    """Whether the model is one that was made without D_f, not a base model that knows it."""
+    entries = {entry.cls.name: entry.cls for entry in registry().entries("methods")}
+    cls = entries.get(result.spec.method)
+    return cls is None or not cast(type[Method], cls).trains_base
 
 
 def regimes_of(method: Method, spec: RunSpec) -> tuple[Regime, ...]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgm_bench.api import Method
+
+if TYPE_CHECKING:
+    from msgm_bench.pipeline.modelfile import ModelCard
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Limits:
         return cls(method.name, dict(method.lost), dict(method.demands()))
 
     @classmethod
-    def told(cls, card: Mapping[str, Any]) -> Self:
+    def told(cls, card: ModelCard) -> Self:
         """Those that a model's card names; none where it names none."""
-        return cls(**card.get("limits", {}))
+        return cls(**card.limits.model_dump())
 
     def record(self) -> dict[str, Any]:
         """A JSON-ready copy; empty where the model can be asked anything."""

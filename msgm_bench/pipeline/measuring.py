@@ -11,9 +11,9 @@ from msgm_bench.api import Embedder, Metric, Row, Subject
 from msgm_bench.errors import PluginError
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.pipeline.judging import doubt, stamped
-from msgm_bench.pipeline.modelfile import load_tensors
 from msgm_bench.pipeline.plan import Plan, identity
 from msgm_bench.registry import registry
+from msgm_bench.storage.tensors import load_tensors
 
 REFERENCE = "reference.safetensors"
 

@@ -3,22 +3,87 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import Field
 
 from msgm_bench.api import Backbone, DataInfo, Model
-from msgm_bench.errors import IncompatibleError, StorageError, UsageError
+from msgm_bench.errors import IncompatibleError, MsgmBenchError, UsageError
 from msgm_bench.pipeline.limits import Limits
 from msgm_bench.registry import registry
-from msgm_bench.storage import atomic, write_text
+from msgm_bench.storage import read_json, single_line, write_text
+from msgm_bench.storage.cards import CARD_LIMIT, Card, parse_card, short
+from msgm_bench.storage.tensors import (
+    check_finite,
+    check_network,
+    open_tensors,
+    save_tensors,
+)
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
-FORMAT = "msgm-bench/model@1"
+FORMAT = "msgm-bench/model@2"
+LAYOUT = f"the model/ folder of a run: {CARD} and {WEIGHTS}"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+Text = Annotated[str, Field(max_length=2_000)]
+Number = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class DataCard(Card):
+    """``DataInfo`` on a card."""
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=4)]
+    levels: Annotated[int, Field(ge=2, le=65_536)] | None
+    nll_offset: Annotated[float, Field(ge=-1e6, le=1e6)]
+    std: Number
+    max_distance: Number
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None
+
+    def info(self) -> DataInfo:
+        """What a backbone may know of the data."""
+        return DataInfo(**self.model_dump())
+
+
+class LimitsCard(Card):
+    """``Limits`` on a card; empty where the model can be asked anything."""
+
+    maker: Text = ""
+    lost: dict[str, Text] = {}
+    demands: dict[str, dict[str, Any]] = {}
+
+
+class ModelCard(Card):
+    """``model.json``.
+
+    Attributes:
+        backbone: Name of the backbone.
+        options: Its options.
+        data: What it knew of the data.
+        process: The process that it was trained on (``Process.spec``).
+        network: What the weights mean beside names and shapes (``Backbone.describe``).
+        limits: What the model cannot do.
+    """
+
+    format: Literal["msgm-bench/model@2"]
+    backbone: Name
+    options: dict[str, Any]
+    data: DataCard
+    process: dict[str, Any]
+    network: dict[str, Any]
+    limits: LimitsCard
+
+    def create(self) -> Backbone:
+        """The backbone with its options.
+
+        Raises:
+            UsageError: No such backbone is installed, or an option is out of range.
+        """
+        return cast(Backbone, registry().create("backbones", self.backbone, self.options))
+
+    def info(self) -> DataInfo:
+        """What the backbone knew of the data."""
+        return self.data.info()
 
 
 def save_model(
@@ -36,29 +101,37 @@ def save_model(
         "options": backbone.config.model_dump(mode="json"),
         "data": info.record(),
         "process": model.process.spec(),
+        "network": dict(backbone.describe(model)),
         "limits": limits.record(),
     }
     write_text(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+def model_folder(path: Path) -> Path:
+    """The folder with the model: ``path`` itself, or ``model/`` of a run folder."""
+    inner = path / "model"
+    return inner if not (path / CARD).is_file() and (inner / CARD).is_file() else path
+
+
+def read_card(folder: Path) -> ModelCard:
     """The card of a model folder.
 
     Raises:
-        UsageError: The folder is none of ours.
+        UsageError: The folder is none of ours, or its card is of another format or out of bounds.
     """
-    wanted = f"the model/ folder of a run: {CARD} and {WEIGHTS}"
+    name = single_line(folder)
     try:
-        card: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} holds no readable {CARD}", wanted) from error
-    told = card.get("format") if isinstance(card, dict) else card
-    if told != FORMAT:
-        raise UsageError(f"{folder} has the format {told!r}", FORMAT)
-    missing = {"backbone", "options", "data"} - set(card)
-    if missing:
-        raise UsageError(f"{folder / CARD} lacks {', '.join(sorted(missing))}", wanted)
-    return cast(dict[str, Any], card)
+        card: Any = read_json(folder / CARD, limit=CARD_LIMIT)
+    except MsgmBenchError as error:
+        raise UsageError(f"{name} holds no readable {CARD}: {error.what}", LAYOUT) from error
+    tag = card.get("format") if isinstance(card, dict) else card
+    if tag != FORMAT:
+        raise UsageError(
+            f"{name} has the format {short(tag)}",
+            FORMAT,
+            "repeat the command that trained it: an older card does not say what the weights mean",
+        )
+    return parse_card(card, ModelCard, single_line(folder / CARD))
 
 
 def check_model(folder: Path, info: DataInfo) -> None:
@@ -67,8 +140,9 @@ def check_model(folder: Path, info: DataInfo) -> None:
     Raises:
         MsgmBenchError: As ``load_model``.
         IncompatibleError: Its items or its classes are not those of the dataset.
+        StorageError: Its weights are not finite.
     """
-    mine = info_of(read_card(folder))
+    mine = read_card(folder).info()
     if (mine.shape, mine.levels) != (info.shape, info.levels):
         raise IncompatibleError(
             f"the model in {folder} makes items of shape {mine.shape} with {mine.levels} levels",
@@ -76,15 +150,16 @@ def check_model(folder: Path, info: DataInfo) -> None:
         )
     if mine.classes != info.classes:
         raise IncompatibleError(
-            f"the model in {folder} {_told(mine.classes)}, where one that {_told(info.classes)} "
-            "is asked for",
+            f"the model in {folder} {_condition(mine.classes)}, where one that "
+            f"{_condition(info.classes)} is asked for",
             "the track that the model was trained for, on data with the same classes",
             "set `conditional` as it was in the model's training, or choose its dataset",
         )
-    load_model(folder, torch.device("cpu"))
+    model = load_model(folder, torch.device("cpu"))
+    check_finite(single_line(folder / WEIGHTS), model.network.state_dict())
 
 
-def _told(classes: int | None) -> str:
+def _condition(classes: int | None) -> str:
     return "is told no class" if classes is None else f"is told one of {classes} classes"
 
 
@@ -94,45 +169,60 @@ def load_model(folder: Path, device: torch.device) -> Model:
     Raises:
         UsageError: The folder or its backbone is unknown.
         StorageError: The weights are damaged.
-        IncompatibleError: The weights do not fit the network that the card describes.
+        IncompatibleError: The weights do not fit the network that the card describes, or mean
+            something else to the backbone that is installed.
     """
-    card = read_card(folder)
-    backbone = cast(Backbone, registry().create("backbones", card["backbone"], card["options"]))
-    with torch.random.fork_rng(devices=[]):
-        model = backbone.build(info_of(card))
-    weights = load_tensors(folder / WEIGHTS)
-    try:
-        model.network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise IncompatibleError(f"{folder / WEIGHTS} does not fit: {error}") from error
-    return model.to(device).eval()
+    return load_hashed_model(folder, device, digest=False)[0]
 
 
-def info_of(card: Mapping[str, Any]) -> DataInfo:
-    """What the model was told of its data."""
-    data = dict(card["data"])
-    return DataInfo(**data | {"shape": tuple(data["shape"])})
-
-
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file atomically."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as temporary:
-        try:
-            save_file(whole, temporary)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file.
+def load_hashed_model(folder: Path, device: torch.device, digest: bool = True) -> tuple[Model, str]:
+    """A model in evaluation mode, and the SHA-256 of the bytes of its weights (with ``digest``).
 
     Raises:
-        StorageError: It is missing or damaged.
+        MsgmBenchError: As ``load_model``.
     """
+    card = read_card(folder)
+    backbone, info = card.create(), card.info()
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        skeleton = _build(folder, backbone, info)
+    check_meaning(folder, card, backbone, skeleton)
+    with open_tensors(folder / WEIGHTS) as file:
+        check_network(file.name, file.state, skeleton.network.state_dict())
+        state, sha256 = file.read_hashed() if digest else (file.read(), "")
+    with torch.random.fork_rng(devices=[]):
+        model = backbone.build(info)
+    model.network.load_state_dict(state, strict=True)
+    return model.to(device).eval(), sha256
+
+
+def check_meaning(folder: Path, card: ModelCard, backbone: Backbone, model: Model) -> None:
+    """Compare process and network of a card with those that the backbone builds of it.
+
+    Raises:
+        IncompatibleError: They differ.
+    """
+    ours = {"process": model.process.spec(), "network": backbone.describe(model)}
+    for part, values in ours.items():
+        theirs, mine = getattr(card, part), json.loads(json.dumps(dict(values)))
+        for key in sorted({*theirs, *mine}):
+            if theirs.get(key) != mine.get(key) or (key in theirs) != (key in mine):
+                raise IncompatibleError(
+                    f"{single_line(folder / CARD)}: {part} has {single_line(key)} = "
+                    f"{short(theirs.get(key))}, and the backbone {backbone.name!r} builds "
+                    f"{short(mine.get(key))} of its options",
+                    "weights of the backbone as it is installed",
+                    "repeat the command that trained it",
+                )
+
+
+def _build(folder: Path, backbone: Backbone, info: DataInfo) -> Model:
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{path} cannot be read: {error}", hint="the file is missing or damaged"
+        return backbone.build(info)
+    except MsgmBenchError:
+        raise
+    except Exception as error:
+        raise IncompatibleError(
+            f"{single_line(folder / CARD)}: backbone {backbone.name!r} cannot build such a "
+            f"network: {short(str(error), 160)}",
+            LAYOUT,
         ) from error

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from msgm_bench.pipeline.modelfile import load_tensors, save_tensors
+from msgm_bench.storage import MIB
+from msgm_bench.storage.tensors import load_tensors, save_tensors
 
 NAME = "pictures.safetensors"
 IMAGES, POINTS = 20, 4000  # kept of each row
+LIMIT = 256 * MIB
 DATA, SAMPLES = "data", "generation"  # names of rows that belong to no other task
 
 Shown = Mapping[str, Mapping[str, Tensor]]
@@ -38,7 +40,7 @@ def read(folder: Path) -> dict[str, dict[str, Tensor]]:
     """
     shown: dict[str, dict[str, Tensor]] = {}
     if (folder / NAME).exists():
-        for name, x in sorted(load_tensors(folder / NAME).items()):
+        for name, x in sorted(load_tensors(folder / NAME, limit=LIMIT).items()):
             _, task, caption = name.split("/", 2)
             shown.setdefault(task, {})[caption] = x
     return shown

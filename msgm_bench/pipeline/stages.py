@@ -26,12 +26,13 @@ from msgm_bench.pipeline.cache import Report, Stage, load_json
 from msgm_bench.pipeline.fingerprint import source_of
 from msgm_bench.pipeline.limits import Limits
 from msgm_bench.pipeline.measuring import REFERENCE, looking, measured
-from msgm_bench.pipeline.modelfile import load_model, load_tensors, save_model, save_tensors
+from msgm_bench.pipeline.modelfile import load_model, save_model
 from msgm_bench.pipeline.plan import JUDGE_SEED, Plan, Trained, identity
 from msgm_bench.pipeline.suite import scene_of
 from msgm_bench.pipeline.taken import foreign_stage, given_stage
 from msgm_bench.registry import registry
 from msgm_bench.storage import write_text
+from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import Feed, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 

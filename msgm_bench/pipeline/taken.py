@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -12,10 +11,11 @@ import torch
 
 from msgm_bench.errors import StorageError
 from msgm_bench.pipeline.cache import Report, Stage
-from msgm_bench.pipeline.given import Given
+from msgm_bench.pipeline.given import Given, adopt
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS, read_card, save_model
 from msgm_bench.pipeline.plan import Plan, identity
-from msgm_bench.storage import atomic
+from msgm_bench.storage import write_text
+from msgm_bench.storage.tensors import open_tensors, save_tensors
 
 
 def given_stage(plan: Plan) -> Stage:
@@ -29,15 +29,11 @@ def given_stage(plan: Plan) -> Stage:
     }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
-        found = backbone.load(given.source, info, download=False)
-        if found.sha256 != given.sha256:
-            raise StorageError(
-                f"the weights of {given.source} have changed since the run began",
-                hint="leave the file alone and repeat the command",
-            )
+        found = adopt(backbone, given.source, info, download=False)
+        _check_hash(given.source, found.sha256, given.sha256)
         with torch.random.fork_rng(devices=[]):
             model = found.backbone.build(info)
-        model.network.load_state_dict(found.weights)
+        model.network.load_state_dict(found.weights, strict=True)
         save_model(work, model, backbone, info)
 
     return Stage("take the base", inputs, produce)
@@ -46,13 +42,24 @@ def given_stage(plan: Plan) -> Stage:
 def foreign_stage(plan: Plan) -> Stage:
     """Take the model that is to be evaluated."""
     folder = Path(cast(str, plan.spec.model))
-    with (folder / WEIGHTS).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    inputs = {"weights": weights, "card": read_card(folder), "backbone": identity(plan.backbone)}
+    card = read_card(folder).model_dump(mode="json")
+    with open_tensors(folder / WEIGHTS) as file:
+        _, planned = file.read_hashed()
+    inputs = {"weights": planned, "card": card, "backbone": identity(plan.backbone)}
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
-        for name in (WEIGHTS, CARD):
-            with atomic(work / name) as temporary:
-                shutil.copyfile(folder / name, temporary)
+        with open_tensors(folder / WEIGHTS) as file:
+            state, sha256 = file.read_hashed()
+        _check_hash(str(folder), sha256, planned)
+        save_tensors(work / WEIGHTS, state)
+        write_text(work / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
     return Stage("take the model", inputs, produce)
+
+
+def _check_hash(source: str, sha256: str, planned: str) -> None:
+    if sha256 != planned:
+        raise StorageError(
+            f"the weights of {source} have changed since the run began",
+            hint="leave the file alone and repeat the command",
+        )

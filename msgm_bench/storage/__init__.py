@@ -3,6 +3,9 @@
 from msgm_bench.storage.atomic import atomic, explained, write_text
 from msgm_bench.storage.names import path_part, single_line
 from msgm_bench.storage.readers import (
+    MIB,
+    in_short,
+    open_regular,
     parse_json,
     parse_yaml,
     read_bytes,
@@ -13,10 +16,13 @@ from msgm_bench.storage.readers import (
 from msgm_bench.storage.yaml_text import dump_yaml, one_line_yaml
 
 __all__ = [
+    "MIB",
     "atomic",
     "dump_yaml",
     "explained",
+    "in_short",
     "one_line_yaml",
+    "open_regular",
     "parse_json",
     "parse_yaml",
     "path_part",

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import yaml
 
@@ -40,23 +40,41 @@ def read_bytes(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) 
         StorageError: It is not there, no regular file, outside ``inside`` or too large.
     """
     name = single_line(path)
-    folder = (path.parent if inside is None else inside).resolve()
     try:
+        with open_regular(path, inside) as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise StorageError(f"{name} cannot be read: {in_short(error)}") from error
+    if len(content) > limit:
+        raise StorageError(f"{name} is larger than {_size(limit)}", f"at most {_size(limit)}")
+    return content
+
+
+def open_regular(path: Path, inside: Path | None = None) -> BinaryIO:
+    """A regular file, open for reading.
+
+    Args:
+        path: The file.
+        inside: As in ``read_bytes``.
+
+    Raises:
+        StorageError: It is not there, no regular file or outside ``inside``.
+    """
+    name = single_line(path)
+    try:
+        folder = (path.parent if inside is None else inside).resolve()
         if not path.resolve().is_relative_to(folder):
             raise StorageError(
                 f"{name} leads out of its folder", f"a file inside {single_line(folder)}"
             )
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:  # O_NONBLOCK: a named pipe must not hang
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StorageError(f"{name} is no regular file", "a regular file")
-            content = file.read(limit + 1)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # O_NONBLOCK: a pipe must not hang
+            os.close(descriptor)
+            raise StorageError(f"{name} is no regular file", "a regular file")
+        return open(descriptor, "rb")
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a loop of links
         reason = getattr(error, "strerror", None) or str(error)
         raise StorageError(f"{name} cannot be read: {single_line(reason)}") from error
-    if len(content) > limit:
-        raise StorageError(f"{name} is larger than {_size(limit)}", f"at most {_size(limit)}")
-    return content
 
 
 def read_text(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) -> str:

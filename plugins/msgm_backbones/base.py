@@ -12,10 +12,13 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
+from msgm_backbones.cards import Side, UNetCard, Width
 from msgm_backbones.described import described_unet
 from msgm_backbones.folders import (
     PROCESS,
     architecture,
+    boundary,
+    check_pipeline,
     check_process,
     listed,
     located,
@@ -23,8 +26,18 @@ from msgm_backbones.folders import (
     save_unet,
     weights_of,
 )
-from msgm_backbones.networks import ResidualMLP, UNet, unet
-from msgm_bench import Adopted, Backbone, Config, DataInfo, IncompatibleError, Model, Process
+from msgm_backbones.networks import ResidualMLP, UNet, UpAttention, attend_everywhere, unet
+from msgm_bench import (
+    Adopted,
+    Backbone,
+    Config,
+    DataInfo,
+    IncompatibleError,
+    Model,
+    MsgmBenchError,
+    Process,
+)
+from msgm_bench.storage.cards import parse_card
 
 Kind = Literal["auto", "mlp", "unet"]
 ORDER = "that its classes stand in the dataset's order is taken on trust"
@@ -63,19 +76,34 @@ class NetworkConfig(Config):
         description="auto: mlp for points, unet for images; or all of diffusers' own options of a "
         "UNet2DModel, in the place of those below",
     )
-    width: int = Field(128, ge=8, multiple_of=2, description="hidden units of the MLP")
-    depth: int = Field(3, ge=1, description="residual blocks of the MLP")
-    channels: tuple[int, ...] = Field(
-        (128, 256, 256, 256), min_length=1, description="U-Net width at each resolution"
+    width: int = Field(128, ge=8, le=4_096, multiple_of=2, description="hidden units of the MLP")
+    depth: int = Field(3, ge=1, le=64, description="residual blocks of the MLP")
+    channels: tuple[Width, ...] = Field(
+        (128, 256, 256, 256),
+        min_length=1,
+        max_length=16,
+        description="U-Net width at each resolution",
     )
-    layers: int = Field(2, ge=1, description="U-Net residual blocks a resolution")
-    attention: tuple[int, ...] = Field((16,), description="U-Net resolutions with attention, px")
+    layers: int = Field(2, ge=1, le=32, description="U-Net residual blocks a resolution")
+    attention: tuple[Side, ...] = Field(
+        (16,), max_length=16, description="U-Net resolutions with attention, px"
+    )
+    up_attention: UpAttention = Field(
+        "every",
+        description="on the way up the U-Net attends behind every block of such a resolution "
+        "(Ho et al. 2020), or behind the last (score_sde)",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="U-Net dropout rate")
 
     @field_validator("network", mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
-        if given not in get_args(Kind) and not isinstance(given, Mapping):
+        if isinstance(given, Mapping):
+            try:
+                return parse_card(dict(given), UNetCard, "network").options()
+            except MsgmBenchError as error:
+                raise ValueError(" ".join(str(error).split())) from error
+        if given not in get_args(Kind):
             raise ValueError(f"{', '.join(get_args(Kind))}, or a mapping")
         return given
 
@@ -112,9 +140,16 @@ class NetworkBackbone(Backbone):
                 c.attention,
                 c.dropout,
                 info.classes,
+                c.up_attention,
             )
         dim, std = math.prod(info.shape), self.model_std(info)
         return ResidualMLP(dim, process, std, c.width, c.depth, info.classes)
+
+    def describe(self, model: Model) -> Mapping[str, Any]:
+        """Heads, norms, activation, features of the time, and how the output becomes eps_hat."""
+        network = model.network
+        assert isinstance(network, UNet | ResidualMLP)
+        return network.describe()
 
     def model_std(self, info: DataInfo) -> float:
         """Standard deviation of the data in model space."""
@@ -124,11 +159,12 @@ class NetworkBackbone(Backbone):
     def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
         """A U-Net in a folder of diffusers, or on its hub."""
         folder, process = located(source, download), self.process(info)
+        check_pipeline(folder)
         told = architecture(folder)
         remark = self.check_schedule(folder, process)
         with torch.device("meta"):
-            described_unet(told, info, process, self.embedding)
-        state, sha256 = read_weights(weights_of(folder))
+            network = described_unet(told, info, process, self.embedding).unet
+        state, sha256 = read_weights(weights_of(folder), boundary(folder), network)
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
         config = self.config.model_copy(update=options_of(told, info))
         trust = [remark, ORDER if info.classes is not None else ""]
@@ -156,7 +192,7 @@ class NetworkBackbone(Backbone):
                 f"the network {type(model.network).__name__}, which diffusers does not have",
                 "models with -b network=unet",
             )
-        save_unet(model.network.unet, folder, model.process.spec())
+        save_unet(attend_everywhere(model.network.unet), folder, model.process.spec())
         low, high = self.data_range
         process, classes = model.process, model.classes
         first = inspect.getdoc(process) or ""
@@ -180,4 +216,5 @@ def options_of(told: dict[str, Any], info: DataInfo) -> dict[str, Any]:
         "channels": tuple(told["block_out_channels"]),
         "layers": told["layers_per_block"],
         "attention": tuple(size for size, at in zip(sizes, attends, strict=True) if at),
+        "up_attention": "every",
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from msgm_backbones.networks import UNet
+from msgm_backbones.networks import UNet, zero_last
 from msgm_bench import DataInfo, IncompatibleError, OptionError, Process
+from msgm_bench.storage import in_short
 
 
 def described_unet(
@@ -41,10 +42,10 @@ def described_unet(
             "choose the backbone on whose process it was trained",
         )
     try:
-        return UNet(UNet2DModel(**options, dropout=dropout), process)
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        return UNet(zero_last(UNet2DModel(**options, dropout=dropout)), process)
+    except Exception as error:
         raise OptionError(
-            f"no network has such options: {error}", "what diffusers' UNet2DModel takes"
+            f"no network has such options: {in_short(error)}", "what diffusers' UNet2DModel takes"
         ) from error
 
 

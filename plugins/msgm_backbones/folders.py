@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
-import pickle
 import re
 import textwrap
 from collections.abc import Mapping
@@ -14,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from torch import Tensor
 
+from msgm_backbones.cards import PipelineCard, UNetCard
 from msgm_bench import IncompatibleError, StorageError, UsageError
+from msgm_bench.storage import read_json, single_line
+from msgm_bench.storage.cards import CARD_LIMIT, read_card, short
+from msgm_bench.storage.tensors import check_finite, check_network, load_pickle, open_tensors
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -27,15 +27,19 @@ CARD, INDEX, SCHEDULE, PROCESS = (
     *("config.json", "model_index.json"),
     *("scheduler_config.json", "process.json"),
 )
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+STEM = "diffusion_pytorch_model"
+WEIGHTS = (f"{STEM}.safetensors", f"{STEM}.bin")
 LAYOUT = (
     f"a folder with {CARD} and {' or '.join(WEIGHTS)}, or a pipeline's with them in unet/ and "
     f"{SCHEDULE} in scheduler/"
 )
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-FAILURES = (
-    *(OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError),
-    *(pickle.UnpicklingError, SafetensorError),
+NETWORKS = ("unet", "unet_ema")
+LATENT = ("vqvae", "vae", "first_stage_model")
+FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+SAVE_AGAIN = (
+    'save them again as one: python -c "from diffusers import UNet2DModel; '
+    "UNet2DModel.from_pretrained('DIR'{}).save_pretrained('NEW', max_shard_size='1TB')\""
 )
 
 
@@ -71,7 +75,8 @@ def _of_the_hub(repository: str, download: bool) -> Path:
             snapshot_download(repository, allow_patterns=list(names), local_files_only=not download)
         )
 
-    folder = fetch(CARD, INDEX, SCHEDULE, PROCESS, f"unet/{CARD}", f"scheduler/{SCHEDULE}")
+    parts = [f"{place}{name}.index.json" for place in ("", "unet/") for name in WEIGHTS]
+    folder = fetch(CARD, INDEX, SCHEDULE, PROCESS, f"unet/{CARD}", f"scheduler/{SCHEDULE}", *parts)
     for name in WEIGHTS:
         fetch(name, f"unet/{name}")
         if (home(folder) / name).is_file():
@@ -84,6 +89,47 @@ def home(folder: Path) -> Path:
     return folder / "unet" if (folder / "unet").is_dir() else folder
 
 
+def places(folder: Path) -> list[Path]:
+    """Folders in which cards may lie that speak of the network in ``folder``.
+
+    A pipeline has its network in ``unet/``; diffusers' training scripts leave the pipeline's cards
+    in the parent of ``checkpoint-500/unet`` and ``checkpoint-500/unet_ema``.
+    """
+    whole = folder.absolute()
+    found = [folder]
+    if whole.name in NETWORKS:
+        found.append(whole.parent)
+    if found[-1].absolute().name.startswith("checkpoint-"):
+        found.append(found[-1].absolute().parent)
+    return found
+
+
+def boundary(folder: Path) -> Path:
+    """The folder that its files may not leave: in the hub's cache, where links do, the model's."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
+            return place.parent.parent
+    return folder
+
+
+def check_pipeline(folder: Path) -> None:
+    """Make sure that the network works on pixels.
+
+    Raises:
+        IncompatibleError: It is part of a latent pipeline, or of one that is not understood.
+        StorageError: The pipeline's card cannot be read.
+    """
+    for place in places(folder):
+        latent = next((name for name in LATENT if (place / name).is_dir()), None)
+        if latent is not None:
+            raise IncompatibleError(
+                f"{place} holds {latent}/: a latent pipeline, whose network sees no pixels",
+                "networks that predict the noise of images",
+            )
+        if (place / INDEX).exists():
+            read_card(place / INDEX, PipelineCard, boundary(place))
+
+
 def architecture(folder: Path) -> dict[str, Any]:
     """All options of the ``UNet2DModel``, but for the dropout, which is no part of its function.
 
@@ -91,84 +137,108 @@ def architecture(folder: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: There is no card.
-        IncompatibleError: It is another network's.
+        IncompatibleError: It is another network's, or a field of it is not understood.
     """
-    from diffusers import UNet2DModel
-
     path = home(folder) / CARD
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CARD} of a network", LAYOUT)
-    told = read_json(path)
-    name = told.get("_class_name")
+    name = read_object(path, boundary(folder)).get("_class_name")
     if name != NETWORK:
-        raise IncompatibleError(f"{path} describes the network {name!r}", NETWORK)
-    taken = dict(inspect.signature(UNet2DModel.__init__).parameters)
-    del taken["self"], taken["dropout"]
-    options = {key: told.get(key, field.default) for key, field in taken.items()}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+        raise IncompatibleError(f"{path} describes the network {short(name)}", NETWORK)
+    return read_card(path, UNetCard, boundary(folder)).options()
 
 
 def weights_of(folder: Path) -> Path:
     """The file of the weights.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, or more than one could be meant.
     """
+    place = home(folder)
     for name in WEIGHTS:
-        if (home(folder) / name).is_file():
-            return home(folder) / name
-    raise UsageError(f"{home(folder)} holds no weights", " or ".join(WEIGHTS))
+        if (place / f"{name}.index.json").exists():
+            raise UsageError(
+                f"{place} holds weights in several parts ({name}.index.json)",
+                " or ".join(WEIGHTS),
+                SAVE_AGAIN.format(""),
+            )
+    for name in WEIGHTS:
+        if (place / name).exists():
+            return place / name
+    variants = sorted(path.name for path in place.glob(f"{STEM}.*"))
+    if not variants:
+        raise UsageError(f"{place} holds no weights", " or ".join(WEIGHTS))
+    variant = variants[0].split(".")[1]
+    raise UsageError(
+        f"{place} holds no weights but {single_line(', '.join(variants[:3]))}, a variant",
+        " or ".join(WEIGHTS),
+        f"get the weights in full precision, or {SAVE_AGAIN.format(f', variant={variant!r}')}",
+    )
 
 
-def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
-    """State of the network beside the card, as float32, and the SHA-256 of the file.
+def read_weights(file: Path, inside: Path, network: UNet2DModel) -> tuple[dict[str, Tensor], str]:
+    """State of a network, as float32, and the SHA-256 of the bytes that it was read from.
 
-    diffusers reads it, which knows the names that older versions gave to some layers.
+    Args:
+        file: The weights.
+        inside: The folder that they may not leave.
+        network: The network that the card describes, on ``meta``.
 
     Raises:
-        StorageError: The file is damaged.
+        StorageError: The file is damaged, or holds numbers that are not finite.
         IncompatibleError: It is another network's.
     """
-    from diffusers import UNet2DModel
-
-    try:
-        with file.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        unet, told = UNet2DModel.from_pretrained(
-            file.parent,
-            use_safetensors=file.suffix == ".safetensors",
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
-    except FAILURES as error:
-        raise StorageError(
-            f"{file} cannot be read as the weights of its {CARD}: {in_short(error)}",
-            hint="the file is damaged, or belongs to another card: get both again",
-        ) from error
-    wrong = {kind: names for kind, names in told.items() if names}
-    if wrong:
-        said = "; ".join(f"{kind.replace('_', ' ')}: {names[0]}" for kind, names in wrong.items())
-        raise IncompatibleError(f"{file} holds other weights than its {CARD} describes: {said}")
-    state = {name: tensor.detach().float() for name, tensor in unet.state_dict().items()}
-    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-        raise StorageError(f"{file} holds weights that are not finite", hint="it is damaged")
+    wanted, name = network.state_dict(), single_line(file)
+    if file.suffix == ".safetensors":
+        with open_tensors(file, inside) as opened:
+            check_network(name, renamed(opened.state, wanted), wanted)
+            state, sha256 = opened.read_hashed()
+    else:
+        state, sha256 = load_pickle(file, inside)
+        check_network(name, renamed(state_of(name, state), wanted), wanted)
+    state = {key: value.detach().float() for key, value in renamed(state, wanted).items()}
+    check_finite(name, state)
     return state, sha256
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A card.
+def state_of(name: str, value: Any) -> dict[str, Tensor]:
+    """What was pickled, if it is a state_dict.
+
+    Raises:
+        IncompatibleError: It is something else.
+    """
+    if isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items()
+    ):
+        return value
+    raise IncompatibleError(
+        f"{name} holds something else than names and tensors",
+        "the state_dict of the network alone",
+        f"load it where it was made, and save the network: {SAVE_AGAIN.format('')}",
+    )
+
+
+def renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with today's names of attention layers, which were others until 2022."""
+    names = {}
+    for key in state:
+        name = key
+        for former, now in FORMER.items():
+            name = name.replace(f".{former}.", f".{now}.")
+        names[key] = name if key not in wanted and name in wanted and name not in state else key
+    return {names[key]: tensor for key, tensor in state.items()}
+
+
+def read_object(path: Path, inside: Path | None = None) -> dict[str, Any]:
+    """A card without a schema.
 
     Raises:
         StorageError: It cannot be read as a JSON object.
     """
-    try:
-        told: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{path} is no readable JSON: {in_short(error)}") from error
-    if not isinstance(told, dict):
-        raise StorageError(f"{path} holds {type(told).__name__}", "a JSON object")
-    return told
+    value: Any = read_json(path, inside, CARD_LIMIT)
+    if not isinstance(value, dict):
+        raise StorageError(f"{single_line(path)} holds {type(value).__name__}", "a JSON object")
+    return value
 
 
 def check_process(folder: Path, own: Mapping[str, Any]) -> bool:
@@ -180,10 +250,10 @@ def check_process(folder: Path, own: Mapping[str, Any]) -> bool:
     path = folder / PROCESS
     if not path.is_file():
         return False
-    told = read_json(path)
+    told = read_object(path, boundary(folder))
     if told != dict(own):
         raise IncompatibleError(
-            f"the network in {folder} was trained on {listed(told)}",
+            f"the network in {folder} was trained on {single_line(listed(told))[:200]}",
             listed(own),
             "choose the backbone, its options (-b) and the data of that training",
         )

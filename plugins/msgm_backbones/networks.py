@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from msgm_backbones.cards import UNetCard
 from msgm_bench import IncompatibleError, Process
+from msgm_bench.storage.cards import parse_card
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
+
+UpAttention = Literal["every", "last"]
 
 
 class TimeEmbedding(nn.Module):
@@ -92,6 +97,17 @@ class ResidualMLP(nn.Module):
             nn.init.zeros_(last.bias)
         self.label = None if classes is None else nn.Embedding(classes + 1, features)
 
+    def describe(self) -> dict[str, Any]:
+        """What its weights mean beyond their shapes."""
+        return {
+            "network": type(self).__name__,
+            "std": self.std,
+            "time": "sinusoids of log(sigma / a)",
+            "activation": "silu",
+            "norm": "layer",
+            "prediction": "(sin(phi) + w(t)) x + cos(phi) F(x, t)",
+        }
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """eps_hat of ``x_t [N, *shape]`` at ``t [N]``, given classes ``[N]`` if it takes any."""
         a, sigma = (c.to(x_t.dtype)[:, None] for c in self.process.coefficients(t))
@@ -121,6 +137,21 @@ class UNet(nn.Module):
         self.unet, self.process = unet, process
         self.fourier = unet.config["time_embedding_type"] == "fourier"
 
+    def describe(self) -> dict[str, Any]:
+        """What its weights mean beyond their shapes: diffusers' options, and our use of them."""
+        options = parse_card(dict(self.unet.config), UNetCard, "the network").options()
+        lean = any(
+            isinstance(layer, nn.Identity)
+            for block in self.unet.up_blocks
+            for layer in getattr(block, "attentions", ())
+        )
+        return options | {
+            "network": type(self.unet).__name__,
+            "up_attention": "last" if lean else "every",
+            "last_layer": "zero at first",
+            "prediction": "-sigma(t) output" if self.fourier else "output",
+        }
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """eps_hat of ``x_t [N, C, H, W]`` at ``t [N]``, given classes ``[N]`` if it takes any."""
         label = self.process.timestep(t).to(x_t.dtype)
@@ -137,8 +168,9 @@ def unet(
     attention: Sequence[int],
     dropout: float,
     classes: int | None = None,
+    up_attention: UpAttention = "every",
 ) -> UNet:
-    """A U-Net for ``shape = (C, H, W)``.
+    """A U-Net for ``shape = (C, H, W)`` with one attention head, whose first output is zero.
 
     Args:
         shape: Shape of an image.
@@ -149,6 +181,7 @@ def unet(
         attention: Sizes (in pixels) of the resolutions with self-attention.
         dropout: Dropout rate.
         classes: K; diffusers adds an embedding of the class, or of the null class K, to the time's.
+        up_attention: Behind which residual blocks of a resolution on the way up it attends.
 
     Raises:
         IncompatibleError: The image cannot be halved that often, or is no image.
@@ -183,8 +216,45 @@ def unet(
         down_block_types=down,
         up_block_types=up,
         norm_num_groups=groups,
-        attention_head_dim=min(8, *channels),
+        attention_head_dim=None,  # one head, as wide as its block
         dropout=dropout,
         num_class_embeds=None if classes is None else classes + 1,
     )
-    return UNet(net, process)
+    if up_attention == "last":
+        attend_last(net)
+    return UNet(zero_last(net), process)
+
+
+def zero_last(unet: UNet2DModel) -> UNet2DModel:
+    """The network with its last convolution at zero, as Ho et al. 2020 and score_sde begin."""
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)
+    return unet
+
+
+def attend_last(unet: UNet2DModel) -> None:
+    """Leave out all attention on the way up but behind the last block of a resolution.
+
+    Source: score_sde_pytorch, models/ddpm.py (Ho et al. 2020 attend behind every block).
+    """
+    for block in unet.up_blocks:
+        attentions = getattr(block, "attentions", ())
+        for i in range(len(attentions) - 1):
+            attentions[i] = nn.Identity()
+
+
+def attend_everywhere(unet: UNet2DModel) -> UNet2DModel:
+    """A copy that is the same function with all of diffusers' attention, of ``attend_last``'s.
+
+    Attention is h + W_out A(h): with every weight at zero it is h, the identity, and stays so in
+    any further training.
+    """
+    whole = copy.deepcopy(unet)
+    for block in whole.up_blocks:
+        attentions = getattr(block, "attentions", ())
+        for i in range(len(attentions)):
+            if isinstance(attentions[i], nn.Identity):
+                attentions[i] = copy.deepcopy(attentions[-1])
+                for weight in attentions[i].parameters():
+                    nn.init.zeros_(weight)
+    return whole

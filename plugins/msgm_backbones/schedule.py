@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from msgm_backbones.folders import SCHEDULE, check_process, read_json
+from msgm_backbones.cards import SchedulerCard
+from msgm_backbones.folders import SCHEDULE, boundary, check_process, places, read_object
 from msgm_bench import DiscreteDDPM, IncompatibleError, Model
+from msgm_bench.storage.cards import read_card, short
 
+SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
 RELATIVE = 1e-5  # diffusers computes betas in float32
 ASSUMED = (
     f"the folder holds no {SCHEDULE}: that the network predicts the noise on this grid is "
@@ -43,20 +45,23 @@ def check_scheduler(folder: Path, process: DiscreteDDPM) -> str:
     """Compare the folder's scheduler with the grid; what is taken on trust where it has none.
 
     Raises:
-        IncompatibleError: Other betas, or another prediction than the noise.
+        IncompatibleError: Other betas, another prediction than the noise, or a field that is not
+            understood.
+        StorageError: The card cannot be read.
     """
     known = check_process(folder, process.spec())
     path = scheduler_card(folder)
     if path is None:
         return "" if known else ASSUMED
-    told = read_json(path)
-    kind = told.get("prediction_type", "epsilon")
-    if kind != "epsilon":
-        raise IncompatibleError(f"{path}: a network that predicts {kind!r}", "epsilon, the noise")
-    theirs, ours = betas(told, path), process.betas
+    card = read_scheduler(path)
+    if card.prediction != "epsilon":
+        raise IncompatibleError(
+            f"{path}: a network that predicts {card.prediction!r}", "epsilon, the noise"
+        )
+    theirs, ours = betas(card), process.betas
     if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=RELATIVE, atol=0):
         raise IncompatibleError(
-            f"{path}: {_named(told, theirs)}",
+            f"{path}: {_named(card, theirs)}",
             f"steps {process.steps}, beta_start {process.beta_start}, beta_end "
             f"{process.beta_end}, linear, as the backbone has",
             _remedy(theirs),
@@ -66,29 +71,46 @@ def check_scheduler(folder: Path, process: DiscreteDDPM) -> str:
 
 def scheduler_card(folder: Path) -> Path | None:
     """In ``scheduler/``, or beside the network's card, as older repositories have it."""
-    places = (folder / "scheduler", folder, folder.parent / "scheduler")
-    found = (place / SCHEDULE for place in places)
-    return next((path for path in found if path.is_file()), None)
+    found = (
+        path
+        for place in places(folder)
+        for path in (place / "scheduler" / SCHEDULE, place / SCHEDULE)
+    )
+    return next((path for path in found if path.exists()), None)
 
 
-def betas(told: dict[str, Any], path: Path) -> Tensor:
-    """beta_k as diffusers' own scheduler of this card computes them, float64 ``[N]``.
+def read_scheduler(path: Path) -> SchedulerCard:
+    """The card of a scheduler of a discrete process.
 
     Raises:
-        IncompatibleError: It is no scheduler of a discrete process.
+        IncompatibleError: It is another one's, or a field of it is not understood.
+        StorageError: It cannot be read.
     """
-    import diffusers
-
-    name = str(told.get("_class_name"))
-    scheduler = getattr(diffusers, name, None)
-    found = None
-    if isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin):
-        found = getattr(scheduler.from_config(told), "betas", None)
-    if not isinstance(found, Tensor):
+    inside = boundary(path.parent)
+    values = read_object(path, inside)
+    name = values.get("_class_name")
+    if name not in SCHEDULERS:
         raise IncompatibleError(
-            f"{path} describes {name}, which has no betas",
-            "DDPMScheduler, DDIMScheduler or another one of a discrete process",
+            f"{path} describes {short(name)}, which does not say what a network was trained on",
+            f"{' or '.join(SCHEDULERS)}, with the betas of the training",
         )
+    if values.get("variance_type") in ("learned", "learned_range"):
+        raise IncompatibleError(
+            f"{path}: a network that predicts a variance, too", "variance_type fixed_large"
+        )
+    return read_card(path, SchedulerCard, inside)
+
+
+def betas(card: SchedulerCard) -> Tensor:
+    """beta_k as diffusers' own scheduler computes them, float64 ``[N]``."""
+    from diffusers import DDPMScheduler
+
+    fields = (
+        *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"),
+        "rescale_betas_zero_snr",
+    )
+    scheduler = DDPMScheduler(**card.model_dump(include=set(fields)))
+    found: Tensor = scheduler.betas
     return found.double()
 
 
@@ -112,8 +134,8 @@ def save_scheduler(model: Model, process: DiscreteDDPM, folder: Path) -> str:
     return USE + PIPELINE.format(steps=process.steps)
 
 
-def _named(told: dict[str, Any], theirs: Tensor) -> str:
-    kind = told.get("beta_schedule", "linear")
+def _named(card: SchedulerCard, theirs: Tensor) -> str:
+    kind = card.beta_schedule if card.trained_betas is None else "its own"
     return f"steps {len(theirs)}, betas from {theirs[0]:.6g} to {theirs[-1]:.6g}, {kind}"
 
 

@@ -146,8 +146,15 @@ CARDS = [
     ({"class_embed_type": "timestep"}, "class features 'timestep'"),
     ({"time_embedding_type": "fourier"}, "fourier time features"),
     ({"down_block_types": ["DownBlock2D"]}, "no network has such options"),
-    ({"block_out_channels": [8, 16]}, "cannot be read as the weights"),
-    ({"layers_per_block": 2}, "Error(s) in loading state_dict"),
+    ({"block_out_channels": [8, 16]}, "conv_in.weight is (16, 1, 3, 3) and not (8, 1, 3, 3)"),
+    ({"layers_per_block": 2}, "missing keys: down_blocks.0.resnets.1.norm1.weight"),
+    ({"layers_per_block": 1_000_000}, "layers_per_block = 1000000"),
+    ({"block_out_channels": [100_000, 100_000]}, "block_out_channels.0 = 100000"),
+    ({"sample_size": 10**9}, "sample_size"),
+    ({"attention_head_dim": 64}, "attention_head_dim 64 does not divide 32 channels"),
+    ({"act_fn": "exec"}, "act_fn = 'exec'"),
+    ({"time_embedding_scale": 16}, "time_embedding_scale = 16 is not understood"),
+    ({"quantization_config": {"bits": 4}}, 'quantization_config = {"bits": 4} is not understood'),
 ]
 SCHEDULES = [
     ({"prediction_type": "v_prediction"}, "predicts 'v_prediction'"),
@@ -156,8 +163,15 @@ SCHEDULES = [
     ({"num_train_timesteps": 1000}, "-b steps=1000 -b beta_start=0.01"),
     ({"beta_schedule": "squaredcos_cap_v2"}, "only betas that are linear"),
     ({"trained_betas": [0.01] * 19 + [0.5]}, "only betas that are linear"),
-    ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler, which has no betas"),
-    ({"_class_name": "NoScheduler"}, "NoScheduler, which has no betas"),
+    ({"_class_name": "ScoreSdeVeScheduler"}, "describes 'ScoreSdeVeScheduler', which does not"),
+    ({"_class_name": "NoScheduler"}, "describes 'NoScheduler', which does not say"),
+    ({"predict_epsilon": False}, "predicts 'sample'"),
+    ({"rescale_betas_zero_snr": True}, "only betas that are linear"),
+    ({"variance_type": "learned_range"}, "predicts a variance"),
+    ({"num_train_timesteps": 3_000_000_000}, "num_train_timesteps = 3000000000"),
+    ({"trained_betas": [0.5] * 20 + [2]}, "trained_betas.20 = 2"),
+    ({"beta_schedule": "mine"}, "beta_schedule = 'mine'"),
+    ({"flow_shift": 3.0}, "flow_shift = 3.0 is not understood"),
 ]
 
 
@@ -249,7 +263,7 @@ def test_damaged_cards(place):
     with pytest.raises(StorageError, match="a JSON object"):
         load(place)
     (place / CARD).write_text("{")
-    with pytest.raises(StorageError, match="no readable JSON"):
+    with pytest.raises(StorageError, match="not valid JSON"):
         load(place)
 
 

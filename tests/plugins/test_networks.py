@@ -50,7 +50,7 @@ def build(
 
 
 def small_unet(process: Process, embedding: Any, **changes: Any) -> UNet:
-    """A U-Net for 8x8 grey images, always with the same weights."""
+    """A U-Net for 8x8 grey images, always with the same weights, none of them zero."""
     options: Mapping[str, Any] = {
         "shape": (1, 8, 8),
         "channels": (8, 16),
@@ -60,7 +60,11 @@ def small_unet(process: Process, embedding: Any, **changes: Any) -> UNet:
     } | changes
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return unet(process=process, embedding=embedding, **options).eval()
+        net = unet(process=process, embedding=embedding, **options).eval()
+        with torch.no_grad():
+            for parameter in net.unet.conv_out.parameters():
+                parameter.normal_(std=0.1)
+        return net
 
 
 def inputs(process: Process, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -145,15 +149,74 @@ def test_mlp_has_the_parameters_of_its_layers(dim: int, width: int, depth: int) 
     assert sum(p.numel() for p in net.parameters()) == expected
 
 
-def test_default_unet_is_the_cifar_network_of_ddpm() -> None:
-    """The defaults on 3x32x32 have the 35.7 M parameters of Ho et al. 2020, appendix B.
-
-    35,746,307 is the count of the public weights google/ddpm-cifar10-32.
-    """
+def cifar(backbone: type[Backbone], preset: str = "paper") -> Model:
+    """The network of a backbone's preset for CIFAR-10, without memory."""
     info = DataInfo((3, 32, 32), levels=256, nll_offset=0.0, std=0.25, max_distance=30.0)
+    options = backbone.presets[preset].get("backbone", {})
     with torch.device("meta"):
-        model = DDPM.create().build(info)
-    assert sum(p.numel() for p in model.parameters()) == 35_746_307
+        return backbone.create(options).build(info)
+
+
+def attention_layers(model: Model) -> list[Any]:
+    """diffusers' attention layers of a U-Net."""
+    return [m for m in model.modules() if type(m).__name__ == "Attention"]
+
+
+@pytest.mark.parametrize("preset", ["standard", "paper"])
+def test_networks_of_cifar_are_those_of_ho_and_of_score_sde(preset: str) -> None:
+    """DDPM has the network of Ho et al. 2020, VP and sub-VP that of score_sde's ``ddpm``.
+
+    35,746,307 is the count of the public weights google/ddpm-cifar10-32 (Ho et al. 2020, appendix
+    B: 35.7 M), with attention behind each of 2 + 1 + 3 blocks around 16 px; score_sde's 35,218,947
+    has two layers less, of 4 (256^2 + 256) weights and biases and a norm of 2 * 256 each, since it
+    attends behind the last of the three blocks on the way up alone.
+    """
+    layer = 4 * (256**2 + 256) + 2 * 256
+    counts = {
+        backbone: sum(p.numel() for p in cifar(backbone, preset).parameters())
+        for backbone in (DDPM, VPSDE, SubVPSDE)
+    }
+    assert counts == {DDPM: 35_746_307, VPSDE: 35_218_947, SubVPSDE: 35_218_947}
+    assert counts[DDPM] - counts[VPSDE] == 2 * layer
+    assert len(attention_layers(cifar(DDPM, preset))) == 6
+    assert len(attention_layers(cifar(VPSDE, preset))) == 4
+    last = cifar(VPSDE, preset).network.unet.up_blocks[2].attentions
+    assert [type(layer).__name__ for layer in last] == ["Identity", "Identity", "Attention"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("channels", [(8, 16), (64, 32), (128, 256)])
+def test_attention_has_one_head(backbone: type[Backbone], channels: tuple[int, ...]) -> None:
+    """Every attention layer has one head, as wide as its block."""
+    model = build(backbone, (1, 8, 8), channels=channels, attention=(8, 4))
+    layers = attention_layers(model)
+    assert len(layers) == 2 + 1 + 4
+    assert {layer.heads for layer in layers} == {1}
+    assert {layer.to_q.out_features for layer in layers} == set(channels)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_fresh_unet_predicts_no_noise(backbone: type[Backbone]) -> None:
+    """The last convolution is zero, eps_hat is 0 at first, and a step moves only that layer."""
+    model = build(backbone, (1, 8, 8))
+    x, t = inputs(model.process, (1, 8, 8))
+    eps = model.eps(x, t)
+    assert torch.equal(eps, torch.zeros_like(eps))
+    (eps - 1).square().mean().backward()
+    learnt = ((n, p.grad) for n, p in model.network.named_parameters() if p.grad is not None)
+    moved = {name for name, gradient in learnt if bool((gradient != 0).any())}
+    assert moved == {"unet.conv_out.weight", "unet.conv_out.bias"}
+
+
+def test_attention_on_the_way_up_can_be_left_out() -> None:
+    """``up_attention=last`` is diffusers' network with identities; the other weights are equal."""
+    every, last = (
+        build(VPSDE, (1, 8, 8), layers=2, up_attention=where).network for where in ("every", "last")
+    )
+    states = every.state_dict(), last.state_dict()
+    lacking = {name.rpartition("attentions.")[0] for name in set(states[0]) - set(states[1])}
+    assert lacking == {"unet.up_blocks.0."}
+    assert all(torch.equal(states[0][name], weight) for name, weight in states[1].items())
 
 
 def test_fourier_unet_is_minus_sigma_times_diffusers() -> None:

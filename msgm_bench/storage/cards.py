@@ -1,0 +1,105 @@
+"""Cards beside weights: JSON objects with a bounded schema, in which nothing goes unread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.storage.names import single_line
+from msgm_bench.storage.readers import MIB, in_short, read_json
+
+CARD_LIMIT = MIB
+
+
+class Card(BaseModel):
+    """A card whose fields are all known: another one is an error, and no value is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @classmethod
+    def meaningful(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that are validated: all of them."""
+        return dict(values)
+
+
+class ForeignCard(Card):
+    """A card of another program, of any version.
+
+    A field that this version does not know changes nothing where it is null or false, and where
+    its name begins with an underscore, which is that program's own bookkeeping; else it is an
+    error, since nobody can say what it means.
+
+    Attributes:
+        ignored: Fields that say nothing of the network.
+    """
+
+    ignored: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def meaningful(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields but for those that say nothing."""
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        silent = {
+            key
+            for key, value in values.items()
+            if key in cls.ignored or key.startswith("_") or value is None or value is False
+        }
+        return {key: value for key, value in values.items() if key in known or key not in silent}
+
+
+CardT = TypeVar("CardT", bound=Card)
+
+
+def read_card(path: Path, schema: type[CardT], inside: Path | None = None) -> CardT:
+    """The card at ``path``.
+
+    Raises:
+        StorageError: It is not there, no regular file, too large or no JSON object.
+        IncompatibleError: A field is unknown, missing, of the wrong type or out of range.
+    """
+    value, name = read_json(path, inside, CARD_LIMIT), single_line(path)
+    if not isinstance(value, dict):
+        raise StorageError(f"{name} holds {type(value).__name__}", "a JSON object")
+    return parse_card(value, schema, name)
+
+
+def parse_card(value: Mapping[str, Any], schema: type[CardT], name: str) -> CardT:
+    """``value`` as a card; ``name`` is where it stands.
+
+    Raises:
+        IncompatibleError: As ``read_card``.
+    """
+    try:
+        return schema.model_validate_json(json.dumps(schema.meaningful(value)))
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise _complaint(error, name) from error
+
+
+def _complaint(error: Exception, name: str) -> IncompatibleError:
+    if not isinstance(error, ValidationError):
+        return IncompatibleError(f"{name}: {in_short(error)}")
+    first = error.errors(include_url=False)[0]
+    key = single_line(".".join(str(part) for part in first["loc"]))[:120]
+    if first["type"] == "extra_forbidden":
+        return IncompatibleError(
+            f"{name}: {key} = {short(first['input'])} is not understood",
+            "fields whose meaning is known",
+            "a network that rests on it would mean something else here",
+        )
+    if first["type"] == "missing":
+        return IncompatibleError(f"{name} lacks {key}")
+    reason = first["msg"].removeprefix("Value error, ")
+    return IncompatibleError(
+        f"{name}: {key} = {short(first['input'])}", in_short(Exception(reason))
+    )
+
+
+def short(value: Any, limit: int = 60) -> str:
+    """``value`` as a text that is not longer than ``limit`` letters."""
+    text = single_line(repr(value) if not isinstance(value, dict | list) else json.dumps(value))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

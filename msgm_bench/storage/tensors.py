@@ -1,0 +1,368 @@
+"""Tensors on disk: the one reader and the one writer of safetensors, and a reader of pickles.
+
+A safetensors file is eight bytes N (little endian), N bytes of JSON that name dtype, shape and
+offsets of each tensor, and the tensors. It is opened once; its header is read and bounded, and may
+be compared with a network on the ``meta`` device, before memory is taken; the bytes that are hashed
+are the bytes that become tensors.
+
+Source: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.storage.atomic import atomic
+from msgm_bench.storage.names import single_line
+from msgm_bench.storage.readers import MIB, in_short, open_regular, parse_json, read_bytes
+
+HEADER_LIMIT, TENSORS, DIMENSIONS, NAME = 16 * MIB, 100_000, 8, 1_000
+PICKLE_LIMIT = 4096 * MIB
+METADATA = "__metadata__"
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a tensor lies: dtype, shape, and bytes [start, stop) behind the header."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class TensorFile:
+    """An open safetensors file with its header, which has been checked.
+
+    Args:
+        file: Open at its first byte.
+        name: The file's name, for messages.
+        limit: The largest size in bytes.
+
+    Attributes:
+        layout: Each tensor's place, in the order of the bytes.
+
+    Raises:
+        StorageError: The header is damaged, or names anything but tensors that tile the file.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, limit: int | None = None) -> None:
+        self.name, self._file = name, file
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if limit is not None and size > limit:
+            raise StorageError(f"{name} is larger than {limit / MIB:g} MiB", "a smaller file")
+        self._length = file.read(8)
+        length = int.from_bytes(self._length, "little")
+        if len(self._length) < 8 or length > min(HEADER_LIMIT, size - 8):
+            raise self._damaged("its header is longer than the file, or than 16 MiB")
+        self._header = file.read(length)
+        self.layout = self._parse(size - 8 - length)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The tensors on ``meta``: names, dtypes and shapes without memory."""
+        return {
+            name: torch.empty(at.shape, dtype=at.dtype, device="meta")
+            for name, at in self.layout.items()
+        }
+
+    def read(self) -> dict[str, Tensor]:
+        """The tensors.
+
+        Raises:
+            StorageError: The file has changed since it was opened, or holds a bool above 1.
+        """
+        self._file.seek(8 + len(self._header))
+        return {name: self._tensor(name, at) for name, at in self.layout.items()}
+
+    def read_hashed(self) -> tuple[dict[str, Tensor], str]:
+        """The tensors, and the SHA-256 of the very bytes of which they and the header are.
+
+        Raises:
+            StorageError: As ``read``.
+        """
+        state = self.read()
+        sha = hashlib.sha256(self._length)
+        sha.update(self._header)
+        for tensor in state.values():
+            sha.update(_bytes(tensor))
+        return state, sha.hexdigest()
+
+    def _tensor(self, name: str, at: Layout) -> Tensor:
+        tensor = torch.empty(at.shape, dtype=at.dtype)
+        content = _bytes(tensor)
+        try:
+            count = self._file.readinto(content) if len(content) else 0  # type: ignore[attr-defined]
+        except OSError as error:
+            raise self._damaged(in_short(error)) from error
+        if count != at.stop - at.start:
+            raise self._damaged("it became shorter while it was read")
+        if at.dtype is torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            raise self._damaged(f"{single_line(name)} holds bytes that are neither 0 nor 1")
+        return tensor
+
+    def _parse(self, size: int) -> dict[str, Layout]:
+        try:
+            text = self._header.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._damaged("its header is no UTF-8") from error
+        header = parse_json(text, f"the header of {self.name}")
+        if not isinstance(header, dict) or len(header) > TENSORS:
+            raise self._damaged(f"its header is no table of at most {TENSORS} tensors")
+        metadata = header.pop(METADATA, {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise self._damaged("its metadata are no texts")
+        layout = {name: self._entry(name, entry) for name, entry in header.items()}
+        ordered = sorted(layout.items(), key=lambda item: (item[1].start, item[1].stop))
+        end = 0
+        for name, at in ordered:
+            if at.start != end:
+                raise self._damaged(f"{single_line(name[:80])} does not begin where another ends")
+            end = at.stop
+        if end != size:
+            raise self._damaged(f"its tensors have {end} bytes, and it holds {size}")
+        return dict(ordered)
+
+    def _entry(self, name: str, entry: Any) -> Layout:
+        label = single_line(name[:80])
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise self._damaged(f"{label} is no tensor")
+        dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+        if dtype is None:
+            raise self._damaged(f"{label} has the dtype {str(entry['dtype'])[:20]!r}")
+        shape, offsets = entry["shape"], entry["data_offsets"]
+        if not _counts(shape) or len(shape) > DIMENSIONS or len(name) > NAME:
+            raise self._damaged(f"{label} has no shape of at most {DIMENSIONS} sizes")
+        if not _counts(offsets) or len(offsets) != 2:
+            raise self._damaged(f"{label} has no offsets")
+        if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
+            raise self._damaged(f"{label} has other bytes than its shape")
+        return Layout(dtype, tuple(shape), *offsets)
+
+    def _damaged(self, reason: str) -> StorageError:
+        return StorageError(
+            f"{self.name} cannot be read: {reason}",
+            "a safetensors file of tensors and nothing else",
+            "the file is damaged or no safetensors: get it again",
+        )
+
+
+@contextlib.contextmanager
+def open_tensors(
+    path: Path, inside: Path | None = None, limit: int | None = None
+) -> Iterator[TensorFile]:
+    """A safetensors file with its header read and checked.
+
+    Args:
+        path: The file.
+        inside: The folder in which it must lie after links are followed; its own by default.
+        limit: The largest size in bytes; None where something else bounds it.
+
+    Raises:
+        StorageError: It is not there, no regular file, too large or damaged.
+    """
+    with open_regular(path, inside) as file:
+        yield TensorFile(file, single_line(path), limit)
+
+
+def load_tensors(
+    path: Path, inside: Path | None = None, limit: int | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        StorageError: As ``open_tensors``.
+    """
+    with open_tensors(path, inside, limit) as file:
+        return file.read()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file atomically.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        try:
+            save_file(whole, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def load_pickle(
+    path: Path, inside: Path | None = None, limit: int = PICKLE_LIMIT
+) -> tuple[Any, str]:
+    """What ``torch.save`` wrote, by torch's restricted unpickler, and the SHA-256 of its bytes.
+
+    Raises:
+        StorageError: It is not there, no regular file, too large, damaged, or not of tensors only.
+    """
+    name, content = single_line(path), read_bytes(path, inside, limit)
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        _check_archive(content)
+        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        _check_storages(value, len(content))
+    except Exception as error:
+        reason = in_short(error).partition(". ")[0]
+        raise StorageError(
+            f"{name} cannot be read as weights that torch saved: {reason}",
+            "a state_dict of tensors, or better a safetensors file",
+            "the file is damaged or holds more than weights: get it again",
+        ) from error
+    return value, sha256
+
+
+def check_network(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and kinds of weights with those of a network.
+
+    Args:
+        name: Where the weights are, for the message.
+        state: The weights, on any device; of ``TensorFile.state`` before they are read.
+        wanted: The network's ``state_dict()``, which may be on ``meta``.
+
+    Raises:
+        IncompatibleError: They differ; the first difference is named.
+    """
+    lacking = [key for key in wanted if key not in state]
+    extra = [key for key in state if key not in wanted]
+    if lacking or extra:
+        raise _other_names(name, list(state), lacking, extra, set(wanted))
+    for key, tensor in wanted.items():
+        here = state[key]
+        if here.shape != tensor.shape:
+            shapes = f"{tuple(here.shape)} and not {tuple(tensor.shape)}"
+            raise _other_network(name, f"{key} is {shapes}")
+        if here.is_floating_point() != tensor.is_floating_point():
+            raise _other_network(name, f"{key} is {here.dtype} and not {tensor.dtype}")
+
+
+def check_finite(name: str, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        StorageError: Naming the tensor.
+    """
+    for key, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise StorageError(
+                f"{name} holds weights that are not finite: {single_line(key)}",
+                hint="it is damaged, or its training diverged: take other weights",
+            )
+
+
+def _other_names(
+    name: str, names: list[str], lacking: list[str], extra: list[str], wanted: set[str]
+) -> IncompatibleError:
+    kinds = (("missing keys", lacking), ("unexpected keys", extra))
+    reason = "; ".join(
+        f"{kind}: {single_line(keys[0][:80])}"
+        + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+        for kind, keys in kinds
+        if keys
+    )
+    prefix = _common_prefix(names, wanted)
+    if not prefix:
+        return _other_network(name, reason)
+    wrapper = "the network that torch.compile returned" if "_orig_mod" in prefix else "a wrapper"
+    return IncompatibleError(
+        f"{name}: every name begins with {single_line(prefix)!r}, as the state_dict of "
+        f"{wrapper} has it",
+        "the names of the network itself",
+        "save again without the beginning: "
+        f"{{k.removeprefix({single_line(prefix)!r}): v for k, v in state.items()}}",
+    )
+
+
+def _common_prefix(names: list[str], wanted: set[str]) -> str:
+    """What all names have before those that are wanted; empty where that is not the difference."""
+    target = min(wanted, default="")
+    for name in names:
+        prefix = name.removesuffix(target)
+        if prefix and prefix != name and {prefix + key for key in wanted} == set(names):
+            return prefix
+    return ""
+
+
+def _other_network(name: str, reason: str) -> IncompatibleError:
+    return IncompatibleError(
+        f"{name} holds weights of another network: {reason}",
+        "weights of the network that card and options describe",
+        "give the weights and the description that belong together",
+    )
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    content: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
+    return content
+
+
+def _counts(values: Any) -> bool:
+    """Whether it is a list of integers in [0, 2^63)."""
+    return isinstance(values, list) and all(
+        type(value) is int and 0 <= value < 2**63 for value in values
+    )
+
+
+def _check_archive(content: bytes) -> None:
+    """Refuse a zip archive that is larger when it is unpacked; older files are none.
+
+    Raises:
+        ValueError: It is compressed.
+    """
+    if not content.startswith(b"PK"):
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("the archive is compressed")
+        if sum(member.file_size for member in archive.infolist()) > len(content):
+            raise ValueError("the archive is larger inside than outside")
+
+
+def _check_storages(value: Any, size: int) -> None:
+    """Refuse tensors that have more memory than the file has bytes.
+
+    Raises:
+        ValueError: Their storages are larger than the file.
+    """
+    storages = {part.data_ptr(): part.nbytes() for part in _storages(value)}
+    if sum(storages.values()) > size:
+        raise ValueError("the tensors are larger than the file")
+
+
+def _storages(value: Any) -> Iterator[torch.UntypedStorage]:
+    if isinstance(value, Mapping):
+        for part in value.values():
+            yield from _storages(part)
+    elif isinstance(value, Tensor):
+        yield value.untyped_storage()
