@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from msgm_bench.api import Executor, Result, Row, SpecRecord
+from msgm_bench.errors import StorageError
 from msgm_bench.pipeline import folder as run_folder
 from msgm_bench.pipeline import judging
-from msgm_bench.pipeline.cache import Cache, Entry, Report, Stage, load_json
+from msgm_bench.pipeline.cache import Cache, Report, Stage, load_json
+from msgm_bench.pipeline.entry import Entry
 from msgm_bench.pipeline.grid import Job, by_cell, reason_of
 from msgm_bench.pipeline.plan import Plan, output_folder, plan
 from msgm_bench.pipeline.provenance import provenance
@@ -22,7 +26,7 @@ from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.stages import JUDGE_REPORT, ROWS, Graph, graph
 from msgm_bench.pipeline.suite import blind
 from msgm_bench.registry import registry
-from msgm_bench.storage import explained
+from msgm_bench.storage import explained, read_json
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +123,7 @@ def _run_planned(planned: Plan, out: Path) -> Result:
         result = Result(status="skipped", reason=planned.skip, spec=record)
         return _finish(target, result)
     cache, stages = Cache(), graph(planned)
+    cache.reserve(stages.stages.values())
     known: dict[str, Entry] = {}
     entries = {name: ensure(stage, cache, known) for name, stage in stages.stages.items()}
     earlier = _earlier(target, stages)
@@ -229,8 +234,8 @@ def _earlier(target: Path, stages: Graph) -> Result | None:
 def read_result(path: Path) -> Result | None:
     """A valid ``result.json``, or None."""
     try:
-        return Result.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return Result.model_validate(read_json(path))
+    except (StorageError, ValidationError):
         return None
 
 

@@ -40,8 +40,8 @@ def read_bytes(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) 
         StorageError: It is not there, no regular file, outside ``inside`` or too large.
     """
     name = single_line(path)
-    folder = (path.parent if inside is None else inside).resolve()
     try:
+        folder = (path.parent if inside is None else inside).resolve()
         if not path.resolve().is_relative_to(folder):
             raise StorageError(
                 f"{name} leads out of its folder", f"a file inside {single_line(folder)}"
@@ -178,7 +178,7 @@ def _check_events(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=CoreLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"it uses the alias *{event.anchor[:40]}: write the value out")
+            raise ValueError(f"it uses the alias *{str(event.anchor)[:40]}: write the value out")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH:
