@@ -19,7 +19,7 @@ def ls() -> None:
     cache = Cache()
     entries = cache.entries()
     rows = [
-        (e.record["name"], e.path.name[:12], f"{e.size / 1e6:.1f} MB", f"{e.seconds:.1f} s")
+        (e.record.name, e.path.name[:12], f"{e.size / 1e6:.1f} MB", f"{e.seconds:.1f} s")
         for e in entries
     ]
     grid(("stage", "key", "size", "took"), rows, f"{cache.root}")

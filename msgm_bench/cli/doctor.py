@@ -45,7 +45,8 @@ def _cache() -> bool:
     from msgm_bench.pipeline import Cache
 
     try:
-        click.echo(f"cache: {Cache().root}")
+        cache = Cache()
+        click.echo(f"cache: {cache.root}{', read-only' if cache.read_only else ''}")
     except MsgmBenchError as error:
         click.echo(f"cache: {error}")
         return False

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import errno
 import json
 import logging
+import math
 import os
+import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +23,30 @@ import platformdirs
 
 from msgm_bench.api import digest
 from msgm_bench.errors import StorageError
-from msgm_bench.storage import explained, write_text
+from msgm_bench.pipeline.entry import (
+    DAMAGED,
+    RECORD,
+    Entry,
+    StageRecord,
+    describe,
+    is_plain,
+    matches,
+    payload,
+    read_record,
+)
+from msgm_bench.storage import (
+    claim,
+    explained,
+    read_json,
+    read_text,
+    single_line,
+    take_lease,
+    write_text,
+)
 
 log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
-RECORD = "stage.json"
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Report(Protocol):
@@ -65,40 +87,38 @@ class Stage:
         return digest({"name": self.name, "inputs": dict(self.inputs), "needs": needs})
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One finished stage in the cache."""
-
-    path: Path
-    record: Mapping[str, Any]
-
-    @property
-    def size(self) -> int:
-        """Bytes of its files."""
-        return sum(file["bytes"] for file in self.record["files"].values())
-
-    @property
-    def seconds(self) -> float:
-        """How long it took; after a kill, the last attempt."""
-        return float(self.record.get("seconds", 0.0))
-
-
 class Cache:
     """A folder of finished stages, and of unfinished ones that can go on.
 
+    What this object has found or computed is leased: no ``cache gc`` of another process deletes
+    it while this object lives.
+
     Args:
         root: The folder; ``MSGM_BENCH_CACHE`` or the user's cache folder by default.
+
+    Raises:
+        StorageError: The folder cannot be made.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         chosen = root or os.environ.get(VARIABLE) or platformdirs.user_cache_dir("msgm-bench")
         self.root = Path(chosen).expanduser().absolute()
-        self._verified: set[str] = set()
+        self._leases: dict[str, int] = {}
+        weakref.finalize(self, _close, self._leases)
+        self.read_only = self._is_read_only()
+
+    def _is_read_only(self) -> bool:
+        """Make the folders; whether they are there and cannot be written."""
         with explained(self.root):
-            for part in ("done", "partial", "locks"):
-                (self.root / part).mkdir(parents=True, exist_ok=True)
-            probe = self.root / "locks" / ".writable"
-            probe.touch()
+            try:
+                for part in ("done", "partial", "locks"):
+                    (self.root / part).mkdir(parents=True, exist_ok=True)
+                (self.root / "locks" / ".writable").touch()
+            except OSError as error:
+                if error.errno not in READ_ONLY or not _folders(self.root / "done"):
+                    raise
+                return True
+        return False
 
     def find(self, key: str) -> Entry | None:
         """The finished stage with this key, verified once; None if there is none or it is damaged.
@@ -106,15 +126,39 @@ class Cache:
         Deletes nothing: another process may just have replaced what was damaged.
         """
         path = self.root / "done" / key
-        try:
-            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-            sound = key in self._verified or _matches(path, record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            sound = False
-        if not sound:
+        known = key in self._leases
+        if not known and not self._lease(key):
             return None
-        self._verified.add(key)
+        record = read_record(path)
+        if record is None or not (known or matches(path, record)):
+            os.close(self._leases.pop(key))
+            return None
         return Entry(path, record)
+
+    def _lease(self, key: str) -> bool:
+        """Lease an entry, so that it stays; whether it is there."""
+        lease = take_lease(self.root / "done" / key / RECORD)
+        if lease is not None:
+            self._leases[key] = lease
+        return lease is not None
+
+    def reserve(self, stages: Iterable[Stage]) -> None:
+        """Lease what is here of all that a run needs, before it begins.
+
+        Raises:
+            StorageError: The cache is read-only and lacks a stage.
+        """
+        missing = [stage.name for stage in stages if self.find(stage.key) is None]
+        if missing and self.read_only:
+            raise StorageError(
+                f"the cache {single_line(self.root)} is read-only and lacks {', '.join(missing)}",
+                "a read-only cache that holds every stage of the run, or one that can be written",
+                f"choose another with {VARIABLE}",
+            )
+
+    def release(self) -> None:
+        """Give all leases back."""
+        _close(self._leases)
 
     def partial(self, key: str) -> Path:
         """Where an unfinished stage keeps its work."""
@@ -122,18 +166,22 @@ class Cache:
 
     @contextlib.contextmanager
     def locked(self, stage: Stage) -> Iterator[None]:
-        """Hold the stage's lock; wait for whoever else computes it."""
+        """Hold the stage's lock; wait for whoever else computes it, and say who that is."""
         path = self.root / "locks" / f"{stage.key}.lock"
+        holder = path.with_suffix(".holder")
         lock = filelock.FileLock(path)
         with explained(path):
             try:
                 lock.acquire(blocking=False)
             except filelock.Timeout:
-                log.warning("waiting for another process that computes %s", stage.name)
+                log.warning("waiting for %s, which computes %s", _name_of(holder), stage.name)
                 lock.acquire()
         try:
+            with explained(holder):
+                holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
             yield
         finally:
+            holder.unlink(missing_ok=True)
             lock.release()
 
     def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
@@ -143,56 +191,69 @@ class Cache:
             StorageError: The disk is full or the folder cannot be written.
         """
         with self.locked(stage):
-            found = self.find(stage.key)
-            if found is not None:
-                return found
+            entry = self.find(stage.key)
+            if entry is not None:
+                return entry
             work, done = self.partial(stage.key), self.root / "done" / stage.key
             self._clear(work, done)
             started = time.monotonic()
             stage.produce(work, needs, report)
-            record = {
-                "name": stage.name,
-                "inputs": dict(stage.inputs),
-                "seconds": round(time.monotonic() - started, 3),
-                "files": {path.name: _describe(path) for path in _payload(work)},
-            }
-            write_text(work / RECORD, json.dumps(record, indent=1, sort_keys=True))
+            files = {path.name: describe(path) for path in payload(work)}
+            record = StageRecord(
+                name=stage.name,
+                inputs=dict(stage.inputs),
+                seconds=round(time.monotonic() - started, 3),
+                files=files,
+            )
+            text = json.dumps(record.model_dump(), indent=1, sort_keys=True)
+            write_text(work / RECORD, text)
             with explained(done):
                 work.rename(done)
-            self._verified.add(stage.key)
+            self._lease(stage.key)
             return Entry(done, record)
 
     def _clear(self, work: Path, done: Path) -> None:
-        """Make room: no damaged entry, no half-written files of an attempt that was killed."""
+        """Make room: no damaged entry, and of a killed attempt whole regular files only."""
         with explained(work):
-            if done.exists():
+            if os.path.lexists(done):
                 log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
-                shutil.rmtree(done)
+                _remove(done)
+            if work.is_symlink() or not work.is_dir():
+                _remove(work)
             work.mkdir(parents=True, exist_ok=True)
-            for litter in work.glob(".*"):
-                litter.unlink()
+            for path in work.iterdir():
+                if path.name.startswith(".") or not is_plain(path):
+                    _remove(path)
 
     def entries(self) -> list[Entry]:
         """All finished stages, unverified, the oldest first."""
-        found = []
-        for path in sorted((self.root / "done").iterdir(), key=lambda p: p.stat().st_mtime):
-            try:
-                found.append(Entry(path, json.loads((path / RECORD).read_text(encoding="utf-8"))))
-            except (OSError, ValueError):
-                found.append(Entry(path, {"name": "damaged", "inputs": {}, "files": {}}))
-        return found
+        paths = sorted(_folders(self.root / "done"), key=_modified)
+        return [Entry(path, read_record(path) or DAMAGED) for path in paths]
 
     def collect(self, older_than_days: float = 0.0) -> tuple[int, int]:
-        """Delete entries and partial work not touched for so long; (count, bytes)."""
+        """Delete entries and partial work not touched for so long; (count, bytes).
+
+        What any process computes or has leased is spared.
+
+        Raises:
+            StorageError: The cache cannot be written.
+        """
+        self.release()
         limit, count, size = time.time() - older_than_days * 86_400, 0, 0
-        for path in [*(self.root / "done").iterdir(), *(self.root / "partial").iterdir()]:
-            if path.stat().st_mtime > limit:
+        for path in [*_folders(self.root / "done"), *_folders(self.root / "partial")]:
+            if _modified(path) > limit:
                 continue
             lock = filelock.FileLock(self.root / "locks" / f"{path.name}.lock")
-            with contextlib.suppress(filelock.Timeout), lock.acquire(blocking=False):
-                size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-                count += 1
-                shutil.rmtree(path)
+            with (
+                explained(path),
+                contextlib.suppress(filelock.Timeout),
+                lock.acquire(blocking=False),
+                claim(path / RECORD) as free,
+            ):
+                if free and os.path.lexists(path):
+                    size += _size(path)
+                    count += 1
+                    _remove(path)
         return count, size
 
 
@@ -203,25 +264,45 @@ def load_json(entry: Path, name: str) -> Any:
         StorageError: It is not there or not JSON.
     """
     try:
-        return json.loads((entry / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{name} cannot be read: {error}", hint="repeat the command") from error
+        return read_json(entry / name)
+    except StorageError as error:
+        raise StorageError(error.what, error.allowed, "repeat the command") from error
 
 
-def _payload(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name != RECORD)
+def _close(leases: dict[str, int]) -> None:
+    while leases:
+        os.close(leases.popitem()[1])
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+def _name_of(holder: Path) -> str:
+    """Who holds a lock, as far as it is known."""
+    try:
+        return single_line(read_text(holder, limit=1000))
+    except StorageError:
+        return "another process"
 
 
-def _matches(folder: Path, record: Mapping[str, Any]) -> bool:
-    files = record["files"]
-    return all((folder / name).is_file() for name in files) and all(
-        _describe(folder / name) == told for name, told in files.items()
-    )
+def _folders(place: Path) -> list[Path]:
+    return [*place.iterdir()] if place.is_dir() else []
+
+
+def _modified(path: Path) -> float:
+    """Time of the last change; a path that has just been deleted is new."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return math.inf
+
+
+def _size(path: Path) -> int:
+    """Bytes of the files under a path."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if is_plain(file))
+
+
+def _remove(path: Path) -> None:
+    """Delete whatever stands there; a link, and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

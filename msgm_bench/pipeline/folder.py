@@ -13,7 +13,7 @@ from torch import Tensor
 from msgm_bench.api import Result, Subject
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.pipeline import pictures, sheets, shown
-from msgm_bench.pipeline.cache import Entry
+from msgm_bench.pipeline.entry import Entry
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, LOG, Graph, subject

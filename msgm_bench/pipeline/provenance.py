@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from msgm_bench import __version__
-from msgm_bench.pipeline.cache import Entry
+from msgm_bench.pipeline.entry import Entry
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.stages import LOG
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn
 
 def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """All that a reader needs to repeat or to doubt a result."""
-    seconds = {name: entry.record["seconds"] for name, entry in entries.items()}
+    seconds = {name: entry.seconds for name, entry in entries.items()}
     return {
         "command": command(plan.spec),
         "versions": {"msgm-bench": __version__, "python": platform.python_version()} | packages(),

@@ -1,7 +1,8 @@
 """Files: written whole or not at all, and read as if a stranger had made them."""
 
 from msgm_bench.storage.atomic import atomic, explained, write_text
-from msgm_bench.storage.names import path_part, single_line
+from msgm_bench.storage.leases import claim, take_lease
+from msgm_bench.storage.names import page_text, path_part, single_line
 from msgm_bench.storage.readers import (
     MIB,
     in_short,
@@ -18,11 +19,13 @@ from msgm_bench.storage.yaml_text import dump_yaml, one_line_yaml
 __all__ = [
     "MIB",
     "atomic",
+    "claim",
     "dump_yaml",
     "explained",
     "in_short",
     "one_line_yaml",
     "open_regular",
+    "page_text",
     "parse_json",
     "parse_yaml",
     "path_part",
@@ -31,5 +34,6 @@ __all__ = [
     "read_text",
     "read_yaml",
     "single_line",
+    "take_lease",
     "write_text",
 ]

@@ -5,33 +5,65 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import re
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgm_bench.errors import StorageError
+from msgm_bench.storage.leases import claim, take_lease
+from msgm_bench.storage.names import single_line
+
+NAME = 40  # letters of a file's name that its temporary folder has, too
+ATTEMPTS = 3  # a folder that somebody swept before it was leased is made again
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well.
+    """A path in a temporary folder beside ``path``; it replaces ``path`` when the block ends well.
+
+    The file has the permissions that the process's umask leaves. What killed processes left of
+    earlier attempts at ``path``, their libraries' temporary files too, is deleted.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(descriptor)
-        temporary = Path(name)
+        _sweep(path)
+        folder, lease = _leased_folder(path)
+        temporary = folder / path.name
         try:
             yield temporary
-            temporary.chmod(0o644)
+            temporary.chmod(folder.stat().st_mode & 0o666)
             temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            if lease is not None:
+                os.close(lease)
+
+
+def _leased_folder(path: Path) -> tuple[Path, int | None]:
+    """A new folder beside ``path``, and the lease that tells others that it is in use."""
+    for _ in range(ATTEMPTS):
+        folder = path.with_name(f".{path.name[:NAME]}-{secrets.token_hex(4)}")
+        folder.mkdir()
+        lease = take_lease(folder)
+        if lease is not None:
+            break
+    return folder, lease
+
+
+def _sweep(path: Path) -> None:
+    """Delete temporary folders of ``path`` whose process is gone."""
+    pattern = re.compile(rf"\.{re.escape(path.name[:NAME])}-[0-9a-f]{{8}}")
+    with os.scandir(path.parent) as entries:
+        left = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name)]
+    for folder in left:
+        with claim(folder) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,9 +78,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}", hint=_hint(error)
-        ) from error
+        reason = f"cannot write {single_line(path)}: {error.strerror or error}"
+        raise StorageError(reason, hint=_hint(error)) from error
     except RuntimeError as error:  # torch reports a failed write as RuntimeError
         if "writ" not in str(error).lower() and "inline_container" not in str(error):
             raise

@@ -26,3 +26,10 @@ def path_part(text: str, limit: int = PATH_LIMIT) -> str:
 def single_line(text: object) -> str:
     """``text`` on one line and without terminal escapes."""
     return clean(" ".join(str(text).splitlines()))
+
+
+def page_text(text: object) -> str:
+    """``text`` on one line as a page of markdown shows it letter by letter, in a table too."""
+    line = single_line(" ".join(str(text).split()))
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)

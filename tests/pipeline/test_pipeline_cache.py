@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import platform
+import shutil
+import tempfile
+import threading
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from workbench import only, results, tiny
 
+from msgm_bench import hookimpl
 from msgm_bench.errors import StorageError
 from msgm_bench.pipeline import cache as caching
 from msgm_bench.pipeline.cache import Cache, Stage
+from msgm_bench.registry import registry
 
 pytestmark = pytest.mark.usefixtures("fast", "probe")
 
@@ -280,7 +291,7 @@ def test_a_kill_before_the_rename(tmp_path, monkeypatch):
             cache.compute(counting(calls), {}, silent)
     (cache.partial(counting(calls).key) / ".file-x7d.tmp").write_text("half a file")
     entry = cache.compute(counting(calls), {}, silent)
-    assert set(entry.record["files"]) == {"file"}
+    assert set(entry.record.files) == {"file"}
     assert sorted(path.name for path in entry.path.iterdir()) == ["file", "stage.json"]
 
 
@@ -318,6 +329,194 @@ def test_collect_leaves_what_is_locked(tmp_path):
     assert count == 1
     assert size > 0
     assert cache.entries() == []
+
+
+def test_leased_entries_are_spared(tmp_path):
+    """What a process has looked up stays until it lets go; then ``cache gc`` deletes it."""
+    cache, stage = Cache(tmp_path), counting([])
+    cache.compute(stage, {}, silent)
+    assert Cache(tmp_path).collect() == (0, 0)
+    cache.release()
+    other = Cache(tmp_path)
+    assert other.find(stage.key) is not None
+    assert Cache(tmp_path).collect() == (0, 0)
+    del other
+    assert Cache(tmp_path).collect()[0] == 1
+    assert cache.find(stage.key) is None
+
+
+class Collector:
+    """Empties the cache whenever a hook is called."""
+
+    deleted = 0
+
+    def collect(self):
+        """``cache gc --all`` of another process."""
+        self.deleted += Cache().collect()[0]
+
+    @hookimpl
+    def stage_started(self, stage):
+        """Before a stage."""
+        self.collect()
+
+    @hookimpl
+    def step_ended(self, stage):
+        """Within a stage."""
+        self.collect()
+
+    @hookimpl
+    def stage_ended(self, stage):
+        """After a stage, also if it was cached."""
+        self.collect()
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_cell_while_somebody_empties_the_cache(warm, cache, bench, tmp_path):
+    """``cache gc --all`` at every moment of a run takes nothing that the run needs."""
+    arguments = tiny("--regime", "finetune", out=tmp_path / "runs")
+    assert bench(*arguments)[0] == 0
+    before = only(tmp_path / "runs")["metrics"]
+    if not warm:
+        Cache().collect()
+    shutil.rmtree(tmp_path / "runs")
+    collector, manager = Collector(), registry().manager
+    manager.register(collector)
+    try:
+        code, _, err = bench(*arguments)
+    finally:
+        manager.unregister(collector)
+    assert code == 0, err
+    assert only(tmp_path / "runs")["metrics"] == before
+    assert collector.deleted == 0
+    assert Cache().collect()[0] == 6
+
+
+def refuse_writing(monkeypatch, cache):
+    """As on a read-only file system: nothing under the cache can be made."""
+    touch, mkdir, opened = Path.touch, Path.mkdir, os.open
+
+    def guarded(function):
+        def guard(self, *arguments, **options):
+            if Path(self).is_relative_to(cache):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return function(self, *arguments, **options)
+
+        return guard
+
+    def open_(path, flags, *arguments, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR) and Path(path).is_relative_to(cache):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(Path, "touch", guarded(touch))
+    monkeypatch.setattr(Path, "mkdir", guarded(mkdir))
+    monkeypatch.setattr(os, "open", open_)
+
+
+def test_a_read_only_cache_that_holds_everything(cache, bench, tmp_path, monkeypatch):
+    """It serves: the rows of the run that filled it."""
+    assert bench(*tiny(out=tmp_path / "a"))[0] == 0
+    refuse_writing(monkeypatch, cache)
+    code, _, err = bench(*tiny(out=tmp_path / "b"))
+    assert code == 0, err
+    assert only(tmp_path / "b")["metrics"] == only(tmp_path / "a")["metrics"]
+    code, out, _ = bench("doctor")
+    assert (code, "read-only" in out) == (0, True)
+    code, _, err = bench("cache", "gc", "--all")
+    assert (code, "cannot write" in err) == (1, True)
+
+
+def test_a_read_only_cache_that_lacks_something(cache, bench, tmp_path, monkeypatch):
+    """The run says what is missing before it computes anything."""
+    assert bench(*tiny(out=tmp_path / "a"))[0] == 0
+    (rows,) = stages(cache, "measure")
+    shutil.rmtree(rows)
+    refuse_writing(monkeypatch, cache)
+    code, out, err = bench(*tiny(out=tmp_path / "b"))
+    assert code == 1
+    assert "is read-only and lacks measure" in " ".join(out.split())
+    assert "choose another with MSGM_BENCH_CACHE" in " ".join(out.split())
+    assert "train obt" not in err
+
+
+def pipe(path):
+    """A named pipe, at which a reader would wait for ever."""
+    os.mkfifo(path)
+
+
+def link(path):
+    """A symbolic link that leads out of the cache."""
+    outside = path.parents[2] / "outside"
+    outside.mkdir(exist_ok=True)
+    (outside / "file").write_text("content")
+    path.symlink_to(outside / "file")
+
+
+@pytest.mark.parametrize("put", [pipe, link, lambda path: path.symlink_to(path), Path.mkdir])
+@pytest.mark.parametrize("where", ["entry", "file", "record", "partial", "chunk"])
+def test_what_is_no_file(put, where, tmp_path, monkeypatch):
+    """Pipes, links and folders where files should be: computed again, nothing outside touched."""
+    monkeypatch.chdir(tmp_path)
+    cache, calls, stage = Cache(tmp_path / "cache"), [], counting([])
+    done, work = cache.root / "done" / stage.key, cache.partial(stage.key)
+    if where in ("entry", "file", "record"):
+        cache.compute(stage, {}, silent)
+        cache.release()
+    if where == "entry":
+        shutil.rmtree(done)
+    elif where == "chunk":
+        work.mkdir()
+    places = {"entry": done, "file": done / "file", "record": done / "stage.json"}
+    place = (places | {"partial": work, "chunk": work / "chunk"})[where]
+    place.unlink(missing_ok=True)
+    put(place)
+    again = Cache(tmp_path / "cache")
+    again.entries()
+    entry = again.compute(counting(calls), {}, silent)
+    assert len(calls) == 1
+    assert [path.name for path in sorted(entry.path.iterdir())] == ["file", "stage.json"]
+    assert entry.path.resolve().is_relative_to(tmp_path / "cache")
+    outside = tmp_path / "outside" / "file"
+    assert not outside.exists() or outside.read_text() == "content"
+    again.release()
+    assert again.collect()[0] == 1
+
+
+@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+@example('{"name": 3, "inputs": {}, "files": {}}')
+@example('{"name": "x", "inputs": {}, "files": {"../../file": {"bytes": 1, "sha256": ""}}}')
+@example('{"name": "x", "inputs": {}, "files": {"a": {"bytes": -1, "sha256": ""}}}')
+@example('{"name": "x", "inputs": {}, "files": {}, "seconds": NaN}')
+@example("[" * 5000)
+def test_damaged_records(text):
+    """Whatever ``stage.json`` holds, the entry is damaged and not an error."""
+    with tempfile.TemporaryDirectory() as place:
+        cache, key = Cache(Path(place)), "0" * 64
+        (cache.root / "done" / key).mkdir()
+        (cache.root / "done" / key / "stage.json").write_bytes(text.encode("utf-8", "replace"))
+        assert cache.find(key) is None
+        (entry,) = cache.entries()
+        assert (entry.record.name, entry.size, entry.seconds) == ("damaged", 0, 0.0)
+
+
+def test_waiting_names_the_holder(tmp_path, caplog):
+    """Who waits for a lock is told which process holds it, and goes on when it is free."""
+    holds, may_end = threading.Event(), threading.Event()
+    stage = counting([])
+
+    def hold():
+        with Cache(tmp_path).locked(stage):
+            holds.set()
+            may_end.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait(30)
+    threading.Timer(0.2, may_end.set).start()
+    Cache(tmp_path).compute(stage, {}, silent)
+    thread.join()
+    assert f"waiting for process {os.getpid()} on {platform.node()}" in caplog.text
+    assert not list((tmp_path / "locks").glob("*.holder"))
 
 
 @pytest.mark.parametrize("how", ["file", "permission"])
