@@ -1,5 +1,6 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
+from msgm_bench.api.class_names import indices, join_names, parse_names
 from msgm_bench.api.codec import Codec, GreyLevels, Points, half_range
 from msgm_bench.api.data import (
     Box,
@@ -10,7 +11,6 @@ from msgm_bench.api.data import (
     Progress,
     Sketch,
     Source,
-    indices,
 )
 from msgm_bench.api.evaluation import (
     Artifact,
@@ -83,8 +83,10 @@ __all__ = [
     "digest",
     "half_range",
     "indices",
+    "join_names",
     "merge",
     "noise_matching",
     "option_error",
+    "parse_names",
     "parse_options",
 ]

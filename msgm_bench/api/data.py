@@ -11,9 +11,10 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from msgm_bench.api.class_names import indices
 from msgm_bench.api.plugin import Plugin
 from msgm_bench.diffusion import EpsFn, Process
-from msgm_bench.errors import OptionError, UsageError, did_you_mean
+from msgm_bench.errors import OptionError, UsageError
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,6 @@ class Density(Protocol):
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image, in pixels."""
-
-
-def indices(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
-    """What ``names`` (names or indices, any case) stand for among ``classes``, in order.
-
-    Raises:
-        OptionError: A class that is not there.
-    """
-    lookup = {name.lower(): index for index, name in enumerate(classes)}
-    lookup |= {str(i): i for i in range(len(classes)) if str(i) not in lookup}
-    for name in names:
-        if name.lower() not in lookup:
-            raise OptionError(
-                f"the dataset has no class {name!r} to forget{did_you_mean(name, lookup)}",
-                ", ".join(classes),
-            )
-    return tuple(sorted({lookup[name.lower()] for name in names}))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import yaml
 
 from msgm_bench.errors import UsageError
 
@@ -21,23 +20,20 @@ else:  # generic only in newer clicks
 
 
 class KeyValue(Pair):
-    """``key=value``; the value is read as YAML (number, true/false, null, [list], text)."""
+    """``key=value``; the type of the option says later how the value is read."""
 
     name = "key=value"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
-        """Split and parse."""
+        """Split at the first ``=``."""
+        from msgm_bench.pipeline.option_text import OptionText
+
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
             self.fail(f"{value!r} is not key=value", param, ctx)
-        try:
-            read = yaml.safe_load(text) if text else text
-        except yaml.YAMLError:
-            read = text
-        plain = read is None or isinstance(read, str | int | float | list | dict)
-        return key.strip(), read if plain else text  # a date is text
+        return key.strip(), OptionText(text)
 
 
 KEY_VALUE = KeyValue()

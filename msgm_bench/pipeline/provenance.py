@@ -12,15 +12,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from msgm_bench import __version__
+from msgm_bench.api import join_names
 from msgm_bench.pipeline.entry import Entry
+from msgm_bench.pipeline.option_text import write_options
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.stages import LOG
 from msgm_bench.registry import registry
 
+FLAGS = {
+    "-p": "params",
+    "-b": "backbone_params",
+    "-d": "dataset_params",
+    "-t": "task_params",
+    "-m": "metric_params",
+    "-j": "judge_params",
+}
 PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
 
 
@@ -100,7 +108,7 @@ def command(spec: RunSpec) -> str:
         options += ["run", "--method", spec.method]
     else:
         options += ["evaluate", spec.model]
-    options += ["--dataset", spec.dataset, "--forget", ",".join(spec.forget)]
+    options += ["--dataset", spec.dataset, "--forget", join_names(spec.forget)]
     options += ["--backbone", spec.backbone] if spec.model is None else []
     options += ["--conditional"] if spec.conditional and spec.model is None else []
     scalars = ("preset", "regime", "steps", "passes", "samples")
@@ -110,27 +118,10 @@ def command(spec: RunSpec) -> str:
         if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]
     options += ["--compile"] if spec.compile else []
-    flags = {
-        "-p": spec.params,
-        "-b": spec.backbone_params,
-        "-d": spec.dataset_params,
-        "-t": _scoped(spec.task_params),
-        "-m": _scoped(spec.metric_params),
-        "-j": spec.judge_params,
-    }
+    flags = {field: flag for flag, field in FLAGS.items()}
     if spec.model is not None:
-        del flags["-p"], flags["-b"]
-    for flag, given in flags.items():
-        options += [part for k, v in given.items() for part in (flag, f"{k}={_yaml(v)}")]
+        del flags["params"], flags["backbone_params"]
+    for field, flag in flags.items():
+        for key, text in write_options(spec.model_dump(), field).items():
+            options += [flag, f"{key}={text}"]
     return shlex.join(["msgm-bench", *options])
-
-
-def _scoped(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """``name.key`` of each option of each name."""
-    return {f"{name}.{key}": v for name, given in options.items() for key, v in given.items()}
-
-
-def _yaml(value: Any) -> str:
-    """One line that ``key=value`` reads back as ``value``."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
-    return text.removesuffix("...\n").strip()

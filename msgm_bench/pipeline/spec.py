@@ -17,8 +17,10 @@ from msgm_bench.api import (
     digest,
     indices,
     option_error,
+    parse_names,
 )
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
+from msgm_bench.pipeline.option_text import read_options
 from msgm_bench.registry import registry
 
 
@@ -62,12 +64,15 @@ class RunSpec(BaseModel):
 
     @field_validator("forget", mode="before")
     @classmethod
-    def _split_list(cls, given: Any) -> Any:
-        if isinstance(given, str | int):
-            given = str(given).split(",")
-        if not isinstance(given, list | tuple):
-            return given  # which is refused
-        return tuple(str(part).strip() for part in given if str(part).strip())
+    def _names(cls, value: Any) -> Any:
+        """Names as they were typed; a list in one text stays whole where only the data can tell."""
+        if isinstance(value, str):
+            return parse_names(value)
+        names = value if isinstance(value, list | tuple) else (value,)
+        for name in names:
+            if isinstance(name, bool) or not isinstance(name, str | int):
+                raise ValueError(f"{name!r} is no name: put it in quotes if it is one")
+        return tuple(str(name) for name in names if str(name).strip())
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -93,7 +98,7 @@ def slug(forget: Sequence[str]) -> str:
 
 
 def parse_spec(values: Mapping[str, Any]) -> RunSpec:
-    """A ``RunSpec`` from plain values.
+    """A ``RunSpec`` from plain values; ``OptionText`` is read by the type of its option.
 
     Raises:
         OptionError: Naming the field, what was given and what is allowed.
@@ -103,7 +108,7 @@ def parse_spec(values: Mapping[str, Any]) -> RunSpec:
         near = did_you_mean(str(given), PRESETS)
         raise OptionError(f"unknown preset {given!r}{near}", ", ".join(PRESETS))
     try:
-        return RunSpec.model_validate(dict(values))
+        return RunSpec.model_validate(read_options(values))
     except ValidationError as error:
         raise option_error("the run", RunSpec, error) from error
 
