@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from msgm_bench.errors import OptionError, did_you_mean
+from msgm_bench.errors import OptionError, PluginError, did_you_mean
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 class Config(BaseModel):
@@ -25,7 +28,8 @@ class Plugin:
     """Base of every class that a plugin registers.
 
     Attributes:
-        name: What the user types; lower case, unique within its kind.
+        name: What the user types, ``[a-z0-9][a-z0-9_.-]*`` of at most 64 letters, unique within
+            its kind.
         citation: Paper or source, one line.
         Config: The options, with description, unit and bounds on each field.
         presets: Preset name to sparse settings (see ``msgm_bench.api.settings``).
@@ -51,6 +55,28 @@ class Plugin:
             OptionError: An option is unknown, out of range or of the wrong type.
         """
         return cls(parse_options(cls, options or {}))
+
+    @classmethod
+    def validate(cls) -> None:
+        """Check what the class says of itself; the registry asks before it takes the class.
+
+        Raises:
+            PluginError: Its name, citation, options or presets are not what they should be.
+        """
+        name = getattr(cls, "name", None)
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise PluginError(
+                f"the name of {cls.__name__} is {name!r:.100}",
+                "a to z, 0 to 9, '_', '.', '-', a letter or digit first, at most 64 of them",
+            )
+        kinds = {"citation": str, "presets": Mapping}
+        for attribute, kind in kinds.items():
+            value = getattr(cls, attribute)
+            if not isinstance(value, kind):
+                raise PluginError(f"{attribute} of {name!r} is {value!r:.100}", kind.__name__)
+        options = cls.Config
+        if not (inspect.isclass(options) and issubclass(options, BaseModel)):
+            raise PluginError(f"Config of {name!r} is {options!r:.100}", "a class of options")
 
     @classmethod
     def summary(cls) -> str:
