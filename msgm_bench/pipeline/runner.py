@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from msgm_bench.api import Executor, Result, Row, SpecRecord
-from msgm_bench.errors import MsgmBenchError
 from msgm_bench.pipeline import folder as run_folder
 from msgm_bench.pipeline import judging
 from msgm_bench.pipeline.cache import Cache, Entry, Report, Stage, load_json
+from msgm_bench.pipeline.grid import Job, by_cell, reason_of
 from msgm_bench.pipeline.plan import Plan, output_folder, plan
 from msgm_bench.pipeline.provenance import provenance
 from msgm_bench.pipeline.spec import RunSpec
@@ -54,19 +54,17 @@ def run_grid(
     """
     plans = [plan(spec) for spec in specs]
     folder = output_folder(out)
-    if executor is not None:
-        return list(executor.map(_Job(folder), specs))
-    return [_run_or_fail(planned, folder) for planned in plans]
-
-
-class _Job:
-    """Runs one cell in an executor's worker."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-
-    def __call__(self, spec: RunSpec) -> Result:
-        return _run_or_fail(plan(spec), self.out)
+    if executor is None:
+        return [_run_or_fail(planned, folder) for planned in plans]
+    outcomes, reasons = by_cell(executor, Job(_run_or_fail, folder), specs)
+    results = []
+    for planned in plans:
+        name = planned.spec.folder
+        outcome = outcomes.get(name) or _earlier(folder / name, graph(planned)) or next(reasons)
+        if isinstance(outcome, str):
+            outcome = _failed(planned, folder, outcome)
+        results.append(outcome)
+    return results
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,10 @@ def dry_run(spec: RunSpec) -> Preview:
 def _run_or_fail(planned: Plan, out: Path) -> Result:
     try:
         return _run_planned(planned, out)
-    except Exception as error:  # noqa: BLE001 - one cell must not take the grid down
-        known = isinstance(error, MsgmBenchError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
-        if not known:
-            log.error("unexpected error:\n%s", traceback.format_exc())
-        return _failed(planned, out, reason)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - one cell must not take the grid down
+        return _failed(planned, out, reason_of(error))
 
 
 def _run_planned(planned: Plan, out: Path) -> Result:
@@ -245,19 +241,35 @@ def _finish(target: Path, result: Result) -> Result:
 
 
 def _failed(planned: Plan, out: Path, reason: str) -> Result:
-    """A result that says why; a training that stopped leaves its log beside it.
+    """A result that says why; where it cannot be stored, the log says why not."""
+    target = out / planned.spec.folder
+    result = Result(status="failed", reason=reason, spec=spec_record(planned))
+    hook = registry().manager.hook
+    with _logged_errors(target.name):
+        _store_failure(planned, target, result)
+    with _logged_errors(target.name):
+        hook.run_failed(spec=cast(Any, result.spec.model_dump()), folder=str(target), reason=reason)
+    return result
+
+
+@contextlib.contextmanager
+def _logged_errors(name: str) -> Iterator[None]:
+    """Log what a failure brings with it, and go on: one cell must not take the grid down."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the cell has failed already, with its reason
+        log.error("%s: %s", name, reason_of(error))
+
+
+def _store_failure(planned: Plan, target: Path, result: Result) -> None:
+    """Write a failed result, with the log of the training that stopped.
 
     A good result of an earlier run of the same command stays: it is worth more.
     """
-    target = out / planned.spec.folder
-    result = Result(status="failed", reason=reason, spec=spec_record(planned))
     earlier = read_result(target / run_folder.RESULT)
     if earlier is not None and earlier.status == "ok":
         log.warning("the result of an earlier run stays in %s", target.name)
-    else:
-        if planned.trained is not None:
-            run_folder.keep_log(target, Cache().partial(graph(planned).model.key))
-        run_folder.write_result(target, result)
-    hook = registry().manager.hook
-    hook.run_failed(spec=cast(Any, result.spec.model_dump()), folder=str(target), reason=reason)
-    return result
+        return
+    if planned.trained is not None:
+        run_folder.keep_log(target, Cache().partial(graph(planned).model.key))
+    run_folder.write_result(target, result)

@@ -1,0 +1,73 @@
+"""Cells of a grid in an executor's workers: an outcome for each, whatever becomes of a worker."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgm_bench.api import Executor, Result
+from msgm_bench.errors import MsgmBenchError
+from msgm_bench.pipeline.plan import Plan, plan
+from msgm_bench.pipeline.spec import RunSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Plans and runs one cell in a worker; picklable.
+
+    Attributes:
+        run: Runs a planned cell into a folder; gives a failed result where it fails.
+        out: The folder for results.
+    """
+
+    run: Callable[[Plan, Path], Result]
+    out: Path
+
+    def __call__(self, spec: RunSpec) -> tuple[str, Result | str]:
+        """Name of the cell's folder, and its result or the reason why it could not be planned."""
+        try:
+            planned = plan(spec)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - one cell must not take the grid down
+            return spec.folder, reason_of(error)
+        return spec.folder, self.run(planned, self.out)
+
+
+def by_cell(
+    executor: Executor, job: Job, specs: Sequence[RunSpec]
+) -> tuple[dict[str, Result | str], Iterator[str]]:
+    """Outcomes by folder name, in whatever order they come; then why other cells have none.
+
+    An executor may raise, stop early, or put the exception that ended a worker in the place of a
+    result: the reasons are those exceptions in their order, and at last what stopped the executor.
+    """
+    outcomes: dict[str, Result | str] = {}
+    reasons = []
+    last = f"executor {executor.name!r} returned no result of this run"
+    try:
+        for outcome in executor.map(job, specs):
+            if isinstance(outcome, BaseException):
+                reasons.append(reason_of(outcome))
+            else:
+                name, result = outcome
+                outcomes[name] = result
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the cells that are done keep their results
+        last = f"executor {executor.name!r} stopped: {reason_of(error)}"
+    return outcomes, itertools.chain(reasons, itertools.repeat(last))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a cell failed; the traceback of what nobody expected goes to the log."""
+    if isinstance(error, MsgmBenchError):
+        return str(error)
+    log.error("unexpected error:\n%s", "".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {error}"
