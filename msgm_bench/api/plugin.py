@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from msgm_bench.errors import OptionError, PluginError, did_you_mean
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+from msgm_bench.loading import checked_name
 
 
 class Config(BaseModel):
@@ -58,17 +56,12 @@ class Plugin:
 
     @classmethod
     def validate(cls) -> None:
-        """Check what the class says of itself; the registry asks before it takes the class.
+        """Refuse a class that contradicts itself; called when it is registered.
 
         Raises:
             PluginError: Its name, citation, options or presets are not what they should be.
         """
-        name = getattr(cls, "name", None)
-        if not (isinstance(name, str) and NAME.fullmatch(name)):
-            raise PluginError(
-                f"the name of {cls.__name__} is {name!r:.100}",
-                "a to z, 0 to 9, '_', '.', '-', a letter or digit first, at most 64 of them",
-            )
+        name = checked_name(getattr(cls, "name", None), cls.__name__)
         kinds = {"citation": str, "presets": Mapping}
         for attribute, kind in kinds.items():
             value = getattr(cls, attribute)
