@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import importlib.metadata
 import inspect
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,24 +16,27 @@ from typing import Any
 
 import pluggy
 
-from msgm_bench import hookspecs
+from msgm_bench import api, hookspecs
 from msgm_bench.api import Plugin, check_presets
-from msgm_bench.errors import PluginError, UnknownNameError, did_you_mean
+from msgm_bench.errors import PluginError, UnknownNameError, clean, did_you_mean
+from msgm_bench.loading import quarantined
 
 GROUP = "msgm_bench"
 RESTRICT = "MSGM_BENCH_PLUGINS"
-KINDS = (
-    "datasets",
-    "backbones",
-    "methods",
-    "tasks",
-    "metrics",
-    "judges",
-    "embedders",
-    "samplers",
-    "executors",
-    "trackers",
-)
+BASES: Mapping[str, type[Plugin]] = {
+    "datasets": api.Dataset,
+    "backbones": api.Backbone,
+    "methods": api.Method,
+    "tasks": api.Task,
+    "metrics": api.Metric,
+    "judges": api.Judge,
+    "embedders": api.Embedder,
+    "samplers": api.Sampler,
+    "executors": api.Executor,
+    "trackers": api.Tracker,
+}
+KINDS = tuple(BASES)
+MOST_CLASSES = 1_000  # of one hook: a generator may have no end
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,10 @@ class Registry:
         """Import one entry point; anything that goes wrong in it is recorded, not raised."""
         provenance = provenance_of(entry_point)
         try:
-            module = entry_point.load()
-            self.register(module, provenance)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
-            self.broken.append(Broken(provenance, f"{type(error).__name__}: {error}"))
+            with quarantined():
+                self.register(entry_point.load(), provenance)
+        except PluginError as error:
+            self.broken.append(Broken(provenance, error.what))
 
     def register(self, module: ModuleType, provenance: Provenance) -> None:
         """Add one plugin module.
@@ -136,11 +140,13 @@ class Registry:
             implementation: Callable[[], Any] | None = getattr(module, f"register_{kind}", None)
             if implementation is None or not hasattr(implementation, _IMPL):
                 continue
-            for cls in implementation():
-                if not (inspect.isclass(cls) and issubclass(cls, Plugin) and hasattr(cls, "name")):
-                    raise PluginError(f"register_{kind} returned {cls!r}", "classes with a name")
-                cls.validate()
+            names = set[str]()
+            for cls in _returned(kind, implementation()):
+                _check_class(kind, cls)
                 check_presets(cls)
+                if cls.name in names:
+                    raise PluginError(f"register_{kind} returned two classes named {cls.name!r}")
+                names.add(cls.name)
                 yield Entry(kind, cls, provenance)
 
     def names(self, kind: str) -> list[str]:
@@ -179,6 +185,42 @@ class Registry:
         return self.entry(kind, name).cls.create(options)
 
 
+def _returned(kind: str, value: Any) -> list[Any]:
+    """What a hook returned, as a list.
+
+    Raises:
+        PluginError: It is none, or has no end.
+    """
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise PluginError(f"register_{kind} returned {_shown(value)}", "a list of classes")
+    classes = list(itertools.islice(value, MOST_CLASSES + 1))
+    if len(classes) > MOST_CLASSES:
+        raise PluginError(f"register_{kind} returned more than {MOST_CLASSES} classes")
+    return classes
+
+
+def _check_class(kind: str, cls: Any) -> None:
+    """Refuse what is no usable class of this kind.
+
+    Raises:
+        PluginError: Saying what is wrong, and what is allowed.
+    """
+    base = BASES[kind]
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise PluginError(
+            f"register_{kind} returned {_shown(cls)}", f"subclasses of {base.__name__}"
+        )
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(cls.__abstractmethods__))
+        raise PluginError(f"register_{kind} returned {cls.__name__}, which lacks {lacking}")
+    cls.validate()
+    cls.summary()
+
+
+def _shown(value: Any) -> str:
+    return clean(repr(value)[:100])
+
+
 _SPEC = f"{hookspecs.PROJECT}_spec"
 _IMPL = f"{hookspecs.PROJECT}_impl"
 
@@ -193,7 +235,9 @@ def provenance_of(entry_point: importlib.metadata.EntryPoint) -> Provenance:
     """Name, distribution and module of an entry point."""
     dist = entry_point.dist
     name, version = ("unknown", "unknown") if dist is None else (dist.name, dist.version)
-    return Provenance(entry_point.name, name, version, entry_point.value)
+    return Provenance(
+        *(clean(str(v)) for v in (entry_point.name, name, version, entry_point.value))
+    )
 
 
 @functools.cache

@@ -33,7 +33,7 @@ HOMONYMS = [
     ("attributes", "msgm_bench/api/", "labels of which an item may have many"),
     ("attributes", "msgm_bench/cli/options.py", "labels of which an item may have many"),
     ("attributes", "msgm_bench/pipeline/", "labels of which an item may have many"),
-    ("attributes", "msgm_bench/testing.py", "labels of which an item may have many"),
+    ("attributes", "msgm_bench/testing/", "labels of which an item may have many"),
 ]
 
 

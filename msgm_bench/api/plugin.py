@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from msgm_bench.errors import OptionError, did_you_mean
+from msgm_bench.errors import OptionError, PluginError, did_you_mean
+from msgm_bench.loading import checked_name
 
 
 class Config(BaseModel):
@@ -25,7 +26,8 @@ class Plugin:
     """Base of every class that a plugin registers.
 
     Attributes:
-        name: What the user types; lower case, unique within its kind.
+        name: What the user types, ``[a-z0-9][a-z0-9_.-]*`` of at most 64 letters, unique within
+            its kind.
         citation: Paper or source, one line.
         Config: The options, with description, unit and bounds on each field.
         presets: Preset name to sparse settings (see ``msgm_bench.api.settings``).
@@ -57,8 +59,17 @@ class Plugin:
         """Refuse a class that contradicts itself; called when it is registered.
 
         Raises:
-            PluginError: Saying what is wrong, and what is allowed.
+            PluginError: Its name, citation, options or presets are not what they should be.
         """
+        name = checked_name(getattr(cls, "name", None), cls.__name__)
+        kinds = {"citation": str, "presets": Mapping}
+        for attribute, kind in kinds.items():
+            value = getattr(cls, attribute)
+            if not isinstance(value, kind):
+                raise PluginError(f"{attribute} of {name!r} is {value!r:.100}", kind.__name__)
+        options = cls.Config
+        if not (inspect.isclass(options) and issubclass(options, BaseModel)):
+            raise PluginError(f"Config of {name!r} is {options!r:.100}", "a class of options")
 
     @classmethod
     def summary(cls) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from msgm_bench import __version__
-from msgm_bench.errors import MsgmBenchError, UsageError
+from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, clean
+from msgm_bench.loading import NAME, load
 
 PLUGIN_COMMANDS = "msgm_bench.commands"
 COMMANDS = {
@@ -45,15 +46,14 @@ class LazyGroup(click.Group):
             module = importlib.import_module(f"msgm_bench.cli.{name}")
             command: click.Command = module.command
             return command
-        found = _plugin_commands().get(name)
-        return None if found is None else found.load()
+        entry_point = _plugin_commands().get(name)
+        return None if entry_point is None else _plugin_command(entry_point, ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table of commands, from the static texts."""
         rows = list(COMMANDS.items())
         for name, entry_point in sorted(_plugin_commands().items()):
-            owner = entry_point.dist.name if entry_point.dist else "an unknown distribution"
-            rows.append((name, f"From {owner}."))
+            rows.append((name, f"From {_owner(entry_point)}."))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -70,7 +70,35 @@ class LazyGroup(click.Group):
 
 
 def _plugin_commands() -> dict[str, importlib.metadata.EntryPoint]:
-    return {e.name: e for e in importlib.metadata.entry_points(group=PLUGIN_COMMANDS)}
+    """Commands of plugins; names that nobody could type safely are left out."""
+    entry_points = importlib.metadata.entry_points(group=PLUGIN_COMMANDS)
+    return {e.name: e for e in entry_points if NAME.fullmatch(e.name)}
+
+
+def _owner(entry_point: importlib.metadata.EntryPoint) -> str:
+    return clean(entry_point.dist.name) if entry_point.dist else "an unknown distribution"
+
+
+def _plugin_command(
+    entry_point: importlib.metadata.EntryPoint, ctx: click.Context
+) -> click.Command | None:
+    """The command of a plugin; None for a broken one while the shell completes a line.
+
+    Raises:
+        PluginError: It cannot be imported, or is no command.
+    """
+    try:
+        command = load(entry_point)
+        if not isinstance(command, click.Command):
+            raise PluginError(f"{entry_point.value} is {type(command).__name__}, no click command")
+    except PluginError as error:
+        if ctx.resilient_parsing:
+            return None
+        raise PluginError(
+            f"the command {entry_point.name!r} from {_owner(entry_point)} is broken: {error.what}",
+            hint="mend or uninstall that package; every other command works",
+        ) from error
+    return command
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,34 @@
+"""Conformance checks that plugin authors run on their own classes.
+
+Each check raises ``AssertionError`` with a sentence on what is wrong, and takes seconds.
+"""
+
+from msgm_bench.testing.backbones import check_backbone
+from msgm_bench.testing.datasets import check_dataset
+from msgm_bench.testing.judges import check_embedder, check_judge
+from msgm_bench.testing.methods import check_method
+from msgm_bench.testing.metrics import check_metric
+from msgm_bench.testing.plugins import check_plugin
+from msgm_bench.testing.processes import check_process
+from msgm_bench.testing.samplers import check_sampler
+from msgm_bench.testing.tasks import check_task
+from msgm_bench.testing.toys import ToyBackbone, ToyJudge, toy_images, toy_subject
+from msgm_bench.testing.training import trained
+
+__all__ = [
+    "ToyBackbone",
+    "ToyJudge",
+    "check_backbone",
+    "check_dataset",
+    "check_embedder",
+    "check_judge",
+    "check_method",
+    "check_metric",
+    "check_plugin",
+    "check_process",
+    "check_sampler",
+    "check_task",
+    "toy_images",
+    "toy_subject",
+    "trained",
+]

@@ -1,0 +1,117 @@
+"""What a dataset keeps: the same items every time, and held-out items that are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msgm_bench.api import Data, Dataset, Examples, Sketch
+from msgm_bench.testing.plugins import check_plugin
+
+LEAK = 0.01
+"""Largest share of held-out items that are bit by bit training items, too.
+
+Real data have some: photographs that were published twice, and small images that two hands drew
+alike. A split that lost its meaning has nearly all of them, and one that was drawn with
+replacement, or from files that overlap, some per cent.
+"""
+
+
+def check_dataset(
+    cls: type[Dataset],
+    options: Mapping[str, Any] | None = None,
+    *,
+    leak: float = LEAK,
+    excerpt: bool = False,
+) -> None:
+    """Loads twice the same, and what its sketch says; both splits hold every class.
+
+    Items are finite, their labels in range; grey levels lie in 0 .. levels - 1; at most a share
+    ``leak`` of the held-out items is among the training items; regions lie in the image.
+
+    Args:
+        cls: The dataset.
+        options: Its options.
+        leak: Largest share of held-out items with an exact double among the training items.
+        excerpt: Whether the files here hold fewer items than the sketch counts.
+    """
+    check_plugin(cls)
+    name = cls.name
+    first, second = (cls.create(options).load() for _ in range(2))
+    for a, b in ((first.train, second.train), (first.test, second.test)):
+        assert torch.equal(a.x, b.x), f"{name}: loads other items the second time"
+        assert torch.equal(a.y, b.y), f"{name}: loads other labels the second time"
+    assert first.protocol, f"{name}: the data protocol has no name"
+    assert first.classes == second.classes, f"{name}: names its classes anew the second time"
+    assert len(set(first.classes)) == len(first.classes) > 1, f"{name}: classes need two names"
+    sketch = cls.create(options).sketch()
+    if sketch is not None:
+        _check_sketch(name, sketch, first, excerpt)
+    for part, items in (("train", first.train), ("test", first.test)):
+        _check_items(f"{name}: {part}", first, items)
+    _check_regions(name, first)
+    _check_leak(name, first, leak)
+
+
+def _check_sketch(name: str, sketch: Sketch, data: Data, excerpt: bool) -> None:
+    said = (sketch.shape, sketch.levels, sketch.classes, sketch.attributes)
+    here = (data.shape, data.levels, data.classes, data.train.y.ndim == 2)
+    assert said == here, f"{name}: its sketch says {said}, its items are {here}"
+    counts, loaded = (sketch.train, sketch.test), (len(data.train), len(data.test))
+    assert excerpt or counts == loaded, f"{name}: its sketch counts {counts}, it loads {loaded}"
+
+
+def _check_items(label: str, data: Data, part: Examples) -> None:
+    x, y, K = part.x, part.y, len(data.classes)
+    assert len(x) == len(y), f"{label} has items without labels"
+    assert len(x), f"{label} is empty"
+    assert x.shape[1:] == data.shape, f"{label} has items of another shape"
+    if data.levels is None:
+        assert x.is_floating_point(), f"{label}: points are {x.dtype}, not floating point"
+        assert bool(torch.isfinite(x).all()), f"{label}: points are not finite"
+    else:
+        assert x.dtype == torch.uint8, f"{label}: images are {x.dtype}, not uint8"
+        assert int(x.max()) < data.levels, f"{label}: grey levels beyond levels"
+        assert int(x.max()) > int(x.min()), f"{label}: all images are of one grey"
+    if y.ndim == 2:
+        assert y.dtype == torch.bool, f"{label}: attributes are {y.dtype}, not bool"
+        assert y.shape[1] == K, f"{label}: {y.shape[1]} attributes under {K} names"
+    else:
+        assert y.dtype == torch.int64, f"{label}: labels are {y.dtype}, not int64"
+        low, high = int(y.min()), int(y.max())
+        assert low >= 0, f"{label}: labels from {low}"
+        assert high < K, f"{label}: labels up to {high} of {K} classes"
+    for i, called in enumerate(data.classes):
+        assert bool(data.members(part, (i,)).any()), f"{label} has no item of {called!r}"
+
+
+def _check_regions(name: str, data: Data) -> None:
+    for called, (top, left, height, width) in data.regions.items():
+        assert called in data.classes, f"{name}: a region of {called!r}, which is no class"
+        H, W = data.shape[-2:]
+        inside = top >= 0 and left >= 0 and top + height <= H and left + width <= W
+        real = inside and height > 0 and width > 0
+        assert real, f"{name}: the region of {called!r} is not in {H}x{W} pixels"
+
+
+def _check_leak(name: str, data: Data, most: float) -> None:
+    doubles = leaked(data)
+    share = doubles / len(data.test)
+    assert share <= most, (
+        f"{name}: {doubles} of {len(data.test)} held-out items ({share:.1%}) are training items, "
+        f"too; at most {most:.1%} may be: values on held-out items would be of seen ones"
+    )
+
+
+def leaked(data: Data) -> int:
+    """Held-out items that are training items bit by bit."""
+    seen = set(_rows(data.train.x))
+    return sum(row in seen for row in _rows(data.test.x))
+
+
+def _rows(x: Tensor) -> list[bytes]:
+    flat = x.reshape(len(x), -1).contiguous().numpy()
+    return [row.tobytes() for row in flat]

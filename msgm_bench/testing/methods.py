@@ -1,0 +1,190 @@
+"""What an unlearning method keeps on toy data."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msgm_bench.api import (
+    Batch,
+    Data,
+    LossMethod,
+    Method,
+    Model,
+    Regime,
+    Split,
+    noise_matching,
+)
+from msgm_bench.errors import MsgmBenchError
+from msgm_bench.testing.plugins import check_plugin
+from msgm_bench.testing.toys import SEED, toy_images, toy_model
+from msgm_bench.testing.training import differ, trained, with_other_pixels
+from msgm_bench.training import Feed
+
+TARGETS, OTHER_TARGETS = (0,), (1,)
+DRAWS = 32  # noises of each item, where errors are compared
+KILLS = (("prepare", 1), ("", 3), ("", 55))
+NAMES = {"all": "D", "retain": "D_g", "forget": "D_f"}
+LEARNED = 0.85
+"""Error on D_f over the error of a model that saw other pixels, below which D_f was learned.
+
+On the toy, a method that *descends* on D_f with a tenth of the weight of D_g reaches 0.66 to 0.75
+where it starts from a class-conditional base; no built-in method goes below 0.94 without ending
+far above the error of training on D_g alone.
+"""
+
+
+def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) -> None:
+    """What a method must keep on toy data, in each regime that it declares.
+
+    Models are unconditional and class-conditional in turn, but for those that ``skip`` refuses.
+
+    Weights stay finite, and move through the session only, which is seen from their values; the
+    base model stays as it is. Another forget set gives other weights, and so does what any declared
+    split shows while the others stay as they are. A training that was killed in its preparation,
+    after 3 and after 55 of 60 steps ends with the same bits. Batches of D_g hold no item of D_f.
+    What a split shows that is not declared changes nothing, and reading it is an error.
+
+    A method that reads D_f does not learn it: its error on D_f is not both below that of the same
+    training on D_g alone and below ``LEARNED`` times its own with other pixels in D_f. That
+    catches a wrong sign of a weight of about a tenth and more; less drowns in the noise of
+    60 steps, and data-free methods are not looked at.
+    """
+    check_plugin(cls)
+    data, tried = toy_images(), 0
+    for regime, classes in itertools.product(cls.regimes, (None, len(data.classes))):
+        trial = _Trial(cls, options, regime, data, classes)
+        if cls.create(options).skip(toy_model(classes), regime) is not None:
+            continue
+        tried += 1
+        trial.check()
+    assert tried, f"{cls.name}: skips unconditional and class-conditional models alike"
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A method in one regime, on one kind of models."""
+
+    cls: type[Method]
+    options: Mapping[str, Any] | None
+    regime: Regime
+    data: Data
+    classes: int | None
+
+    @property
+    def label(self) -> str:
+        """The method, and where it is tried."""
+        kind = ", class-conditional" if self.classes else ""
+        return f"{self.cls.name} ({self.regime}{kind})"
+
+    def run(self, **changes: Any) -> list[Tensor]:
+        """The trained weights, with other arguments of ``trained``."""
+        arguments: dict[str, Any] = {
+            "data": self.data,
+            "targets": TARGETS,
+            "classes": self.classes,
+        } | changes
+        try:
+            return trained(self.cls, self.options, self.regime, **arguments)
+        except MsgmBenchError as error:
+            raise AssertionError(f"{self.label}: {error}") from error
+
+    @functools.cached_property
+    def first(self) -> list[Tensor]:
+        """The weights after an undisturbed training."""
+        return self.run()
+
+    def check(self) -> None:
+        """All of them."""
+        finite = all(bool(torch.isfinite(w).all()) for w in self.first)
+        assert finite, f"{self.label}: weights not finite"
+        self.check_resume()
+        self.check_forget_set()
+        splits: tuple[Split, ...] = ("all", "retain", "forget")
+        for split in splits:
+            self.check_split(split)
+
+    def check_resume(self) -> None:
+        """Kills leave no trace; which one does is looked for only where one does."""
+        if not differ(self.first, self.run(kills=KILLS)):
+            return
+        again = differ(self.first, self.run())
+        assert not again, (
+            f"{self.label}: the same seed ends elsewhere "
+            "(noise comes from the session, and nothing is left over from another training)"
+        )
+        for part, step in KILLS:
+            where = f"{part} {step}" if part else f"step {step}"
+            lost = differ(self.first, self.run(kills=[(part, step)]))
+            assert not lost, (
+                f"{self.label}: a resumed training ends elsewhere: killed after {where}, it lost "
+                "state that session.keep would have stored"
+            )
+        raise AssertionError(f"{self.label}: a training that is resumed twice ends elsewhere")
+
+    def check_forget_set(self) -> None:
+        """Other classes to forget, other weights."""
+        needs = self.cls.needs
+        if needs & {"retain", "forget"} or (self.classes and "all" not in needs):
+            changed = differ(self.first, self.run(targets=OTHER_TARGETS))
+            assert changed, f"{self.label}: the forget set does not change the weights"
+
+    def check_split(self, split: Split) -> None:
+        """What a declared split shows matters, by itself; what an undeclared one shows does not."""
+        name = NAMES[split]
+        if split in self.cls.needs:
+            other = self.run(spoiled=split)
+            assert differ(self.first, other), (
+                f"{self.label}: what {name} shows does not change the weights, with the other "
+                f"splits as they are: use {split!r}, or take it out of needs"
+            )
+            if split == "forget":
+                self.check_direction(other)
+        elif split != "all" and "all" not in self.cls.needs:
+            items = self.data.members(self.data.train, TARGETS)
+            changed = with_other_pixels(self.data, items if split == "forget" else ~items)
+            leaks = differ(self.first, self.run(data=changed))
+            assert not leaks, f"{self.label}: {name} leaks into a method without it"
+
+    def check_direction(self, other: list[Tensor]) -> None:
+        """D_f is not learned: ``other`` saw other pixels in its place."""
+        own, without = (self.error(weights) for weights in (self.first, other))
+        if own >= LEARNED * without:
+            return
+        control = trained(_Neglect, None, self.regime, self.data, TARGETS, classes=self.classes)
+        neglect = self.error(control)
+        assert own >= neglect, (
+            f"{self.label}: D_f is learned, not forgotten: the error on D_f is {own:.3f}, and "
+            f"{without:.3f} where D_f shows other pixels, {neglect:.3f} after training on D_g "
+            "alone: is a sign wrong?"
+        )
+
+    @torch.no_grad()
+    def error(self, weights: list[Tensor]) -> float:
+        """E |eps_hat(x_t, t[, c]) - eps|^2 / D on D_f, with the same noise for all weights."""
+        model = toy_model(self.classes)
+        for own, weight in zip(model.parameters(), weights, strict=True):
+            own.copy_(weight)
+        _, forget = self.data.split(self.data.train, TARGETS)
+        feed = Feed({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
+        batches = (feed.noised(forget, "error", draw) for draw in range(DRAWS))
+        return float(torch.stack([noise_matching(model, batch) for batch in batches]).mean())
+
+
+class _Neglect(LossMethod):
+    """Training on D_g alone: the control."""
+
+    name = "neglect"
+    regimes = ("retrain", "finetune")
+    needs = frozenset({"retain"})
+
+    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+        """Denoising score matching on D_g."""
+        assert retain is not None
+        return noise_matching(model, retain)

@@ -1,0 +1,100 @@
+"""What every class of every kind keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from msgm_bench.api import Backbone, Judge, Method, Metric, Plugin, Settings, Task
+from msgm_bench.errors import MsgmBenchError, OptionError, PluginError
+
+SUMMARY = 100  # letters that `msgm-bench list` has room for
+
+
+def check_plugin(cls: type[Plugin]) -> None:
+    """Name, summary, options, presets, and what a method says of its needs and regimes.
+
+    Every option has a description and a default that its own bounds allow; unknown and infinite
+    ones are refused; presets hold what presets decide, and options that the class has.
+    """
+    try:
+        cls.validate()
+    except PluginError as error:
+        raise AssertionError(f"{cls.__name__}: {error}") from error
+    assert vars(cls).get("__doc__"), f"{cls.name}: the class has no docstring of its own"
+    assert len(cls.summary()) < SUMMARY, f"{cls.name}: its summary is longer than a line"
+    _check_options(cls)
+    for preset, settings in cls.presets.items():
+        _check_preset(cls, preset, settings)
+
+
+def _check_options(cls: type[Plugin]) -> None:
+    config = cls.Config.model_config
+    assert config.get("extra") == "forbid", f"{cls.name}: Config takes any key"
+    assert config.get("frozen"), f"{cls.name}: Config can be changed after it was checked"
+    assert config.get("allow_inf_nan") is False, f"{cls.name}: Config takes infinite numbers"
+    for key, field in cls.Config.model_fields.items():
+        assert field.description, f"{cls.name}: option {key!r} has no description"
+    if any(field.is_required() for field in cls.Config.model_fields.values()):
+        return
+    first, second = (cls.create().config.model_dump(mode="json") for _ in range(2))
+    assert first == second, f"{cls.name}: the defaults of its options change"
+    json.dumps(first, allow_nan=False)
+    try:
+        again = cls.create(first).config.model_dump(mode="json")
+    except OptionError as error:
+        raise AssertionError(f"{cls.name}: a default that its bounds refuse: {error}") from error
+    assert again == first, f"{cls.name}: its options do not survive JSON"
+
+
+def _check_preset(cls: type[Plugin], preset: str, settings: Any) -> None:
+    label = f"{cls.name}: preset {preset!r}"
+    try:
+        decided = Settings.model_validate(dict(settings))
+        decided.budget(finetune=False)
+        decided.budget(finetune=True)
+        cls.create(_own_options(cls, decided))
+    except (MsgmBenchError, ValueError, TypeError) as error:
+        raise AssertionError(f"{label}: {error}") from error
+
+
+def _own_options(cls: type[Plugin], decided: Settings) -> dict[str, Any]:
+    """What a preset of ``cls`` says of its own options."""
+    if issubclass(cls, Method):
+        return decided.method
+    if issubclass(cls, Backbone):
+        return decided.backbone
+    if issubclass(cls, Judge):
+        return {key: value for key, value in decided.judge.items() if key != "name"}
+    if issubclass(cls, Task):
+        return decided.tasks.get(cls.name, {})
+    return decided.metrics.get(cls.name, {}) if issubclass(cls, Metric) else {}
+
+
+def variations(plugin: Plugin) -> Iterator[tuple[str, Plugin]]:
+    """The plugin with one option changed, as far as another value is plain: (option, plugin).
+
+    Numbers, truth values and choices are changed; options with ``exclude`` change no outcome.
+    """
+    cls = type(plugin)
+    for key, field in cls.Config.model_fields.items():
+        value = getattr(plugin.config, key)
+        for other in [] if field.exclude else _other_values(value, field.annotation):
+            options = plugin.config.model_dump() | {key: other}
+            try:
+                yield key, cls.create(options)
+            except OptionError:
+                continue
+            break
+
+
+def _other_values(value: Any, annotation: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1]
+    if isinstance(value, float):
+        return [value / 2, 2 * value, (1 + value) / 2]
+    choices = get_args(annotation)
+    return [choice for choice in choices if isinstance(choice, str) and choice != value]

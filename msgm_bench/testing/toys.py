@@ -1,0 +1,152 @@
+"""Toy data, a toy network and a toy judge: what the checks of all kinds run on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgm_bench.api import (
+    Backbone,
+    Data,
+    DataInfo,
+    Examples,
+    Judge,
+    Model,
+    Subject,
+    Verdict,
+    noise_matching,
+)
+from msgm_bench.diffusion import Process, VariancePreserving
+from msgm_bench.registry import registry
+from msgm_bench.training import Feed
+
+SEED = 0
+CPU = torch.device("cpu")
+BASE_STEPS = 150
+
+
+def toy_images(count: int = 96, size: int = 4) -> Data:
+    """Three classes of images with 16 grey levels: one bright pixel on the diagonal each."""
+    generator = torch.Generator().manual_seed(SEED)
+    y = torch.arange(count) % 3
+    x = torch.randint(0, 6, (count, 1, size, size), generator=generator)
+    x[torch.arange(count), 0, y, y] += 9
+    items = Examples(x.to(torch.uint8), y)
+    held = torch.arange(count) // 3 % 4 == 0
+    return Data(items[~held], items[held], ("a", "b", "c"), levels=16, protocol="toy/corners@1")
+
+
+class ToyBackbone(Backbone):
+    """VP SDE with a network of a few hundred weights."""
+
+    name = "toy"
+    conditional = True
+
+    def process(self, info: DataInfo) -> Process:
+        """The usual schedule."""
+        return VariancePreserving()
+
+    def network(self, info: DataInfo, process: Process) -> nn.Module:
+        """One hidden layer."""
+        return _ToyNetwork(torch.Size(info.shape).numel(), info.classes)
+
+
+class _ToyNetwork(nn.Module):
+    def __init__(self, dim: int, classes: int | None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim + 1, 16), nn.SiLU(), nn.Linear(16, dim))
+        self.label = None if classes is None else nn.Embedding(classes + 1, dim)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        flat = x_t.flatten(1)
+        if self.label is not None:
+            flat = flat + self.label(condition)
+        result: Tensor = self.layers(torch.cat([flat, t[:, None].to(x_t.dtype)], dim=1))
+        return result.reshape(x_t.shape)
+
+
+def toy_model(classes: int | None, data: Data | None = None) -> Model:
+    """A model with fresh weights from torch's current random state."""
+    info = replace(DataInfo.of(data or toy_images()), classes=classes)
+    return ToyBackbone.create().build(info)
+
+
+def toy_base(classes: int | None) -> Model:
+    """A frozen model that was trained on all toy images, the same one every time."""
+    model = toy_model(classes)
+    model.load_state_dict(_base_weights(classes))
+    return model.eval().requires_grad_(False)
+
+
+@functools.cache
+def _base_weights(classes: int | None) -> Mapping[str, Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = toy_model(classes)
+    feed = Feed({"all": toy_images().train}, model, SEED, 64)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(BASE_STEPS):
+        adam.zero_grad()
+        noise_matching(model, feed.batch("all", step)).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+
+class ToyJudge(Judge):
+    """The class is the brightest of the first pixels on the diagonal; features are quadrants."""
+
+    name = "toy"
+
+    def fit(self, data: Data, seed: int, device: torch.device) -> None:
+        """Nothing to learn."""
+        assert data.levels is not None
+        x = (data.test.x.float() + 0.5) / data.levels
+        right = (self.verdict(x).classes == data.test.y).double().mean()
+        self.report = {"accuracy": float(right), "items": len(data.test)}
+
+    def verdict(self, x: Tensor) -> Verdict:
+        """The brightest pixel; all that is a finite image is recognised."""
+        finite = torch.nan_to_num(x)
+        corners = torch.stack([finite[:, 0, i, i] for i in range(3)], dim=1)
+        return Verdict(corners.argmax(dim=1), torch.isfinite(x).flatten(1).all(dim=1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Means of the quadrants ``[N, 4 C]``."""
+        return F.adaptive_avg_pool2d(x.float(), 2).flatten(1)
+
+
+def toy_subject(
+    classes: int | None = None,
+    *,
+    data: Data | None = None,
+    model: Model | None = None,
+    judge: Judge | None = None,
+    targets: tuple[int, ...] = (0,),
+    seed: int = SEED,
+    reference: Mapping[str, Any] | None = None,
+) -> Subject:
+    """The trained toy model under evaluation, or another one with its data and judge."""
+    data = data or toy_images()
+    if judge is None:
+        judge = ToyJudge.create()
+        judge.fit(data, SEED, CPU)
+    retain, forget = data.split(data.test, targets)
+    return Subject(
+        data=data,
+        targets=targets,
+        judge=judge,
+        judge_id=judge.protocol(),
+        device=CPU,
+        create=registry().create,
+        model=(model or toy_base(classes)).eval(),
+        retain=retain,
+        forget=forget,
+        seed=seed,
+        reference=reference or {},
+    )

@@ -1,0 +1,188 @@
+"""A few steps of the real trainer on toy data, watched."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msgm_bench.api import Batch, Data, Examples, Method, Model, Regime, Split, Training
+from msgm_bench.testing.toys import CPU, SEED, toy_base, toy_model
+from msgm_bench.training import Feed, Runtime, Trainer
+
+STEPS = 60
+BUDGET = Training(steps=STEPS, batch_size=16, learning_rate=1e-2, ema=0.5)
+LEVEL = 15  # the brightest grey of the toy images
+
+
+class _Killed(Exception):  # noqa: N818 - not an error but an event
+    """Stands for a kill between two steps."""
+
+
+class _WatchedFeed(Feed):
+    """A feed whose batches of D_g are looked at."""
+
+    targets: tuple[int, ...]
+
+    def batch(self, split: Split, *args: Any, **options: Any) -> Batch:
+        """The batch."""
+        batch = super().batch(split, *args, **options)
+        leaked = torch.isin(batch.y, torch.tensor(self.targets)).any()
+        assert split != "retain" or not leaked, "a batch of D_g holds items of D_f"
+        return batch
+
+
+class _WatchedTrainer(Trainer):
+    """A trainer that knows which values its own steps left, and compares them with what it has.
+
+    Version counters, which the trainer itself looks at, do not see ``weight.data``.
+    """
+
+    def watch(self) -> None:
+        """Remember the values of all weights, the base's included."""
+        self.left = [weight.detach().clone() for weight in self._watched()]
+
+    def compare(self) -> None:
+        """Raise ``AssertionError`` where a weight is not what the session left."""
+        if not hasattr(self, "left"):
+            return
+        pairs = list(zip(self._watched(), self.left, strict=True))
+        own = len(list(self.model.parameters()))
+        moved = [not torch.equal(now.detach(), then) for now, then in pairs]
+        name = self.method.name
+        assert not any(moved[own:]), f"{name}: moves the weights of the base model"
+        assert not any(moved), (
+            f"{name}: moves weights round the session, which its average does not see "
+            "(minimise and descend step, edit declares a move of the method's own)"
+        )
+
+    def _watched(self) -> list[Tensor]:
+        base = [] if self.base is None else list(self.base.parameters())
+        return [*self.model.parameters(), *base]
+
+    def minimise(self, *args: Any, **options: Any) -> None:
+        """A step of the session."""
+        self.compare()
+        super().minimise(*args, **options)
+        self.watch()
+
+    def descend(self, *args: Any, **options: Any) -> None:
+        """A step of the session."""
+        self.compare()
+        super().descend(*args, **options)
+        self.watch()
+
+    @contextlib.contextmanager
+    def excursion(self, *args: Any, **options: Any) -> Iterator[None]:
+        """An inner loop of the session."""
+        self.compare()
+        with super().excursion(*args, **options):
+            yield
+        self.watch()
+
+
+def _watched(method: Method, trainer: _WatchedTrainer) -> None:
+    """Compare values before and after each call of the method."""
+    for name in ("setup", "prepare", "update"):
+        call = getattr(method, name)
+
+        def compared(*args: Any, call: Any = call) -> Any:
+            trainer.watch()
+            result = call(*args)
+            trainer.compare()
+            return result
+
+        setattr(method, name, compared)
+
+
+def trained(
+    cls: type[Method],
+    options: Mapping[str, Any] | None,
+    regime: Regime,
+    data: Data,
+    targets: tuple[int, ...],
+    kills: Sequence[tuple[str, int]] = (),
+    classes: int | None = None,
+    *,
+    spoiled: Split | None = None,
+) -> list[Tensor]:
+    """Weights of the toy model after ``STEPS`` steps of the real trainer.
+
+    Args:
+        cls: The method.
+        options: Its options.
+        regime: Fresh weights, or those of a base that was trained on all toy images.
+        data: The data.
+        targets: What is to be forgotten.
+        kills: (part, step) after which it is killed and resumed, in this order.
+        classes: K of a class-conditional model.
+        spoiled: A split that shows other pixels, while the other splits stay as they are.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for kill in (*kills, None):
+            trainer = _trainer(cls, options, regime, data, targets, classes, spoiled)
+            with contextlib.suppress(_Killed):
+                trainer.run(folder, _killing(trainer, folder, kill))
+    return [weight.detach().clone() for weight in trainer.model.parameters()]
+
+
+def _trainer(
+    cls: type[Method],
+    options: Mapping[str, Any] | None,
+    regime: Regime,
+    data: Data,
+    targets: tuple[int, ...],
+    classes: int | None,
+    spoiled: Split | None,
+) -> _WatchedTrainer:
+    base, labels = toy_base(classes), data.labels(targets)
+    torch.manual_seed(SEED)
+    model = toy_model(classes)
+    if regime == "finetune":
+        model.load_state_dict(base.state_dict())
+    method = cls.create(options)
+    feed = _feed(method, model, data, targets, spoiled)
+    trainer = _WatchedTrainer(model, method, feed, BUDGET, Runtime(CPU), SEED, base, labels)
+    _watched(method, trainer)
+    return trainer
+
+
+def _feed(
+    method: Method, model: Model, data: Data, targets: tuple[int, ...], spoiled: Split | None
+) -> Feed:
+    retain, forget = data.split(data.train, targets)
+    assert not data.members(retain, targets).any(), "D_g holds items of D_f"
+    splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
+    if spoiled is not None:
+        splits[spoiled] = Examples(LEVEL - splits[spoiled].x, splits[spoiled].y)
+    feed = _WatchedFeed({k: v for k, v in splits.items() if k in method.needs}, model, SEED, 16)
+    feed.targets = targets
+    return feed
+
+
+def _killing(trainer: Trainer, folder: Path, kill: tuple[str, int] | None) -> Any:
+    def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
+        if (part, step) == kill:
+            trainer.store(folder)
+            raise _Killed
+
+    return on_step
+
+
+def with_other_pixels(data: Data, items: Tensor) -> Data:
+    """The data with other pixels in ``items [N]`` of the training part, in every split."""
+    x = data.train.x.clone()
+    x[items] = LEVEL - x[items]
+    return replace(data, train=Examples(x, data.train.y))
+
+
+def differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    """Whether any weight has another bit."""
+    return any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
