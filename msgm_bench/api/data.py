@@ -77,6 +77,8 @@ class Data:
         flip: Whether training mirrors each image left to right with probability 1/2.
         regions: Where in the image a class or attribute shows, by its name; one that may show
             anywhere has no region.
+        remarks: What a person should know of the files, such as what was left out, a line each;
+            changes no outcome.
     """
 
     train: Examples
@@ -88,6 +90,7 @@ class Data:
     nll_offset: float = 0.0
     flip: bool = False
     regions: Mapping[str, Box] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,7 +98,7 @@ class Data:
         return tuple(self.train.x.shape[1:])
 
     def targets(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Class indices that ``names`` (names or indices, any case) stand for.
+        """Class indices that ``names`` (see ``indices``) stand for.
 
         Raises:
             OptionError: A class that is not there, or all or nothing to forget.
@@ -110,6 +113,18 @@ class Data:
                     "at least one class to forget and one to keep, with items of both",
                 )
         return chosen
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Numbers of training and of held-out items of each class or attribute."""
+        parts = (self.train, self.test)
+        sums = [
+            part.y.sum(dim=0) if part.y.ndim == 2 else part.y.bincount(minlength=len(self.classes))
+            for part in parts
+        ]
+        return {
+            name: (int(train), int(test))
+            for name, train, test in zip(self.classes, *(s.tolist() for s in sums), strict=True)
+        }
 
     def labels(self, targets: Sequence[int]) -> dict[str, tuple[int, ...]]:
         """Labels of the classes of D_g (``retain``) and of D_f (``forget``).

@@ -14,7 +14,7 @@ from torch import Tensor
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.face_regions import face_regions
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
-from msgm_datasets.images import Recipe, decoded, missing
+from msgm_datasets.images import Recipe, decoded, hashed, missing
 from msgm_datasets.presets import presets_celeba
 
 IMAGES, ATTRIBUTES, PARTITION = (
@@ -112,9 +112,9 @@ class CelebA(FileDataset):
             names = [name for name in used if part[name] == PARTS[split]]
             if not names:
                 raise damaged(files[PARTITION], f"no image of part {PARTS[split]} ({split})")
-            paths = [files[IMAGES] / name for name in names]
+            pictures = hashed(f"celeba-{split}", {name: files[IMAGES] / name for name in names})
             y = torch.stack([labels[name] for name in names])
-            return Examples(decoded(f"celeba-{split}", paths, recipe), y)
+            return Examples(decoded(f"celeba-{split}", pictures, recipe), y)
 
         words = [c.split, *([f"{c.size}px"] if c.size != SIZE else []), *(["flip"] * c.flip)]
         protocol = f"celeba/{'+'.join(words)}@1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -198,6 +199,28 @@ def places(data_dir: str | None) -> list[Path]:
     """Folders that are searched, in order; the first is where downloads go."""
     own = platformdirs.user_data_path("msgm-bench", appauthor=False)
     return [*named_places(data_dir), own, DEBIAN]
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file, wherever links lead to it.
+
+    Raises:
+        StorageError: It cannot be read, is a pipe or a device, or is larger than ``limit`` bytes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # pipes hang
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise damaged(path, "no regular file", "put a file there, or take it away")
+            if status.st_size > limit:
+                raise damaged(path, f"{status.st_size:,} bytes; at most {limit:,} are read")
+            content = file.read(status.st_size + 1)
+    except (OSError, ValueError) as error:
+        raise damaged(path, getattr(error, "strerror", None) or error) from error
+    if len(content) != status.st_size:
+        raise damaged(path, "its size changed while it was read", "leave it alone, and repeat")
+    return content
 
 
 def damaged(path: Path, why: object, hint: str = "") -> StorageError:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, StorageError, UsageError, hookimpl
-from msgm_datasets.files import PlaceConfig, damaged, named_places, places
-from msgm_datasets.images import Recipe, decoded
+from msgm_datasets.class_folders import class_folders
+from msgm_datasets.decode import DECODE
+from msgm_datasets.files import PlaceConfig, named_places, places
+from msgm_datasets.images import Picture, Recipe, decoded, hashed, looks
 from msgm_datasets.presets import presets_folder
 from msgm_datasets.table import Table, read_table
+from msgm_datasets.walk import Listing, describe, listing
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-GREY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "RGBX", "La", "RGBa"}
 SHOWN = 3
+
+log = logging.getLogger("msgm_bench.data")
 
 
 class ImageFolder(Dataset):
@@ -28,7 +31,7 @@ class ImageFolder(Dataset):
 
     Classes: ``DIR/cat/1.png, DIR/dog/7.jpg``; or ``DIR/train/cat/...`` and ``DIR/test/cat/...``.
     Table: ``-d table=labels.csv`` in DIR, its first column the files' names, then an optional
-    column ``split`` (train or test), then one column of class names, or columns of 0 and 1.
+    column ``split`` (train, val or test), then one column of class names, or columns of 0 and 1.
     Without a split of your own, of each class every fifth image in order of names is held out.
     """
 
@@ -43,6 +46,12 @@ class ImageFolder(Dataset):
             None, description="folder of the images, within the data folders if not absolute"
         )
         table: str | None = Field(None, description="CSV file in the folder; none: class folders")
+        labels: Literal["classes", "attributes"] | None = Field(
+            None, description="what the table's single column of 0 and 1 holds"
+        )
+        test_part: Literal["test", "val"] | None = Field(
+            None, description="the held-out part where there are both test and val"
+        )
         size: int | None = Field(
             None, ge=8, description="side to which every image is cropped and resized, px"
         )
@@ -67,20 +76,36 @@ class ImageFolder(Dataset):
                 table that does not fit the images.
         """
         root = self._root()
-        table = self._table(root) if self.config.table else folders(root)
-        recipe = self._recipe(table.files)
+        found = listing(root)
+        table = self._table(root, found) if self.config.table else self._folders(root, found)
+        pictures = hashed(self.name, table.files)
+        recipe = self._recipe(pictures)
         test = self._held_out(table)
-        flip, split = self.config.flip, "own" if table.test is not None else None
-        words = [split or f"every-{self.config.held_out}th", *(["flip"] * flip)]
+        flip = self.config.flip
+        split = f"every-{self.config.held_out}th" if table.test is None else "own"
+        remarks = tuple(filter(None, (describe(found.skipped), leak(pictures, test))))
+        for remark in remarks:
+            log.info("%s: %s", self.name, remark)
 
         def examples(mask: Tensor) -> Examples:
-            chosen = [path for path, here in zip(table.files.values(), mask, strict=True) if here]
-            return Examples(decoded("image_folder", chosen, recipe), table.labels[mask])
+            chosen = [picture for picture, here in zip(pictures, mask, strict=True) if here]
+            return Examples(decoded(self.name, chosen, recipe), table.labels[mask])
 
-        protocol = f"image_folder/{'+'.join(words)}@1"
+        words = "+".join([split, *(["flip"] * flip)])
         return Data(
-            examples(~test), examples(test), table.classes, 256, protocol=protocol, flip=flip
+            examples(~test),
+            examples(test),
+            table.classes,
+            256,
+            protocol=f"{self.name}/{words}@2/{DECODE}",
+            flip=flip,
+            remarks=remarks,
         )
+
+    def verify(self) -> str:
+        """Read all; numbers of images."""
+        data = self.load()
+        return f"{len(data.train):,} images to train on and {len(data.test):,} held out are read"
 
     def _root(self) -> Path:
         looked = self.places()
@@ -92,36 +117,47 @@ class ImageFolder(Dataset):
             "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR",
         )
 
-    def _table(self, root: Path) -> Table:
-        path = root / str(self.config.table)
+    def _folders(self, root: Path, found: Listing) -> Table:
+        return class_folders(root, found, self.config.test_part)
+
+    def _table(self, root: Path, found: Listing) -> Table:
+        path = root / Path(str(self.config.table)).expanduser()
         if not path.is_file():
             raise StorageError(f"no table {path}", hint="-d table=NAME names a CSV file in it")
-        return read_table(path, images_in(root))
+        found.skipped.subtract([path.suffix.lower()] * path.is_relative_to(root))
+        found.skipped = +found.skipped
+        c = self.config
+        return read_table(path, found.images, c.labels, c.test_part, found.skipped)
 
-    def _recipe(self, files: Mapping[str, Path]) -> Recipe:
+    def _recipe(self, pictures: Sequence[Picture]) -> Recipe:
         """Size and channels that all images share, or that the options give them.
 
         Raises:
             UsageError: They differ, and no option says what to do about it.
         """
-        looks = [look(path) for path in files.values()]
-        greys, sizes = [grey for grey, _ in looks], [size for _, size in looks]
+        seen = looks(self.name, pictures)
         grey, size = self.config.grey, self.config.size
-        if grey is None and len(set(greys)) > 1:
-            named = [sample(files, greys, kind) for kind in (True, False)]
+        kinds = {look.grey for look in seen}
+        if grey is None and len(kinds) > 1:
+            greys, colours = (
+                sample(pictures, (look.grey is kind for look in seen)) for kind in (True, False)
+            )
             raise UsageError(
-                f"grey images ({named[0]}) next to colour ({named[1]})",
+                f"grey images ({greys}) next to colour ({colours})",
                 "-d grey=true makes all grey, -d grey=false all colour",
             )
-        if size is None and len(set(sizes)) > 1:
-            common = [kind for kind, _ in Counter(sizes).most_common(2)]
-            named = [f"{w}x{h} ({sample(files, sizes, (w, h))})" for w, h in common]
+        sizes = Counter((look.width, look.height) for look in seen)
+        if size is None and len(sizes) > 1:
+            common = [
+                f"{w}x{h} ({sample(pictures, (look[1:] == (w, h) for look in seen))})"
+                for (w, h), _ in sizes.most_common(2)
+            ]
             raise UsageError(
-                f"images of {len(set(sizes))} sizes: {', '.join(named)}",
+                f"images of {len(sizes)} sizes: {', '.join(common)}",
                 "-d size=64 crops each to its centred square and makes that 64x64 px",
             )
-        width, height = sizes[0]
-        channels = 1 if (greys[0] if grey is None else grey) else 3
+        ((width, height),) = list(sizes)[:1]
+        channels = 1 if (kinds == {True} if grey is None else grey) else 3
         return Recipe(channels, (height, width) if size is None else (size, size))
 
     def _held_out(self, table: Table) -> Tensor:
@@ -142,75 +178,27 @@ class ImageFolder(Dataset):
         return mask
 
 
-def folders(root: Path) -> Table:
-    """Class folders, within ``train`` and ``test`` if both are there.
-
-    Raises:
-        UsageError: Fewer than two classes, or classes that differ between train and test.
-    """
-    parts = [root / "train", root / "test"]
-    own = all(part.is_dir() for part in parts)
-    found = {part: classes_in(part) for part in (parts if own else [root])}
-    names = sorted({name for classes in found.values() for name in classes})
-    if len(names) < 2:
-        said = f"one class only ({names[0]})" if names else "no folders with images"
-        raise UsageError(
-            f"{said} in {root}", "a folder of images for each of two classes or more, or -d table="
-        )
-    for part, classes in found.items():
-        if absent := [name for name in names if name not in classes]:
-            raise UsageError(f"{part} has no images of {', '.join(absent)}", ", ".join(names))
-    rows = [
-        (path, names.index(name), part == parts[1])
-        for part, classes in found.items()
-        for name, paths in classes.items()
-        for path in paths
-    ]
-    files = {path.relative_to(root).as_posix(): path for path, _, _ in rows}
-    labels = torch.tensor([label for _, label, _ in rows])
-    test = torch.tensor([held for _, _, held in rows]) if own else None
-    return Table(files, labels, tuple(names), test)
+def leak(pictures: Sequence[Picture], test: Tensor) -> str:
+    """A line on images that are there several times, byte for byte; empty where none is."""
+    copies = defaultdict[bytes, list[int]](list)
+    for i, picture in enumerate(pictures):
+        copies[picture.sha256].append(i)
+    repeated = [places for places in copies.values() if len(places) > 1]
+    if not repeated:
+        return ""
+    both = sum(0 < int(test[places].sum()) < len(places) for places in repeated)
+    names = " and ".join(pictures[i].name for i in repeated[0][:2])
+    return (
+        f"the same image more than once: {len(repeated):,} of them, such as {names}; "
+        f"{both:,} both to train on and held out"
+    )
 
 
-def classes_in(folder: Path) -> dict[str, list[Path]]:
-    """Images of each sub-folder that has any, in order of names."""
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = {path.name: list(images_in(path).values()) for path in subfolders}
-    return {name: paths for name, paths in found.items() if paths}
-
-
-def images_in(folder: Path) -> dict[str, Path]:
-    """Every image under ``folder`` by its relative name, in order; hidden ones left out."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    named = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {
-        name: named[name]
-        for name in sorted(named)
-        if not any(part.startswith(".") for part in name.split("/"))
-    }
-
-
-def look(path: Path) -> tuple[bool, tuple[int, int]]:
-    """Whether an image is grey, and its width and height, from its header alone.
-
-    Raises:
-        StorageError: It is no image, or has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as image:
-            mode, size = image.mode, image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise damaged(path, error) from error
-    if mode not in GREY | COLOUR:
-        raise damaged(path, f"pixels of kind {mode}", "images with 8 bits a channel are read")
-    return mode in GREY, size
-
-
-def sample(files: Iterable[str], kinds: Sequence[Any], kind: Any) -> str:
-    """The first few of the names of one kind, within the folder, and how many there are."""
-    named = [name for name, each in zip(files, kinds, strict=True) if each == kind]
-    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    return ", ".join(named[:SHOWN]) + more
+def sample(pictures: Sequence[Picture], chosen: Iterable[bool]) -> str:
+    """The first of the names of those that are chosen, and how many more there are."""
+    names = [picture.name for picture, here in zip(pictures, chosen, strict=True) if here]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 @hookimpl

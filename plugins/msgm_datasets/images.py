@@ -1,4 +1,8 @@
-"""Image files to uint8 tensors, decoded once and kept in a file that is mapped into memory."""
+"""Image files to uint8 tensors, decoded once and kept in a file that is mapped into memory.
+
+An image is known by its name within the folder and the SHA-256 of its bytes, and by nothing that
+two files may share: no time, no size, no last part of a path.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import filelock
 import numpy as np
@@ -19,15 +24,38 @@ from PIL import Image
 from torch import Tensor
 
 from msgm_bench import StorageError, atomic
+from msgm_datasets.decode import DECODE, Look, decode, look
 from msgm_datasets.download import room
-from msgm_datasets.files import INTERVAL, damaged
+from msgm_datasets.files import INTERVAL, damaged, read_file
 
 CACHE = "MSGM_BENCH_CACHE"
-VERSION = 1  # of the decoding below: a new one decodes anew
-CHUNK = 512
-MODES = {1: "L", 3: "RGB"}
+MAX_BYTES = 2**28
+CHUNK, THREADS = 512, min(8, os.cpu_count() or 1)
+T, U = TypeVar("T"), TypeVar("U")
 
 log = logging.getLogger("msgm_bench.data")
+
+
+class Picture(NamedTuple):
+    """An image file: its name within the folder, where it is, and the SHA-256 of its bytes."""
+
+    name: str
+    path: Path
+    sha256: bytes
+
+    def read(self) -> bytes:
+        """The bytes that were hashed.
+
+        Raises:
+            StorageError: The file has changed since.
+        """
+        content = read_file(self.path, MAX_BYTES)
+        if hashlib.sha256(content).digest() != self.sha256:
+            raise StorageError(
+                f"{self.path} changed while the folder was read",
+                hint="leave the folder alone and repeat the command",
+            )
+        return content
 
 
 @dataclass(frozen=True)
@@ -50,17 +78,13 @@ class Recipe:
         """Shape of one item."""
         return (self.channels, *self.size)
 
-    def apply(self, path: Path) -> np.ndarray:
+    def apply(self, path: Path, content: bytes) -> np.ndarray:
         """Decode, crop, resize: ``uint8 [C, H, W]``.
 
         Raises:
             StorageError: The file is no image, is cut short, or is smaller than the crop.
         """
-        try:
-            with Image.open(path) as image:
-                plain = image.convert(MODES[self.channels])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise damaged(path, error) from error
+        plain = decode(path, content, self.channels)
         if self.crop is not None and min(plain.size) < self.crop:
             w, h = plain.size
             raise damaged(path, f"{w}x{h} pixels, smaller than the crop of {self.crop}")
@@ -98,27 +122,48 @@ def shrink(x: np.ndarray, size: int) -> Tensor:
     return torch.from_numpy(found)
 
 
-def decoded(what: str, files: Sequence[Path], recipe: Recipe) -> Tensor:
-    """All ``files`` by ``recipe``, ``uint8 [N, C, H, W]``, mapped from the user's cache.
-
-    The cache file is named by a hash of the recipe and of the names, sizes and times of the
-    files; reading it takes no memory until a page is looked at.
+def hashed(what: str, files: Mapping[str, Path]) -> list[Picture]:
+    """All ``files``, read and hashed.
 
     Raises:
-        StorageError: An image is damaged, or the cache has no room.
+        StorageError: One cannot be read.
     """
-    folder = cache_folder()
-    path = folder / f"{what}-{fingerprint(files, recipe)[:16]}.npy"
+
+    def picture(item: tuple[str, Path]) -> Picture:
+        name, path = item
+        return Picture(name, path, hashlib.sha256(read_file(path, MAX_BYTES)).digest())
+
+    return list(_in_threads(f"{what}: reading", picture, list(files.items())))
+
+
+def looks(what: str, pictures: Sequence[Picture]) -> list[Look]:
+    """What the headers of ``pictures`` say, from the user's cache where they were seen before.
+
+    Raises:
+        StorageError: Some are no images, or are refused; names the first and counts the others.
+    """
+    path = _cached(what, "looks", pictures, "")
     if not path.exists():
-        room(folder, len(files) * int(np.prod(recipe.shape)))
-        folder.mkdir(parents=True, exist_ok=True)
+        _store(path, np.asarray(list(_look_at(what, pictures)), dtype=np.int64))
+    return [Look(bool(grey), w, h) for grey, w, h in _loaded(path, (len(pictures), 3)).tolist()]
+
+
+def decoded(what: str, pictures: Sequence[Picture], recipe: Recipe) -> Tensor:
+    """All ``pictures`` by ``recipe``, ``uint8 [N, C, H, W]``, mapped from the user's cache.
+
+    Reading the cache file takes no memory until a page is looked at.
+
+    Raises:
+        StorageError: An image is damaged or has changed, or the cache has no room.
+    """
+    path = _cached(what, "images", pictures, str(recipe))
+    if not path.exists():
+        room(path.parent, len(pictures) * int(np.prod(recipe.shape)))
+        path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                _store(what, path, files, recipe)
-    try:
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
-    except (OSError, ValueError) as error:
-        raise damaged(path, error, "delete it: it will be made again") from error
+                _write(what, path, pictures, recipe)
+    return torch.from_numpy(_loaded(path, (len(pictures), *recipe.shape)))
 
 
 def cache_folder() -> Path:
@@ -127,39 +172,80 @@ def cache_folder() -> Path:
     return Path(root).expanduser().absolute() / "decoded"
 
 
-def fingerprint(files: Iterable[Path], recipe: Recipe) -> str:
-    """SHA-256 of the recipe and of what the folder says about each file."""
-    sha = hashlib.sha256(f"{VERSION} {recipe} {Image.__version__}".encode())
-    for path in files:
-        stat = path.stat()
-        sha.update(f"\n{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return sha.hexdigest()
+def _cached(what: str, kind: str, pictures: Iterable[Picture], recipe: str) -> Path:
+    """The cache file that is named by the decode, the recipe, and names and bytes of all images."""
+    sha = hashlib.sha256(f"{kind} {DECODE} {recipe} {Image.__version__}".encode())
+    for picture in pictures:
+        name = os.fsencode(picture.name)
+        sha.update(len(name).to_bytes(8, "big") + name + picture.sha256)
+    return cache_folder() / f"{what}-{kind}-{sha.hexdigest()[:32]}.npy"
 
 
-def _store(what: str, path: Path, files: Sequence[Path], recipe: Recipe) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *recipe.shape)}
+def _loaded(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="c")
+    except (OSError, ValueError) as error:
+        raise damaged(path, error, "delete it: it will be made again") from error
+    if array.shape != shape:
+        raise damaged(path, f"an array of {array.shape}", "delete it: it will be made again")
+    return array
+
+
+def _store(path: Path, array: np.ndarray) -> None:
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array(file, array)
+
+
+def _write(what: str, path: Path, pictures: Sequence[Picture], recipe: Recipe) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(pictures), *recipe.shape)}
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for pixels in _decode(what, files, recipe):
+        title = f"{what}: decoding, once,"
+        for pixels in _in_threads(title, lambda p: recipe.apply(p.path, p.read()), pictures):
             file.write(pixels.tobytes())
 
 
-def _decode(what: str, files: Sequence[Path], recipe: Recipe) -> Iterator[np.ndarray]:
-    """Chunks of decoded images, in order, and a word in the log now and then."""
-    if len(files) > CHUNK:
-        log.info("%s: decoding %s images, once", what, f"{len(files):,}")
-    done, told = 0, time.monotonic()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(files), CHUNK):
-            part = list(pool.map(recipe.apply, files[start : start + CHUNK]))
-            yield np.stack(part)
+def _look_at(what: str, pictures: Sequence[Picture]) -> Iterator[Look]:
+    refused: list[tuple[Picture, StorageError]] = []
+
+    def attempt(picture: Picture) -> Look | StorageError:
+        try:
+            return look(picture.path, picture.read())
+        except StorageError as error:
+            return error
+
+    title = f"{what}: looking, once, at"
+    for picture, seen in zip(pictures, _in_threads(title, attempt, pictures), strict=True):
+        if isinstance(seen, StorageError):
+            refused.append((picture, seen))
+        else:
+            yield seen
+    if refused:
+        first = refused[0][1]
+        names = [picture.name for picture, _ in refused[1:]]
+        more = f"; and {len(names):,} more: {_first(names)}" if names else ""
+        raise StorageError(f"{first.what}{more}", hint=first.hint)
+
+
+def _in_threads(title: str, work: Callable[[U], T], items: Sequence[U]) -> Iterator[T]:
+    """``work`` on all items, in order, and a word in the log where there are many."""
+    if len(items) > CHUNK:
+        log.info("%s %s images", title, f"{len(items):,}")
+    done, spoken = 0, time.monotonic()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(items), CHUNK):
+            part = items[start : start + CHUNK]
+            yield from pool.map(work, part)
             done += len(part)
-            if time.monotonic() - told >= INTERVAL:
-                told = time.monotonic()
-                log.info("%s: %s of %s images decoded", what, f"{done:,}", f"{len(files):,}")
+            if time.monotonic() - spoken >= INTERVAL:
+                spoken = time.monotonic()
+                log.info("%s %s of %s images", title, f"{done:,}", f"{len(items):,}")
 
 
 def missing(what: str, names: Sequence[str], hint: str) -> StorageError:
     """An error that names the first few of ``names`` and counts them."""
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return StorageError(f"{what}: {len(names):,}: {shown}", hint=hint)
+    return StorageError(f"{what}: {len(names):,}: {_first(names)}", hint=hint)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -142,8 +142,8 @@ def test_progress_in_the_log(celeba, monkeypatch, caplog):
     monkeypatch.setattr(images, "INTERVAL", 0.0)
     with caplog.at_level("INFO", "msgm_bench.data"):
         CelebA.create().load()
-    assert "celeba-train: decoding 30 images, once" in caplog.text
-    assert "celeba-train: 20 of 30 images decoded" in caplog.text
+    assert "celeba-train: decoding, once, 30 images" in caplog.text
+    assert "celeba-train: decoding, once, 20 of 30 images" in caplog.text
 
 
 # Bad input --------------------------------------------------------------------------------

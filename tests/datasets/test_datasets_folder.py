@@ -60,7 +60,7 @@ def test_as_torchvision_reads_it(animals):
     assert torch.equal(data.test.y, y[held])
     assert torch.equal(data.train.x, x[kept])
     assert torch.equal(data.train.y, y[kept])
-    assert data.protocol == "image_folder/every-5th@1"
+    assert data.protocol == "image_folder/every-5th@2/upright-on-white@1"
 
 
 def test_a_split_of_ones_own(place):
@@ -70,7 +70,7 @@ def test_a_split_of_ones_own(place):
             fake_data.write_images(place / part / kind, count, seed=10 * i)
     data = load(flip=True)
     assert (len(data.train), len(data.test)) == (8, 4)
-    assert (data.protocol, data.flip) == ("image_folder/own+flip@1", True)
+    assert (data.protocol, data.flip) == ("image_folder/own+flip@2/upright-on-white@1", True)
 
 
 def test_where_the_folder_is(animals, tmp_path, monkeypatch):
