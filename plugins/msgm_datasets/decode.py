@@ -20,7 +20,7 @@ from PIL import Image
 from msgm_datasets.files import damaged
 
 DECODE = "upright-on-white@1"
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "TIFF", "GIF", "PPM")  # none starts a program
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")  # none starts a program
 MAX_PIXELS = 64_000_000
 LARGE = 4_000_000  # pixels; such images are decoded one at a time
 GREY, COLOUR = {"1", "L", "LA", "La"}, {"RGB", "RGBA", "P", "PA", "YCbCr", "RGBX", "RGBa"}

@@ -67,7 +67,7 @@ def listing(folder: Path) -> Listing:
             path = here / entry.name
             if kind := _left_out(entry.name):
                 skipped[kind] += 1
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 waiting.append((path, f"{prefix}{entry.name}/"))
             elif (suffix := _suffix(entry.name)) in SUFFIXES:
                 images[f"{prefix}{entry.name}"] = path if entry.is_file() else _regular(path)
@@ -83,7 +83,7 @@ def subfolders(folder: Path) -> list[str]:
         StorageError: The folder cannot be listed.
     """
     entries = (entry for entry in _entries(folder) if not _left_out(entry.name))
-    return sorted(entry.name for entry in entries if entry.is_dir())
+    return sorted(entry.name for entry in entries if _is_folder(entry))
 
 
 def describe(skipped: Counter[str]) -> str:
@@ -117,6 +117,14 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         except UnicodeEncodeError as error:
             raise damaged(Path(entry.path), "its name is no UTF-8 text", "rename it") from error
     return entries
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, for one
+        _status(Path(entry.path))
+        raise
 
 
 def _regular(path: Path) -> Path:
