@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.face_regions import face_regions
-from msgm_datasets.files import FileDataset, FilesConfig, damaged
+from msgm_datasets.files import FileDataset, FilesConfig, damaged, read_file
 from msgm_datasets.images import Recipe, decoded, hashed, missing
 from msgm_datasets.presets import presets_celeba
 
@@ -31,6 +34,8 @@ NAMES = (  # as in the published table
     "Wearing_Necktie Young"
 )
 CROP, SIZE = 140, 64
+MAX_BYTES = 2**27  # of a table; the published one has 27 million
+COUNT = re.compile("[0-9]{1,12}")
 PARTS = {"train": 0, "valid": 1, "test": 2}
 COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}
 TABLES = "attribute table and partition come with the images on the dataset's page"
@@ -53,6 +58,7 @@ class CelebA(FileDataset):
         ATTRIBUTES: (ATTRIBUTES, f"Anno/{ATTRIBUTES}", "list_attr_celeba.csv"),
         PARTITION: (PARTITION, f"Eval/{PARTITION}", "list_eval_partition.csv"),
     }
+    image_folders = frozenset({IMAGES})
     advice = (
         "by hand: img_align_celeba.zip (unpacked), list_attr_celeba.txt and "
         "list_eval_partition.txt from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html into "
@@ -137,39 +143,50 @@ def find_images(folder: Path, names: Iterable[str]) -> None:
         raise missing(f"images missing in {folder}", absent, TABLES)
 
 
-def read_rows(path: Path) -> list[list[str]]:
+def read_rows(path: Path) -> Iterator[list[str]]:
     """Words of each line that is not empty; separated by blanks or commas.
 
     Raises:
         StorageError: The file is no text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(path, MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise damaged(path, error, TABLES) from error
-    return [words for line in lines if (words := line.replace(",", " ").split())]
+    for line in io.StringIO(text):
+        if words := line.replace(",", " ").split():
+            yield words
 
 
 def read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """Names of the attributes, and ``bool [A]`` of each image.
 
     The table: the number of images on a line of its own (not in CSV), the names, and a line an
-    image of -1 (or 0) and 1.
+    image of -1 and 1, or of 0 and 1.
 
     Raises:
         StorageError: The table is cut short or holds something else.
     """
     rows = read_rows(path)
-    count = int(rows.pop(0)[0]) if rows and len(rows[0]) == 1 and rows[0][0].isdigit() else None
-    if len(rows) < 2:
-        raise damaged(path, "no table of attributes", TABLES)
-    head = rows.pop(0)
-    names = tuple(head[1:] if len(head) == len(rows[0]) else head)
-    labels = {}
-    for file, *values in rows:
-        if len(values) != len(names) or not set(values) <= {"-1", "0", "1"}:
+    head = next(rows, [])
+    count = int(head[0]) if len(head) == 1 and COUNT.fullmatch(head[0]) else None
+    head = head if count is None else next(rows, [])
+    labels, values = dict[str, Tensor](), set[str]()
+    names: tuple[str, ...] = ()
+    for file, *row in rows:
+        names = names or tuple(head[1:] if len(head) == len(row) + 1 else head)
+        if len(row) != len(names) or not {"-1", "0", "1"}.issuperset(row):
             raise damaged(path, f"line of {file}: not {len(names)} values -1 or 1", TABLES)
-        labels[file] = torch.tensor([value == "1" for value in values])
+        if file in labels:
+            raise damaged(path, f"two lines of {file}", TABLES)
+        values.update(row)
+        labels[file] = torch.tensor([value == "1" for value in row])
+    if not labels:
+        raise damaged(path, "no table of attributes", TABLES)
+    if len(set(names)) < len(names):
+        raise damaged(path, "two attributes of one name", TABLES)
+    if {"-1", "0"} <= values:
+        raise damaged(path, "-1 beside 0: an attribute is there or not", TABLES)
     if count is not None and count != len(labels):
         raise damaged(path, f"{len(labels):,} of the {count:,} images that it announces", TABLES)
     return names, labels
@@ -186,6 +203,9 @@ def read_partition(path: Path, labels: Mapping[str, Tensor]) -> dict[str, int]:
     if wrong := [row[0] for row in rows if len(row) != 2 or row[1] not in known]:
         raise missing(f"{path}: lines without a part 0, 1 or 2", wrong, TABLES)
     part = {file: int(number) for file, number in rows}
+    if len(part) < len(rows):
+        twice = sorted(name for name, n in Counter(row[0] for row in rows).items() if n > 1)
+        raise missing(f"{path} has two lines of images", twice, TABLES)
     if strange := sorted(set(part) ^ set(labels)):
         raise missing(f"{path} and the attribute table differ", strange, TABLES)
     return part

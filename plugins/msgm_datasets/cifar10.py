@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +12,7 @@ from pydantic import Field
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.files import FileDataset, FilesConfig, damaged
 from msgm_datasets.presets import presets_cifar10
+from msgm_datasets.safe_pickle import read_pickle
 
 INNER = "cifar-10-batches-py"
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -32,19 +30,7 @@ CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 SHAPE = (3, 32, 32)
-ARRAYS = {  # all that an array in a pickle is made of; nothing else is called
-    ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"): ("numpy", "ndarray"),
-    ("numpy", "dtype"): ("numpy", "dtype"),
-    ("_codecs", "encode"): ("_codecs", "encode"),
-}
-
-
-BROKEN = (  # what damaged pickles raise, says pickle's own documentation
-    *(OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError),
-    *(LookupError, AttributeError, ImportError, MemoryError, OverflowError),
-)
+MAX_BYTES = 2**28  # of a file; the published ones have 31 million
 
 
 class CIFAR10(FileDataset):
@@ -85,35 +71,30 @@ class CIFAR10(FileDataset):
         )
 
 
-class Arrays(pickle.Unpickler):
-    """A pickle of arrays, numbers and texts: anything else in it is refused, not run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What rebuilds an array."""
-        if (module, name) not in ARRAYS:
-            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no CIFAR file does")
-        home, found = ARRAYS[module, name]
-        return getattr(importlib.import_module(home), found)
-
-
 def read_batch(path: Path) -> Examples:
     """One file: ``data [N, 3072]``, the planes red, green and blue, and ``labels [N]``.
+
+    Keys are text or bytes, labels a list or an array.
 
     Raises:
         StorageError: The file is cut short or is not in this format.
     """
-    try:
-        with path.open("rb") as file:
-            batch = Arrays(file, encoding="latin1").load()
-        x = np.asarray(batch["data"])
-        y = torch.tensor(batch["labels"], dtype=torch.int64)
-        if x.dtype != np.uint8 or x.shape != (len(y), int(np.prod(SHAPE))):
-            raise damaged(path, f"{x.dtype} data of shape {x.shape} for {len(y)} labels")
-    except BROKEN as error:
-        raise damaged(path, error) from error
-    if not len(y) or not 0 <= int(y.min()) <= int(y.max()) < len(CLASSES):
+    value = read_pickle(path, MAX_BYTES)
+    if not isinstance(value, dict):
+        raise damaged(path, f"it holds {type(value).__name__}, not a batch with data and labels")
+    batch = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in value.items()}
+    x, labels = batch.get("data"), batch.get("labels")
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:
+        labels = labels.tolist()
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise damaged(path, "no labels: a list of numbers is expected")
+    if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
+        raise damaged(path, "no data: an array of bytes is expected")
+    if x.shape != (len(labels), int(np.prod(SHAPE))):
+        raise damaged(path, f"data of shape {x.shape} for {len(labels)} labels")
+    if not labels or not 0 <= min(labels) <= max(labels) < len(CLASSES):
         raise damaged(path, "no labels 0 to 9")
-    return Examples(torch.from_numpy(x.reshape(-1, *SHAPE).copy()), y)
+    return Examples(torch.from_numpy(x.reshape(-1, *SHAPE).copy()), torch.tensor(labels))
 
 
 @hookimpl

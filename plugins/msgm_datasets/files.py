@@ -45,6 +45,7 @@ class FileDataset(Dataset):
         published: What its makers publish.
         folders: Folders within a place that may hold the files, the usual one first.
         aliases: Paths within such a folder under which a file may lie, where there are several.
+        image_folders: Names among the files that are folders of images.
         foreign: Folders of these names hold another dataset, in files of the same names.
         advice: How a person gets the files.
     """
@@ -52,6 +53,7 @@ class FileDataset(Dataset):
     published: ClassVar[tuple[Source, ...]] = ()
     folders: ClassVar[tuple[str, ...]] = (".",)
     aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    image_folders: ClassVar[frozenset[str]] = frozenset()
     foreign: ClassVar[frozenset[str]] = frozenset()
     advice: ClassVar[str] = ""
     config: FilesConfig
@@ -89,13 +91,16 @@ class FileDataset(Dataset):
                     yield folder
 
     def _in(self, folder: Path) -> dict[str, Path]:
-        found = {}
-        for name in self._names():
-            for alias in self.aliases.get(name, (name,)):
-                if (folder / alias).exists():
-                    found[name] = folder / alias
-                    break
-        return found
+        places = {name: self._place(folder, name) for name in self._names()}
+        return {name: path for name, path in places.items() if path is not None}
+
+    def _place(self, folder: Path, name: str) -> Path | None:
+        """Where a file lies under one of its names, or in a folder that is called like it."""
+        aliases = self.aliases.get(name, (name,))
+        if name in self.image_folders:
+            return next((folder / a for a in aliases if (folder / a).is_dir()), None)
+        inner = (f"{outer}/{Path(a).name}" for outer in aliases for a in (outer, *aliases))
+        return next((folder / a for a in (*aliases, *inner) if (folder / a).is_file()), None)
 
     def files(self) -> Mapping[str, Path]:
         """Every file, downloaded if need be.
@@ -209,13 +214,15 @@ def read_file(path: Path, limit: int) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # pipes hang
-        with open(descriptor, "rb") as file:
+        with open(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise damaged(path, "no regular file", "put a file there, or take it away")
             if status.st_size > limit:
                 raise damaged(path, f"{status.st_size:,} bytes; at most {limit:,} are read")
-            content = file.read(status.st_size + 1)
+            content, most = b"", status.st_size + 1
+            while part := file.read(most - len(content)):
+                content += part
     except (OSError, ValueError) as error:
         raise damaged(path, getattr(error, "strerror", None) or error) from error
     if len(content) != status.st_size:

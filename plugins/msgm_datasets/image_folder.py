@@ -88,7 +88,7 @@ class ImageFolder(Dataset):
             log.info("%s: %s", self.name, remark)
 
         def examples(mask: Tensor) -> Examples:
-            chosen = [picture for picture, here in zip(pictures, mask, strict=True) if here]
+            chosen = [p for p, here in zip(pictures, mask.tolist(), strict=True) if here]
             return Examples(decoded(self.name, chosen, recipe), table.labels[mask])
 
         words = "+".join([split, *(["flip"] * flip)])

@@ -30,7 +30,7 @@ from msgm_datasets.files import INTERVAL, damaged, read_file
 
 CACHE = "MSGM_BENCH_CACHE"
 MAX_BYTES = 2**28
-CHUNK, THREADS = 512, min(8, os.cpu_count() or 1)
+CHUNK, GROUP, THREADS = 512, 16, min(8, os.cpu_count() or 1)
 T, U = TypeVar("T"), TypeVar("U")
 
 log = logging.getLogger("msgm_bench.data")
@@ -115,11 +115,11 @@ def shrink(x: np.ndarray, size: int) -> Tensor:
     """Colour images ``uint8 [N, 3, H, W]`` at ``size`` x ``size``."""
     if x.shape[-2:] == (size, size):
         return torch.from_numpy(np.ascontiguousarray(x))
-    found = np.empty((len(x), 3, size, size), dtype=np.uint8)
+    small = np.empty((len(x), 3, size, size), dtype=np.uint8)
     for i, item in enumerate(x):
         image = Image.fromarray(np.ascontiguousarray(item.transpose(1, 2, 0)))
-        found[i] = channels_first(resized(image, size, size))
-    return torch.from_numpy(found)
+        small[i] = channels_first(resized(image, size, size))
+    return torch.from_numpy(small)
 
 
 def hashed(what: str, files: Mapping[str, Path]) -> list[Picture]:
@@ -235,7 +235,9 @@ def _in_threads(title: str, work: Callable[[U], T], items: Sequence[U]) -> Itera
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(items), CHUNK):
             part = items[start : start + CHUNK]
-            yield from pool.map(work, part)
+            groups = [part[i : i + GROUP] for i in range(0, len(part), GROUP)]
+            for group in pool.map(lambda group: [work(item) for item in group], groups):
+                yield from group
             done += len(part)
             if time.monotonic() - spoken >= INTERVAL:
                 spoken = time.monotonic()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,12 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
-from msgm_datasets.files import FileDataset, FilesConfig, damaged
+from msgm_datasets.files import FileDataset, FilesConfig, damaged, read_file
 from msgm_datasets.presets import presets_28
 
 TRAIN_X, TRAIN_Y = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_X, TEST_Y = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 SIDE, PADDED, CLASSES = 28, 32, 10
+MAX_BYTES = 2**28  # of a file, and of what is packed in it; the published ones have 47 million
 
 
 class IdxDataset(FileDataset):
@@ -70,17 +73,24 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     Raises:
         StorageError: The file is cut short or is not in this format.
     """
+    raw = read_file(path, MAX_BYTES)
     try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        zero, kind, found, *shape = struct.unpack_from(f">HBB{ndim}I", raw)
+        with gzip.open(io.BytesIO(raw)) if raw[:2] == b"\x1f\x8b" else io.BytesIO(raw) as file:
+            header = f">HBB{ndim}I"
+            zero, kind, axes, *shape = struct.unpack(header, file.read(struct.calcsize(header)))
+            if (zero, kind, axes) != (0, 8, ndim):
+                raise damaged(path, f"no IDX file of bytes with {ndim} dimensions")
+            count = math.prod(shape)
+            if not 0 < count <= MAX_BYTES:
+                raise damaged(
+                    path, f"its header says {shape}; at most {MAX_BYTES:,} bytes are read"
+                )
+            body = np.frombuffer(file.read(count + 1), np.uint8)  # what a bomb hides stays packed
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise damaged(path, error) from error
-    if (zero, kind, found) != (0, 8, ndim):
-        raise damaged(path, f"no IDX file of bytes with {ndim} dimensions")
-    body = np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim)
-    if len(body) != int(np.prod(shape)) or not len(body):
-        raise damaged(path, f"{len(body):,} bytes of items, the header says {shape}")
+    if len(body) != count:
+        less = "fewer" if len(body) < count else "more"
+        raise damaged(path, f"{less} bytes of items than its header says: {shape}")
     return torch.from_numpy(body.reshape(shape).copy())
 
 

@@ -11,12 +11,13 @@ import torch
 from pydantic import Field
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
-from msgm_datasets.files import FileDataset, FilesConfig, damaged
+from msgm_datasets.files import FileDataset, FilesConfig, damaged, read_file
 from msgm_datasets.images import shrink
 from msgm_datasets.presets import presets_stl10
 
 INNER = "stl10_binary"
 SIDE, SIZE = 96, 64
+ITEM, MAX_ITEMS = 3 * SIDE**2, 20_000  # bytes of an image, and how many may be in a file
 MD5 = {  # as in torchvision's source
     "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
     "train_y.bin": "5a34089d4802c674881badbb80307741",
@@ -89,16 +90,14 @@ def read_part(images: Path, labels: Path, size: int) -> Examples:
     Raises:
         StorageError: A file is cut short or is not in this format.
     """
-    try:
-        raw, y = np.fromfile(images, np.uint8), np.fromfile(labels, np.uint8)
-    except OSError as error:
-        raise damaged(images, error) from error
-    if not len(y) or len(raw) != len(y) * 3 * SIDE**2:
+    y = np.frombuffer(read_file(labels, MAX_ITEMS), np.uint8)
+    raw = np.frombuffer(read_file(images, MAX_ITEMS * ITEM), np.uint8)
+    if not len(y) or len(raw) != len(y) * ITEM:
         raise damaged(images, f"{len(raw):,} bytes for the {len(y):,} labels in {labels}")
     if not 1 <= int(y.min()) <= int(y.max()) <= len(CLASSES):
         raise damaged(labels, "labels other than 1 to 10")
     x = raw.reshape(-1, 3, SIDE, SIDE).transpose(0, 1, 3, 2)
-    return Examples(shrink(x, size), torch.from_numpy(y).long() - 1)
+    return Examples(shrink(x, size), torch.from_numpy(y.astype(np.int64)) - 1)
 
 
 @hookimpl

@@ -182,8 +182,11 @@ def test_small_image(celeba):
         (lambda lines: [*lines[:5], lines[5][:-4], *lines[6:]], "line of 000004.jpg: not 40"),
         (lambda lines: [*lines[:5], lines[5].replace("-1", "7"), *lines[6:]], "not 40 values"),
         (lambda lines: [], "no table of attributes"),
+        (lambda lines: [*lines[:3], lines[2], *lines[3:]], "two lines of 000001.jpg"),
+        (lambda lines: [lines[0], lines[1].replace("Bald", "Bangs"), *lines[2:]], "of one name"),
+        (lambda lines: [*lines[:5], lines[5].replace("-1", " 0"), *lines[6:]], "-1 beside 0"),
     ],
-    ids=["rows", "row", "value", "empty"],
+    ids=["rows", "row", "value", "empty", "twice", "names", "three values"],
 )
 def test_damaged_table(celeba, edit, said):
     """An attribute table that is cut short or holds something else is refused with the line."""
@@ -200,8 +203,9 @@ def test_damaged_table(celeba, edit, said):
         (lambda lines: [*lines, "000099.jpg 0"], "differ: 1: 000099.jpg"),
         (lambda lines: ["000001.jpg 5", *lines[1:]], "without a part 0, 1 or 2: 1: 000001.jpg"),
         (lambda lines: [line.replace(" 2", " 1") for line in lines], "no image of part 2"),
+        (lambda lines: [*lines, lines[0]], "two lines of images: 1: 000001.jpg"),
     ],
-    ids=["missing", "unknown", "part", "no test"],
+    ids=["missing", "unknown", "part", "no test", "twice"],
 )
 def test_damaged_partition(celeba, edit, said):
     """A partition that does not fit the attribute table is refused with the images."""

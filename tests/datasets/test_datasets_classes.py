@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
+import os
 import pickle
+import random
+import struct
+import tracemalloc
 from pathlib import Path
 
 import fake_data
@@ -11,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize
 
 from msgm_bench import OptionError, StorageError
 from msgm_bench.testing import check_dataset
-from msgm_datasets.cifar10 import CIFAR10
+from msgm_datasets.cifar10 import CIFAR10, read_batch
 from msgm_datasets.mnist import MNIST, FashionMNIST
 from msgm_datasets.stl10 import STL10
 
@@ -216,7 +224,7 @@ def test_cifar10_runs_nothing(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = fake_data.write_cifar10(place / "cifar10") / "test_batch"
     path.write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(StorageError, match="which no CIFAR file does"):
+    with pytest.raises(StorageError, match="which no array does"):
         CIFAR10.create().load()
     assert not (tmp_path / "harm-was-done").exists()
 
@@ -231,4 +239,166 @@ def test_stl10_damaged(place):
     (folder / "train_X.bin").write_bytes(raw)
     (folder / "train_y.bin").write_bytes(b"\0" * 20)
     with pytest.raises(StorageError, match=r"train_y\.bin is damaged: labels other"):
+        STL10.create().load()
+
+
+# Other writers of the same data -----------------------------------------------------------
+
+
+def batch(count=20, **changes):
+    """A batch of CIFAR-10 as a dictionary."""
+    return {
+        "labels": [int(label) for label in fake_data.labels(count)],
+        "data": fake_data.pixels(count, 3072),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("keys", ["text", "bytes"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_cifar10_pickled_anew(protocol, keys, order, place):
+    """A subset that somebody pickled again, by any protocol and with byte keys, is read."""
+    path = fake_data.write_cifar10(place / "cifar10") / "data_batch_2"
+    plain = CIFAR10.create().load().train
+    again = batch(data=np.asarray(fake_data.pixels(20, 3072, seed=1), order=order))
+    if keys == "bytes":
+        again = {key.encode(): value for key, value in again.items()}
+    path.write_bytes(pickle.dumps(again, protocol=protocol))
+    data = CIFAR10.create().load().train
+    assert torch.equal(data.x, plain.x)
+    assert torch.equal(data.y, plain.y)
+
+
+def test_cifar10_labels_as_an_array(place):
+    """Labels may be an array of integers."""
+    path = fake_data.write_cifar10(place / "cifar10") / "data_batch_1"
+    path.write_bytes(pickle.dumps(batch(labels=fake_data.labels(20)), protocol=5))
+    assert CIFAR10.create().load().train.y[:12].tolist() == [*range(10), 0, 1]
+
+
+class Calls:
+    """A pickle that calls ``function(*arguments)``."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        """What the unpickler is asked to call."""
+        return self.call
+
+
+def poisoned() -> bytes:
+    """Sets the defaults of the function that stands for ``numpy.dtype``, then is a good batch."""
+    head = b"\x80\x02cnumpy\ndtype\n(N}X\x0c\x00\x00\x00__defaults__NstR\x86b0"
+    return head + pickle.dumps(batch(), protocol=2)[2:]
+
+
+STRANGE = {
+    "os": lambda: pickle.dumps(Calls(os.system, "touch harm-was-done")),
+    "eval": lambda: pickle.dumps(Calls(eval, "1")),
+    "import": lambda: pickle.dumps(Calls(__import__, "antigravity")),
+    "other codec": lambda: pickle.dumps(Calls(codecs.encode, "x", "rot13")),
+    "numpy's loader": lambda: pickle.dumps(Calls(np.load, "x.npy", None, True)),
+    "huge": lambda: pickle.dumps(Calls(np.ndarray, (10**12,), np.dtype("u1"))),
+    "objects": lambda: pickle.dumps(batch(data=np.array([[None]]))),
+    "a subclass": lambda: pickle.dumps(batch(data=np.ma.array([1]))),
+    "fields": lambda: pickle.dumps(batch(data=np.zeros(2, [("a", "u1")]))),
+    "nested labels": lambda: pickle.dumps(batch(labels=[[0], [1]])),
+    "fractions": lambda: pickle.dumps(batch(labels=[0.0, 1.0])),
+    "truths": lambda: pickle.dumps(batch(labels=[True] * 20)),
+    "persistent": lambda: b"\x80\x02X\x01\x00\x00\x00aQ.",
+    "a huge frame": lambda: b"\x80\x05\x8e" + (2**60).to_bytes(8, "little") + b"x",
+    "deep": lambda: b"\x80\x02" + b"]" * 100_000 + b".",
+    "poison": poisoned,
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_cifar10_calls_nothing(kind, place, tmp_path, monkeypatch):
+    """Whatever a pickle names, builds or alters: it is refused, and nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    path = fake_data.write_cifar10(place / "cifar10") / "test_batch"
+    path.write_bytes(STRANGE[kind]())
+    with pytest.raises(StorageError, match="test_batch is damaged") as caught:
+        CIFAR10.create().load()
+    assert len(str(caught.value)) < 400
+    assert not (tmp_path / "harm-was-done").exists()
+    fake_data.write_cifar10(place / "cifar10")
+    assert len(CIFAR10.create().load().test) == 20
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 2, 5]))
+@settings(max_examples=80, deadline=None)
+def test_mutated_pickles(tmp_path_factory, seed, protocol):
+    """A pickle with damaged bytes is read or named."""
+    draw = random.Random(seed)
+    content = bytearray(pickle.dumps(batch(2), protocol=protocol))
+    for _ in range(draw.randint(1, 6)):
+        content[draw.choice([draw.randrange(len(content)), draw.randrange(120)])] = draw.randrange(
+            256
+        )
+    path = tmp_path_factory.getbasetemp() / "mutated_batch"
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(StorageError):
+        read_batch(path)
+
+
+@pytest.mark.parametrize("spelling", ["-idx", ".idx"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_mnist_in_folders_of_its_files_names(spelling, beside, place):
+    """A folder that is called like the file holds it, or lies beside it."""
+    folder = fake_data.write_mnist(place / "mnist", packed=False)
+    expected = MNIST.create().load()
+    for path in sorted(folder.iterdir()):
+        aside = path.rename(path.with_suffix(".aside"))
+        inner = folder / path.name
+        inner.mkdir()
+        dotted = path.name.replace("-idx", spelling)
+        if beside:
+            aside.rename(folder / path.name.replace("-idx", ".idx"))
+        else:
+            aside.rename(inner / dotted)
+    data = MNIST.create().load()
+    assert torch.equal(data.train.x, expected.train.x)
+    assert torch.equal(data.test.y, expected.test.y)
+
+
+def test_mnist_bombs(place):
+    """What a small file unpacks to is read as far as its header says, and no further."""
+    folder = fake_data.write_mnist(place / "mnist")
+    path = folder / "t10k-images-idx3-ubyte.gz"
+    header = struct.pack(">HBB3I", 0, 8, 3, 20, 28, 28)
+    path.write_bytes(gzip.compress(header + bytes(200_000_000), 1))
+    tracemalloc.start()
+    with pytest.raises(StorageError, match="more bytes of items than its header says"):
+        MNIST.create().load()
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    path.write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 28, 28)))
+    with pytest.raises(StorageError, match=r"its header says \[4294967295, 28, 28\]; at most"):
+        MNIST.create().load()
+
+
+@pytest.mark.parametrize("cls", WRITERS, ids=lambda cls: cls.name)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_files_that_are_none(cls, kind, place):
+    """A pipe or a device in the place of a file is not taken for it, and nothing hangs."""
+    WRITERS[cls](place)
+    path = next(iter(cls.create().located().values()))
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(StorageError, match="not found"):
+        cls.create({"download": False}).load()
+
+
+def test_stl10_of_an_absurd_size(place):
+    """A file beyond the cap is named before it is read."""
+    path = fake_data.write_stl10(place / "stl10") / "train_X.bin"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(StorageError, match=r"train_X\.bin is damaged: 1,000,000,000,000 bytes"):
         STL10.create().load()
