@@ -101,6 +101,8 @@ def _lines(path: Path, content: bytes) -> Iterator[str]:
         while line := text.readline(MAX_LINE):
             if len(line) == MAX_LINE:
                 raise damaged(path, f"a line of more than {MAX_LINE:,} letters")
+            if "\0" in line:
+                raise damaged(path, "no text: it holds zero bytes", "save it as UTF-8")
             yield line.removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise damaged(path, f"no {encoding} text: {error.reason}", "save it as UTF-8") from error
