@@ -155,7 +155,14 @@ class TaskConfig(Config):
 
 
 class Task(Plugin, ABC):
-    """Something a model is asked to do; its artifact is drawn once and shared by metrics."""
+    """Something a model is asked to do; its artifact is drawn once and shared by metrics.
+
+    Attributes:
+        measures: Whether its artifact is a measurement (a likelihood) and no sample: it is then
+            computed in fp32, whatever precision training and sampling have.
+    """
+
+    measures: ClassVar[bool] = False
 
     class Config(TaskConfig):
         """Only the sizes."""

@@ -86,7 +86,9 @@ def training(outline: Outline) -> None:
         table.add_column(name, justify="left" if name == "regime" else "right", no_wrap=True)
     for stint in outline.training:
         budget = stint.budget
-        numbers = (value(budget[key]) for key in ("steps", "batch_size", "learning_rate"))
+        passes = budget["passes"]
+        steps = f"{value(passes)} passes" if passes else value(budget["steps"])
+        numbers = (steps, *(value(budget[key]) for key in ("batch_size", "learning_rate")))
         ends = (value(budget["warmup"]), value(budget["ema"]) if budget["ema"] else "off")
         times = [duration(stint.seconds)] if measured else []
         names = ", ".join(stint.methods) + " (base)" * (stint.base and bool(outline.method))

@@ -9,11 +9,12 @@ from typing import Any
 from msgm_bench.api import Examples, Model, Subject, Task
 from msgm_bench.pipeline.given import regimes_of
 from msgm_bench.pipeline.outline import Chore, Gauge, Outline, Stint
-from msgm_bench.pipeline.plan import Plan, Trained, arranged, in_regime, skeleton
+from msgm_bench.pipeline.plan import Plan, arranged, skeleton
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.standin import Known, known_data
 from msgm_bench.pipeline.suite import blind, scene_of
 from msgm_bench.pipeline.timing import estimated
+from msgm_bench.pipeline.training_plan import Trained, in_regime
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -142,7 +143,7 @@ def trainings(spec: RunSpec, plan: Plan) -> Iterator[Trained]:
     for regime in regimes_of(method, spec):
         if own or spec.regime in (None, regime):
             asked = spec.model_copy(update={"regime": regime})
-            yield in_regime(method, asked, plan.settings)
+            yield in_regime(method, asked, plan.settings, plan.trained.pass_items)
 
 
 def chore(task: Task, plan: Plan, model: Model, known: Known) -> Chore:

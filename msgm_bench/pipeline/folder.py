@@ -16,7 +16,8 @@ from msgm_bench.pipeline import pictures, sheets, shown
 from msgm_bench.pipeline.entry import Entry
 from msgm_bench.pipeline.modelfile import CARD, WEIGHTS
 from msgm_bench.pipeline.plan import Plan
-from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, LOG, Graph, subject
+from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, Graph, subject
+from msgm_bench.pipeline.training_stages import LOG
 from msgm_bench.storage import atomic, explained, write_text
 from msgm_bench.storage.tensors import load_tensors
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from msgm_bench.api import Embedder, Metric, Row, Subject
+from msgm_bench.api import Embedder, Metric, MetricProtocol, Row, Subject, Task
 from msgm_bench.errors import PluginError
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.pipeline.judging import doubt, stamped
 from msgm_bench.pipeline.plan import Plan, identity
 from msgm_bench.registry import registry
 from msgm_bench.storage.tensors import load_tensors
+from msgm_bench.training import Runtime
 
 REFERENCE = "reference.safetensors"
 
@@ -26,6 +27,14 @@ def looking(metric: Metric) -> dict[str, Any]:
         weights = plugin.checksum() if isinstance(plugin, Embedder) else ""
         used.append(identity(plugin) | {"weights": weights})
     return identity(metric) | {"uses": used}
+
+
+def with_precision(protocol: MetricProtocol, task: Task, runtime: Runtime) -> MetricProtocol:
+    """The protocol with the precision in which its items were drawn, where that is not fp32."""
+    if task.measures or runtime.precision == "fp32":
+        return protocol
+    settings = protocol.settings | {"sampling_precision": runtime.precision}
+    return protocol.model_copy(update={"settings": settings})
 
 
 def measured(plan: Plan, examined: Subject, needs: Mapping[str, Path]) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def measured(plan: Plan, examined: Subject, needs: Mapping[str, Path]) -> dict[s
         looked = replace(examined, reference=reference)
         for task in (plan.tasks[name] for name in metric.tasks if name in plan.tasks):
             found = metric.measure(looked, task, load_tensors(needs[task.name] / ARTIFACT))
-            protocol = metric.protocol(looked, task)
+            protocol = with_precision(metric.protocol(looked, task), task, plan.runtime)
             rows += stamped(found, protocol, doubts)
             record = {"hash": protocol.hash, "settings": protocol.settings}
             if protocols.setdefault(protocol.id, record) != record:

@@ -16,12 +16,14 @@ class Pace:
         batch: Items of the batch.
         measured: Items of the batch that was measured; the time is scaled to the whole.
         reason: Why there is no time.
+        passes: Passes that a training step takes; None for other work, and where it is not known.
     """
 
     seconds: float | None
     batch: int
     measured: int
     reason: str = ""
+    passes: float | None = None
 
 
 @dataclass(frozen=True)

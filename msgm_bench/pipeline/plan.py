@@ -18,23 +18,17 @@ from msgm_bench.api import (
     DataInfo,
     Dataset,
     Judge,
-    Method,
     Metric,
     Model,
     Plugin,
-    Regime,
     Settings,
     Task,
-    Training,
-    merge,
 )
-from msgm_bench.errors import IncompatibleError
 from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
-from msgm_bench.pipeline.given import Given, given_base, regimes_of, unused
+from msgm_bench.pipeline.given import Given, given_base
 from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.limits import Limits
-from msgm_bench.pipeline.modelfile import check_model
-from msgm_bench.pipeline.presets import create, parse_settings, preset_of
+from msgm_bench.pipeline.presets import create, preset_of
 from msgm_bench.pipeline.spec import RunSpec, check_names
 from msgm_bench.pipeline.suite import (
     applicable,
@@ -46,6 +40,7 @@ from msgm_bench.pipeline.suite import (
     tasks_of,
 )
 from msgm_bench.pipeline.tracks import info_for
+from msgm_bench.pipeline.training_plan import Trained, base_of, skip_of, training_of
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -59,25 +54,6 @@ class Loaded:
     data: Data
     info: DataInfo
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A method with the regime and the budget in which it trains."""
-
-    method: Method
-    regime: Regime
-    budget: Training
-
-    @property
-    def starts_from_base(self) -> bool:
-        """Whether it needs a base model: for its weights, or to look at."""
-        return self.regime == "finetune" or "base" in self.method.needs
-
-    @property
-    def continues(self) -> bool:
-        """Whether it goes on with the optimiser of the base model's training."""
-        return self.regime == "finetune" and self.budget.continue_optimizer
 
 
 @dataclass(frozen=True)
@@ -190,76 +166,6 @@ def arranged(
         runtime=runtime,
         skip=skip,
     )
-
-
-def training_of(
-    spec: RunSpec, info: DataInfo, preset: str, shared: list[Mapping[str, Any]]
-) -> tuple[Settings, Trained | None]:
-    """The merged preset and how the method trains; None where a model from elsewhere stands.
-
-    A given base stands for the method that would train the base.
-
-    Raises:
-        UsageError: The method, its options, its budget or the model do not fit.
-    """
-    if spec.model is not None:
-        check_model(Path(spec.model), info)
-        return parse_settings(merge(*shared)), None
-    chosen = registry().entry("methods", spec.method).cls
-    settings = parse_settings(merge(*shared, preset_of(chosen, preset)))
-    method = cast(Method, create(chosen, settings.method, spec.params))
-    if spec.base is not None and method.trains_base:
-        return settings, None
-    return settings, in_regime(method, spec, settings)
-
-
-def skip_of(trained: Trained | None, spec: RunSpec, model: Model) -> str | None:
-    """Why the method cannot run, or None."""
-    if trained is None:
-        return None
-    if trained.continues and spec.base is not None:
-        return (
-            f"{trained.method.name} goes on with the base's optimiser, which --base does not bring"
-        )
-    return unused(trained.method, spec) or trained.method.skip(model, trained.regime)
-
-
-def in_regime(method: Method, spec: RunSpec, settings: Settings) -> Trained:
-    """The method in the regime that was asked for; baselines keep their own.
-
-    Raises:
-        IncompatibleError: The method does not know the regime.
-    """
-    allowed = regimes_of(method, spec)
-    regime = spec.regime or allowed[0]
-    if regime not in allowed:
-        if not method.baseline:
-            where = "" if spec.base is None else " from a given base"
-            raise IncompatibleError(
-                f"method {method.name!r} in the regime {regime!r}{where}", ", ".join(allowed)
-            )
-        regime = allowed[0]
-    passes = None if method.baseline else spec.passes
-    return Trained(method, regime, settings.budget(regime == "finetune", spec.steps, passes))
-
-
-def base_of(
-    trained: Trained | None, spec: RunSpec, preset: str, layers: list[Mapping[str, Any]]
-) -> Trained | None:
-    """How the base model is trained, where the method starts from or looks at one.
-
-    Raises:
-        IncompatibleError: No installed method trains base models.
-    """
-    if trained is None or not trained.starts_from_base:
-        return None
-    for entry in registry().entries("methods"):
-        cls = cast(type[Method], entry.cls)
-        if cls.trains_base:
-            settings = parse_settings(merge(*layers, preset_of(cls, preset)))
-            method = cast(Method, create(cls, settings.method, {}))
-            return Trained(method, method.regimes[0], settings.budget(False, spec.steps))
-    raise IncompatibleError("no installed method trains a base model", "a method with trains_base")
 
 
 @functools.lru_cache(maxsize=4)

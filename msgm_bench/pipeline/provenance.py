@@ -18,7 +18,7 @@ from msgm_bench.pipeline.entry import Entry
 from msgm_bench.pipeline.option_text import write_options
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.spec import RunSpec
-from msgm_bench.pipeline.stages import LOG
+from msgm_bench.pipeline.training_stages import LOG
 from msgm_bench.registry import registry
 
 FLAGS = {

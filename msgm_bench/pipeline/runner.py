@@ -184,6 +184,7 @@ def spec_record(planned: Plan) -> SpecRecord:
     spec, trained = planned.spec, planned.trained
     settings = {
         "training": trained.budget.model_dump() if trained else {},
+        "pass_items": trained.pass_items if trained else None,
         "tasks": {n: t.config.model_dump(mode="json") for n, t in planned.tasks.items()},
         "judge": judging.record(planned.judge),
         "steps": spec.steps,

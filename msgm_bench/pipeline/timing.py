@@ -20,8 +20,10 @@ from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.pipeline.modelfile import save_model
 from msgm_bench.pipeline.outline import Chore, Outline, Pace, Stint
-from msgm_bench.pipeline.plan import Plan, Trained
-from msgm_bench.pipeline.stages import training_stage
+from msgm_bench.pipeline.plan import Plan
+from msgm_bench.pipeline.training_plan import Trained
+from msgm_bench.pipeline.training_stages import training_stage
+from msgm_bench.training.trainer import LOGGED_ROWS
 
 FEW = 4  # items of the first, small trial
 REPEATS = 5  # the first of which warms up
@@ -52,10 +54,15 @@ def estimated(told: Outline, plan: Plan, trained: Sequence[Trained]) -> Outline:
 
 
 def paced(stint: Stint, pace: Pace, by: str) -> Stint:
-    """Steps times the time of a step, in proportion to the batch."""
-    seconds = None
-    if pace.seconds is not None:
-        seconds = stint.budget["steps"] * pace.seconds * stint.budget["batch_size"] / pace.batch
+    """Steps times the time of a step, in proportion to the batch.
+
+    A budget of passes is as many steps as it has of what a step takes.
+    """
+    seconds, steps, share = None, stint.budget["steps"], stint.budget["batch_size"] / pace.batch
+    if stint.budget["passes"]:
+        steps = stint.budget["passes"] / (pace.passes * share) if pace.passes else None
+    if pace.seconds is not None and steps is not None:
+        seconds = steps * pace.seconds * share
     return replace(stint, pace=pace, paced_by=by, seconds=seconds)
 
 
@@ -108,16 +115,23 @@ def _settled(seconds: list[float]) -> float:
 def step_pace(plan: Plan, trained: Trained) -> Pace:
     """Steps of the trainer as a run takes them: real network, batch, loss, optimiser and EMA."""
     plan = few(plan)
+    passes: list[float] = []  # after each step
+    changes = {
+        "continue_optimizer": False,  # the base has learned nothing
+        "steps": min(trained.budget.steps, LOGGED_ROWS),  # each is logged, with its passes
+        "passes": None,
+    }
 
     def work(items: int) -> list[float]:
         seconds: list[float] = []
-        changes = {"batch_size": items, "continue_optimizer": False}  # the base has learned nothing
-        budget = trained.budget.model_copy(update=changes)
+        passes.clear()
+        budget = trained.budget.model_copy(update=changes | {"batch_size": items})
         method = type(trained.method)(trained.method.config)  # without what it remembers
         stage = training_stage(plan, replace(trained, method=method, budget=budget), None)
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
             seconds.append(clock.lap())
+            passes.extend([values["passes"]] if "passes" in values else [])
             if enough(seconds):
                 raise _Over
 
@@ -132,7 +146,11 @@ def step_pace(plan: Plan, trained: Trained) -> Pace:
             raise _Over
         return seconds
 
-    return pace(work, trained.budget.batch_size)
+    found = pace(work, trained.budget.batch_size)
+    if not passes or found.seconds is None:
+        return found
+    a_step = passes[0] if len(passes) == 1 else (passes[-1] - passes[0]) / (len(passes) - 1)
+    return replace(found, passes=a_step * found.batch / found.measured)
 
 
 def _fresh_base(plan: Plan, folder: Path) -> Path:
@@ -160,7 +178,8 @@ def few(plan: Plan) -> Plan:
 
 def evaluation_pace(plan: Plan, batch: int, vjp: bool) -> Pace:
     """One evaluation of eps_hat on a batch as tasks make it; with a Jacobian product if asked."""
-    device = plan.runtime.device
+    runtime = plan.runtime.measuring if vjp else plan.runtime  # likelihoods are measured
+    device = runtime.device
     model = fresh(plan).to(device).eval()
 
     def work(items: int) -> list[float]:
@@ -169,7 +188,7 @@ def evaluation_pace(plan: Plan, batch: int, vjp: bool) -> Pace:
         t = torch.full((items,), 0.5, device=device)
         estimate = hutchinson(noise.rademacher(model.shape).to(x))
         seconds: list[float] = []
-        with plan.runtime.active(), torch.no_grad():
+        with runtime.active(), torch.no_grad():
             clock = Clock(device)
             while not enough(seconds):
                 estimate(CountedEps(model.forward_eps), x, t) if vjp else model.eps(x, t)

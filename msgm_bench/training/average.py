@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average:
@@ -35,7 +35,8 @@ class Average:
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """One update from the network's weights, in place."""
-        mean, current = list(self.module.parameters()), list(network.parameters())
+        mean: list[Tensor] = list(self.module.parameters())
+        current: list[Tensor] = list(network.parameters())
         if self.warmup and self.count == 0:
             torch._foreach_copy_(mean, current)
         else:

@@ -6,7 +6,7 @@ import contextlib
 import resource
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -24,7 +24,8 @@ class Runtime:
 
     Attributes:
         device: CPU or one CUDA device.
-        precision: ``fp32``; ``tf32`` matrix products; ``bf16`` autocast over fp32 weights.
+        precision: ``fp32``, IEEE in matrix products and convolutions; ``tf32``, both with factors
+            of 10 bits; ``bf16``, autocast over fp32 weights and the rest as tf32.
         compile: Whether networks go through ``torch.compile``.
     """
 
@@ -66,20 +67,33 @@ class Runtime:
             model.network.compile()
         return model
 
+    @property
+    def measuring(self) -> Self:
+        """Where likelihood, features, judges and metrics are computed: fp32 in any case."""
+        return replace(self, precision="fp32", compile=False)
+
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Precision in force inside the block; the process is left as it was found."""
-        before = torch.get_float32_matmul_precision()
-        deterministic = torch.backends.cudnn.deterministic
-        torch.set_float32_matmul_precision("highest" if self.precision == "fp32" else "high")
-        torch.backends.cudnn.deterministic = True
+        """Precision in force inside the block; the process is left as it was found.
+
+        The older switches only: after the newer ``fp32_precision`` ones they contradict each
+        other. cuDNN rounds the factors of convolutions to TF32 unless it is told not to.
+        """
+        cudnn = torch.backends.cudnn
+        matmul, before = (
+            torch.get_float32_matmul_precision(),
+            (cudnn.allow_tf32, cudnn.deterministic),
+        )
+        rounded = self.precision != "fp32"
+        torch.set_float32_matmul_precision("high" if rounded else "highest")
+        cudnn.allow_tf32, cudnn.deterministic = rounded, True
         bf16 = self.precision == "bf16"
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 yield
         finally:
-            torch.set_float32_matmul_precision(before)
-            torch.backends.cudnn.deterministic = deterministic
+            torch.set_float32_matmul_precision(matmul)
+            cudnn.allow_tf32, cudnn.deterministic = before
 
     def determinants(self) -> dict[str, Any]:
         """What of the runtime a result depends on: part of every stage's key."""

@@ -41,6 +41,7 @@ class Likelihood(Task):
     """
 
     name = "likelihood"
+    measures = True
     citation = "Song et al. 2021, arXiv:2011.13456, section 4.3; Ho et al. 2020, equation 5"
 
     class Config(TaskConfig):

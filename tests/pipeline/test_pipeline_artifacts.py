@@ -13,7 +13,7 @@ from msgm_bench.errors import PluginError
 from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
 from msgm_bench.pipeline import RunSpec
 from msgm_bench.pipeline import plan as planned
-from msgm_bench.pipeline.stages import _fresh
+from msgm_bench.pipeline.training_stages import _fresh
 from msgm_bench.registry import registry
 
 

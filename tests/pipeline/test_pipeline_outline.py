@@ -217,9 +217,14 @@ def test_what_cannot_be_measured_says_why(error, reason):
 
 def test_estimates_add_up():
     """Steps x step time x batch share; items x evaluations x (forward + products)."""
-    stint = Stint(["a"], False, "retrain", {"steps": 1000, "batch_size": 64})
+    budget = {"steps": 1000, "batch_size": 64, "passes": None}
+    stint = Stint(["a"], False, "retrain", budget)
     assert timing.paced(stint, Pace(0.5, 32, 32), "b").seconds == 1000 * 0.5 * 2
     assert timing.paced(stint, Pace(None, 32, 4, "no"), "b").seconds is None
+    of_passes = Stint(["a"], False, "retrain", budget | {"passes": 600})
+    pace = Pace(0.5, 32, 32, passes=1.5)  # three of batches twice as large: 200 steps of 1 s
+    assert timing.paced(of_passes, pace, "b").seconds == pytest.approx(200 * 1.0)
+    assert timing.paced(of_passes, Pace(0.5, 32, 32), "b").seconds is None
     task = Chore("t", "", nfe=10, vjps=3, assumed="", items=200, at_most=False, options={})
     plain, vjp = Pace(1.0, 100, 100), Pace(1.5, 100, 100)
     assert timing.drawing(task, plain, vjp) == pytest.approx(200 / 100 * 10 * (1.0 + 3 * 0.5))
@@ -246,6 +251,15 @@ def test_real_steps_are_measured(method, cache):
         assert stint.seconds == pytest.approx(stint.budget["steps"] * stint.pace.seconds)
         assert stint.paced_by == ("standard" if not method else stint.methods[0])
     assert all(task.seconds > 0 for task in found.tasks)
+
+
+@pytest.mark.parametrize(("method", "a_step"), [("unseen", 1.0), ("obt", 1.25), ("neggrad", 2.0)])
+def test_passes_of_a_step_are_measured(method, a_step, fast):
+    """As the formulas say: one, one more at every fourth, and two."""
+    (*_, stint) = outline(small(method=method, regime=None, passes=90)).training
+    assert stint.pace.passes == pytest.approx(a_step)
+    if method != "unseen":
+        assert stint.seconds == pytest.approx(90 / a_step * stint.pace.seconds)
 
 
 def test_a_set_up_that_does_not_end_is_stopped(monkeypatch, probe, fast):

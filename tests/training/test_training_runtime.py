@@ -47,23 +47,61 @@ def test_no_such_precision():
         Runtime.select("cpu", "fp8")
 
 
+def switches():
+    """All that decides how a GPU rounds."""
+    cudnn = torch.backends.cudnn
+    return (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cuda.matmul.allow_tf32,
+        cudnn.allow_tf32,
+        cudnn.deterministic,
+    )
+
+
 @pytest.mark.parametrize(
-    ("precision", "matmul", "dtype"),
+    ("precision", "expected", "dtype"),
     [
-        ("fp32", "highest", torch.float32),
-        ("tf32", "high", torch.float32),
-        ("bf16", "high", torch.bfloat16),
+        ("fp32", ("highest", False, False, True), torch.float32),
+        ("tf32", ("high", True, True, True), torch.float32),
+        ("bf16", ("high", True, True, True), torch.bfloat16),
     ],
 )
-def test_precision_is_in_force_inside_only(precision, matmul, dtype):
-    """The process is left as it was found."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.deterministic
-    layer = torch.nn.Linear(2, 2)
-    with Runtime.select("cpu", precision).active():
-        assert torch.get_float32_matmul_precision() == matmul
-        assert layer(torch.ones(1, 2)).dtype == dtype
-        assert torch.backends.cudnn.deterministic
-    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.deterministic) == before
+@pytest.mark.parametrize("outer", ["highest", "high", "medium"])
+def test_precision_is_in_force_inside_only(precision, expected, dtype, outer):
+    """Products and convolutions of fp32 are IEEE's; the process is left as it was found."""
+    at_first = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(outer)
+    try:
+        before, layer = switches(), torch.nn.Linear(2, 2)
+        with Runtime.select("cpu", precision).active():
+            assert switches() == expected
+            assert layer(torch.ones(1, 2)).dtype == dtype
+        assert switches() == before
+    finally:
+        torch.set_float32_matmul_precision(at_first)
+
+
+def test_an_error_inside_restores_too():
+    """A training that fails leaves no precision behind."""
+    before = switches()
+
+    def fails():
+        with Runtime.select("cpu", "bf16").active():
+            raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        fails()
+    assert switches() == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_measuring_is_fp32_within_anything(precision):
+    """Inside another precision, too: no autocast, no rounded factors."""
+    runtime, layer = Runtime.select("cpu", precision, compile=True), torch.nn.Linear(2, 2)
+    with runtime.active(), runtime.measuring.active():
+        assert switches() == ("highest", False, False, True)
+        assert layer(torch.ones(1, 2)).dtype == torch.float32
+    assert runtime.measuring.determinants() == Runtime.select("cpu").determinants()
 
 
 def test_determinants_name_no_host():
