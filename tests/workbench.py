@@ -19,7 +19,7 @@ FAST_PLUGINS = ",".join(
     [
         *("datasets.gaussians", "datasets.digits", "backbones.*", "samplers.*", "methods.*"),
         *("tasks.generation", "tasks.likelihood", "judges.bayes", "judges.classifier"),
-        *("metrics.unlearning_ratio", "metrics.nll", "stranger.*"),
+        *("metrics.unlearning_ratio", "metrics.nll", "executors.*", "trackers.*", "stranger.*"),
     ]
 )
 TINY = (

@@ -1,4 +1,4 @@
-"""Who runs the cells of a grid, and who is told of it."""
+"""Who runs the cells of a grid, and who hears of it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ class Executor(Plugin, ABC):
 
     @abstractmethod
     def map(self, function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
-        """``function(cell)`` for each cell, in order; never stops because one of them failed."""
+        """``function(cell)`` for each cell, in order; never stops because one of them failed.
+
+        Where ``function`` raised, or the worker died, the exception stands in the place of the
+        result; a KeyboardInterrupt is the user's, and is raised.
+        """
 
 
 class Tracker(Plugin):
-    """A logger: its life-cycle hooks (``@hookimpl`` methods) hear of every run it is asked to."""
+    """A logger: its life-cycle hooks (``@hookimpl`` methods) hear of every run it is asked to.
+
+    One that is chosen for a grid in workers is made anew in each of them, for every cell: it is
+    told all that it needs by its options and by ``run_started``.
+    """

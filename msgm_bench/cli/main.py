@@ -113,6 +113,7 @@ def cli(verbose: bool) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("msgm_bench.data").setLevel(logging.INFO)  # downloads, decoding: minutes
+    logging.getLogger("msgm_bench.grid").setLevel(logging.INFO)  # cells of workers, as they end
     if not verbose:
         import warnings
 

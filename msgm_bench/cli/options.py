@@ -158,11 +158,15 @@ def plugin_options(given: dict[str, Any]) -> dict[str, Any]:
         "metric_params": "-m {}: write METRIC.key=value, such as nll.key=value",
     }
     fields: dict[str, Any] = {name: dict(given.pop(name, ())) for name in plain}
-    return fields | {name: _scoped(given.pop(name, ()), say) for name, say in scoped.items()}
+    return fields | {name: by_plugin(given.pop(name, ()), say) for name, say in scoped.items()}
 
 
-def _scoped(given: tuple[tuple[str, Any], ...], say: str) -> dict[str, dict[str, Any]]:
-    """``name.key=value`` pairs, by name."""
+def by_plugin(given: tuple[tuple[str, Any], ...], say: str) -> dict[str, dict[str, Any]]:
+    """Options of several plugins from ``NAME.key=value`` pairs, by name.
+
+    Raises:
+        UsageError: A pair has no name: ``say``, with the pair's key in it.
+    """
     found: dict[str, dict[str, Any]] = {}
     for key, value in given:
         name, dot, option = key.partition(".")

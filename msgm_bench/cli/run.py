@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import KEY_VALUE, base_option, evaluation_options, plugin_options
+from msgm_bench.cli.options import (
+    KEY_VALUE,
+    base_option,
+    by_plugin,
+    evaluation_options,
+    plugin_options,
+)
 
 if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
 @click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
 @click.option("--executor", help="Name of an executor; one cell after the other without it.")
 @click.option("--track", "trackers", multiple=True, help="Name of a tracker; may repeat.")
+@click.option(
+    "-x", "helper_params", type=KEY_VALUE, multiple=True, help="Of executor or tracker: NAME.key=v."
+)
 @evaluation_options
 @click.pass_context
 def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
@@ -44,16 +53,19 @@ def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
 
     out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
     executor, trackers = given.pop("executor"), given.pop("trackers")
+    of = by_plugin(
+        given.pop("helper_params"), "-x {}: write NAME.key=value, such as local.workers=2"
+    )
     specs = _from_file(ctx, spec_file) if spec_file else _from_options(given)
     if dry:
         return show_plan(specs)
-    return run_cells(specs, Path(out), as_json, executor, trackers)
+    return run_cells(specs, Path(out), as_json, executor, trackers, of)
 
 
 def _from_file(ctx: click.Context, path: str) -> list[RunSpec]:
     from msgm_bench.cli.session import read_spec
 
-    loose = ("out", "as_json", "dry_run", "spec_file", "executor", "trackers")
+    loose = ("out", "as_json", "dry_run", "spec_file", "executor", "trackers", "helper_params")
     source = click.core.ParameterSource.DEFAULT
     set_ = [n for n in ctx.params if n not in loose and ctx.get_parameter_source(n) != source]
     if set_:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,25 @@ def run_cells(
     as_json: bool,
     executor: str | None = None,
     trackers: Sequence[str] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
-    """Run, show, and say with the exit code whether all went well."""
-    chosen = None if executor is None else registry().create("executors", executor)
-    with tracked(trackers), progress(len(specs)):
-        results = run_grid(specs, out, chosen)
+    """Run, show, and say with the exit code whether all went well.
+
+    ``options`` are those of the executor and of the trackers, by name; what plugins print lands
+    on stderr, so that the results are all that stdout holds.
+    """
+    of = options or {}
+    if others := set(of) - {executor, *trackers}:
+        raise UsageError(
+            f"-x for {', '.join(sorted(others))}",
+            ", ".join(filter(None, [executor, *trackers])) or "none without --executor or --track",
+        )
+    chosen = None
+    if executor is not None:
+        chosen = registry().create("executors", executor, of.get(executor))
+    tracked = [(name, of.get(name, {})) for name in trackers]
+    with contextlib.redirect_stdout(sys.stderr), progress(len(specs)):
+        results = run_grid(specs, out, chosen, tracked)
     figures = _figures(specs, out)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
@@ -61,20 +76,6 @@ def run_cells(
     if states == {"skipped"}:
         return REFUSED
     return FAILED if "failed" in states else OK
-
-
-@contextlib.contextmanager
-def tracked(names: Sequence[str]) -> Iterator[None]:
-    """Let trackers hear the life-cycle hooks inside the block."""
-    manager = registry().manager
-    trackers = [registry().create("trackers", name) for name in names]
-    for tracker in trackers:
-        manager.register(tracker)
-    try:
-        yield
-    finally:
-        for tracker in trackers:
-            manager.unregister(tracker)
 
 
 def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path) -> None:

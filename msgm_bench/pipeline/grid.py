@@ -6,15 +6,18 @@ import itertools
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from msgm_bench.api import Executor, Result
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.pipeline.plan import Plan, plan
 from msgm_bench.pipeline.spec import RunSpec
+from msgm_bench.pipeline.tracking import Choice, tracking
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("msgm_bench.grid")
 
 
 @dataclass(frozen=True)
@@ -24,20 +27,26 @@ class Job:
     Attributes:
         run: Runs a planned cell into a folder; gives a failed result where it fails.
         out: The folder for results.
+        trackers: What hears the life-cycle hooks in the worker.
+        threads: CPU threads of each worker: keys and values depend on their number.
     """
 
     run: Callable[[Plan, Path], Result]
     out: Path
+    trackers: tuple[Choice, ...] = ()
+    threads: int = field(default_factory=torch.get_num_threads)
 
     def __call__(self, spec: RunSpec) -> tuple[str, Result | str]:
         """Name of the cell's folder, and its result or the reason why it could not be planned."""
         try:
+            torch.set_num_threads(self.threads)
             planned = plan(spec)
+            with tracking(self.trackers):
+                return spec.folder, self.run(planned, self.out)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - one cell must not take the grid down
             return spec.folder, reason_of(error)
-        return spec.folder, self.run(planned, self.out)
 
 
 def by_cell(
@@ -58,6 +67,7 @@ def by_cell(
             else:
                 name, result = outcome
                 outcomes[name] = result
+                log.info("%s: %s", name, getattr(result, "status", "failed"))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the cells that are done keep their results

@@ -25,6 +25,7 @@ from msgm_bench.pipeline.provenance import provenance
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.pipeline.stages import JUDGE_REPORT, ROWS, Graph, graph
 from msgm_bench.pipeline.suite import blind
+from msgm_bench.pipeline.tracking import Choice, check_trackers, tracking
 from msgm_bench.registry import registry
 from msgm_bench.storage import explained, read_json
 
@@ -49,25 +50,38 @@ def run(spec: RunSpec, out: str | Path = "runs") -> Result:
 
 
 def run_grid(
-    specs: Sequence[RunSpec], out: str | Path = "runs", executor: Executor | None = None
+    specs: Sequence[RunSpec],
+    out: str | Path = "runs",
+    executor: Executor | None = None,
+    trackers: Sequence[Choice] = (),
 ) -> list[Result]:
     """Run several cells; one that fails leaves a failed result and the others go on.
+
+    Args:
+        specs: The cells.
+        out: Folder in which the run folders are made.
+        executor: Runs the cells; one after the other without it.
+        trackers: Name and options of the trackers that hear of them, in workers too.
 
     Raises:
         UsageError: Any of the requests is wrong; nothing was trained.
     """
+    check_trackers(trackers)
     plans = [plan(spec) for spec in specs]
     folder = output_folder(out)
     if executor is None:
-        return [_run_or_fail(planned, folder) for planned in plans]
-    outcomes, reasons = by_cell(executor, Job(_run_or_fail, folder), specs)
+        with tracking(trackers):
+            return [_run_or_fail(planned, folder) for planned in plans]
+    job = Job(_run_or_fail, folder, tuple(trackers))
+    outcomes, reasons = by_cell(executor, job, specs)
     results = []
-    for planned in plans:
-        name = planned.spec.folder
-        outcome = outcomes.get(name) or _earlier(folder / name, graph(planned)) or next(reasons)
-        if isinstance(outcome, str):
-            outcome = _failed(planned, folder, outcome)
-        results.append(outcome)
+    with tracking(trackers):  # they hear here what a worker could not say any more
+        for planned in plans:
+            name = planned.spec.folder
+            outcome = outcomes.get(name) or _earlier(folder / name, graph(planned)) or next(reasons)
+            if isinstance(outcome, str):
+                outcome = _failed(planned, folder, outcome)
+            results.append(outcome)
     return results
 
 

@@ -5,6 +5,7 @@ Each check raises ``AssertionError`` with a sentence on what is wrong, and takes
 
 from msgm_bench.testing.backbones import check_backbone
 from msgm_bench.testing.datasets import check_dataset
+from msgm_bench.testing.execution import check_executor, check_tracker
 from msgm_bench.testing.judges import check_embedder, check_judge
 from msgm_bench.testing.methods import check_method
 from msgm_bench.testing.metrics import check_metric
@@ -21,6 +22,7 @@ __all__ = [
     "check_backbone",
     "check_dataset",
     "check_embedder",
+    "check_executor",
     "check_judge",
     "check_method",
     "check_metric",
@@ -28,6 +30,7 @@ __all__ = [
     "check_process",
     "check_sampler",
     "check_task",
+    "check_tracker",
     "toy_images",
     "toy_subject",
     "trained",

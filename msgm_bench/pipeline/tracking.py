@@ -1,0 +1,36 @@
+"""Trackers that are switched on by name, wherever a cell runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from msgm_bench.api import parse_options
+from msgm_bench.registry import registry
+
+Choice = tuple[str, Mapping[str, Any]]
+"""Name and options of a tracker; picklable, so that a worker can make its own."""
+
+
+def check_trackers(chosen: Sequence[Choice]) -> None:
+    """Refuse unknown trackers and options before anything runs.
+
+    Raises:
+        UsageError: There is no such tracker, or it has no such option.
+        PluginError: Two plugins have a tracker of one name.
+    """
+    for name, options in chosen:
+        parse_options(registry().entry("trackers", name).cls, options)
+
+
+@contextlib.contextmanager
+def tracking(chosen: Sequence[Choice]) -> Iterator[None]:
+    """Let these trackers hear the life-cycle hooks of this process inside the block."""
+    manager = registry().manager
+    with contextlib.ExitStack() as stack:
+        for name, options in chosen:
+            tracker = registry().create("trackers", name, options)
+            manager.register(tracker)
+            stack.callback(manager.unregister, tracker)
+        yield

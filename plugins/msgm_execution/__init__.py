@@ -1,0 +1,1 @@
+"""Built-in executors and trackers, registered through entry points as anybody's are."""

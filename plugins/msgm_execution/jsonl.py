@@ -1,0 +1,115 @@
+"""Life-cycle events as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from msgm_bench import Config, Result, Row, StorageError, Tracker, hookimpl
+
+
+class JsonLines(Tracker):
+    """Appends a line of JSON to a file for every event of every run.
+
+    Each line has ``time`` (UTC), ``event`` (the hook's name) and ``run`` (the run's folder), beside
+    what the hook is given. Numbers that are not finite are null. Several processes may append to
+    one file: a line is written at once.
+    """
+
+    name = "jsonl"
+    citation = "https://jsonlines.org"
+
+    class Config(Config):
+        """Which file, and how much."""
+
+        path: str = Field(
+            "events.jsonl", min_length=1, description="file, from the folder of the command"
+        )
+        every: int = Field(100, ge=1, description="steps from one line to the next; the last too")
+
+    run = ""
+
+    @hookimpl
+    def run_started(self, spec: Mapping[str, Any], folder: str) -> None:
+        """The resolved description."""
+        self.run = folder
+        self.write("run_started", spec=spec)
+
+    @hookimpl
+    def stage_started(self, stage: str, key: str, total: int, done: int) -> None:
+        """Its length, and where it goes on."""
+        self.write("stage_started", stage=stage, key=key, total=total, done=done)
+
+    @hookimpl
+    def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Every so often, and whenever there are values."""
+        if values or step == total or step % self.config.every == 0:
+            self.write("step_ended", stage=stage, step=step, total=total, values=values)
+
+    @hookimpl
+    def stage_ended(self, stage: str, key: str, seconds: float, cached: bool) -> None:
+        """How long it took."""
+        self.write("stage_ended", stage=stage, key=key, seconds=seconds, cached=cached)
+
+    @hookimpl
+    def metric_computed(self, row: Row) -> None:
+        """The row."""
+        self.write("metric_computed", row=row.model_dump(mode="json"))
+
+    @hookimpl
+    def run_ended(self, result: Result, folder: str) -> None:
+        """The status; the result itself is in the folder."""
+        self.run = folder
+        self.write("run_ended", status=result.status, reason=result.reason)
+
+    @hookimpl
+    def run_failed(self, spec: Mapping[str, Any], folder: str, reason: str) -> None:
+        """The reason."""
+        self.run = folder
+        self.write("run_failed", spec=spec, reason=reason)
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one line.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        record = {"time": now, "event": event, "run": self.run, **finite(values)}
+        line = json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n"
+        path = Path(self.config.path).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                os.write(file, line.encode("utf-8", "backslashreplace"))
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise StorageError(
+                f"the tracker {self.name!r} cannot write {path}: {error.strerror or error}",
+                "a file that can be appended to",
+                f"-x {self.name}.path=FILE",
+            ) from error
+
+
+def finite(value: Any) -> Any:
+    """The value as JSON has it: numbers that are not finite are null, at any depth."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@hookimpl
+def register_trackers() -> Sequence[type[Tracker]]:
+    """Lines of JSON."""
+    return [JsonLines]

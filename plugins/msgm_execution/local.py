@@ -1,0 +1,106 @@
+"""Cells in processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from pydantic import Field
+
+from msgm_bench import Config, Executor, MsgmBenchError, hookimpl
+
+
+class Local(Executor):
+    """Cells in processes of this machine; one that dies takes no other cell with it.
+
+    Every process has the CPU threads of the command, whatever their number: keys depend on it, so
+    that cells share what any of them made. Set OMP_NUM_THREADS to cores over processes.
+    """
+
+    name = "local"
+    citation = "loky, https://loky.readthedocs.io"
+
+    class Config(Config):
+        """How many."""
+
+        workers: int = Field(2, ge=1, le=1024, description="processes at a time")
+
+    def map(self, function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
+        """``function(cell)`` for each cell, in order.
+
+        In the place of a result stands the exception that ``function`` raised, or a
+        ``MsgmBenchError`` where the process died.
+        """
+        slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        made = [_Slot() for _ in range(self.config.workers)]
+        for slot in made:
+            slots.put(slot)
+        threads = ThreadPoolExecutor(self.config.workers)
+        try:
+            yield from threads.map(functools.partial(_in_slot, slots, function), cells)
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+            for slot in made:
+                slot.close()
+
+
+def _in_slot(slots: queue.SimpleQueue[_Slot], function: Callable[[Any], Any], cell: Any) -> Any:
+    slot = slots.get()
+    try:
+        return slot.run(function, cell)
+    finally:
+        slots.put(slot)
+
+
+class _Slot:
+    """One process at a time: a new one after it died, so that no other cell is broken by it."""
+
+    pool: Any = None
+
+    def run(self, function: Callable[[Any], Any], cell: Any) -> Any:
+        """``function(cell)`` in the process, or the exception."""
+        import loky  # pulls in multiprocessing: not where plugins are only listed
+
+        if self.pool is None:
+            self.pool = loky.ProcessPoolExecutor(1, initializer=_prints_to_stderr)
+        try:
+            return self.pool.submit(function, cell).result()
+        except BrokenProcessPool as error:
+            self.close()
+            return MsgmBenchError(
+                f"the process of this cell died{_cause(error)}",
+                hint="is memory short? repeat the command to go on where it was",
+            )
+        except Exception as error:  # noqa: BLE001 - a result like any other: the next cell goes on
+            return error
+
+    def close(self) -> None:
+        """End the process."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, kill_workers=True)
+            self.pool = None
+
+
+def _cause(error: BrokenProcessPool) -> str:
+    """Signal or exit code, as far as loky says."""
+    codes = re.search(r"exit codes? of the workers? (?:are|is) \{?([^}\n]*)\}?", str(error))
+    return f" ({codes[1].strip()})" if codes else ""
+
+
+def _prints_to_stderr() -> None:
+    """Stdout is the command's own: what a cell prints, whatever prints it, goes to stderr."""
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)
+
+
+@hookimpl
+def register_executors() -> Sequence[type[Executor]]:
+    """Local processes."""
+    return [Local]
