@@ -110,7 +110,12 @@ class EraseDiff(Method):
         if relabels and model.classes is None:
             return "target=relabel: only for models that are told classes (--conditional)"
         if relabels and self.config.faithful:
-            return "faithful=true: only with a noise for a target (target=uniform, gaussian)"
+            return "faithful=true: only with a noise for a target (target=uniform)"
+        if self.config.faithful and self.target(model) == "gaussian":
+            return (
+                "faithful=true with target=gaussian: predicting the Gaussian noise in x_t is how D_f "
+                "is learned (target=uniform)"
+            )
         return None
 
     def target(self, model: Model) -> str:

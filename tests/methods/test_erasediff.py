@@ -134,6 +134,15 @@ def test_faithful_noise_is_in_both():
     assert float(eps_f.max()) < 1
 
 
+def test_learning_the_forget_data_is_refused():
+    """Gaussian noise in x_t that is to be predicted is denoising score matching on D_f."""
+    made = EraseDiff.create({"target": "gaussian", "faithful": True})
+    trainer = trainer_of(made)
+    batch, eps_f = made.aimed(trainer, 0, "outer")
+    assert torch.equal(batch.eps, eps_f)
+    assert "how D_f is learned" in made.skip(trainer.model, "finetune")
+
+
 def test_defaults():
     """The fixed lambda of 0.1, eta 0.1, K = 2, the target of the model, noise in it alone."""
     c = EraseDiff.create().config
@@ -211,7 +220,7 @@ def test_bad_options_are_named(option, value):
     [
         {},
         {"rule": "cosine", "moments": "shared", "inner_every": 2},
-        {"target": "gaussian", "faithful": True, "inner_steps": 0},
+        {"target": "uniform", "faithful": True, "inner_steps": 0},
     ],
 )
 def test_conformance(options):
