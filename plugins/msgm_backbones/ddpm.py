@@ -10,7 +10,13 @@ from pydantic import Field
 
 from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
 from msgm_backbones.schedule import check_scheduler, save_scheduler
-from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl
+from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl, merge
+
+# with the posterior's variance in the conditional track, as its released codes have it
+CHAIN = merge(
+    drawn("ancestral", 1000),
+    {"tasks": {"class_generation": {"options": {"variance": "posterior"}}}},
+)
 
 
 class DDPM(NetworkBackbone):
@@ -22,10 +28,10 @@ class DDPM(NetworkBackbone):
     timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
         "quick": drawn("ddim", 50),
-        "standard": drawn("ancestral", 1000),
+        "standard": CHAIN,
         "paper": {
             "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
-            **drawn("ancestral", 1000),
+            **CHAIN,
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -12,16 +13,26 @@ from torch import Tensor
 
 from msgm_bench import Batch, Config, Method, Model, Regime, Session, hookimpl, noise_matching
 
-PUBLISHED = {
-    "finetuning": {
-        "steps": 288,  # what the released loops add up to; 640 inner steps are undone
-        "batch_size": 128,
-        "learning_rate": 1e-4,
-        "warmup": 0,
-        "decay": "none",
-        "clip": 1.0,
-        "ema": 0.99,
-    }
+BUDGET = {
+    "steps": 288,  # what the released loops add up to; 640 inner steps are undone
+    "batch_size": 128,
+    "learning_rate": 1e-4,
+    "warmup": 0,
+    "decay": "none",
+    "clip": 1.0,
+    "ema": 0.99,
+    "continue_optimizer": False,
+}
+RELEASED = {
+    # 8 times: 2 epochs of D_f with Adam's moments left behind, then 36 batches of the retain set
+    "finetuning": BUDGET | {"ema_warmup": False, "clip": 1e9},  # outer_clip clips
+    "method": {
+        "inner_epochs": 2,
+        "inner_every": 36,
+        "moments": "shared",
+        "outer_clip": 1.0,
+        "label_dropout": "forget",
+    },
 }
 
 
@@ -38,7 +49,10 @@ class EraseDiff(Method):
     are a noise that says nothing of x_t.
     K: L_f(theta^K) is a constant of the update, so grad q = grad L_f, and the inner loop decides
     nothing but the q in the log. In the released code both loops share Adam's moments, which
-    gives L_f more weight (moments=shared).
+    gives L_f more weight (moments=shared); its inner loop is epochs of D_f (``inner_epochs``), and
+    only the outer gradient is clipped (``outer_clip``, below a budget that clips nothing).
+    Labels: those of D_g give way to the null class as in other trainings, or those of D_f alone,
+    as in the released code (label_dropout=forget).
     Adapted: the paper's models are conditional, and relabel is its loss. On an unconditional model
     eps_f is drawn independently of the Gaussian noise in x_t; the released code's label-free loss
     puts U[0, 1) into x_t as well, off the process's path: faithful=true.
@@ -54,8 +68,8 @@ class EraseDiff(Method):
     presets = {
         # the same weights for half the passes; lambda chosen on digits
         "quick": {"method": {"inner_every": 50, "weight": 0.03}},
-        "standard": PUBLISHED,
-        "paper": PUBLISHED,
+        "standard": {"finetuning": BUDGET},
+        "paper": RELEASED,
     }
 
     class Config(Config):
@@ -75,9 +89,19 @@ class EraseDiff(Method):
         weight: float = Field(0.1, ge=0, description="lambda of the fixed rule")
         eta: float = Field(0.1, ge=0, le=2, description="eta of the cosine rule")
         inner_steps: int = Field(2, ge=0, description="K, descent steps on L_f that are undone")
+        inner_epochs: int | None = Field(
+            None, ge=1, description="K in epochs of D_f, in the place of inner_steps"
+        )
         inner_every: int = Field(1, ge=1, description="outer steps from one inner loop to the next")
         moments: Literal["own", "shared"] = Field(
             "own", description="shared: inner steps move Adam's moments, as in the released code"
+        )
+        outer_clip: float | None = Field(
+            None, gt=0, description="largest norm of the outer gradient, beside the budget's clip"
+        )
+        label_dropout: Literal["retain", "forget"] = Field(
+            "retain",
+            description="split whose labels give way to the null class; forget: the released code",
         )
 
     def skip(self, model: Model, regime: Regime) -> str | None:
@@ -86,7 +110,12 @@ class EraseDiff(Method):
         if relabels and model.classes is None:
             return "target=relabel: only for models that are told classes (--conditional)"
         if relabels and self.config.faithful:
-            return "faithful=true: only with a noise for a target (target=uniform, gaussian)"
+            return "faithful=true: only with a noise for a target (target=uniform)"
+        if self.config.faithful and self.target(model) == "gaussian":
+            return (
+                "faithful=true with target=gaussian: predicting the Gaussian noise in x_t is how D_f "
+                "is learned (target=uniform)"
+            )
         return None
 
     def target(self, model: Model) -> str:
@@ -99,14 +128,16 @@ class EraseDiff(Method):
         """Descend grad L_r + lambda grad q."""
         c, model = self.config, session.model
         retain = session.batch("retain", step)
+        if model.classes is not None and c.label_dropout == "forget":
+            retain = replace(retain, condition=retain.y)
         forget, eps_f = self.aimed(session, step, "outer")
         least = None
-        if c.inner_steps and step % c.inner_every == 0:
+        if self.count_inner_steps(session) and step % c.inner_every == 0:
             least = self.reachable(session, step, forget, eps_f)
         L_r, L_f = noise_matching(model, retain), forget_loss(model, forget, eps_f)
         g_r, g_q = session.gradients(L_r, L_f)
         weight = self.multiplier(g_r, g_q)
-        session.descend(g_r + weight * g_q)
+        session.descend(clipped(g_r + weight * g_q, c.outer_clip))
         self.record(loss_retain=L_r, loss_forget=L_f, multiplier=weight)
         if least is not None:
             self.record(q=L_f - least)
@@ -117,11 +148,13 @@ class EraseDiff(Method):
         batch, model = session.batch("forget", step, draw), session.model
         noise = session.noise("target", draw, step, count=len(batch.t))
         target, shape = self.target(model), tuple(batch.eps.shape[1:])
+        if model.classes is not None and self.config.label_dropout == "retain":
+            batch = replace(batch, condition=batch.y)
         if target == "relabel":
             other = other_class(session, step, draw)
             with torch.no_grad():
                 eps_f = model.eps(batch.x_t, batch.t, torch.full_like(batch.y, other))
-            return replace(batch, condition=batch.y), eps_f
+            return batch, eps_f
         eps_f = noise.uniform(shape) if target == "uniform" else noise.normal(shape)
         if self.config.faithful:
             x_t = model.process.perturb(batch.x0, batch.t, eps_f)
@@ -130,7 +163,7 @@ class EraseDiff(Method):
 
     def reachable(self, session: Session, step: int, forget: Batch, eps_f: Tensor) -> Tensor:
         """L_f(theta^K) on the outer batch; the weights are where they were afterwards."""
-        K = self.config.inner_steps
+        K = self.count_inner_steps(session)
         with session.excursion(keep_moments=self.config.moments == "shared"):
             for k in range(K):
                 batch, target = self.aimed(session, K * step + k, "inner")
@@ -138,12 +171,24 @@ class EraseDiff(Method):
             with torch.no_grad():
                 return forget_loss(session.model, forget, eps_f)
 
+    def count_inner_steps(self, session: Session) -> int:
+        """K: the option, or the batches of so many epochs of D_f."""
+        c = self.config
+        if c.inner_epochs is None:
+            return int(c.inner_steps)
+        return int(c.inner_epochs) * math.ceil(len(session.items("forget")) / session.batch_size)
+
     def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
         """lambda, a scalar."""
         if self.config.rule == "fixed":
             return torch.as_tensor(self.config.weight, device=g_r.device)
         cosine = torch.cosine_similarity(g_r, g_q, dim=0)
         return (self.config.eta - cosine).clamp(min=0.0)
+
+
+def clipped(gradient: Tensor, norm: float | None) -> Tensor:
+    """``gradient [P]``, or its direction with this norm where it is longer."""
+    return gradient if norm is None else gradient * (norm / gradient.norm()).clamp(max=1.0)
 
 
 def other_class(session: Session, step: int, draw: str) -> int:

@@ -30,6 +30,7 @@ PUBLISHED = {
         "warmup": 0,
         "decay": "none",
         "ema": 0.0,
+        "continue_optimizer": False,
     }
 }
 

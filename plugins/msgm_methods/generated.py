@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from msgm_bench import Conditioned, Examples, Noise, ProbabilityFlow, Session
+from msgm_bench import Ancestral, Conditioned, Examples, Noise, ProbabilityFlow, Session, Solver
 
 
 class Generated(nn.Module):
     """Items of the base model in model space, drawn batch by batch before the first step.
 
-    ``session.keep`` it, so that what was drawn survives a kill. Sampler: Heun's method, which
-    suits every process. Images are cut off at the bounds of the data.
+    ``session.keep`` it, so that what was drawn survives a kill. Images are cut off at the bounds
+    of the data.
 
     Args:
         session: Its base model draws.
@@ -23,6 +24,8 @@ class Generated(nn.Module):
         per_class: Items of each class (an unconditional model counts as one class).
         nfe: Most network evaluations of an item.
         guidance: w of (1 + w) eps_c - w eps_null.
+        sampler: heun, the probability-flow ODE, which suits every process; or ancestral, with the
+            posterior's variance (DDIM at eta = 1).
     """
 
     x: Tensor
@@ -35,12 +38,16 @@ class Generated(nn.Module):
         per_class: int,
         nfe: int,
         guidance: float = 0.0,
+        sampler: Literal["heun", "ancestral"] = "heun",
     ) -> None:
         super().__init__()
         weight = next(session.model.parameters())
         turn = torch.tensor([0] if classes is None else classes, device=weight.device)
         self.classes, self.guidance = classes, guidance
-        self.solver = ProbabilityFlow().budget_for(nfe)
+        solver: Solver = ProbabilityFlow()
+        if sampler == "ancestral":
+            solver = Ancestral(variance="posterior")
+        self.solver = solver.budget_for(nfe)
         self.register_buffer("y", turn.repeat(per_class))
         self.register_buffer("x", torch.zeros(len(self.y), *session.model.shape).to(weight.device))
 

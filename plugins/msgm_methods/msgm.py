@@ -1,4 +1,4 @@
-"""The moderated score-based generative model: Orthogonal and Obtuse MSGM.
+"""The moderated score-based generative model: Orthogonal and Obtuse MSGM, and its baseline.
 
 alpha L_g at every step, (1 - alpha) L_f at every ``every``-th, one Adam state for both (the
 released code's alternative updating). Both are means over the D dimensions, so alpha means the
@@ -23,6 +23,7 @@ from msgm_bench import (
     LossMethod,
     Method,
     Model,
+    Session,
     hookimpl,
     noise_matching,
 )
@@ -150,6 +151,33 @@ class Obtuse(MSGM):
         return loss + c.norm_weight * eps_hat.square().mean() if c.norm_weight else loss
 
 
+class Erase(MSGM):
+    """The EraseDiff of MSGM's tables: on D_f eps_hat is drawn towards uniform noise.
+
+    Objective: alpha |eps_hat - eps|^2/D on D_g + (1 - alpha) |eps_hat - u|^2/D on D_f, u ~ U[0, 1)
+    independent of x_t: a weighted sum with MSGM's alpha, schedule and budgets (``--task erase`` of
+    its released code), without EraseDiff's constraint, inner loop and classes. The method of the
+    EraseDiff paper is ``erasediff``, whose L_f has 39.6 times the weight.
+    Cost: one pass on D_g a step, one more on D_f at every fourth.
+    """
+
+    name = "erase"
+    citation = "MSGM, arXiv:2412.07229, section 4.1 (EraseDiff); yunfengdiao/Moderated-... d48987f"
+
+    class Config(MSGMConfig):
+        """MSGM's options."""
+
+    def update(self, session: Session, step: int) -> Tensor:
+        """Draw u ``[N, *shape]``, then as all of MSGM's."""
+        noise = session.noise("target", step, count=session.batch_size)
+        self.target = noise.uniform(session.model.shape)
+        return super().update(session, step)
+
+    def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
+        """|eps_hat - u|^2 / D."""
+        return (eps_hat - self.target).square().mean()
+
+
 def alignment(eps_hat: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     """|eps_hat|^2/D and cos(eps_hat, eps), means over the batch."""
     cosine = torch.cosine_similarity(eps_hat.flatten(1), eps.flatten(1), dim=1)
@@ -158,5 +186,5 @@ def alignment(eps_hat: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
 
 @hookimpl
 def register_methods() -> Sequence[type[Method]]:
-    """Orthogonal and Obtuse."""
-    return [Orthogonal, Obtuse]
+    """Orthogonal, Obtuse and the EraseDiff of their tables."""
+    return [Orthogonal, Obtuse, Erase]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +25,7 @@ from msgm_bench import (
     per_item,
 )
 
-PUBLISHED = {
+RELEASED = {
     "finetuning": {
         "steps": 1000,
         "batch_size": 128,
@@ -34,9 +34,15 @@ PUBLISHED = {
         "decay": "none",
         "clip": 1.0,
         "ema": 0.0,
+        "continue_optimizer": False,
     },
     "method": {"alpha": 1e-3, "retain_reduction": "sum"},
 }
+QUICK = {  # the mask of unguided outputs and means over D, labels as they are
+    "finetuning": {"ema": 0.0},
+    "method": {"mask_guidance": 0.0, "mask_reduction": "mean", "label_dropout": False},
+}
+GUIDANCE = 2.0  # of the released mask
 
 Target = Literal["auto", "next_class", "random_class", "random_image", "noise", "ascent"]
 RELABELS = ("next_class", "random_class")
@@ -46,7 +52,9 @@ class SalUn(Method):
     """SalUn: D_f is denoised to something else by the weights that are salient to it.
 
     Mask: m = 1 for the top ``fraction`` of all weights by |G|, G the sum over one pass through
-    D_f of the gradients of denoising score matching, each clipped to norm 1.
+    D_f of the gradients of denoising score matching, each clipped to norm 1. As released, the
+    loss is summed over D before the clip, so that every batch has the same weight; and it is of
+    guided outputs, (1 + w) eps_c - w eps_null with w = 2, where the model is told classes.
     Objective: |eps_hat(x_t, t[, c_f]) - eps'|^2/D on D_f + alpha L_r, on the weights with m = 1;
     the gradient is clipped, then masked, then Adam's. Target eps':
     next_class sg eps_hat(x_t, t, c') of the current weights, with c' the next class after c_f, past
@@ -56,9 +64,8 @@ class SalUn(Method):
     random_image (x_t - a x_g)/sigma, the noise that would lead from x_t to a random image x_g of
     D_g, cut off at ``clip``; noise N(0, I), independent of x_t; ascent: none, -L_DSM(D_f) is
     added instead (not bounded).
-    Released: the mask is of guided outputs, (1 + w) eps_c - w eps_null with w = 2
-    (mask_guidance=2), and the null class takes the place of c_f and of c' now and then
-    (label_dropout=true).
+    The null class takes the place of c_f and of c' now and then, each by itself, as released
+    (label_dropout).
     Adapted: the paper relabels a conditional model; random_image is the label-free counterpart
     for others. Training goes on from the averaged weights of the base, not from the raw ones.
     alpha: the released code adds 1e-3 times the *sum* over D, which is 3.07 times the mean on
@@ -72,9 +79,9 @@ class SalUn(Method):
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
     presets = {
-        "quick": {"finetuning": {"ema": 0.0}},
-        "standard": PUBLISHED,
-        "paper": PUBLISHED,
+        "quick": QUICK,
+        "standard": RELEASED,
+        "paper": RELEASED,
     }
 
     class Config(Config):
@@ -93,13 +100,18 @@ class SalUn(Method):
             "mean", description="L_r over D; sum is the released code's, with alpha = 1e-3"
         )
         clip: float = Field(3.0, gt=0, description="largest entry of eps' of random_image")
-        mask_guidance: float = Field(
-            0.0, ge=0, description="w of the guided outputs that the mask is of; released: 2"
+        mask_reduction: Literal["sum", "mean"] = Field(
+            "sum", description="over D, of the loss whose gradient is clipped for the mask"
         )
-        label_dropout: bool = Field(
-            False,
-            description="c_f and c' give way to the null class, each by itself, as often as the "
-            "labels of D_g do: the released code",
+        mask_guidance: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+            "auto",
+            description="w of the guided outputs that the mask is of; "
+            "auto: 2 where the model is told classes, else 0",
+        )
+        label_dropout: bool | Literal["auto"] = Field(
+            "auto",
+            description="whether c_f and c' give way to the null class, each by itself, as often "
+            "as the labels of D_g do; auto: where the model is told classes",
         )
 
     def skip(self, model: Model, regime: Regime) -> str | None:
@@ -107,8 +119,8 @@ class SalUn(Method):
         c = self.config
         asked = {
             f"target={c.target}": c.target in RELABELS,
-            f"mask_guidance={c.mask_guidance:g}": c.mask_guidance > 0,
-            "label_dropout=true": c.label_dropout,
+            f"mask_guidance={c.mask_guidance}": c.mask_guidance not in ("auto", 0.0),
+            "label_dropout=true": c.label_dropout is True,
         }
         needing = ", ".join(option for option, needs in asked.items() if needs)
         if model.classes is None and needing:
@@ -120,6 +132,11 @@ class SalUn(Method):
         if self.config.target != "auto":
             return str(self.config.target)
         return "random_image" if model.classes is None else "next_class"
+
+    def guidance(self) -> float:
+        """w of the mask, for a model that is told classes."""
+        given = self.config.mask_guidance
+        return GUIDANCE if given == "auto" else float(given)
 
     def setup(self, session: Session) -> None:
         """Room for the mask."""
@@ -137,9 +154,10 @@ class SalUn(Method):
         batch = session.noised(items, unit, "saliency")
         seen = session.model
         if seen.classes is not None:
-            seen = Conditioned(seen, batch.y, self.config.mask_guidance)
+            seen = Conditioned(seen, batch.y, self.guidance())
         loss = noise_matching(seen, replace(batch, condition=None))
-        (gradient,) = session.gradients(loss)
+        D = session.model.dim if self.config.mask_reduction == "sum" else 1
+        (gradient,) = session.gradients(D * loss)
         self.saliency.total += clipped(gradient)
         if unit + 1 == self.preparation(session):
             self.saliency.mask.copy_(top(self.saliency.total.abs(), self.config.fraction))

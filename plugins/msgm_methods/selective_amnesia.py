@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from msgm_bench import Batch, Config, Examples, Method, Session, hookimpl, noise_matching
+from msgm_bench import (
+    Batch,
+    Config,
+    Examples,
+    Method,
+    Model,
+    Regime,
+    Session,
+    hookimpl,
+    noise_matching,
+)
 from msgm_methods.generated import Generated, picked
 
 TIMESTEPS = 1000  # of the sum in F
-PUBLISHED = {
-    "finetuning": {
-        "steps": 20_000,
-        "batch_size": 128,
-        "learning_rate": 1e-4,
-        "warmup": 0,
-        "decay": "none",
-        "ema": 0.9999,
-    }
+BUDGET = {
+    "steps": 20_000,
+    "batch_size": 128,
+    "learning_rate": 1e-4,
+    "warmup": 0,
+    "decay": "none",
+    "ema": 0.9999,
+    "continue_optimizer": False,
+}
+RELEASED = {
+    "finetuning": BUDGET | {"ema_warmup": False},
+    "method": {"sampler": "ancestral", "nfe": 1000, "guidance": 2.0, "label_dropout": False},
 }
 
 
@@ -38,7 +52,8 @@ class SelectiveAmnesia(Method):
     their mean stands for that of the 1000, so that lambda keeps its meaning.
     Data-free: the base model draws all items before the first step. U fills the range of the data
     in model space, [-1, 1] in the paper (for points, the range of the drawn items).
-    The classes of the kept items are dropped as often as in other trainings, c_f never.
+    The classes of the kept items are dropped as often as in other trainings (label_dropout), c_f
+    never. Released: no dropout; items drawn in 1,000 ancestral steps with guidance w = 2.
     Adapted: an unconditional model cannot be told what to forget. There it is a diagnostic only:
     all drawn items are kept, and the whole model learns to emit uniform noise as well.
     Cost: two passes a step; before them K ``per_class`` items with ``nfe`` evaluations each, and
@@ -54,8 +69,8 @@ class SelectiveAmnesia(Method):
     needs = frozenset({"base"})
     presets = {
         "quick": {"method": {"weight": 0.5, "per_class": 100, "timesteps": 25, "nfe": 49}},
-        "standard": PUBLISHED,
-        "paper": PUBLISHED,
+        "standard": {"finetuning": BUDGET},
+        "paper": RELEASED,
     }
 
     class Config(Config):
@@ -65,10 +80,24 @@ class SelectiveAmnesia(Method):
         weight: float = Field(10.0, ge=0, description="lambda, weight of the distance to the base")
         per_class: int = Field(500, ge=1, description="items that the base draws of each class")
         timesteps: int = Field(1000, ge=1, description="times at which F looks at an item")
+        sampler: Literal["heun", "ancestral"] = Field(
+            "heun", description="how the base draws: the ODE, or the reverse chain as released"
+        )
         nfe: int = Field(99, ge=1, description="most network evaluations of a drawn item")
         guidance: float = Field(
-            0.0, ge=0, description="w of (1 + w) eps_c - w eps_null when the base draws"
+            0.0,
+            ge=0,
+            description="w of (1 + w) eps_c - w eps_null when the base of classes draws",
         )
+        label_dropout: bool = Field(
+            True, description="whether classes of replayed items give way to the null class"
+        )
+
+    def skip(self, model: Model, regime: Regime) -> str | None:
+        """Ancestral sampling takes as many steps as the process has at most."""
+        if self.config.sampler == "ancestral":
+            model.process.grid(self.config.nfe)
+        return None
 
     def setup(self, session: Session) -> None:
         """theta*, and room for the items and for F."""
@@ -76,7 +105,7 @@ class SelectiveAmnesia(Method):
         assert session.base is not None
         self.anchor = flat(session.base.parameters())
         classes = None if K is None else range(K)
-        self.memory = Generated(session, classes, c.per_class, c.nfe, c.guidance)
+        self.memory = Generated(session, classes, c.per_class, c.nfe, c.guidance, c.sampler)
         self.fisher = Fisher(len(self.anchor)).to(self.anchor.device)
         session.keep("memory", self.memory)
         session.keep("fisher", self.fisher)
@@ -140,7 +169,9 @@ class SelectiveAmnesia(Method):
             kept = torch.isin(y, y.new_tensor(session.kept))
         noise = session.noise("replay", step, count=session.batch_size)
         items = self.memory[picked(torch.nonzero(kept).flatten(), noise)]
-        return session.noised(items, step, "replay", encoded=True)
+        batch = session.noised(items, step, "replay", encoded=True)
+        undropped = session.model.classes is not None and not self.config.label_dropout
+        return replace(batch, condition=batch.y) if undropped else batch
 
 
 class Fisher(nn.Module):

@@ -28,12 +28,14 @@ LEAST = 1e-5  # omega
 PUBLISHED = {
     "finetuning": {
         "steps": 50_000,
-        "batch_size": 128,
+        "batch_size": 256,  # 128 items of kept classes and 128 of forgotten ones
         "learning_rate": 1e-5,
         "warmup": 0,
         "decay": "none",
         "clip": 1e9,  # gradients are clipped by value
         "ema": 0.9999,
+        "ema_warmup": False,
+        "continue_optimizer": False,
         "beta1": 0.0,
         "beta2": 0.999,
     }

@@ -134,6 +134,15 @@ def test_faithful_noise_is_in_both():
     assert float(eps_f.max()) < 1
 
 
+def test_learning_the_forget_data_is_refused():
+    """Gaussian noise in x_t that is to be predicted is denoising score matching on D_f."""
+    made = EraseDiff.create({"target": "gaussian", "faithful": True})
+    trainer = trainer_of(made)
+    batch, eps_f = made.aimed(trainer, 0, "outer")
+    assert torch.equal(batch.eps, eps_f)
+    assert "how D_f is learned" in made.skip(trainer.model, "finetune")
+
+
 def test_defaults():
     """The fixed lambda of 0.1, eta 0.1, K = 2, the target of the model, noise in it alone."""
     c = EraseDiff.create().config
@@ -146,7 +155,48 @@ def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("erasediff", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (288, 128, 1e-4)
-    assert (found.ema, found.clip, found.warmup, found.decay) == (0.99, 1.0, 0, "none")
+    released = preset == "paper"
+    assert (found.ema, found.warmup, found.decay) == (0.99, 0, "none")
+    assert (found.clip, found.ema_warmup) == ((1e9, False) if released else (1.0, True))
+    assert not found.continue_optimizer
+
+
+def test_inner_epochs_are_passes_through_the_forget_data():
+    """Two epochs of 12 items in batches of 8 are four steps, whatever inner_steps is."""
+    made = EraseDiff.create({"inner_epochs": 2, "inner_steps": 7})
+    trainer = trainer_of(made)
+    counts, original = [], trainer.minimise
+    trainer.minimise = lambda loss, *rest: counts.append(1) or original(loss, *rest)
+    made.update(trainer, 0)
+    assert len(counts) == 4
+
+
+@pytest.mark.parametrize("clip", [0.05, 1e6])
+def test_only_the_outer_gradient_is_clipped(clip, tmp_path):
+    """outer_clip bounds what the step goes down, and leaves short gradients as they are."""
+    made = EraseDiff.create({"outer_clip": clip, "weight": 0.3, "inner_steps": 0})
+    trainer = trainer_of(made)
+    g_r, g_q = parts(trainer, made)
+    seen = descents(trainer)
+    made.update(trainer, 0)
+    g = g_r + 0.3 * g_q
+    torch.testing.assert_close(seen[-1], g * min(1.0, clip / float(g.norm())))
+    inner = EraseDiff.create({"outer_clip": clip, "inner_steps": 3, "moments": "shared"})
+    trainer = trainer_of(inner)
+    norms, original = [], trainer._move
+    trainer._move = lambda *rest: original(*rest) or norms.append(float(trainer.gradient_norm))
+    inner.update(trainer, 0)
+    assert len(norms) == 4
+    assert min(norms[:3]) > 0.05
+    assert norms[3] <= clip * 1.001
+
+
+def test_released_run():
+    """paper: two epochs before every 36 steps, shared moments, clipped outside, D_f's dropout."""
+    options = EraseDiff.presets["paper"]["method"]
+    c = EraseDiff.create(options).config
+    assert (c.inner_epochs, c.inner_every, c.moments) == (2, 36, "shared")
+    assert (c.outer_clip, c.label_dropout, c.weight, c.rule) == (1.0, "forget", 0.1, "fixed")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +220,7 @@ def test_bad_options_are_named(option, value):
     [
         {},
         {"rule": "cosine", "moments": "shared", "inner_every": 2},
-        {"target": "gaussian", "faithful": True, "inner_steps": 0},
+        {"target": "uniform", "faithful": True, "inner_steps": 0},
     ],
 )
 def test_conformance(options):

@@ -26,7 +26,7 @@ from msgm_bench import (
 from msgm_bench.training.feed import Feed
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.trainer import Trainer
-from msgm_methods.msgm import MSGM, Obtuse, Orthogonal
+from msgm_methods.msgm import MSGM, Erase, Obtuse, Orthogonal
 from msgm_methods.unseen import Unseen
 
 EPS_HAT = torch.tensor([[1.0, 2.0], [-3.0, 1.0]])
@@ -125,6 +125,48 @@ def test_forget_loss_does_not_depend_on_the_resolution(
     made = method.create(options)
     tall = [v[:, :, None, None].expand(-1, -1, repeat, 2) for v in (EPS_HAT, EPS)]
     torch.testing.assert_close(made.forget_loss(*tall), made.forget_loss(EPS_HAT, EPS))
+
+
+@pytest.mark.parametrize("step", [0, 1, 4])
+def test_erase_is_the_weighted_sum(step: int) -> None:
+    """0.99 |eps_hat - eps|^2/D on D_g; at every 4th step + 0.01 |eps_hat - u|^2/D, u ~ U[0, 1)."""
+    made = Erase.create()
+    trainer = plane(made)
+    losses = []
+    trainer.minimise = lambda loss, *rest: losses.append(float(loss.detach()))  # type: ignore[method-assign]
+    made.update(trainer, step)
+    retain, forget = trainer.batch("retain", step), trainer.batch("forget", step)
+    expected = 0.99 * float((AT - retain.eps).square().mean())
+    u = made.target
+    if step % 4 == 0:
+        expected += 0.01 * float((AT - u).square().mean())
+    assert losses == pytest.approx([expected], rel=1e-5)
+    assert u.shape == forget.eps.shape
+    made.update(trainer, step)
+    assert torch.equal(made.target, u), "the draw is the step's"
+    made.update(trainer, step + 1)
+    assert not torch.equal(made.target, u)
+
+
+def test_the_target_of_erase_is_uniform_and_independent() -> None:
+    """u is U[0, 1) in mean, spread and range, and does not go with the noise in x_t."""
+    made = Erase.create()
+    trainer = plane(made, batch_size=4000)
+    made.update(trainer, 0)
+    u, eps = made.target, trainer.batch("forget", 0).eps
+    assert (float(u.min()), float(u.max())) == pytest.approx((0, 1), abs=0.01)
+    assert float(u.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(u.std()) == pytest.approx(12**-0.5, abs=0.02)
+    assert abs(float(torch.corrcoef(torch.stack([u.flatten(), eps.flatten()]))[0, 1])) < 0.05
+
+
+def plane(made: MSGM, batch_size: int = 8) -> Trainer:
+    """The real trainer of a constant prediction at (1, 2) in the plane."""
+    world = model(AT.clone())
+    budget = Training(steps=8, batch_size=batch_size, ema=0.0)
+    items = Examples(torch.zeros(12, 2), torch.zeros(12, dtype=torch.long))
+    feed = Feed({"retain": items, "forget": items}, world, 0, batch_size)
+    return Trainer(world, made, feed, budget, Runtime(torch.device("cpu")), 0)
 
 
 def test_released_sign_is_the_opposite() -> None:

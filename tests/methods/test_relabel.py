@@ -46,13 +46,35 @@ def test_erasediff_is_the_formula(inner_steps):
     torch.testing.assert_close(seen[-1], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_erasediff_tells_the_forgotten_class():
+@pytest.mark.parametrize("target", ["relabel", "uniform"])
+def test_erasediff_tells_the_forgotten_class(target):
     """L_f is of c_f, never of the null class, however often labels are dropped."""
-    made = EraseDiff.create()
+    made = EraseDiff.create({"target": target})
     trainer = trainer_of(made, unconditional=1.0)
     batch, _ = made.aimed(trainer, 0, "outer")
     assert trainer.batch("forget", 0, "outer").condition.tolist() == [K] * 8
     assert torch.equal(batch.condition, batch.y)
+
+
+@pytest.mark.parametrize("dropped", ["retain", "forget"])
+def test_erasediff_drops_labels_of_one_split(dropped):
+    """The network sees the null class for all of one split, and the true classes of the other."""
+    made = EraseDiff.create({"label_dropout": dropped, "inner_steps": 0})
+    trainer = trainer_of(made, unconditional=1.0)
+    seen = []
+    original = trainer.model.eps
+    trainer.model.eps = lambda x, t, c: seen.append(c) or original(x, t, c)
+    other = other_class(trainer, 0, "outer")
+    made.update(trainer, 0)
+    teacher, retain, forget = seen
+    truth = {
+        "retain": trainer.batch("retain", 0).y,
+        "forget": trainer.batch("forget", 0, "outer").y,
+    }
+    for split, c in (("retain", retain), ("forget", forget)):
+        expected = torch.full_like(c, K) if split == dropped else truth[split]
+        assert torch.equal(c, expected)
+    assert set(teacher.tolist()) == {other}
 
 
 @pytest.mark.parametrize("forgotten", [(0,), (3,), (1, 4)])
@@ -72,7 +94,8 @@ def test_erasediff_draws_among_the_kept_classes(forgotten):
 @pytest.mark.parametrize("target", ["random_class", "next_class"])
 def test_salun_is_the_formula(target):
     """grad |eps_hat(c_f) - sg eps_hat(c')|^2/D + alpha grad L_r, with c' of each item."""
-    made = SalUn.create({"target": target, "alpha": 0.4, "fraction": 1.0})
+    options = {"target": target, "alpha": 0.4, "fraction": 1.0, "label_dropout": False}
+    made = SalUn.create(options)
     trainer = trainer_of(made)
     made.setup(trainer)
     made.saliency.mask.fill_(True)
@@ -92,7 +115,7 @@ def test_salun_is_the_formula(target):
 )
 def test_next_class(forgotten, expected):
     """(c_f + 1) mod K, and on past the forgotten ones."""
-    made = SalUn.create({"target": "next_class"})
+    made = SalUn.create({"target": "next_class", "label_dropout": False})
     trainer = trainer_of(made, forgotten)
     forget = trainer.batch("forget", 0)
     other = made.other_classes(trainer, forget, 0)
@@ -101,7 +124,7 @@ def test_next_class(forgotten, expected):
 
 def test_random_class():
     """Each item has a draw of its own among the kept classes, all equally likely."""
-    made = SalUn.create({"target": "random_class"})
+    made = SalUn.create({"target": "random_class", "label_dropout": False})
     trainer = trainer_of(made, (0, 3), batch_size=500)
     steps = [made.other_classes(trainer, trainer.batch("forget", s), s) for s in range(8)]
     share = torch.bincount(torch.cat(steps), minlength=K) / 4000
@@ -110,7 +133,7 @@ def test_random_class():
     assert not torch.equal(steps[0], steps[1])
 
 
-@pytest.mark.parametrize(("dropout", "rate"), [(True, 0.3), (False, 0.0)])
+@pytest.mark.parametrize(("dropout", "rate"), [(True, 0.3), ("auto", 0.3), (False, 0.0)])
 def test_released_label_dropout(dropout, rate):
     """c_f and c' are dropped at the rate, independently of each other; else never."""
     made = SalUn.create({"label_dropout": dropout})
@@ -125,10 +148,10 @@ def test_released_label_dropout(dropout, rate):
     assert float(torch.cov(null)[0, 1]) == pytest.approx(0, abs=0.01)
 
 
-@pytest.mark.parametrize("w", [0.0, 2.0])
-def test_mask_of_guided_outputs(w):
+@pytest.mark.parametrize(("option", "w"), [(0.0, 0.0), (3.0, 3.0), ("auto", 2.0)])
+def test_mask_of_guided_outputs(option, w):
     """G is the clipped gradient of |(1 + w) eps_c - w eps_null - eps|^2/D, written out."""
-    made = SalUn.create({"mask_guidance": w})
+    made = SalUn.create({"mask_guidance": option})
     trainer = trainer_of(made, batch_size=12)
     made.setup(trainer)
     assert made.preparation(trainer) == 1

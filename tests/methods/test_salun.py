@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from toys import budget, clouds, matching_gradient, of, silent, trainer_of, weights
 
-from msgm_bench import OptionError, VariancePreserving
+from msgm_bench import Examples, Model, OptionError, Points, Training, VariancePreserving
 from msgm_bench.testing import check_method
+from msgm_bench.training import Feed, Runtime, Trainer
 from msgm_methods.salun import SalUn, top
 
 
@@ -45,16 +47,21 @@ def test_ties_by_hand():
     assert mask.tolist() == [True, True, False, False, True, False]
 
 
-def test_mask_is_of_the_sum_of_clipped_gradients(tmp_path):
-    """One pass through D_f in batches of 8, 8 and 3; each gradient written out, clipped to 1."""
-    made = SalUn.create({"fraction": 0.5})
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_mask_is_of_the_sum_of_clipped_gradients(reduction, tmp_path):
+    """One pass through D_f in batches of 8, 8 and 3; each gradient written out, clipped to 1.
+
+    The loss is summed over the two dimensions or is their mean, and then clipped.
+    """
+    made = SalUn.create({"fraction": 0.5, "mask_reduction": reduction})
+    D = 2 if reduction == "sum" else 1
     trainer = trainer_of(made, clouds({"retain": 20, "forget": 19}))
     made.setup(trainer)
     assert made.preparation(trainer) == 3
     items, total, norms = trainer.items("forget"), torch.zeros(6, dtype=torch.float64), []
     for unit in range(3):
         batch = trainer.noised(items[slice(8 * unit, 8 * unit + 8)], unit, "saliency")
-        g = matching_gradient(trainer, *of(batch))
+        g = D * matching_gradient(trainer, *of(batch))
         norms.append(float(g.norm()))
         total += g * min(1.0, 1 / norms[-1])
         made.prepare(trainer, unit)
@@ -154,6 +161,53 @@ def test_published_budget(preset):
     assert (found.steps, found.batch_size, found.learning_rate) == (1000, 128, 1e-4)
     assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1.0, 0, "none")
     assert SalUn.presets[preset]["method"] == {"alpha": 1e-3, "retain_reduction": "sum"}
+    c = SalUn.create(SalUn.presets[preset]["method"]).config
+    assert (c.mask_guidance, c.mask_reduction, c.label_dropout) == ("auto", "sum", "auto")
+    quick = SalUn.create(SalUn.presets["quick"]["method"]).config
+    assert (quick.mask_guidance, quick.mask_reduction, quick.label_dropout) == (0, "mean", False)
+
+
+class Wide(nn.Module):
+    """eps_hat = b, whatever x_t."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Parameter(torch.full((64,), 0.2))
+
+    def forward(self, x_t, t, condition=None):
+        """eps_hat."""
+        return self.b.expand_as(x_t)
+
+
+def wide(made):
+    """The trainer of points in 64 dimensions, whose D_f comes in batches of 8, 8, 8 and 2."""
+    x = torch.randn(26, 64, generator=torch.Generator().manual_seed(1))
+    items = Examples(x, torch.zeros(26, dtype=torch.long))
+    model = Model(Wide(), VariancePreserving(), Points(), (64,))
+    budget = Training(steps=4, batch_size=8, learning_rate=1e-2, ema=0.0, clip=1e9)
+    feed = Feed({"retain": items, "forget": items}, model, 0, 8)
+    return Trainer(model, made, feed, budget, Runtime(torch.device("cpu")), 0)
+
+
+def test_batches_weigh_the_same_in_the_released_mask():
+    """Of many dimensions the summed gradients are all longer than 1: none weighs more.
+
+    |D g_i| > 1 for every batch, while the means differ in length and are not clipped.
+    """
+    networks = {}
+    for reduction in ("sum", "mean"):
+        made = SalUn.create({"mask_reduction": reduction})
+        trainer = wide(made)
+        made.setup(trainer)
+        lengths, seen = [], made.saliency.total.clone()
+        for unit in range(made.preparation(trainer)):
+            made.prepare(trainer, unit)
+            lengths.append(float((made.saliency.total - seen).norm()))
+            seen = made.saliency.total.clone()
+        networks[reduction] = lengths
+    assert networks["sum"] == pytest.approx([1.0] * len(networks["sum"]), rel=1e-5)
+    assert max(networks["mean"]) < 1
+    assert max(networks["mean"]) > 1.2 * min(networks["mean"])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from told import Curved, K, matching, slope, told, trainer_of
 from toys import budget, silent
 
 from msgm_bench import (
+    DDIM,
     Conditioned,
     DiscreteDDPM,
     GreyLevels,
@@ -151,6 +152,15 @@ def test_replayed_items_are_of_kept_classes():
     assert float((batch.condition == K).double().mean()) == pytest.approx(0.1, abs=0.05)
 
 
+def test_released_replay_keeps_its_labels():
+    """label_dropout=false: each replayed item has its own class, however high the rate."""
+    made = SelectiveAmnesia.create(FEW | {"label_dropout": False})
+    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, unconditional=1.0))
+    batch = made.replayed(trainer, 0)
+    assert torch.equal(batch.condition, batch.y)
+    assert K not in batch.condition.tolist()
+
+
 def test_base_stays_the_anchor(tmp_path):
     """A long pull with nothing else brings the weights nowhere: they start at theta*."""
     made = SelectiveAmnesia.create(FEW | {"weight": 1e3})
@@ -200,6 +210,27 @@ def test_items_are_the_base_models(process, w):
     torch.testing.assert_close(drawn.x, expected)
 
 
+@pytest.mark.parametrize("w", [0.0, 2.0])
+def test_items_of_the_reverse_chain(w):
+    """sampler=ancestral: DDIM at eta = 1, the chain with the posterior's variance, guided."""
+    process = DiscreteDDPM()
+    trainer = trainer_of(SelectiveAmnesia.create(FEW), process=process, batch_size=6)
+    drawn = Generated(trainer, (0, 3), 3, nfe=40, guidance=w, sampler="ancestral")
+    drawn.draw(trainer, 0)
+    guided = Conditioned(told(process=process), torch.tensor([0, 3] * 3), w)
+    noise = trainer.noise("generated", count=6)
+    expected = DDIM(40, eta=1.0)(guided.forward_eps, process, (2,), noise).x
+    torch.testing.assert_close(drawn.x, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_more_ancestral_steps_than_the_grid_has_are_refused():
+    """Before anything is trained."""
+    made = SelectiveAmnesia.create({"sampler": "ancestral", "nfe": 1000})
+    assert made.skip(told(process=DiscreteDDPM()), "finetune") is None
+    with pytest.raises(OptionError, match="at most 100 steps"):
+        made.skip(told(process=DiscreteDDPM(100)), "finetune")
+
+
 def test_images_are_cut_off():
     """Drawn images lie in the range of the data."""
     made = SelectiveAmnesia.create()
@@ -218,6 +249,14 @@ def test_published_budget(preset):
     found = budget("selective_amnesia", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (20_000, 128, 1e-4)
     assert (found.ema, found.warmup, found.decay) == (0.9999, 0, "none")
+    assert found.ema_warmup == (preset != "paper")
+    assert not found.continue_optimizer
+
+
+def test_released_run():
+    """paper: items of 1,000 ancestral steps at w = 2, and no label dropped."""
+    c = SelectiveAmnesia.create(SelectiveAmnesia.presets["paper"]["method"]).config
+    assert (c.sampler, c.nfe, c.guidance, c.label_dropout) == ("ancestral", 1000, 2.0, False)
 
 
 def test_defaults():

@@ -359,8 +359,9 @@ def test_presets():
     spec = GRID | {"conditional": True}
     for preset in ("standard", "paper"):
         budget = planned(RunSpec.model_validate(spec | {"preset": preset})).trained.budget
-        assert (budget.steps, budget.batch_size, budget.learning_rate) == (50_000, 128, 1e-5)
+        assert (budget.steps, budget.batch_size, budget.learning_rate) == (50_000, 256, 1e-5)
         assert (budget.beta1, budget.ema, budget.warmup) == (0.0, 0.9999, 0)
+        assert (budget.ema_warmup, budget.continue_optimizer) == (False, False)
 
 
 @pytest.mark.parametrize("sigmas", [(200.0, 300.0), (1e-9, 1e-8)])
