@@ -18,7 +18,7 @@ from msgm_bench.registry import registry
 from msgm_bench.storage import read_text, single_line
 from msgm_bench.storage.cards import Card, short
 from msgm_bench.storage.cards import read_card as read_schema
-from msgm_bench.storage.tensors import check_finite
+from msgm_bench.storage.weights import check_finite
 
 ORIGIN, RESULT = "origin.json", "result.json"
 Name = Annotated[str, Field(max_length=1_000)]

@@ -15,12 +15,8 @@ from msgm_bench.pipeline.limits import Limits
 from msgm_bench.registry import registry
 from msgm_bench.storage import read_json, single_line, write_text
 from msgm_bench.storage.cards import CARD_LIMIT, Card, parse_card, short
-from msgm_bench.storage.tensors import (
-    check_finite,
-    check_network,
-    open_tensors,
-    save_tensors,
-)
+from msgm_bench.storage.tensors import open_tensors, save_tensors
+from msgm_bench.storage.weights import check_finite, check_network
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 FORMAT = "msgm-bench/model@2"

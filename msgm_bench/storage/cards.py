@@ -42,14 +42,23 @@ class ForeignCard(Card):
 
     @classmethod
     def meaningful(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields but for those that say nothing."""
-        known = {field.alias or name for name, field in cls.model_fields.items()}
+        """The fields but for those that say nothing, in the cards inside it, too."""
+        known = {field.alias or name: field.annotation for name, field in cls.model_fields.items()}
         silent = {
             key
             for key, value in values.items()
             if key in cls.ignored or key.startswith("_") or value is None or value is False
         }
-        return {key: value for key, value in values.items() if key in known or key not in silent}
+        return {
+            key: _meaningful(known.get(key), value)
+            for key, value in values.items()
+            if key in known or key not in silent
+        }
+
+
+def _meaningful(schema: Any, value: Any) -> Any:
+    inner = isinstance(schema, type) and issubclass(schema, ForeignCard) and isinstance(value, dict)
+    return schema.meaningful(value) if inner else value
 
 
 CardT = TypeVar("CardT", bound=Card)

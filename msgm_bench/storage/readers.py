@@ -196,7 +196,7 @@ def _check_events(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=CoreLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"it uses the alias *{event.anchor[:40]}: write the value out")
+            raise ValueError(f"it uses the alias *{str(event.anchor)[:40]}: write the value out")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH:

@@ -1,4 +1,4 @@
-"""Tensors on disk: the one reader and the one writer of safetensors, and a reader of pickles.
+"""Tensors on disk: the one reader and the one writer of safetensors.
 
 A safetensors file is eight bytes N (little endian), N bytes of JSON that name dtype, shape and
 offsets of each tensor, and the tensors. It is opened once; its header is read and bounded, and may
@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import io
 import math
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.errors import StorageError
 from msgm_bench.storage.atomic import atomic
 from msgm_bench.storage.names import single_line
-from msgm_bench.storage.readers import MIB, in_short, open_regular, parse_json, read_bytes
+from msgm_bench.storage.readers import MIB, in_short, open_regular, parse_json
 
 HEADER_LIMIT, TENSORS, DIMENSIONS, NAME = 16 * MIB, 100_000, 8, 1_000
-PICKLE_LIMIT = 4096 * MIB
 METADATA = "__metadata__"
 DTYPES = {
     "F64": torch.float64,
@@ -218,109 +216,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise OSError(str(error)) from error
 
 
-def load_pickle(
-    path: Path, inside: Path | None = None, limit: int = PICKLE_LIMIT
-) -> tuple[Any, str]:
-    """What ``torch.save`` wrote, by torch's restricted unpickler, and the SHA-256 of its bytes.
-
-    Raises:
-        StorageError: It is not there, no regular file, too large, damaged, or not of tensors only.
-    """
-    name, content = single_line(path), read_bytes(path, inside, limit)
-    sha256 = hashlib.sha256(content).hexdigest()
-    try:
-        _check_archive(content)
-        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        _check_storages(value, len(content))
-    except Exception as error:
-        reason = in_short(error).partition(". ")[0]
-        raise StorageError(
-            f"{name} cannot be read as weights that torch saved: {reason}",
-            "a state_dict of tensors, or better a safetensors file",
-            "the file is damaged or holds more than weights: get it again",
-        ) from error
-    return value, sha256
-
-
-def check_network(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Compare names, shapes and kinds of weights with those of a network.
-
-    Args:
-        name: Where the weights are, for the message.
-        state: The weights, on any device; of ``TensorFile.state`` before they are read.
-        wanted: The network's ``state_dict()``, which may be on ``meta``.
-
-    Raises:
-        IncompatibleError: They differ; the first difference is named.
-    """
-    lacking = [key for key in wanted if key not in state]
-    extra = [key for key in state if key not in wanted]
-    if lacking or extra:
-        raise _other_names(name, list(state), lacking, extra, set(wanted))
-    for key, tensor in wanted.items():
-        here = state[key]
-        if here.shape != tensor.shape:
-            shapes = f"{tuple(here.shape)} and not {tuple(tensor.shape)}"
-            raise _other_network(name, f"{key} is {shapes}")
-        if here.is_floating_point() != tensor.is_floating_point():
-            raise _other_network(name, f"{key} is {here.dtype} and not {tensor.dtype}")
-
-
-def check_finite(name: str, state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are NaN or infinite.
-
-    Raises:
-        StorageError: Naming the tensor.
-    """
-    for key, tensor in state.items():
-        if not bool(tensor.isfinite().all()):
-            raise StorageError(
-                f"{name} holds weights that are not finite: {single_line(key)}",
-                hint="it is damaged, or its training diverged: take other weights",
-            )
-
-
-def _other_names(
-    name: str, names: list[str], lacking: list[str], extra: list[str], wanted: set[str]
-) -> IncompatibleError:
-    kinds = (("missing keys", lacking), ("unexpected keys", extra))
-    reason = "; ".join(
-        f"{kind}: {single_line(keys[0][:80])}"
-        + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
-        for kind, keys in kinds
-        if keys
-    )
-    prefix = _common_prefix(names, wanted)
-    if not prefix:
-        return _other_network(name, reason)
-    wrapper = "the network that torch.compile returned" if "_orig_mod" in prefix else "a wrapper"
-    return IncompatibleError(
-        f"{name}: every name begins with {single_line(prefix)!r}, as the state_dict of "
-        f"{wrapper} has it",
-        "the names of the network itself",
-        "save again without the beginning: "
-        f"{{k.removeprefix({single_line(prefix)!r}): v for k, v in state.items()}}",
-    )
-
-
-def _common_prefix(names: list[str], wanted: set[str]) -> str:
-    """What all names have before those that are wanted; empty where that is not the difference."""
-    target = min(wanted, default="")
-    for name in names:
-        prefix = name.removesuffix(target)
-        if prefix and prefix != name and {prefix + key for key in wanted} == set(names):
-            return prefix
-    return ""
-
-
-def _other_network(name: str, reason: str) -> IncompatibleError:
-    return IncompatibleError(
-        f"{name} holds weights of another network: {reason}",
-        "weights of the network that card and options describe",
-        "give the weights and the description that belong together",
-    )
-
-
 def _bytes(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU."""
     content: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
@@ -332,37 +227,3 @@ def _counts(values: Any) -> bool:
     return isinstance(values, list) and all(
         type(value) is int and 0 <= value < 2**63 for value in values
     )
-
-
-def _check_archive(content: bytes) -> None:
-    """Refuse a zip archive that is larger when it is unpacked; older files are none.
-
-    Raises:
-        ValueError: It is compressed.
-    """
-    if not content.startswith(b"PK"):
-        return
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("the archive is compressed")
-        if sum(member.file_size for member in archive.infolist()) > len(content):
-            raise ValueError("the archive is larger inside than outside")
-
-
-def _check_storages(value: Any, size: int) -> None:
-    """Refuse tensors that have more memory than the file has bytes.
-
-    Raises:
-        ValueError: Their storages are larger than the file.
-    """
-    storages = {part.data_ptr(): part.nbytes() for part in _storages(value)}
-    if sum(storages.values()) > size:
-        raise ValueError("the tensors are larger than the file")
-
-
-def _storages(value: Any) -> Iterator[torch.UntypedStorage]:
-    if isinstance(value, Mapping):
-        for part in value.values():
-            yield from _storages(part)
-    elif isinstance(value, Tensor):
-        yield value.untyped_storage()

@@ -17,7 +17,6 @@ from msgm_backbones.described import described_unet
 from msgm_backbones.folders import (
     PROCESS,
     architecture,
-    boundary,
     check_pipeline,
     check_process,
     listed,
@@ -38,6 +37,7 @@ from msgm_bench import (
     Process,
 )
 from msgm_bench.storage.cards import parse_card
+from msgm_bench.storage.weights import boundary
 
 Kind = Literal["auto", "mlp", "unet"]
 ORDER = "that its classes stand in the dataset's order is taken on trust"

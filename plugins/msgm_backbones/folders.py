@@ -17,7 +17,9 @@ from msgm_backbones.cards import PipelineCard, UNetCard
 from msgm_bench import IncompatibleError, StorageError, UsageError
 from msgm_bench.storage import read_json, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, read_card, short
-from msgm_bench.storage.tensors import check_finite, check_network, load_pickle, open_tensors
+from msgm_bench.storage.pickles import load_pickle
+from msgm_bench.storage.tensors import open_tensors
+from msgm_bench.storage.weights import boundary, check_finite, check_network
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -102,14 +104,6 @@ def places(folder: Path) -> list[Path]:
     if found[-1].absolute().name.startswith("checkpoint-"):
         found.append(found[-1].absolute().parent)
     return found
-
-
-def boundary(folder: Path) -> Path:
-    """The folder that its files may not leave: in the hub's cache, where links do, the model's."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
-            return place.parent.parent
-    return folder
 
 
 def check_pipeline(folder: Path) -> None:

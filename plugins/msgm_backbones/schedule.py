@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from msgm_backbones.cards import SchedulerCard
-from msgm_backbones.folders import SCHEDULE, boundary, check_process, places, read_object
+from msgm_backbones.folders import SCHEDULE, check_process, places, read_object
 from msgm_bench import DiscreteDDPM, IncompatibleError, Model
 from msgm_bench.storage.cards import read_card, short
+from msgm_bench.storage.weights import boundary
 
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
 RELATIVE = 1e-5  # diffusers computes betas in float32

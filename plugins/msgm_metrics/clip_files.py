@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,21 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from pydantic import Field
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgm_bench import Config, StorageError
-from msgm_metrics.weights import WHERE, ExistingPath, damage, find, in_short, sha256
+from msgm_bench import Config, IncompatibleError, StorageError
+from msgm_bench.storage import parse_json, read_bytes, single_line
+from msgm_bench.storage.cards import CARD_LIMIT, parse_card
+from msgm_bench.storage.pickles import load_pickle
+from msgm_bench.storage.tensors import open_tensors
+from msgm_bench.storage.weights import boundary, check_finite, check_network
+from msgm_metrics.clip_card import ClipCard, build, skeleton
+from msgm_metrics.weights import ANYWHERE, WHERE, ExistingPath, damage, find, in_short, sha256
 
 CARD = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's order
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+HINT = "a weights file needs open_clip's name of its network: model=NAME"
 FAILURES = (
     RuntimeError,
     OSError,
@@ -34,8 +38,6 @@ FAILURES = (
     ImportError,
     IndexError,
     AssertionError,  # open_clip's own, of shapes
-    pickle.UnpicklingError,
-    SafetensorError,
 )
 
 
@@ -69,6 +71,15 @@ def files(c: ClipConfig) -> list[Path]:
     return [place / CARD, weights[0]] if weights and (place / CARD).is_file() else []
 
 
+def boundary_of(c: ClipConfig) -> Path:
+    """The folder that the files may not leave: of a path that is named, that folder.
+
+    What lies in the user's own data folder may be a link to any place.
+    """
+    folder = Path(c.path).expanduser() if c.path else None
+    return boundary(folder) if folder is not None and folder.is_dir() else ANYWHERE
+
+
 def missing(c: ClipConfig) -> str | None:
     """Why the model cannot be read, and how to get it; or None."""
     found = files(c)
@@ -92,18 +103,18 @@ class Clip:
     """A model in evaluation mode, with what it takes to show it images.
 
     Attributes:
-        source: What open_clip calls it.
         network: open_clip's model.
         size: Height and width of its images.
         mean: Of each channel, ``[3, 1, 1]``.
         std: Deviation of each channel, ``[3, 1, 1]``.
+        context_length: Of its texts in tokens; None where its tokenizer is not open_clip's own.
     """
 
-    source: str
     network: Any
     size: tuple[int, int]
     mean: Tensor
     std: Tensor
+    context_length: int | None
 
     @torch.no_grad()
     def image_features(self, x: Tensor) -> Tensor:
@@ -120,62 +131,137 @@ def load(c: ClipConfig, device: torch.device) -> Clip:
 
     Raises:
         StorageError: They are not there, not readable or of another network.
+        IncompatibleError: The card holds something that is not understood.
     """
-    import open_clip  # takes seconds
-
-    found, reason = files(c), missing(c)
+    reason = missing(c)
     if reason is not None:
         raise StorageError(reason)
-    whole = len(found) == 2  # a card and the weights
-    source = f"local-dir:{found[0].parent}" if whole else c.model
-    weights = None if whole else str(found[0])
-    network = _network(source, weights, found[-1].name, checksum(c), device)
-    told = open_clip.get_model_preprocess_cfg(network)
-    size = told["size"]
-    mean, std = (torch.tensor(told[k], device=device).reshape(3, 1, 1) for k in ("mean", "std"))
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    return Clip(source, network, size, mean, std)
+    return _loaded(tuple(files(c)), c.model, boundary_of(c), checksum(c), device)
 
 
 @functools.lru_cache(maxsize=2)
-def _network(
-    source: str, weights: str | None, name: str, checksum: str, device: torch.device
-) -> Any:
-    """open_clip's model; ``checksum`` tells files apart that follow each other in one place."""
-    import open_clip
-
+def _loaded(
+    found: tuple[Path, ...], model: str, inside: Path, checksum: str, device: torch.device
+) -> Clip:
+    """The model in ``found``; ``checksum`` tells files apart that follow each other in a place."""
+    *cards, weights = found
+    if cards:
+        card, sums = read_clip_card(cards[0], inside)
+        own = True
+    else:
+        (card, own), sums = builtin_card(model), []
     try:
-        network = open_clip.create_model(source, pretrained=weights, device=device)
-        return network.eval().requires_grad_(False)
+        wanted = skeleton(card.model_cfg)
+        state, sha256 = read_state(weights, inside, wanted)
+        network = build(card.model_cfg)
+        network.load_state_dict(state, strict=True)
+    except IncompatibleError as error:
+        raise StorageError(f"{weights.name} is no CLIP model: {error.what}", hint=HINT) from error
     except FAILURES as error:
         raise StorageError(
-            f"{name} is no CLIP model: {in_short(error)}",
-            hint="a weights file needs open_clip's name of its network: model=NAME",
+            f"{weights.name} is no CLIP model: {in_short(error)}", hint=HINT
         ) from error
+    if hashlib.sha256("".join([*sums, sha256]).encode()).hexdigest() != checksum:
+        raise StorageError(
+            f"{weights.parent} has changed since the run began", hint="repeat the command"
+        )
+    network.to(device).eval().requires_grad_(False)
+    size = getattr(network.visual, "image_size", card.model_cfg.vision_cfg.image_size)
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    normal = card.preprocess_cfg
+    mean, std = (
+        torch.tensor(values, device=device).reshape(3, 1, 1) for values in (normal.mean, normal.std)
+    )
+    context = card.model_cfg.text_cfg.context_length if own else None
+    return Clip(network, size, mean, std, context)
 
 
-def tokenizer(source: str) -> Any:
-    """The model's own tokenizer, open_clip's built-in one unless files beside the weights are it.
+def read_clip_card(path: Path, inside: Path) -> tuple[ClipCard, list[str]]:
+    """The card, and the SHA-256 of its bytes.
 
     Raises:
-        StorageError: It would have to be downloaded, or its files are damaged.
+        StorageError: It cannot be read.
+        IncompatibleError: It holds something that is not understood.
+    """
+    content, name = read_bytes(path, inside, CARD_LIMIT), single_line(path)
+    values = parse_json(content.decode("utf-8-sig", "replace"), name)
+    if not isinstance(values, dict):
+        raise StorageError(f"{name} is no card of open_clip", "a JSON object")
+    return parse_card(values, ClipCard, name), [hashlib.sha256(content).hexdigest()]
+
+
+def builtin_card(model: str) -> tuple[ClipCard, bool]:
+    """open_clip's own card of this name, and whether its tokenizer is open_clip's own, too.
+
+    Raises:
+        StorageError: It has none, or one whose text tower is not its own.
     """
     import open_clip
 
-    folder = Path(source.removeprefix("local-dir:")) if source.startswith("local-dir:") else None
-    if folder is None:
-        told = open_clip.get_model_config(source) or {}
-        foreign = "siglip" in source.lower() or "hf_tokenizer_name" in told.get("text_cfg", {})
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise StorageError(f"open_clip has no network {model!r}", hint=HINT)
+    text = config.get("text_cfg", {})
+    foreign = [key for key in text if key.startswith(("hf_tokenizer", "tokenizer_"))]
+    own = not foreign and "siglip" not in model.lower()
+    config = config | {"text_cfg": {k: v for k, v in text.items() if k not in foreign}}
+    return parse_card({"model_cfg": config}, ClipCard, f"open_clip's network {model!r}"), own
+
+
+def read_state(path: Path, inside: Path, network: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """The state of ``network`` in a file, and the SHA-256 of the bytes that it was read from.
+
+    Raises:
+        StorageError: The file is damaged, or holds numbers that are not finite.
+        IncompatibleError: It is another network's.
+    """
+    wanted, name = network.state_dict(), path.name
+    if path.suffix == ".safetensors":
+        with open_tensors(path, inside) as file:
+            check_network(name, converted(file.state, network), wanted)
+            state, sha256 = file.read_hashed()
     else:
-        told = json.loads((folder / CARD).read_text(encoding="utf-8"))["model_cfg"]
-        foreign = bool(told.get("text_cfg", {}).get("hf_tokenizer_name"))
-    here = folder is not None and any((folder / name).is_file() for name in TOKENIZERS)
-    if foreign and not here:
+        value, sha256 = load_pickle(path, inside)
+        state = value.get("state_dict", value) if isinstance(value, dict) else value
+    state = converted(state, network)
+    check_network(name, state, wanted)
+    check_finite(name, state)
+    return state, sha256
+
+
+def converted(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The state under today's names, as open_clip converts older ones.
+
+    Raises:
+        IncompatibleError: It is no state.
+    """
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise IncompatibleError("it holds something else than names and tensors")
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    state = convert_state_dict(network, state)
+    if "positional_embedding" in state and not hasattr(network, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    for key in ("logit_scale", "logit_bias"):
+        own = getattr(network, key, None)
+        if key in state and own is not None and state[key].numel() == own.numel():
+            state[key] = state[key].reshape(own.shape)
+    return dict(state)
+
+
+def tokenizer(clip: Clip) -> Any:
+    """open_clip's own tokenizer.
+
+    Raises:
+        StorageError: The model has another one.
+    """
+    from open_clip import SimpleTokenizer
+
+    if clip.context_length is None:
         raise StorageError(
-            f"the tokenizer of {source} is not on this machine",
-            f"a folder with {CARD}, weights and {' or '.join(TOKENIZERS)}",
+            "the tokenizer of this CLIP model is not open_clip's own",
+            f"a folder with {CARD} and weights, or a network with open_clip's tokenizer",
         )
-    try:
-        return open_clip.get_tokenizer(source)
-    except FAILURES as error:
-        raise StorageError(f"no tokenizer for {source}: {in_short(error)}") from error
+    return SimpleTokenizer(context_length=clip.context_length)

@@ -128,7 +128,7 @@ class ClipJudge(Judge):
             StorageError: As ``check``.
         """
         self.clip = clip_files.load(self.config, device)
-        tokenizer = clip_files.tokenizer(self.clip.source)
+        tokenizer = clip_files.tokenizer(self.clip)
         self.count, self.paired = len(data.classes), data.train.y.ndim == 2
         try:
             columns = [self._column(tokenizer, *told) for told in self.texts(data)]

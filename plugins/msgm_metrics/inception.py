@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from msgm_bench import Config, Embedder, Judge, StorageError, hookimpl
-from msgm_metrics.weights import WHERE, ExistingPath, damage, find, in_short, sha256
+from msgm_bench.storage import MIB
+from msgm_bench.storage.pickles import load_pickle
+from msgm_bench.storage.weights import check_finite
+from msgm_metrics.weights import ANYWHERE, WHERE, ExistingPath, damage, find, in_short, sha256
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 KNOWN = FILE.rpartition("-")[2].removesuffix(".pth")  # SHA-256 of the published file starts so
+LIMIT = 256 * MIB  # it has 91
 
 
 def network(state: Mapping[str, Tensor]) -> nn.Module:
@@ -76,9 +79,12 @@ class Inception(Embedder):
         if found is None or missing is not None:
             raise StorageError(missing or "no weights")
         try:
-            state = torch.load(found, map_location="cpu", weights_only=True)
+            state, sha256 = load_pickle(found, ANYWHERE, LIMIT)
+            if sha256 != self.checksum():
+                raise StorageError(f"{found} has changed since the run began")
             self.network = network(state).to(device)
-        except (RuntimeError, OSError, EOFError, TypeError, pickle.UnpicklingError) as error:
+            check_finite(found.name, self.network.state_dict())
+        except (RuntimeError, TypeError, AttributeError, StorageError) as error:
             raise StorageError(
                 f"{found.name} does not hold the weights of pytorch-fid's InceptionV3: "
                 f"{in_short(error)}",

@@ -1,26 +1,28 @@
-"""A judge's weights from elsewhere: of another run, or a network that was exported.
+"""A judge's weights from elsewhere: tensors alone, for an architecture that is known by name.
 
-What a run leaves in its folder ``judge/`` is read as it is. A network of any other origin comes
-as a ``.pt2`` file of ``torch.export``: it maps [0, 1] images ``[N, C, H, W]``, N free, to one
-logit for each class or attribute, or to one more, the last, for what is no image.
+What a run leaves in its folder ``judge/`` is read as it is. Weights of any other origin are those
+of one of the judge's own networks, or of a network that timm or torchvision has.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from msgm_bench import IncompatibleError, StorageError
-from msgm_metrics.weights import find, in_short
+from msgm_bench.storage import single_line
+from msgm_bench.storage.tensors import open_tensors
+from msgm_bench.storage.weights import check_finite, check_network
+from msgm_metrics.weights import ANYWHERE, find
 
-NAME, EXPORTED = "judge.safetensors", "exported"
-KINDS = f"{NAME} of a run or the folder that it is in, or a .pt2 file of torch.export"
+NAME, SUFFIX = "judge.safetensors", ".safetensors"
+KINDS = f"{NAME} of a run, the folder that it is in, or a {SUFFIX} file of the judge's network"
+CONVERT = (
+    "save the weights of your network: safetensors.torch.save_file(network.state_dict(), "
+    f"'mine{SUFFIX}'), and name its architecture: -j 'network={{library: timm, name: resnet18}}'"
+)
 
 
 def locate(path: str) -> Path | None:
@@ -28,94 +30,90 @@ def locate(path: str) -> Path | None:
     found = find(NAME, path)
     if found is not None and found.is_dir():
         found = found / NAME
-    return found if found is not None and found.is_file() else None
+    return found if found is not None and found.exists() else None
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """A judge's state; of an exported network, its bytes as ``exported``.
+def check_kind(path: Path) -> None:
+    """Refuse files that hold more than tensors.
+
+    Raises:
+        StorageError: It is no safetensors file by its name.
+    """
+    if path.suffix != SUFFIX:
+        raise StorageError(
+            f"{single_line(path)} holds no weights that are read: programs and pickles never are",
+            KINDS,
+            CONVERT,
+        )
+
+
+def read_shapes(path: Path) -> dict[str, Tensor]:
+    """A judge's state on ``meta``.
 
     Raises:
         StorageError: The file is damaged or of another kind.
     """
-    try:
-        if path.suffix == ".pt2":
-            return {EXPORTED: torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)}
-        return load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise StorageError(f"{path} cannot be read: {error}", KINDS) from error
+    check_kind(path)
+    with open_tensors(path, ANYWHERE) as file:
+        return file.state
 
 
-class Exported(nn.Module):
-    """An exported network; its features are its logits.
+def read(path: Path, sha256: str) -> dict[str, Tensor]:
+    """A judge's state.
 
-    Args:
-        content: The bytes of the ``.pt2`` file, ``uint8 [B]``.
-        outputs: Logits that a judge needs, the last for what is no image; never, where the network
-            has one logit less.
+    Raises:
+        StorageError: The file is damaged, of another kind or has no longer this SHA-256.
     """
-
-    def __init__(self, content: Tensor, outputs: int) -> None:
-        super().__init__()
-        try:
-            program = torch.export.load(io.BytesIO(content.cpu().numpy().tobytes()))
-        except Exception as error:
-            raise StorageError(
-                f"the judge's weights are no program of torch.export: {in_short(error)}", KINDS
-            ) from error
-        self.module, self.outputs = program.module(), outputs
-
-    def features(self, x: Tensor) -> Tensor:
-        """The logits as the network has them."""
-        logits: Tensor = self.module(x)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[N, outputs]``."""
-        logits = self.features(x)
-        never = torch.finfo(logits.dtype).min
-        absent = logits.new_full((len(x), self.outputs - logits.shape[1]), never)
-        return torch.cat([logits, absent], dim=1)
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Try it on a few images.
-
-        Raises:
-            IncompatibleError: It does not take them, or has another number of outputs.
-        """
-        wanted = (self.outputs - 1, self.outputs)
-        for count in (2, 3):
-            try:
-                found = tuple(self.features(torch.full((count, *shape), 0.5)).shape)
-            except Exception as error:
-                raise IncompatibleError(
-                    f"the exported network on {count} images of shape {shape}: {in_short(error)}",
-                    "a network for such images, exported with a dynamic first dimension",
-                ) from error
-            if len(found) != 2 or found[0] != count or found[1] not in wanted:
-                raise IncompatibleError(
-                    f"the exported network makes {found} of {count} images",
-                    f"[N, {wanted[0]}], or [N, {wanted[1]}] with a logit for what is no image",
-                )
+    check_kind(path)
+    with open_tensors(path, ANYWHERE) as file:
+        state, found = file.read_hashed()
+    if found != sha256:
+        raise StorageError(
+            f"the weights in {single_line(path)} have changed since the run began",
+            hint="leave the file alone and repeat the command",
+        )
+    return state
 
 
-def fit_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load weights of this program.
+def check_weights(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compare weights with the network that the options describe; no numbers that are NaN.
 
     Raises:
         IncompatibleError: They are of another architecture, or of other classes.
+        StorageError: They are not finite.
     """
-    wanted = network.state_dict()
-    strange = sorted(set(state) ^ set(wanted))
-    if strange:
+    try:
+        check_network(name, state, wanted)
+    except IncompatibleError as error:
         raise IncompatibleError(
-            f"the judge's weights are of another network: {strange[0]} is in one of them only",
-            "the options network, width, blocks and embedding with which they were made",
-        )
-    for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            found, ours = tuple(tensor.shape), tuple(wanted[name].shape)
+            error.what,
+            "the same number of classes and image channels, and the options network, width, "
+            "blocks and embedding with which they were made",
+            error.hint,
+        ) from error
+    if not any(tensor.is_meta for tensor in state.values()):
+        check_finite(name, state)
+
+
+def check_calibration(
+    name: str, state: Mapping[str, Tensor], calibrated: Sequence[str], classes: int
+) -> None:
+    """Thresholds are one number, and cuts one for each attribute; there are all of them or none.
+
+    Raises:
+        IncompatibleError: They are otherwise.
+        StorageError: One of them is NaN.
+    """
+    shapes = {"threshold": (), "cuts": (classes,)}
+    here = [key for key in calibrated if key in state]
+    for key in here:
+        if tuple(state[key].shape) != shapes[key] or not state[key].is_floating_point():
             raise IncompatibleError(
-                f"the judge's weights are of another network: {name} is {found} and not {ours}",
-                "the same number of classes, image channels, width, blocks and embedding",
+                f"{name} holds {key} of shape {tuple(state[key].shape)}", f"shape {shapes[key]}"
             )
-    network.load_state_dict(dict(state))
+        if not state[key].is_meta and bool(state[key].isnan().any()):
+            raise StorageError(f"{name} holds {key} that is NaN", hint="it is damaged")
+    if here and len(here) < len(calibrated):
+        raise IncompatibleError(
+            f"{name} holds {here[0]} alone", f"{', '.join(calibrated)}, or none"
+        )

@@ -1,14 +1,56 @@
-"""Networks of classifiers: a small one for tiny images, a residual one for the others."""
+"""Networks of classifiers: a small one for tiny images, a residual one, and those of libraries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Annotated, Any, Literal
 
+import torch
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgm_bench import Config, IncompatibleError, OptionError
+from msgm_bench.storage import in_short
 
 TINY = 16  # px: up to here the small network sees as much as the residual one
 FULL_RESOLUTION = 32  # px: up to here the residual one starts at full resolution
+
+AUXILIARY = ("googlenet", "inception_v3")  # of torchvision: they have more than one output
+Value = Annotated[float, Field(ge=-1e3, le=1e3)]
+Scale = Annotated[float, Field(gt=0, le=1e3)]
+
+
+class LibraryNetwork(Config):
+    """A network that a library has under a name; it downloads nothing."""
+
+    library: Literal["timm", "torchvision"] = Field(description="library")
+    name: str = Field(pattern=r"^[a-z0-9_]+$", max_length=100, description="name of the network")
+    mean: tuple[Value, ...] = Field((0.0,), min_length=1, max_length=64, description="of a channel")
+    std: tuple[Scale, ...] = Field(
+        (1.0,), min_length=1, max_length=64, description="deviation of a channel"
+    )
+    size: int | None = Field(
+        None, ge=8, le=1024, description="px to which images are resized; empty: as they are"
+    )
+
+
+def parse_network(value: Any) -> Any:
+    """A mapping as a ``LibraryNetwork``; anything else as it is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return LibraryNetwork.model_validate(dict(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{key}: {first['msg']}") from error
 
 
 class Network(nn.Module):
@@ -19,6 +61,11 @@ class Network(nn.Module):
         self.body = body
         self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(width, outputs)
+
+    @property
+    def core(self) -> nn.Module:
+        """What the stored weights are of."""
+        return self
 
     def features(self, x: Tensor) -> Tensor:
         """What the linear layer sees, ``[N, F]``."""
@@ -74,3 +121,82 @@ def resnet(
         body.conv1[0].stride = (1, 1)
     body.maxpool = nn.Identity()
     return Network(body, embedding, outputs)
+
+
+class Borrowed(nn.Module):
+    """A library's network on images (x - mean) / std; its features are its logits.
+
+    Args:
+        c: Which one.
+        channels: Channels of an image.
+        logits: Outputs of the network: as many as a judge needs, or one less.
+        outputs: Logits that a judge needs, the last for what is no image; where the network has
+            one less, that is never.
+    """
+
+    def __init__(self, c: LibraryNetwork, channels: int, logits: int, outputs: int) -> None:
+        super().__init__()
+        self.core = library_network(c, channels, logits)
+        self.missing, self.size = outputs - logits, c.size
+        self.repeat = 3 if c.library == "torchvision" and channels == 1 else 1
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(c, name)).reshape(1, -1, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The logits as the network has them."""
+        x = x.repeat(1, self.repeat, 1, 1)
+        if self.size is not None:
+            shape = (self.size, self.size)
+            x = F.interpolate(x, shape, mode="bicubic", antialias=True).clamp(0, 1)
+        logits: Tensor = self.core((x - self.mean) / self.std)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[N, outputs]`` of [0, 1] images ``[N, C, H, W]``."""
+        logits = self.features(x)
+        never = torch.finfo(logits.dtype).min
+        return torch.cat([logits, logits.new_full((len(x), self.missing), never)], dim=1)
+
+
+@torch.no_grad()
+def probe(network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Try a library's network on two images.
+
+    Raises:
+        IncompatibleError: It does not take them, or makes no logits of them.
+    """
+    try:
+        found = tuple(network.eval()(torch.full((2, *shape), 0.5)).shape)
+    except Exception as error:
+        raise IncompatibleError(
+            f"the judge's network on images of shape {shape}: {in_short(error)}",
+            "a network for such images: size, mean and std of the option network",
+        ) from error
+    if len(found) != 2 or found[0] != 2:
+        raise IncompatibleError(f"the judge's network makes {found} of 2 images", "logits [N, K]")
+
+
+def library_network(c: LibraryNetwork, channels: int, outputs: int) -> nn.Module:
+    """The network of this name with fresh weights.
+
+    Raises:
+        OptionError: The library has none.
+    """
+    if c.library == "timm":
+        import timm
+
+        if not timm.is_model(c.name):
+            near = timm.list_models(f"*{re.sub('[0-9].*', '', c.name)}*")[:8]
+            raise OptionError(f"timm has no network {c.name!r}", ", ".join(near) or "its names")
+        network: nn.Module = timm.create_model(
+            c.name, pretrained=False, num_classes=outputs, in_chans=channels
+        )
+        return network
+    from torchvision import models
+
+    names = [name for name in models.list_models(module=models) if name not in AUXILIARY]
+    if c.name not in names:
+        raise OptionError(f"torchvision has no network {c.name!r}", ", ".join(names))
+    network = models.get_model(c.name, weights=None, num_classes=outputs)
+    return network

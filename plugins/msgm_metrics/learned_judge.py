@@ -4,34 +4,51 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeConfig, derive_seed
+from msgm_bench.storage import single_line
 from msgm_metrics import judge_files
 from msgm_metrics.judge_images import augment, pixels, spoil
-from msgm_metrics.judge_networks import TINY, resnet, small
+from msgm_metrics.judge_networks import (
+    TINY,
+    Borrowed,
+    LibraryNetwork,
+    Network,
+    parse_network,
+    probe,
+    resnet,
+    small,
+)
 from msgm_metrics.judge_reports import judged, quality_of, report_of
 from msgm_metrics.weights import sha256
 
 VALIDATION = 5  # every fifth training item calibrates and trains nothing
 BATCH = 1000  # images that are judged at once
+Blocks = Annotated[int, Field(ge=1, le=64)]
+Net = Network | Borrowed
 
 
 class LearnedConfig(JudgeConfig):
     """Network, training, and weights from elsewhere."""
 
-    network: Literal["auto", "small", "resnet"] = Field(
-        "auto", description="auto: small up to 16 px, resnet above"
+    network: Annotated[
+        Literal["auto", "small", "resnet"] | LibraryNetwork, BeforeValidator(parse_network)
+    ] = Field(
+        "auto",
+        description="auto: small up to 16 px, resnet above; or {library: timm or torchvision, "
+        "name, mean, std, size} of one of theirs",
     )
-    width: int = Field(24, ge=4, multiple_of=2, description="channels of the first stage")
-    blocks: tuple[int, int, int, int] = Field(
+    width: int = Field(24, ge=4, le=1024, multiple_of=2, description="channels of the first stage")
+    blocks: tuple[Blocks, Blocks, Blocks, Blocks] = Field(
         (1, 1, 1, 1), description="residual blocks of each stage; (2, 2, 2, 2) is ResNet-18"
     )
-    embedding: int = Field(64, ge=2, description="features of the residual network")
+    embedding: int = Field(64, ge=2, le=8192, description="features of the residual network")
     steps: int = Field(600, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=8, description="items a step; half as many are spoiled")
     shift: int = Field(0, ge=0, description="training moves images by up to so many pixels")
@@ -79,8 +96,8 @@ class LearnedJudge(Judge):
 
     def checksum(self) -> str:
         """SHA-256 of the weights from elsewhere."""
-        found = judge_files.locate(self.config.path) if self.config.path else None
-        return "" if found is None else sha256(found)
+        path = self._path()
+        return "" if path is None else sha256(path)
 
     def check(self, data: Data) -> None:
         """Images with labels that suit, and weights from elsewhere that fit.
@@ -94,11 +111,14 @@ class LearnedJudge(Judge):
                 f"the judge {self.name!r} on items of shape {data.shape}", "images"
             )
         self.suits(data)
-        state = self._given()
-        if state is not None:
+        path, network = self._path(), None
+        if path is not None:
+            self._outputs(data, judge_files.read_shapes(path), single_line(path))
+            state = judge_files.read(path, self.checksum())
             network = self._network(data, state, torch.device("cpu"))
-            if isinstance(network, judge_files.Exported):
-                network.check(data.shape)
+        if isinstance(self.config.network, LibraryNetwork):
+            with torch.random.fork_rng(devices=[]):
+                probe(network or self._fresh(data, torch.device("cpu")), data.shape)
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
         """Train and calibrate, or take the weights from elsewhere; measure on held-out items.
@@ -124,29 +144,64 @@ class LearnedJudge(Judge):
         self.calibration = found
         self.report = report_of(data, judged(self, data, device))
 
+    def _path(self) -> Path | None:
+        """The file of weights from elsewhere, if there is to be one."""
+        return judge_files.locate(self.config.path) if self.config.path else None
+
     def _given(self) -> dict[str, Tensor] | None:
         """The state from elsewhere, if there is to be one."""
-        found = judge_files.locate(self.config.path) if self.config.path else None
-        return None if found is None else judge_files.read(found)
+        path = self._path()
+        return None if path is None else judge_files.read(path, self.checksum())
 
-    def _fresh(self, data: Data, device: torch.device) -> nn.Module:
+    def _fresh(self, data: Data, device: torch.device, logits: int | None = None) -> Net:
+        """A network with ``logits`` outputs, by default all that a judge needs."""
         c, outputs = self.config, len(data.classes) + 1
+        logits = logits or outputs
         tiny = max(data.shape[1:]) <= TINY
-        if c.network == "small" or (c.network == "auto" and tiny):
-            network = small(data.shape[0], c.width, outputs)
+        network: Net
+        if isinstance(c.network, LibraryNetwork):
+            network = Borrowed(c.network, data.shape[0], logits, outputs)
+        elif c.network == "small" or (c.network == "auto" and tiny):
+            network = small(data.shape[0], c.width, logits)
         else:
-            network = resnet(data.shape, c.width, c.blocks, c.embedding, outputs)
+            network = resnet(data.shape, c.width, c.blocks, c.embedding, logits)
         return network.to(device)
 
-    def _network(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> nn.Module:
-        """The network that ``state`` holds, in evaluation mode."""
-        if judge_files.EXPORTED in state:
-            content = state[judge_files.EXPORTED]
-            return judge_files.Exported(content, len(data.classes) + 1).to(device)
+    def _outputs(self, data: Data, state: Mapping[str, Tensor], name: str) -> int:
+        """Logits of the network that ``state`` is of: one for no image, or a library's without.
+
+        Raises:
+            IncompatibleError: It is of another network, or calibrated for other classes.
+        """
+        judge_files.check_calibration(name, state, self.calibrated, len(data.classes))
+        weights = {key: value for key, value in state.items() if key not in self.calibrated}
+        outputs = len(data.classes) + 1
+        borrowed = isinstance(self.config.network, LibraryNetwork)
+        refused: list[IncompatibleError] = []
+        for logits in (outputs, outputs - 1) if borrowed else (outputs,):
+            try:
+                judge_files.check_weights(name, weights, self._skeleton(data, logits).state_dict())
+                return logits
+            except IncompatibleError as error:
+                refused.append(error)
+        raise refused[0]
+
+    def _skeleton(self, data: Data, logits: int) -> nn.Module:
+        """The network without memory; with it where a library computes while it builds."""
         with torch.random.fork_rng(devices=[]):
-            network = self._fresh(data, torch.device("cpu"))
+            try:
+                with torch.device("meta"):
+                    return self._fresh(data, torch.device("meta"), logits).core
+            except (NotImplementedError, RuntimeError):
+                return self._fresh(data, torch.device("cpu"), logits).core
+
+    def _network(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> Net:
+        """The network that ``state`` holds, in evaluation mode."""
+        logits = self._outputs(data, state, "the judge's state")
         weights = {name: value for name, value in state.items() if name not in self.calibrated}
-        judge_files.fit_into(network, weights)
+        with torch.random.fork_rng(devices=[]):
+            network = self._fresh(data, torch.device("cpu"), logits)
+        network.core.load_state_dict(weights, strict=True)
         return network.to(device).eval()
 
     def _train(self, data: Data, items: Examples, used: Tensor, seed: int) -> None:
@@ -182,10 +237,8 @@ class LearnedJudge(Judge):
         return quality_of(self.report, targets)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights and calibration; an exported network as it came."""
-        given = self._given() or {}
-        whole = {name: given[name] for name in (judge_files.EXPORTED,) if name in given}
-        return {**(whole or self.network.state_dict()), **self.calibration}
+        """Weights and calibration."""
+        return {**self.network.core.state_dict(), **self.calibration}
 
     def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Rebuild the network from ``state``."""

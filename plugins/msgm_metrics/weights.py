@@ -13,6 +13,9 @@ import platformdirs
 import torch
 from pydantic import AfterValidator
 
+from msgm_bench.storage import open_regular
+
+ANYWHERE = Path("/")  # files that the user names may be links to any place
 VARIABLE = "MSGM_BENCH_DATA"
 WHERE = f"{VARIABLE}, the user's data folder or torch hub's checkpoints"
 
@@ -49,14 +52,18 @@ ExistingPath = Annotated[str | None, AfterValidator(_existing)]
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, computed once for each state of it."""
+    """SHA-256 of a regular file, computed once for each state of it.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=16)
 def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
+    with open_regular(path, ANYWHERE) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

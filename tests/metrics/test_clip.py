@@ -8,11 +8,12 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from subjects import CPU, Quadrants, perfect, subject
-from tiny_clip import TINY, write_clip
+from tiny_clip import CODE, TINY, write_clip
 from torch.nn import functional as F
 
-from msgm_bench import StorageError
+from msgm_bench import IncompatibleError, StorageError
 from msgm_metrics import weights
 from msgm_metrics.clip import CLIP
 from msgm_metrics.clip_distance import ClipDistance
@@ -70,6 +71,96 @@ def test_weights_alone_need_the_name_of_the_network(folder, tmp_path):
     assert embedder.protocol()["weights"] == embedder.checksum()[:8] != ""
     with pytest.raises(StorageError, match=r"is no CLIP model: \w.*[^:]\n.*model=NAME"):
         CLIP.create({"path": str(file), "model": "ViT-S-32"}).load(JUDGE, CPU)
+
+
+TEXT, VISION = TINY["text_cfg"], TINY["vision_cfg"]
+ODD = [
+    ({"text_cfg": TEXT | {"tokenizer_kwargs": {"trust_remote_code": True}}}, "tokenizer_kwargs"),
+    ({"text_cfg": TEXT | {"hf_tokenizer_name": "someone/words"}}, "hf_tokenizer_name"),
+    ({"text_cfg": TEXT | {"hf_model_name": "someone/evil"}}, "hf_model_name"),
+    ({"vision_cfg": VISION | {"timm_model_name": "hf-hub:someone/evil"}}, "timm_model_name"),
+    ({"vision_cfg": VISION | {"width": 10**6}}, "vision_cfg.width = 1000000"),
+    ({"vision_cfg": VISION | {"layers": 10**9}}, "vision_cfg.layers"),
+    ({"text_cfg": TEXT | {"norm_kwargs": {"dtype": 1}}}, "norm_kwargs.dtype"),
+    ({"multimodal_cfg": {"width": 8}}, "multimodal_cfg"),
+    ({"embed_dim": "16"}, "embed_dim"),
+]
+
+
+@pytest.mark.parametrize(("change", "key"), ODD, ids=lambda value: str(value)[:20])
+def test_cards_that_are_not_understood_are_refused(folder, tmp_path, change, key):
+    """Tokenizers and towers of other libraries, absurd sizes, unknown fields: named, not passed."""
+    write_clip(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps(card | {"model_cfg": TINY | change}))
+    with pytest.raises(IncompatibleError, match=key.replace(".", r"\.")):
+        CLIP.create({"path": str(tmp_path)}).load(JUDGE, CPU)
+
+
+@pytest.mark.parametrize(
+    "change", [{"interpolation": "bilinear"}, {"resize_mode": "longest"}, {"std": [0.3, 0, 0.3]}]
+)
+def test_images_are_prepared_as_the_card_says_or_not_at_all(tmp_path, change):
+    """Another way of resizing than ours, and a deviation of zero, are refused."""
+    write_clip(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    card["preprocess_cfg"] |= change
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(IncompatibleError, match=next(iter(change))):
+        CLIP.create({"path": str(tmp_path)}).load(JUDGE, CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quick_gelu": True},
+        {"custom_text": True, "init_logit_bias": -10.0},
+        {"text_cfg": TEXT | {"act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 0.01}}},
+        {"vision_cfg": {"timm_model_name": "test_vit", "timm_pool": "", "image_size": 160}},
+    ],
+    ids=["quick", "custom", "kwargs", "timm"],
+)
+def test_every_field_means_what_it_means_to_open_clip(tmp_path, change):
+    """Image and text features of safetensors are those of open_clip's own loader."""
+    config = TINY | change
+    torch.manual_seed(1)
+    (tmp_path / "tiny.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny.json")
+    made = open_clip.create_model("tiny")
+    (tmp_path / CARD).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": CODE}))
+    save_file(made.state_dict(), tmp_path / "open_clip_model.safetensors")
+    reference = open_clip.create_model(f"local-dir:{tmp_path}").eval()
+    embedder = CLIP.create({"path": str(tmp_path)})
+    embedder.load(JUDGE, CPU)
+    x, words = torch.rand(2, 3, *embedder.clip.size), open_clip.tokenize(["a", "b c"], 24)
+    with torch.no_grad():
+        mine, theirs = embedder.clip.network, reference
+        torch.testing.assert_close(mine.encode_image(x), theirs.encode_image(x))
+        torch.testing.assert_close(mine.encode_text(words), theirs.encode_text(words))
+    normal = open_clip.get_model_preprocess_cfg(reference)
+    assert embedder.clip.mean.flatten().tolist() == pytest.approx(normal["mean"])
+    assert embedder.clip.size[0] == reference.visual.image_size[0]
+
+
+def test_files_stay_in_their_folder(tmp_path):
+    """A link out of a folder that was named is not followed; a pipe does not hang."""
+    write_clip(tmp_path)
+    weights_file = tmp_path / "open_clip_pytorch_model.bin"
+    outside = weights_file.rename(tmp_path.parent / "outside.bin")
+    weights_file.symlink_to(outside)
+    with pytest.raises(StorageError, match="leads out of its folder"):
+        CLIP.create({"path": str(tmp_path)}).load(JUDGE, CPU)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    """The tensor is named."""
+    write_clip(tmp_path)
+    file = tmp_path / "open_clip_pytorch_model.bin"
+    state = torch.load(file)
+    state["visual.proj"][0, 0] = torch.nan
+    torch.save(state, file)
+    with pytest.raises(StorageError, match=r"not finite: visual\.proj"):
+        CLIP.create({"path": str(tmp_path)}).load(JUDGE, CPU)
 
 
 def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch):

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
+import pickle
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import balanced_accuracy_score
 from subjects import CPU, images
-from torch import nn
+from torch.nn import functional
 
-from msgm_bench import Data, Examples, IncompatibleError, StorageError, Verdict
+from msgm_bench import (
+    Data,
+    Examples,
+    IncompatibleError,
+    MsgmBenchError,
+    StorageError,
+    UsageError,
+    Verdict,
+)
 from msgm_bench.testing import check_judge
 from msgm_metrics.attributes import Attributes, cuts
 from msgm_metrics.classifier import Classifier
@@ -187,14 +198,32 @@ def test_weights_of_another_network_are_refused(stored, tmp_path):
     three = replace(QUARTERS, classes=tuple("abc"))
     for options, data, words in (
         ({"width": 16}, QUARTERS, "of another network"),
-        ({"width": 8}, three, r"head\.bias is \(5,\) and not \(4,\)"),
-        ({"width": 8, "network": "resnet"}, QUARTERS, "in one of them only"),
+        ({"width": 8}, three, r"head\.weight is \(5, 64\) and not \(4, 64\)"),
+        ({"width": 8, "network": "resnet"}, QUARTERS, "missing keys"),
     ):
         with pytest.raises(IncompatibleError, match=words) as caught:
             Classifier.create(options | {"path": path}).check(data)
         assert "width" in str(caught.value)
-    with pytest.raises(IncompatibleError, match="of another network"):
+    with pytest.raises(IncompatibleError, match="threshold alone"):
         Attributes.create({"width": 8, "path": path}).check(FACES)
+
+
+ODD = [
+    ({"exported": torch.zeros(9, dtype=torch.uint8)}, "unexpected keys: exported"),
+    ({"threshold": torch.zeros(3)}, r"threshold of shape \(3,\)"),
+    ({"threshold": torch.tensor(torch.nan)}, "threshold that is NaN"),
+    ({"head.bias": torch.full((5,), torch.nan)}, r"not finite: head\.bias"),
+    ({"head.bias": torch.zeros(5, dtype=torch.int64)}, "head.bias is torch.int64"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), ODD)
+def test_odd_tensors_are_refused(stored, change, words):
+    """A tensor that the network does not have, of another kind, or that is no number."""
+    file = stored / "classifier" / "judge.safetensors"
+    save_file(load_file(file) | change, file)
+    with pytest.raises(MsgmBenchError, match=words):
+        Classifier.create({"width": 8, "path": str(file)}).check(QUARTERS)
 
 
 def test_weights_that_are_not_there_or_damaged_are_refused(tmp_path):
@@ -202,87 +231,112 @@ def test_weights_that_are_not_there_or_damaged_are_refused(tmp_path):
     gone = Classifier.create({"path": str(tmp_path / "gone")})
     assert "gone: no weights there" in gone.missing()
     assert gone.checksum() == ""
-    for name in ("judge.safetensors", "net.pt2"):
-        (tmp_path / name).write_bytes(b"half of it")
+    (tmp_path / "judge.safetensors").write_bytes(b"half of it")
+    judge = Classifier.create({"path": str(tmp_path / "judge.safetensors")})
+    assert judge.missing() is None
+    with pytest.raises(StorageError, match=r"judge\.safetensors cannot be read"):
+        judge.check(QUARTERS)
+
+
+def test_programs_and_pickles_are_never_read(tmp_path):
+    """A ``.pt2`` that would run code, a pickle, a link to one: refused by name with what to do."""
+    touched = tmp_path / "touched"
+
+    class Trap:
+        """Unpickling it makes a file."""
+
+        def __reduce__(self):
+            return (open, (str(touched), "w"))
+
+    for name in ("evil.pt2", "evil.pt", "evil.bin", "evil"):
+        (tmp_path / name).write_bytes(pickle.dumps(Trap()))
         judge = Classifier.create({"path": str(tmp_path / name)})
-        assert judge.missing() is None
-        with pytest.raises(StorageError, match=r"safetensors|pt2") as caught:
-            judge.check(QUARTERS)
-        assert "torch.export" in str(caught.value)
+        for call in (judge.check, lambda data, judge=judge: judge.fit(data, 0, CPU)):
+            with pytest.raises(StorageError, match="programs and pickles never are") as caught:
+                call(QUARTERS)
+            assert "save_file" in caught.value.hint
+    assert not touched.exists()
 
 
-class Brightest(nn.Module):
-    """The brightest quadrant, and a last logit of -1 if asked for."""
-
-    def __init__(self, reject):
-        super().__init__()
-        self.reject = reject
-
-    def forward(self, x):
-        """Logits."""
-        means = 10 * nn.functional.adaptive_avg_pool2d(x, 2).mean(dim=1).flatten(1)
-        return torch.cat([means, 0 * means[:, :1] - 1], dim=1) if self.reject else means
-
-
-def exported(module, path, dynamic=True):
-    """Write a ``.pt2`` file."""
-    shapes = ({0: torch.export.Dim("n")},) if dynamic else None
-    program = torch.export.export(module, (torch.rand(2, 1, 8, 8),), dynamic_shapes=shapes)
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    path.write_bytes(buffer.getvalue())
-    return {"path": str(path)}
+def test_weights_that_change_are_not_taken(stored):
+    """What was hashed for the key of the stage is what is loaded, or nothing."""
+    file = stored / "classifier" / "judge.safetensors"
+    judge = Classifier.create({"width": 8, "path": str(file)})
+    state, stat = load_file(file), file.stat()
+    assert judge.checksum()
+    save_file(state | {"threshold": state["threshold"] / 2}, file)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(StorageError, match="have changed"):
+        judge.fit(QUARTERS, 0, CPU)
 
 
+# Networks of libraries --------------------------------------------------------------------
+
+TIMM = {"library": "timm", "name": "test_resnet", "mean": [0.5], "std": [0.5], "size": 32}
+TORCHVISION = {"library": "torchvision", "name": "squeezenet1_1", "size": 32}
+
+
+def borrowed(library, outputs):
+    """A library's network by its own call, with weights that are no initial ones."""
+    torch.manual_seed(0)
+    if library["library"] == "timm":
+        network = timm.create_model(library["name"], num_classes=outputs, in_chans=1)
+    else:
+        network = torchvision.models.get_model(library["name"], num_classes=outputs)
+    return network.eval()
+
+
+@pytest.mark.parametrize("library", [TIMM, TORCHVISION], ids=["timm", "torchvision"])
 @pytest.mark.parametrize("reject", [False, True])
-def test_an_exported_network_judges(reject, tmp_path):
-    """Its arg max is the class, its logits are the features, and it needs no file once fitted."""
-    options = exported(Brightest(reject), tmp_path / "net.pt2")
+def test_a_network_of_a_library_judges(library, reject, tmp_path):
+    """Its logits are those of the library's own network, and it needs no file once fitted."""
+    network = borrowed(library, 4 + reject)
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    options = {"network": library, "path": str(tmp_path / "mine.safetensors")}
     judge = Classifier.create(options)
     judge.check(QUARTERS)
     judge.fit(QUARTERS, 0, CPU)
-    x = pixels(QUARTERS, QUARTERS.test.x)
     state = judge.state()
-    (tmp_path / "net.pt2").unlink()
-    later = Classifier.create()
-    later.restore(QUARTERS, {k: v.clone() for k, v in state.items()}, CPU)
-    for found in (judge.verdict(x), later.verdict(x)):
-        assert torch.equal(found.classes, Brightest(False)(x).argmax(dim=1))
-    assert judge.report["accuracy"] == 1.0
-    assert judge.report["recognised"] > 0.9
-    torch.testing.assert_close(later.features(x), Brightest(reject)(x))
+    assert set(state) == {*network.state_dict(), "threshold"}
+    save_file(state, tmp_path / "judge.safetensors")
+    later = Classifier.create({"network": library})
+    later.restore(QUARTERS, load_file(tmp_path / "judge.safetensors"), CPU)
+    x = pixels(QUARTERS, QUARTERS.test.x)
+    large = functional.interpolate(x, (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
+    with torch.no_grad():
+        if library is TIMM:
+            expected = network((large - 0.5) / 0.5)
+        else:
+            expected = network(large.expand(-1, 3, -1, -1))
+    for found in (judge, later):
+        torch.testing.assert_close(found.features(x), expected)
+        assert torch.equal(found.verdict(x).classes, expected[:, :4].argmax(dim=1))
 
 
-def test_an_exported_network_judges_attributes(tmp_path):
-    """Logits without one for what is no image: thresholds are found, all is recognised."""
-
-    class Marks(nn.Module):
-        """Three attributes."""
-
-        def forward(self, x):
-            """Logits."""
-            corner, edge = x[:, 0, :4, 4:].mean((1, 2)), x[:, 0, :, :2].mean((1, 2))
-            return torch.stack([-corner, edge, x[:, 0, 5:7, 4:6].mean((1, 2))], dim=1)
-
-    judge = Attributes.create(exported(Marks(), tmp_path / "net.pt2"))
-    judge.fit(FACES, 0, CPU)
-    assert judge.report["accuracy"] > 0.99
-    assert judge.report["recognised"] == 1.0
+def test_a_network_of_a_library_is_trained_where_there_are_no_weights():
+    """Without a path it learns from the data as the judge's own networks do."""
+    library = {"library": "timm", "name": "test_resnet"}
+    judge = Classifier.create({"network": library, "steps": 3})
+    judge.fit(QUARTERS, 0, CPU)
+    assert judge.logits(pixels(QUARTERS, QUARTERS.test.x)).shape == (80, 5)
 
 
-def test_exported_networks_that_do_not_fit_are_refused(tmp_path):
-    """Another number of outputs, a fixed batch, other images: an error before training."""
-    three = exported(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), tmp_path / "three.pt2")
-    with pytest.raises(IncompatibleError, match=r"makes \(2, 3\) of 2 images"):
-        Classifier.create(three).check(QUARTERS)
-    fixed = exported(Brightest(True), tmp_path / "fixed.pt2", dynamic=False)
-    with pytest.raises(IncompatibleError, match="dynamic first dimension"):
-        Classifier.create(fixed).check(QUARTERS)
-    good = exported(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), tmp_path / "good.pt2")
-    large = replace(QUARTERS, train=images(40), classes=tuple("abcd"))
-    large = replace(large, train=Examples(large.train.x.repeat(1, 1, 2, 2), large.train.y))
-    with pytest.raises(IncompatibleError, match=r"shape \(1, 16, 16\)"):
-        Classifier.create(good).check(large)
+@pytest.mark.parametrize(
+    ("library", "words"),
+    [
+        ({"library": "timm", "name": "resnet_of_mine"}, "timm has no network 'resnet_of_mine'"),
+        ({"library": "torchvision", "name": "inception_v3"}, "torchvision has no network"),
+        ({"library": "timm", "name": "hf-hub:someone/evil"}, "pattern"),
+        ({"library": "timm", "name": "local-dir:/tmp"}, "pattern"),
+        ({"library": "keras", "name": "resnet50"}, "'timm' or 'torchvision'"),
+        ({"library": "timm", "name": "test_vit"}, r"shape \(1, 8, 8\)"),
+        (TIMM | {"mean": [0.5, 0.5, 0.5]}, r"shape \(1, 8, 8\)"),
+    ],
+)
+def test_networks_that_no_library_has_are_refused(library, words):
+    """A name that would download or run something, one that is not there, one that does not fit."""
+    with pytest.raises(UsageError, match=words):
+        Classifier.create({"network": library}).check(QUARTERS)
 
 
 def test_state_of_a_trained_judge_is_plain(fitted, tmp_path):
