@@ -25,7 +25,7 @@ def build(folder: str, runs: str | None) -> None:
             click.echo(f"taken: {source} as {target}")
         for source, reason in page.imported.left.items():
             click.echo(f"left: {source}: {reason}")
-    for warning in page.warnings:
+    for warning in (*page.refusals, *page.warnings):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"written: {page.path}")
 
