@@ -221,6 +221,8 @@ def test_a_grid_is_checked_before_it_runs(fast, cache, tmp_path):
 class Backwards:
     """An executor that runs the last cell first, through pickle as a process would."""
 
+    name = "backwards"
+
     def map(self, function, cells):
         """In order, whatever the order of the work."""
         jobs = [pickle.loads(pickle.dumps((function, cell))) for cell in cells]
