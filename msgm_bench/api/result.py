@@ -5,12 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any, Literal, Protocol, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 
 Direction = Literal["up", "down", "none"]
-SCHEMA: Literal["msgm-bench/result@1"] = "msgm-bench/result@1"
+SCHEMA: Literal["msgm-bench/result@2"] = "msgm-bench/result@2"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""Name of a plugin: a part of paths, pages and commands."""
+OUTDATED = "it was made by an older version: run its command again"
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Estimate(Protocol):
@@ -41,6 +56,56 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class _Training(BaseModel):
+    """Settings of a training that boards read; further keys are free."""
+
+    model_config = ConfigDict(extra="allow")
+
+    passes: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=10**12)] | None = None
+
+
+class _Settings(BaseModel):
+    """Settings of a run that boards read; further keys are free."""
+
+    model_config = ConfigDict(extra="allow")
+
+    training: _Training = _Training()
+    tasks: dict[str, dict[str, Any]] = {}
+    judge: dict[str, Any] = {}
+    pass_items: Annotated[int, Field(ge=1, le=10**12)] | None = None
+
+
+class _Limits(BaseModel):
+    """What a model cannot be asked for, as boards read it; further keys are free."""
+
+    model_config = ConfigDict(extra="allow")
+
+    demands: dict[str, dict[str, Any]] = {}
+
+
+class _Provenance(BaseModel):
+    """Parts of a provenance that the bench reads; further keys are free."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: dict[str, str] = {}
+    judge: dict[str, Any] = {}
+    limits: _Limits = _Limits()
+    migrated_from: str = ""
+    stages: dict[str, str] = {}
+
+
+def _shaped(shape: type[BaseModel]) -> AfterValidator:
+    """Check a mapping against ``shape`` and leave it as it is."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        shape.model_validate(value)
+        return value
+
+    return AfterValidator(check)
+
+
 class MetricProtocol(Record):
     """What a metric's value means: versioned, and hashed over every setting."""
 
@@ -68,7 +133,7 @@ class Row(Record):
     protocol: str = Field(description="id of an entry of protocols")
     value: float | None = Field(description="null where it failed or is not finite")
     unit: str = Field(description="%, bits/dim, nats, ...")
-    n: int = Field(ge=0, description="items behind the value")
+    n: Count = Field(description="items behind the value")
     low: float | None = Field(None, description="lower end of the 95 % interval")
     high: float | None = Field(None, description="upper end of the 95 % interval")
     direction: Direction = Field("none", description="which way is better")
@@ -117,43 +182,80 @@ class ProtocolRecord(Record):
 class SpecRecord(Record):
     """What was run, with every default resolved."""
 
-    dataset: str
+    dataset: Name
     forget: list[str]
-    backbone: str
-    method: str
+    backbone: Name
+    method: Name
     params: dict[str, Any] = Field(description="options of the method")
     regime: str
     preset: str
-    seed: int
-    seeds: dict[str, int] = Field({}, description="train, unlearn and sample")
+    seed: Seed
+    seeds: dict[str, Seed] = Field({}, description="train, unlearn and sample")
     backbone_params: dict[str, Any] = {}
     dataset_params: dict[str, Any] = {}
-    settings: dict[str, Any] = Field({}, description="budgets, tasks and judge as used")
+    settings: Annotated[dict[str, Any], _shaped(_Settings)] = Field(
+        {}, description="training, tasks, judge and pass_items as used"
+    )
     conditional: bool = Field(False, description="whether the model is told a class")
     base: str | None = Field(None, description="sha256 of the weights of a given base model")
 
 
 class Result(Record):
-    """One cell: a method on a backbone, a dataset and a forget set, with one seed."""
+    """One cell: a method on a backbone, a dataset and a forget set, with one seed.
 
-    schema_: Literal["msgm-bench/result@1"] = Field(SCHEMA, alias="schema")
+    ``digest`` is the SHA-256 of all but the provenance, computed where a result is made and
+    compared wherever one is read: a row that was edited by hand is noticed.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"required": ["schema", "status", "spec", "digest"]}
+    )
+
+    schema_: Literal["msgm-bench/result@2"] = Field(SCHEMA, alias="schema")
     status: Literal["ok", "failed", "skipped"]
     reason: str | None = None
     spec: SpecRecord
     metrics: list[Row] = []
     protocols: dict[str, ProtocolRecord] = {}
-    provenance: dict[str, Any] = {}
+    provenance: Annotated[dict[str, Any], _shaped(_Provenance)] = {}
+    digest: str = Field("", pattern="^[0-9a-f]{64}$", description="SHA-256 of all above")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _documents_are_current(cls, value: Any, info: ValidationInfo) -> Any:
+        """A document (JSON, or what names a schema) is of this version and holds its digest."""
+        if not isinstance(value, Mapping) or (info.mode == "python" and "schema" not in value):
+            return value
+        version = value.get("schema")
+        if version != SCHEMA:
+            old = isinstance(version, str) and version.startswith("msgm-bench/result@")
+            raise ValueError(OUTDATED if old else f"its schema is not {SCHEMA}")
+        if not value.get("digest"):
+            raise ValueError("its digest is missing")
+        return value
 
     @model_validator(mode="after")
     def _rows_are_unique_and_named(self) -> Self:
         keys = [row.key for row in self.metrics]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
+        if len(set(keys)) < len(keys):
+            twice = {key for key in keys if keys.count(key) > 1}
             raise ValueError(f"rows appear twice: {sorted(twice)}")
         missing = {row.protocol for row in self.metrics} - set(self.protocols)
         if missing:
             raise ValueError(f"rows name protocols that are not described: {sorted(missing)}")
         return self
+
+    @model_validator(mode="after")
+    def _digest_is_of_the_content(self) -> Self:
+        if not self.digest:
+            object.__setattr__(self, "digest", self.content_digest())
+        elif self.digest != self.content_digest():
+            raise ValueError("it was edited: its digest is not that of its content")
+        return self
+
+    def content_digest(self) -> str:
+        """SHA-256 of status, reason, spec, rows and protocols, in canonical JSON."""
+        return digest(json.loads(self.model_dump_json(exclude={"provenance", "digest"})))
 
     def row(self, metric: str, split: str) -> Row | None:
         """The first row of ``metric`` on ``split``."""

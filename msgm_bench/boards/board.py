@@ -6,14 +6,14 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from msgm_bench.api.method import Regime
 from msgm_bench.api.plugin import Config
-from msgm_bench.api.result import Result, Row
+from msgm_bench.api.result import Name, Result, Row
 from msgm_bench.api.settings import Preset
-from msgm_bench.errors import OptionError, StorageError, UsageError, did_you_mean
+from msgm_bench.errors import OptionError, UsageError, did_you_mean
+from msgm_bench.storage import read_yaml, single_line
 
 BOARD_FILE, PAGE_FILE, RESULTS = "board.yaml", "README.md", "results"
 
@@ -25,7 +25,11 @@ def _names(given: Any) -> Any:
     return [str(name) if type(name) is int else name for name in listed]
 
 
-Names = Annotated[list[str], BeforeValidator(_names), Field(min_length=1)]
+MOST = 100  # entries of any list: a page that somebody reads
+
+Names = Annotated[list[str], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
+Methods = Annotated[list[Name], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
+Options = dict[str, Any]
 
 
 class Key(Config):
@@ -69,7 +73,7 @@ class Key(Config):
 class Column(Key):
     """A column of the page."""
 
-    label: str | None = Field(None, description="heading; the metric and split where absent")
+    label: str | None = Field(None, description="heading; metric and split where there is none")
     digits: int = Field(2, ge=0, le=6, description="decimals")
 
 
@@ -83,7 +87,9 @@ class Gate(Config):
     """Retain quality that a method must have to be ranked."""
 
     reference: str = Field(description="the method whose quality is the measure")
-    limits: list[Limit] = Field(min_length=1)
+    limits: list[Limit] = Field(
+        min_length=1, max_length=MOST, description="metric, split, protocol and within of each"
+    )
 
 
 class Band(Key):
@@ -103,15 +109,17 @@ class Baseline(Config):
     """Bands that show whether the base models are sound at all."""
 
     method: str = Field(description="the method that stands for the base model")
-    bands: list[Band] = Field(min_length=1)
+    bands: list[Band] = Field(
+        min_length=1, max_length=MOST, description="metric, split, protocol, low and high of each"
+    )
 
 
 class Cell(Config):
     """What all results of a board share."""
 
-    dataset: str
+    dataset: Name = Field(description="name of the dataset")
     forget: Names = Field(description="classes of D_f, in any order")
-    backbone: str
+    backbone: Name = Field(description="name of the backbone")
     preset: Preset = Field(description="quick, standard or paper")
     regime: Regime | None = Field(None, description="of all but the reference and the baseline")
     conditional: bool = Field(False, description="whether the models are told a class")
@@ -119,20 +127,27 @@ class Cell(Config):
         None, ge=1, description="budget of all but the reference and the baseline; none: steps"
     )
     base: str | None = Field(None, description="sha256 of a given base model; none: trained here")
+    dataset_params: Options = Field({}, description="options of the dataset (-d)")
+    backbone_params: Options = Field({}, description="options of the backbone (-b)")
+    method_params: dict[Name, Options] = Field({}, description="options of methods (-p), by method")
+    task_params: dict[Name, Options] = Field({}, description="options of tasks (-t), by task")
+    training: dict[Name, Options] = Field(
+        {}, description="settings of a method's training that are not its own preset, by method"
+    )
 
 
 class Board(Config):
     """A leaderboard."""
 
-    title: str = Field(min_length=1)
-    summary: str
-    cell: Cell
-    methods: Names
-    seeds: int = Field(ge=1, description="fewest seeds of each method")
-    columns: list[Column] = Field(min_length=1)
-    rank: Key
-    gate: Gate
-    baseline: Baseline
+    title: str = Field(min_length=1, description="heading of the page")
+    summary: str = Field(description="what the board shows; only `code` is markdown")
+    cell: Cell = Field(description="what all results have in common")
+    methods: Methods = Field(description="rows of the page")
+    seeds: int = Field(ge=1, le=1000, description="fewest seeds of each method")
+    columns: list[Column] = Field(min_length=1, max_length=MOST, description="quantities shown")
+    rank: Key = Field(description="the quantity that ranks")
+    gate: Gate = Field(description="retain quality without which no method is ranked")
+    baseline: Baseline = Field(description="bands in which the base models must lie")
     commands: Names = Field(description="what made the results, one command an entry")
 
     @model_validator(mode="after")
@@ -142,7 +157,17 @@ class Board(Config):
         for role, name in (("gate", self.gate.reference), ("baseline", self.baseline.method)):
             if name not in self.methods:
                 raise ValueError(f"{role}: {name!r} is not among the board's methods")
+        for part, named in (
+            ("cell.method_params", self.cell.method_params),
+            ("cell.training", self.cell.training),
+        ):
+            for name in set(named) - set(self.methods):
+                raise ValueError(f"{part}: {name!r} is not among the board's methods")
         return self
+
+    def exempt(self, method: str) -> bool:
+        """Whether a method keeps its own regime and budget: the reference and the baseline."""
+        return method in (self.gate.reference, self.baseline.method)
 
     @property
     def keys(self) -> list[Key]:
@@ -155,21 +180,18 @@ def load(folder: Path) -> Board:
     """The board of ``folder``.
 
     Raises:
-        UsageError: There is no ``board.yaml``, or it is not YAML.
+        UsageError: There is no ``board.yaml``, or it holds no mapping.
         OptionError: A key is unknown, missing or wrong.
-        StorageError: The file cannot be read.
+        StorageError: The file is no regular file of the folder, too large or not YAML.
     """
     path = folder / BOARD_FILE
     if not path.is_file():
         raise UsageError(
-            f"{folder} is no leaderboard", f"a folder with {BOARD_FILE}", "check the path"
+            f"{single_line(folder)} is no leaderboard",
+            f"a folder with {BOARD_FILE}",
+            "check the path",
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}", hint="mind indents and colons") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"cannot read {path}: {error}") from error
+    content = read_yaml(path, inside=folder)
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no mapping", "keys: " + ", ".join(Board.model_fields))
     try:
@@ -180,13 +202,13 @@ def load(folder: Path) -> Board:
 
 def _complaint(path: Path, error: ValidationError) -> OptionError:
     """The first complaint of pydantic, with the keys that are known at that place."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:80]
     if first["type"] == "extra_forbidden":
         known = list(_model_at(first["loc"][:-1]).model_fields)
-        near = did_you_mean(str(first["loc"][-1]), known)
+        near = did_you_mean(str(first["loc"][-1])[:80], known)
         return OptionError(f"{path} has no key {where!r}{near}", ", ".join(known))
-    given = "" if first["type"] == "missing" or not where else f" = {first['input']!r}"
+    given = "" if first["type"] == "missing" or not where else f" = {repr(first['input'])[:80]}"
     return OptionError(f"{path}: {where or 'the board'}{given}", first["msg"])
 
 
@@ -194,9 +216,10 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     """The class of the part of a board at a location of pydantic."""
     model: type[BaseModel] = Board
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or part not in model.model_fields:
             continue
         annotation = model.model_fields[part].annotation
         inner = (annotation, *typing.get_args(annotation))
-        model = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+        models = (t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+        model = next(models, model)
     return model

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from pydantic import ValidationError
 
-from msgm_bench.api.result import Result, digest
+from msgm_bench.api.result import SCHEMA, Result
+from msgm_bench.boards.agreement import Place, agreeing, place
 from msgm_bench.boards.board import RESULTS, Board, Key
-from msgm_bench.boards.protocols import check_hashes, check_same, name_of, settings_diff
-from msgm_bench.errors import StorageError, UsageError
+from msgm_bench.boards.eligibility import foreign
+from msgm_bench.boards.plausibility import violation
+from msgm_bench.boards.protocols import check_hashes, name_of
+from msgm_bench.errors import StorageError
+from msgm_bench.storage import read_json, single_line
 
+_FORMAT = f"JSON of schema {SCHEMA}"
 COLUMNS = (
     "method",
     "seed",
@@ -33,139 +39,145 @@ COLUMNS = (
 )
 
 
-def read(path: Path) -> Result:
-    """One ``result.json``, with its protocols' hashes checked.
+def read(path: Path, inside: Path | None = None) -> Result:
+    """One ``result.json``: its schema, its digest and its protocols' hashes are checked.
+
+    Args:
+        path: The file.
+        inside: The folder that it must not leave by symbolic links; its own by default.
 
     Raises:
         StorageError: The file cannot be read, is no JSON or breaks the schema; it is named.
     """
+    name = single_line(path)
+    document = read_json(path, inside)
+    if not isinstance(document, dict):
+        raise StorageError(f"{name} is no valid result: it holds no mapping", _FORMAT)
     try:
-        result = Result.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise StorageError(
-            f"{path} is no valid result: {where}: {first['msg']}",
-            "JSON of schema msgm-bench/result@1",
-            "import it again from its run folder",
-        ) from error
-    check_hashes(result, str(path))
+        result = Result.model_validate({"schema": None, "digest": None} | document)
+    except (ValidationError, RecursionError) as error:
+        raise _invalid(name, error) from error
+    check_hashes(result, name)
     return result
 
 
+def _invalid(name: str, error: ValidationError | RecursionError) -> StorageError:
+    """The first complaint of a schema, in one sentence."""
+    if isinstance(error, RecursionError):
+        return StorageError(f"{name} is no valid result: it nests too deeply", _FORMAT)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = single_line(".".join(str(part) for part in first["loc"]))[:80]
+    what = single_line(first["msg"].removeprefix("Value error, "))[:300]
+    return StorageError(
+        f"{name} is no valid result: {f'{where}: ' if where else ''}{what}",
+        _FORMAT,
+        "import it again from its run folder",
+    )
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The results of a board's folder.
+
+    Attributes:
+        results: Those that stand on the board, by method and seed.
+        left_out: The other files, and why.
+    """
+
+    results: tuple[Result, ...] = ()
+    left_out: Mapping[Path, str] = field(default_factory=dict)
+
+
 def results_of(folder: Path) -> list[Path]:
-    """The result files of a board's folder, in the order of their names."""
-    return sorted((folder / RESULTS).glob("*.json"))
-
-
-def collect(board: Board, folder: Path) -> list[Result]:
-    """All results of a board, checked against it and against each other.
+    """The result files of a board's folder, in the order of their names.
 
     Raises:
-        StorageError: A file is no valid result.
-        UsageError: A result does not belong to the board, stands there twice, or measures in
-            another way than the rest.
+        StorageError: ``results`` leads out of the folder.
     """
-    results: dict[tuple[str, int], Result] = {}
+    place = folder / RESULTS
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise StorageError(
+            f"{single_line(place)} leads out of the board",
+            f"a folder {RESULTS} inside the board",
+            "replace the link by the folder",
+        )
+    return sorted(place.glob("*.json"))
+
+
+def collect(board: Board, folder: Path) -> Collected:
+    """All results of a board, checked one by one, against it and against each other.
+
+    A file that is no valid result, does not belong to the board, holds values that cannot be,
+    stands there twice or measures in another way than most is left out with its reason.
+
+    Raises:
+        StorageError: ``results`` leads out of the folder.
+        UsageError: Results differ, and nothing says which are meant.
+    """
+    left: dict[Path, str] = {}
+    valid: list[tuple[Path, Result]] = []
     for path in results_of(folder):
-        result = read(path)
-        against = foreign(board, result)
-        if against:
-            raise UsageError(
-                f"{path} does not belong to this board: {against}",
-                hint="remove the file, or give it a board of its own",
-            )
-        place = (result.spec.method, result.spec.seed)
-        if place in results:
-            raise UsageError(
-                f"{path} is a second result of {name_of(result)}",
-                "one result a method and seed",
-                "remove one of the two files",
-            )
-        results[place] = result
-    ordered = sorted(results.values(), key=lambda r: (r.spec.method, r.spec.seed))
-    check_options(ordered)
-    check_same(ordered, board.keys)
-    return ordered
+        try:
+            valid.append((path, read(path, inside=folder)))
+        except StorageError as error:
+            left[path] = error.what
+    standing: dict[Place, tuple[Path, Result]] = {}
+    for path, result in sorted(valid, key=_own_name_first):
+        reason = rejection(board, result)
+        if reason is None and place(result) in standing:
+            reason = f"it is a second result of {name_of(result)}: remove one of the two files"
+        if reason is not None:
+            left[path] = reason
+        else:
+            standing[place(result)] = (path, result)
+    ordered = [standing[name][1] for name in sorted(standing)]
+    fit, others = agreeing(board, ordered)
+    left.update({standing[name][0]: reason for name, reason in others.items()})
+    return Collected(tuple(fit), dict(sorted(left.items())))
 
 
-def foreign(board: Board, result: Result) -> str | None:
-    """Why ``result`` does not belong to ``board``, or None where it does."""
-    cell, spec = board.cell, result.spec
-    if spec.method not in board.methods:
-        return f"the board does not list the method {spec.method!r}"
-    if spec.preset != cell.preset:
-        return f"its preset is {spec.preset}, the board's is {cell.preset}"
-    for name, ours, theirs in (
-        ("dataset", cell.dataset, spec.dataset),
-        ("backbone", cell.backbone, spec.backbone),
-        ("forget set", sorted(cell.forget), sorted(spec.forget)),
-    ):
-        if ours != theirs:
-            return f"its {name} is {theirs}, the board's is {ours}"
-    if spec.conditional != cell.conditional:
-        told = {True: "class-conditional", False: "unconditional"}
-        return f"its model is {told[spec.conditional]}, the board's are {told[cell.conditional]}"
-    if spec.base != cell.base:
-        ours, theirs = (base or "trained by the bench" for base in (cell.base, spec.base))
-        return f"its base model is {theirs}, the board's is {ours}"
-    exempt = spec.method in (board.gate.reference, board.baseline.method)
-    if cell.regime not in (None, spec.regime) and not exempt:
-        return f"its regime is {spec.regime}, the board's is {cell.regime}"
-    passes = spec.settings.get("training", {}).get("passes")
-    if passes != cell.passes and not exempt:
-        ours, theirs = (f"{n} passes" if n else "one of steps" for n in (cell.passes, passes))
-        return f"its budget is {theirs}, the board's is {ours}"
-    return None
+def file_name(result: Result) -> str:
+    """The name that ``import_results`` gives to a result."""
+    return f"{result.spec.method}-s{result.spec.seed}.json"
 
 
-def check_options(results: Sequence[Result]) -> None:
-    """Make sure that only what may differ differs.
-
-    The dataset's and the backbone's options are one over all results; a method's own options,
-    regime and budget are one over its seeds.
-
-    Raises:
-        UsageError: Naming two results and the options that differ.
-    """
-    by_method: dict[str, Result] = {}
-    for result in results:
-        first = by_method.setdefault(result.spec.method, result)
-        shared = {"dataset_params", "backbone_params"}
-        for other, fields in (
-            (results[0], shared),
-            (first, shared | {"params", "regime", "settings"}),
-        ):
-            a, b = other.spec.model_dump(include=fields), result.spec.model_dump(include=fields)
-            if digest(a) != digest(b):
-                differing = "; ".join(
-                    f"{key} is {x!r} against {y!r}" for key, (x, y) in settings_diff(a, b).items()
-                )
-                raise UsageError(
-                    f"{name_of(other)} and {name_of(result)} were run differently: {differing}",
-                    "the same options for all seeds of a method, and the same data and backbone",
-                    "run one of the two again",
-                )
+def _own_name_first(entry: tuple[Path, Result]) -> tuple[bool, str]:
+    path, result = entry
+    return path.name != file_name(result), path.name
 
 
-def tidy(results: Iterable[Result], keys: Iterable[Key]) -> pd.DataFrame:
+def rejection(board: Board, result: Result) -> str | None:
+    """Why a valid result may not stand on the board, looked at by itself, or None."""
+    against = foreign(board, result)
+    if against is not None:
+        return f"it does not belong to this board: {against}"
+    impossible = violation(result)
+    return None if impossible is None else f"its values cannot be: {impossible}"
+
+
+def tidy(
+    results: Iterable[Result], keys: Iterable[Key], labels: Iterable[str] | None = None
+) -> pd.DataFrame:
     """One row for each result and key, with ``NaN`` and a reason where there is no value.
 
     Columns: ``method, seed, key, metric, split, value, low, high, unit, direction, n, protocol,
-    hash, reason, stamp``; the value in the row's unit.
+    hash, reason, stamp``; the value in the row's unit. ``labels`` stand for the methods' names.
     """
-    wanted = list(keys)
-    records = [_record(result, key) for result in results for key in wanted]
+    wanted, listed = list(keys), list(results)
+    names = [result.spec.method for result in listed] if labels is None else labels
+    records = [
+        _record(result, name, key)
+        for result, name in zip(listed, names, strict=True)
+        for key in wanted
+    ]
     frame = pd.DataFrame.from_records(records, columns=list(COLUMNS))
     return frame.astype({"value": "float64", "low": "float64", "high": "float64"})
 
 
-def _record(result: Result, key: Key) -> dict[str, object]:
+def _record(result: Result, name: str, key: Key) -> dict[str, object]:
     row = key.row(result)
     record: dict[str, object] = {
-        "method": result.spec.method,
+        "method": name,
         "seed": result.spec.seed,
         "key": str(key),
         "metric": key.metric,

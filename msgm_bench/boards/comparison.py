@@ -168,14 +168,14 @@ def cell_of(spec: SpecRecord) -> str:
 
 def identity(result: Result) -> str:
     """The same for repeats of one result, wherever and whenever they were made."""
-    return result.model_dump_json(exclude={"provenance"})
+    return result.content_digest()
 
 
 def _labelled(results: Sequence[Result], keys: Sequence[Key]) -> pd.DataFrame:
     """The tidy table, with the options that differ added to the names of methods."""
     places: set[tuple[str, int]] = set()
-    frames = []
-    for result, label in zip(results, labels(results), strict=True):
+    names = labels(results)
+    for result, label in zip(results, names, strict=True):
         if (label, result.spec.seed) in places:
             raise UsageError(
                 f"two different results of {label} seed {result.spec.seed}",
@@ -183,8 +183,7 @@ def _labelled(results: Sequence[Result], keys: Sequence[Key]) -> pd.DataFrame:
                 "leave one of the two out",
             )
         places.add((label, result.spec.seed))
-        frames.append(tidy([result], keys).assign(method=label))
-    return pd.concat(frames, ignore_index=True)
+    return tidy(results, keys, names)
 
 
 def _label(method: str, options: Mapping[str, Any], among: Mapping[str, Mapping[str, Any]]) -> str:

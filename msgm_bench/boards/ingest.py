@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgm_bench.api.result import Result
 from msgm_bench.boards.board import RESULTS, Board, load
-from msgm_bench.boards.collect import foreign, read
+from msgm_bench.boards.collect import file_name, read, rejection, results_of
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.storage import write_text
@@ -31,16 +31,18 @@ class Imported:
 def import_results(folder: Path, runs: Path) -> Imported:
     """Copy each ``runs/*/result.json`` of the board's cell to ``results/METHOD-sSEED.json``.
 
-    A newer result replaces the board's file for the same method and seed, except that a failed
-    one never replaces one that succeeded. Two runs that claim one place with different contents
-    are both left, since nothing says which is meant; of one that succeeded and one that failed,
-    the former is taken.
+    A run whose result is damaged, does not belong to the board or cannot be is left with its
+    reason. A newer result replaces the board's file for the same method and seed, except that a
+    failed one never replaces one that succeeded. Two runs that claim one place with different
+    contents are both left, since nothing says which is meant; of one that succeeded and one that
+    failed, the former is taken.
 
     Raises:
         UsageError: ``folder`` is no board, or ``runs`` no folder.
         StorageError: A file cannot be written.
     """
     board = load(folder)
+    results_of(folder)  # refuses a folder that leads elsewhere
     if not runs.is_dir():
         raise UsageError(f"{runs} is no folder", "the --out folder of the runs", "check --runs")
     done = Imported()
@@ -62,9 +64,9 @@ def _claims(
         except StorageError as error:
             done.left[path] = error.what
             continue
-        against = foreign(board, result)
-        if against:
-            done.left[path] = against
+        reason = rejection(board, result)
+        if reason is not None:
+            done.left[path] = reason
         else:
             place = (result.spec.method, result.spec.seed)
             claims.setdefault(place, []).append((path, result))
@@ -77,7 +79,7 @@ def _choose(claims: list[tuple[Path, Result]], done: Imported) -> tuple[Path, Re
     for path, result in claims:
         if result.status != sound[0][1].status:
             done.left[path] = f"{result.status}, and another run of that seed succeeded"
-    if len({_measured(result) for _, result in sound}) == 1:
+    if len({result.digest for _, result in sound}) == 1:
         return sound[0]
     names = ", ".join(path.parent.name for path, _ in sound)
     reason = f"several runs of {name_of(sound[0][1])} differ: {names}"
@@ -86,8 +88,8 @@ def _choose(claims: list[tuple[Path, Result]], done: Imported) -> tuple[Path, Re
 
 
 def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:
-    target = folder / RESULTS / f"{result.spec.method}-s{result.spec.seed}.json"
-    stored = _stored(target)
+    target = folder / RESULTS / file_name(result)
+    stored = _stored(target, folder)
     if stored == result:
         done.same[path] = target
     elif stored is not None and stored.status == "ok" != result.status:
@@ -97,14 +99,9 @@ def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:
         done.taken[path] = target
 
 
-def _measured(result: Result) -> str:
-    """What a repeated run has in common with the first: all but the provenance."""
-    return result.model_dump_json(exclude={"provenance"})
-
-
-def _stored(path: Path) -> Result | None:
+def _stored(path: Path, folder: Path) -> Result | None:
     """What the board holds; nothing where the file is absent or damaged, so that it is mended."""
     try:
-        return read(path)
+        return read(path, inside=folder)
     except StorageError:
         return None

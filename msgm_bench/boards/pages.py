@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from msgm_bench.api.result import Result
+from msgm_bench.boards.agreement import cores
 from msgm_bench.boards.board import BOARD_FILE, PAGE_FILE, Board, load
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.ingest import Imported, import_results
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.ranking import Standing, misses, rank, stamps_of
 from msgm_bench.boards.render import render
-from msgm_bench.errors import MsgmBenchError, UsageError
-from msgm_bench.storage import write_text
+from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
+from msgm_bench.storage import read_text, single_line, write_text
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class BoardPage:
         standings: Methods in the order of the page.
         stamps: Bands that the baseline misses.
         text: The page.
+        left_out: Files of ``results/`` that do not stand on the page, and why.
         imported: What ``build`` took from the runs, if it was given any.
     """
 
@@ -57,7 +60,13 @@ class BoardPage:
     standings: tuple[Standing, ...]
     stamps: tuple[str, ...]
     text: str
+    left_out: Mapping[Path, str] = field(default_factory=dict)
     imported: Imported | None = None
+
+    @property
+    def refusals(self) -> list[str]:
+        """A sentence on each file that is left out."""
+        return [f"{path.name} is left out: {why}" for path, why in self.left_out.items()]
 
     @property
     def path(self) -> Path:
@@ -81,24 +90,38 @@ class BoardPage:
             if result.status != "ok"
         ]
         stamped = [f"stamped: {stamp}" for stamp in stamps_of(self.frame)]
-        return short + broken + [f"baseline gate: {stamp}" for stamp in self.stamps] + stamped
+        missed = [f"baseline gate: {stamp}" for stamp in self.stamps]
+        mixed = [
+            f"the seeds of {method} were made by {len(versions)} versions of the core"
+            for method, versions in cores(self.results).items()
+        ]
+        return short + broken + missed + stamped + mixed
 
 
 def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     """The page that follows from the board and its results, not written.
 
     Raises:
-        UsageError: The board or a result does not fit.
-        StorageError: A file is damaged.
+        UsageError: The board is wrong, or results differ and nothing says which are meant.
+        StorageError: ``board.yaml`` cannot be read, or ``results`` leads out of the board.
     """
     board = load(folder)
-    results = collect(board, folder)
+    collected = collect(board, folder)
+    results = collected.results
     frame = tidy(results, board.keys)
     standings = rank(frame, board.methods, board.rank.key, board.gate)
     stamps = misses(frame, board.baseline)
-    text = render(board, folder.resolve().name, results, frame, standings, stamps)
+    text = render(board, results, frame, standings, stamps)
     return BoardPage(
-        folder, board, tuple(results), frame, tuple(standings), tuple(stamps), text, imported
+        folder,
+        board,
+        results,
+        frame,
+        tuple(standings),
+        tuple(stamps),
+        text,
+        collected.left_out,
+        imported,
     )
 
 
@@ -106,8 +129,8 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     """Import the results of ``runs``, if given, and write the page atomically.
 
     Raises:
-        UsageError: The board or a result does not fit.
-        StorageError: A file is damaged or cannot be written.
+        UsageError: As ``page``.
+        StorageError: As ``page``, or the page cannot be written.
     """
     imported = None if runs is None else import_results(folder, runs)
     built = page(folder, imported)
@@ -121,9 +144,12 @@ def check(folder: Path) -> list[Problem]:
         expected = page(folder)
     except MsgmBenchError as error:
         return [Problem(str(error), error=True)]
-    problems = [Problem(text, error=False) for text in expected.warnings]
     stale = _stale(expected)
-    return [Problem(stale, error=True), *problems] if stale else problems
+    wrong = [*([stale] if stale else []), *expected.refusals]
+    return [
+        *(Problem(text, error=True) for text in wrong),
+        *(Problem(text, error=False) for text in expected.warnings),
+    ]
 
 
 def find_boards(root: Path) -> list[Path]:
@@ -141,16 +167,16 @@ def find_boards(root: Path) -> list[Path]:
 
 def _stale(expected: BoardPage) -> str | None:
     path = expected.path
-    again = f"run msgm-bench board build {expected.folder}"
-    if not path.is_file():
-        return f"{path} is missing: {again}"
+    again = f"run msgm-bench board build {single_line(expected.folder)}"
+    if not path.exists():
+        return f"{path.name} is missing: {again}"
     try:
-        found = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return f"{path} cannot be read ({error}): {again}"
-    if found == expected.text:
+        written = read_text(path, inside=expected.folder)
+    except StorageError as error:
+        return f"{error.what}: {again}"
+    if written == expected.text:
         return None
-    lines, wanted = found.splitlines(), expected.text.splitlines()
+    lines, wanted = written.splitlines(), expected.text.splitlines()
     pairs = enumerate(zip(lines, wanted, strict=False), start=1)
     line = next((n for n, (a, b) in pairs if a != b), min(len(lines), len(wanted)) + 1)
-    return f"{path} is stale from line {line} on: {again}"
+    return f"{path.name} is stale from line {line} on: {again}"

@@ -94,8 +94,8 @@ def check_same(results: Sequence[Result], keys: Iterable[Key]) -> None:
                 continue
             if first is None:
                 first = result
-            elif _meaning(first, key) != _meaning(result, key):
-                raise _mix(key, first, result)
+            elif meaning(first, key) != meaning(result, key):
+                raise mix(key, first, result)
 
 
 def name_of(result: Result) -> str:
@@ -114,15 +114,17 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _meaning(result: Result, key: Key) -> tuple[str, str, str, str]:
+def meaning(result: Result, key: Key) -> tuple[str, str, str, str]:
+    """Protocol, its hash, unit and direction of a quantity that the result has."""
     row = key.row(result)
     if row is None:
         raise KeyError(str(key))
     return row.protocol, result.protocols[row.protocol].hash, row.unit, row.direction
 
 
-def _mix(key: Key, a: Result, b: Result) -> ProtocolMixError:
-    ours, theirs = _meaning(a, key), _meaning(b, key)
+def mix(key: Key, a: Result, b: Result) -> ProtocolMixError:
+    """The error of two results whose quantities mean different things."""
+    ours, theirs = meaning(a, key), meaning(b, key)
     names = {meaning[0].rpartition("@")[0] for meaning in (ours, theirs)}
     if len(names) == 2:
         found = f"protocols {ours[0]} against {theirs[0]}"

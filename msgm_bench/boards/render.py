@@ -11,15 +11,28 @@ import jinja2
 import pandas as pd
 
 from msgm_bench.api.result import Result
-from msgm_bench.boards.board import Board, Column
+from msgm_bench.boards.board import Board, Cell, Column
+from msgm_bench.boards.eligibility import POLICY, training
 from msgm_bench.boards.protocols import flatten
 from msgm_bench.boards.ranking import Standing, rows, stamps_of
-from msgm_bench.boards.text import ARROWS, Footnotes, code, escape, estimate
+from msgm_bench.boards.text import (
+    ARROWS,
+    DASH,
+    Footnotes,
+    code,
+    escape,
+    estimate,
+    fenced,
+    prose,
+    tag_text,
+)
+from msgm_bench.storage import one_line_yaml, single_line
 
 SHOWN = (
     "versions",
     "packages",
     "plugins",
+    "code",
     "python",
     "torch",
     "git_commit",
@@ -38,7 +51,6 @@ _PATH = re.compile(r"^(~|/|\.{1,2}/|[A-Za-z]:\\|file:)|[\\/](home|Users|root|tmp
 
 def render(
     board: Board,
-    name: str,
     results: Sequence[Result],
     frame: pd.DataFrame,
     standings: Sequence[Standing],
@@ -48,7 +60,6 @@ def render(
 
     Args:
         board: What is shown.
-        name: Of the board's folder, for the commands that rebuild the page.
         results: All results of the board.
         frame: Their tidy table.
         standings: Methods in the order of the page.
@@ -57,7 +68,12 @@ def render(
     notes = Footnotes()
     return _template().render(
         board=board,
-        name=name,
+        stated=_stated(board.cell),
+        pass_items=_pass_items(results),
+        commands=[" ".join(single_line(line).split()) for line in board.commands],
+        older=sum(bool(result.provenance.get("migrated_from")) for result in results),
+        count=len(results),
+        policies=_policies(board, results),
         stamps=stamps,
         doubts=stamps_of(frame),
         header=[_heading(frame, column) for column in board.columns],
@@ -79,8 +95,40 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(escape=escape, code=code)
+    environment.filters.update(
+        escape=escape, code=code, prose=prose, tag_text=tag_text, fenced=fenced
+    )
     return environment.get_template("page.md.j2")
+
+
+def _stated(cell: Cell) -> list[str]:
+    """The options that all results have, as on a command line."""
+    flags = [("-d ", cell.dataset_params), ("-b ", cell.backbone_params)]
+    flags += [(f"-p {name}.", options) for name, options in cell.method_params.items()]
+    flags += [(f"-t {name}.", options) for name, options in cell.task_params.items()]
+    return [
+        f"{flag}{key}={value if isinstance(value, str) else one_line_yaml(value)}"
+        for flag, options in flags
+        for key, value in options.items()
+    ]
+
+
+def _pass_items(results: Iterable[Result]) -> int | None:
+    """Items of one pass, where a result says so; they are one over a board of passes."""
+    counts = (result.spec.settings.get("pass_items") for result in results)
+    return next((count for count in counts if count is not None), None)
+
+
+def _policies(board: Board, results: Iterable[Result]) -> dict[str, list[str]]:
+    """What decides, beside the passes, how far each method's budget carries."""
+    if board.cell.passes is None:
+        return {}
+    used = {r.spec.method: training(r.spec) for r in results if training(r.spec)}
+    return {
+        name: [str(used[name].get(key, DASH)) for key in POLICY]
+        for name in board.methods
+        if name in used
+    }
 
 
 def column_label(column: Column) -> str:
@@ -139,9 +187,9 @@ def _measured(board: Board, frame: pd.DataFrame) -> list[dict[str, str]]:
     return lines
 
 
-def _protocols(board: Board, results: Iterable[Result]) -> dict[str, str]:
-    """Settings, as JSON, of the protocols that the page uses."""
-    used: dict[str, str] = {}
+def _protocols(board: Board, results: Iterable[Result]) -> dict[str, list[str]]:
+    """Settings, as lines of JSON, of the protocols that the page uses."""
+    used: dict[str, list[str]] = {}
     for result in results:
         for key in board.keys:
             row = key.row(result)
@@ -150,15 +198,15 @@ def _protocols(board: Board, results: Iterable[Result]) -> dict[str, str]:
     return dict(sorted(used.items()))
 
 
-def _options(results: Iterable[Result]) -> dict[str, str]:
-    """How each method was run, as JSON."""
+def _options(results: Iterable[Result]) -> dict[str, list[str]]:
+    """How each method was run, as lines of JSON."""
     fields = {"regime", "params", "settings", "backbone_params", "dataset_params"}
     given = {r.spec.method: r.spec.model_dump(include=fields) for r in results}
     return {method: _json({k: v for k, v in spec.items() if v}) for method, spec in given.items()}
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+def _json(value: Any) -> list[str]:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).split("\n")
 
 
 def _provenance(results: Iterable[Result]) -> dict[str, str]:
@@ -169,6 +217,7 @@ def _provenance(results: Iterable[Result]) -> dict[str, str]:
         for key, value in flatten(chosen).items():
             parts = value if isinstance(value, list | tuple) else [value]
             text = ", ".join(str(part) for part in parts if isinstance(part, str | int | float))
+            text = text[:12] if key.startswith("code.") else text
             if text and not _PATH.search(text) and not _PRIVATE.search(key.rpartition(".")[2]):
                 found.setdefault(key, set()).add(text)
     return {key: "; ".join(sorted(found[key])) for key in sorted(found)}

@@ -18,15 +18,16 @@ def command() -> None:
 def build(folder: str, runs: str | None) -> None:
     """Write FOLDER/README.md from its board.yaml and results, after taking in those of --runs."""
     from msgm_bench.boards import build as build_page
+    from msgm_bench.storage import single_line
 
     page = build_page(Path(folder), None if runs is None else Path(runs))
     if page.imported is not None:
         for source, target in page.imported.taken.items():
-            click.echo(f"taken: {source} as {target}")
+            click.echo(single_line(f"taken: {source} as {target}"))
         for source, reason in page.imported.left.items():
-            click.echo(f"left: {source}: {reason}")
-    for warning in page.warnings:
-        click.echo(f"warning: {warning}", err=True)
+            click.echo(single_line(f"left: {source}: {reason}"))
+    for warning in (*page.refusals, *page.warnings):
+        click.echo(single_line(f"warning: {warning}"), err=True)
     click.echo(f"written: {page.path}")
 
 
@@ -36,7 +37,7 @@ def check(folders: tuple[str, ...]) -> int:
     """Fail where a page is stale or a result is invalid; all of leaderboards/ by default."""
     from msgm_bench.boards import check as check_board
     from msgm_bench.boards import find_boards
-    from msgm_bench.errors import UsageError
+    from msgm_bench.errors import UsageError, clean
 
     places = [Path(f) for f in folders] or find_boards(Path("leaderboards"))
     if not places:
@@ -45,7 +46,8 @@ def check(folders: tuple[str, ...]) -> int:
     for place in places:
         problems = check_board(place)
         for problem in problems:
-            click.echo(f"{'error' if problem.error else 'warning'}: {place}: {problem}", err=True)
+            kind = "error" if problem.error else "warning"
+            click.echo(clean(f"{kind}: {place}: {problem}"), err=True)
         wrong = any(problem.error for problem in problems)
         failed |= wrong
         click.echo(f"{place}: {'not in order' if wrong else 'in order'}")

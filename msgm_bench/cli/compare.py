@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from msgm_bench.api import Result
 
 
 @click.command()
@@ -19,20 +23,24 @@ def command(folders: tuple[str, ...], as_csv: bool, figure: str | None) -> None:
     A figure has methods as rows and the same noise in each column; runs that differ in more
     than the method are drawn apart, in files with longer names.
     """
-    from msgm_bench.boards import compare, read
+    from msgm_bench.boards import compare
     from msgm_bench.cli.tables import comparison
     from msgm_bench.errors import UsageError
+    from msgm_bench.storage import single_line
 
     paths = [path for folder in folders for path in _results(Path(folder))]
     if not paths:
         raise UsageError(f"no result.json under {', '.join(folders)}", "folders that runs left")
     if figure is not None and Path(figure).suffix != ".png":
         raise UsageError(f"--figure {figure}", "a name that ends in .png")
-    results = [read(path) for path in dict.fromkeys(paths)]
-    for result in results:
+    results, reasons = _read_all(paths)
+    for reason in reasons:
+        click.echo(single_line(f"left out: {reason}"), err=True)
+    for result in results.values():
         if result.status != "ok":
-            click.echo(f"{result.spec.method}: {result.status}: {result.reason}", err=True)
-    done = [result for result in results if result.status == "ok"]
+            outcome = f"{result.spec.method}: {result.status}: {result.reason}"
+            click.echo(single_line(outcome), err=True)
+    done = [result for result in results.values() if result.status == "ok"]
     if not done:
         raise UsageError("none of the results is a successful one", "results with status ok")
     if as_csv:
@@ -40,7 +48,22 @@ def command(folders: tuple[str, ...], as_csv: bool, figure: str | None) -> None:
     else:
         comparison(done)
     if figure is not None:
-        _draw([path.parent for path in paths], Path(figure))
+        _draw([path.parent for path in results], Path(figure))
+
+
+def _read_all(paths: list[Path]) -> tuple[dict[Path, Result], list[str]]:
+    """The valid results by path, and what is wrong with the other files."""
+    from msgm_bench.boards import read
+    from msgm_bench.errors import StorageError
+
+    results: dict[Path, Result] = {}
+    reasons = []
+    for path in dict.fromkeys(paths):
+        try:
+            results[path] = read(path)
+        except StorageError as error:
+            reasons.append(error.what)
+    return results, reasons
 
 
 def _draw(folders: list[Path], target: Path) -> None:

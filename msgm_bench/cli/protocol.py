@@ -18,10 +18,11 @@ def command() -> None:
 def diff(first: str, second: str) -> int:
     """List the protocol settings in which two result.json files differ; exit 1 if any."""
     from msgm_bench.boards import protocol_diff, read
+    from msgm_bench.storage import single_line
 
     differences = protocol_diff(read(Path(first)), read(Path(second)))
     for difference in differences:
-        click.echo(str(difference))
+        click.echo(single_line(difference))
     if not differences:
         click.echo("the same protocols: values compare")
     return 1 if differences else 0

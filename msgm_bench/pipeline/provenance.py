@@ -15,6 +15,7 @@ from typing import Any
 from msgm_bench import __version__
 from msgm_bench.api import join_names
 from msgm_bench.pipeline.entry import Entry
+from msgm_bench.pipeline.fingerprint import plugin_source, source_of
 from msgm_bench.pipeline.option_text import write_options
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.spec import RunSpec
@@ -29,6 +30,7 @@ FLAGS = {
     "-m": "metric_params",
     "-j": "judge_params",
 }
+CORE = ("api", "diffusion", "training", "evaluation", "pipeline")
 PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
 
 
@@ -39,6 +41,7 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "command": command(plan.spec),
         "versions": {"msgm-bench": __version__, "python": platform.python_version()} | packages(),
         "plugins": plugins(plan),
+        "code": code(plan),
         "git_commit": git_commit(),
         "dataset_fingerprint": plan.loaded.fingerprint,
         "left_out": dict(plan.left_out),
@@ -78,6 +81,26 @@ def plugins(plan: Plan) -> dict[str, str]:
         f"{kind}/{name}": str(registry().entry(kind, name).provenance)
         for kind, name in names.items()
     }
+
+
+def code(plan: Plan) -> dict[str, str]:
+    """Digests of the code that makes the values: ``kind/name`` of each plugin, and the core.
+
+    SHA-256 of the syntax trees: comments, docstrings and layout do not count.
+    """
+    names = {("datasets", plan.spec.dataset), ("backbones", plan.spec.backbone)}
+    names |= {("judges", plan.judge.name)}
+    names |= {("methods", part.method.name) for part in (plan.trained, plan.base) if part}
+    names |= {("tasks", name) for name in plan.tasks}
+    names |= {("metrics", metric.name) for metric in plan.metrics}
+    uses = [task.uses() for task in plan.tasks.values()]
+    uses += [metric.uses() for metric in plan.metrics]
+    names |= {(kind, name) for used in uses for kind, (name, _) in used.items()}
+    plugins = {
+        f"{kind}/{name}": plugin_source(registry().entry(kind, name).cls)
+        for kind, name in sorted(names)
+    }
+    return {"core": source_of(*(f"msgm_bench.{package}" for package in CORE))} | plugins
 
 
 def git_commit() -> str | None:

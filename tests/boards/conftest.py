@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from msgm_bench.api.result import MetricProtocol, ProtocolRecord, Result, Row, SpecRecord
+from msgm_bench.evaluation.statistics import wilson
 
 BOARD = {
     "title": "Toy, forgetting b",
@@ -45,6 +46,17 @@ NUMBERS = {
 }
 
 
+def ends(value, unit):
+    """Wilson's interval of a whole number of 1,000 items in per cent, 0.5 around the rest."""
+    if value is None:
+        return {}
+    count = round(10 * value)
+    if unit == "%" and abs(10 * value - count) < 1e-6:
+        interval = wilson(count, 1000).scaled(100)
+        return {"low": interval.low, "high": interval.high}
+    return {"low": value - 0.5, "high": value + 0.5}
+
+
 def rows(ur, retain, lost):
     """The three rows of a result; None is a failed value."""
     given = [
@@ -61,8 +73,7 @@ def rows(ur, retain, lost):
             value=value,
             unit=unit,
             n=1000,
-            low=None if value is None else value - 0.5,
-            high=None if value is None else value + 0.5,
+            **ends(value, unit),
             direction=direction,
             reason="the solver diverged" if value is None else None,
         )
@@ -77,6 +88,7 @@ def make():
     def result(method="alpha", seed=0, ur=5.0, retain=2.0, lost=6.0, **changes):
         protocols = changes.pop("protocols", (UR, NLL))
         outer = {key: changes.pop(key) for key in ("status", "reason") if key in changes}
+        more = changes.pop("provenance", {})
         spec = {
             "dataset": "toy",
             "forget": ["b"],
@@ -101,6 +113,7 @@ def make():
                 "hostname": "secret-host",
                 "hardware": {"cpu": "Some CPU", "node": "secret-node"},
                 "command": "/home/secret/bin/msgm-bench",
+                **more,
             },
         )
 
@@ -150,11 +163,17 @@ def write():
 
 @pytest.fixture
 def edit():
-    """``edit(path, change)`` rewrites a JSON file through ``change(content)``."""
+    """``edit(path, change, signed=True)`` rewrites a result through ``change(content)``.
 
-    def rewrite(path, change):
+    ``signed``: with the digest that belongs to it then, as somebody would who knows the format.
+    """
+
+    def rewrite(path, change, signed=True):
         content = json.loads(path.read_text(encoding="utf-8"))
         change(content)
+        if signed:
+            plain = {k: v for k, v in content.items() if k not in ("schema", "digest")}
+            content["digest"] = Result(**plain).digest
         path.write_text(json.dumps(content), encoding="utf-8")
 
     return rewrite

@@ -116,7 +116,7 @@ def test_broken_files_are_left_out(said, make, cell, write):
     out, err = said("--table", 1, "--runs", runs)
     assert "1 reproduced" in out
     assert err.count("is no valid result") == 3
-    assert "spec: Field required" in err
+    assert "its schema is not msgm-bench/result@2" in err
 
 
 def test_wrong_requests(bench, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import sys
@@ -37,9 +38,15 @@ def test_schema(whole):
     validator = jsonschema.validators.validator_for(schema)(schema)
     validator.check_schema(schema)
     _, document = whole
-    assert document["schema"] == "msgm-bench/result@1"
+    assert document["schema"] == "msgm-bench/result@2"
     assert list(validator.iter_errors(document)) == []
-    for change in ({"status": "fine"}, {"spec": {}}, {"extra": 1}, {"schema": "other@9"}):
+    for change in (
+        {"status": "fine"},
+        {"spec": {}},
+        {"extra": 1},
+        {"schema": "other@9"},
+        {"digest": "0"},
+    ):
         assert list(validator.iter_errors(document | change))
     wrong = [document["metrics"][0] | {"value": "many"}]
     assert list(validator.iter_errors(document | {"metrics": wrong}))
@@ -112,6 +119,9 @@ def test_provenance(whole):
         "methods/obt",
         "judges/bayes",
     }
+    assert {"core", "methods/obt", "methods/standard", "backbones/vesde"} <= set(told["code"])
+    assert {"tasks/likelihood", "metrics/ur", "samplers/heun"} <= set(told["code"])
+    assert all(len(digest) == 64 for digest in told["code"].values())
     assert len(told["dataset_fingerprint"]) == 64
     assert len(told["stages"]["base"]) == 64, "the hash of the base model"
     assert told["seeds"] == {"train": 0, "unlearn": 0, "sample": 0}
@@ -125,6 +135,26 @@ def test_provenance(whole):
     assert document["spec"]["params"]["alpha"] > 0, "defaults are resolved"
     assert document["spec"]["regime"] == "finetune"
     assert document["spec"]["settings"]["training"]["steps"] == 20
+
+
+def test_the_digest_follows_the_content(whole):
+    """It is over status, spec, rows and protocols; each change of a number is noticed."""
+    _, document = whole
+    assert Result.model_validate(document).digest == document["digest"]
+    for change in (
+        lambda d: d["metrics"][0].update(n=d["metrics"][0]["n"] + 1),
+        lambda d: d["spec"].update(seed=7),
+        lambda d: next(iter(d["protocols"].values()))["settings"].update(more=1),
+        lambda d: d.update(reason="because"),
+        lambda d: d.update(digest="0" * 64),
+    ):
+        edited = copy.deepcopy(document)
+        change(edited)
+        with pytest.raises(ValueError, match="it was edited"):
+            Result.model_validate_json(json.dumps(edited))
+    edited = copy.deepcopy(document)
+    edited["provenance"]["seconds"] = {}
+    assert Result.model_validate(edited).digest == document["digest"]
 
 
 def test_rows_hold_only_what_the_spec_determines(whole):
@@ -190,6 +220,8 @@ def test_a_grid_is_checked_before_it_runs(fast, cache, tmp_path):
 
 class Backwards:
     """An executor that runs the last cell first, through pickle as a process would."""
+
+    name = "backwards"
 
     def map(self, function, cells):
         """In order, whatever the order of the work."""
