@@ -1,51 +1,170 @@
-"""The conformance kit passes what is sound, and names what is not."""
+"""The conformance kit passes what is sound, and names what is not: methods and their options."""
 
 from __future__ import annotations
 
-import pytest
+import random
 
-from msgm_backbones.ddpm import DDPM
-from msgm_backbones.vesde import VESDE
-from msgm_bench import LossMethod, noise_matching
-from msgm_bench.testing import ToyBackbone, check_backbone, check_method
-from msgm_methods.msgm import Obtuse
+import pytest
+import torch
+from pydantic import BaseModel, Field
+
+from msgm_bench import Config, LossMethod, Task, noise_matching
+from msgm_bench.testing import check_method, check_plugin
+from msgm_methods.esd import ESD
+from msgm_methods.finetune import Finetune
+from msgm_methods.msgm import Obtuse, Orthogonal
+from msgm_methods.sfd import SFD
+from msgm_methods.standard import Standard
 from msgm_methods.unseen import Unseen
 
-
-@pytest.mark.parametrize("network", ["mlp", "unet"])
-@pytest.mark.parametrize("backbone", [DDPM, VESDE])
-def test_backbones_conform(backbone, network):
-    """Both networks, on both tracks."""
-    small = {"width": 16, "depth": 1, "channels": (8, 8), "layers": 1, "attention": ()}
-    check_backbone(backbone, small | {"network": network})
+SOUND = [Obtuse, Orthogonal, Unseen, Finetune, Standard, ESD, SFD]
 
 
-@pytest.mark.parametrize("method", [Obtuse, Unseen])
+@pytest.mark.parametrize("method", SOUND)
 def test_methods_conform(method):
-    """In every regime, on both tracks, killed and resumed."""
+    """In every regime, on both tracks, killed and resumed; others have a test of their own."""
     check_method(method)
 
 
-class Deaf(ToyBackbone):
-    """Says that it takes a class, and does not listen."""
+class Sound(LossMethod):
+    """Descends the loss on D_g and climbs the loss on D_f, up to a ceiling."""
 
-    name = "deaf"
+    name = "sound"
+    regimes = ("finetune",)
+    needs = frozenset({"retain", "forget"})
+    weight = 0.1
 
-    def network(self, info, process):
-        """The unconditional one."""
-        network = super().network(info, process)
-        network.label = None
-        return network
+    def loss(self, model, retain, forget, step):
+        """L_g - weight min(L_f, 2)."""
+        ascent = noise_matching(model, forget).clamp(max=2.0)
+        return noise_matching(model, retain) - self.weight * ascent
 
 
-def test_a_backbone_that_ignores_the_class_is_found():
-    """Equal predictions for two classes are named."""
-    with pytest.raises(AssertionError, match="deaf: classes 0 and 1 of 3 get one prediction"):
-        check_backbone(Deaf)
+class Deaf(Sound):
+    """D_f's loss, times nothing."""
+
+    weight = 0.0
+
+
+class WrongSign(Sound):
+    """Descends on D_f, too."""
+
+    weight = -0.1
+
+
+class DeafBesideAll(Sound):
+    """Reads D_f, and nothing comes of it; D, in which D_f is, it trains on."""
+
+    needs = frozenset({"all", "forget"})
+    weight = 0.0
+
+
+class Idle(Sound):
+    """Declares D_g, and does not use it."""
+
+    def loss(self, model, retain, forget, step):
+        """A bounded ascent on D_f."""
+        return -noise_matching(model, forget).clamp(max=2.0)
+
+
+class Late(Sound):
+    """From step 50 on it needs what it gathered before, which no checkpoint holds."""
+
+    def update(self, session, step):
+        """The loss grows with what was gathered after step 50."""
+        self.gathered = getattr(self, "gathered", 0) + (step >= 50)
+        loss = noise_matching(session.model, session.batch("retain", step))
+        loss = loss - 0.1 * noise_matching(session.model, session.batch("forget", step))
+        session.minimise(loss * (1 + self.gathered))
+        return loss.detach()
+
+
+class Chance(Sound):
+    """Draws from a generator that nobody seeds."""
+
+    def loss(self, model, retain, forget, step):
+        """A loss with a random weight."""
+        return random.random() * super().loss(model, retain, forget, step)
+
+
+class RoundTheSession(Sound):
+    """Moves weights by ``data``, which no version counter sees."""
+
+    def update(self, session, step):
+        """A step of the session, and one of its own."""
+        loss = super().update(session, step)
+        for weight in session.model.parameters():
+            weight.data.mul_(0.999)
+        return loss
+
+
+class RoundTheSessionBySet(Sound):
+    """Puts other storage under its weights before the session steps."""
+
+    def update(self, session, step):
+        """The same by ``set_``."""
+        with torch.no_grad():
+            for weight in session.model.parameters():
+                weight.data = weight.data * 0.999
+        return super().update(session, step)
+
+
+class OwnDescent(Sound):
+    """SGD of its own: the session never steps."""
+
+    def update(self, session, step):
+        """Down the loss, by hand."""
+        loss = self.loss(
+            session.model, session.batch("retain", step), session.batch("forget", step), step
+        )
+        gradients = torch.autograd.grad(loss, list(session.model.parameters()))
+        for weight, gradient in zip(session.model.parameters(), gradients, strict=True):
+            weight.data.sub_(0.01 * gradient)
+        return loss.detach()
+
+
+class DeclaredDescent(OwnDescent):
+    """SGD of its own, which it declares, and an inner loop by hand, which is undone."""
+
+    def update(self, session, step):
+        """A look ahead, and the same step in an edit."""
+        with session.excursion():
+            for weight in session.model.parameters():
+                weight.data.mul_(0.9)
+        with session.edit(), torch.enable_grad():
+            return super().update(session, step)
+
+
+class Undermining(Sound):
+    """Moves the base model, which others compare with."""
+
+    needs = frozenset({"retain", "forget", "base"})
+
+    def update(self, session, step):
+        """A step, and the base follows."""
+        loss = super().update(session, step)
+        for weight in session.base.parameters():
+            weight.data.mul_(0.999)
+        return loss
+
+
+class Trespassing(Sound):
+    """Reads a split that it does not declare."""
+
+    needs = frozenset({"retain"})
+
+    def loss(self, model, retain, forget, step):
+        """Needs no D_f."""
+        return noise_matching(model, retain)
+
+    def update(self, session, step):
+        """Reads it all the same."""
+        session.items("forget")
+        return super().update(session, step)
 
 
 class Forgetful(LossMethod):
-    """Keeps a count that no checkpoint holds, and takes conditional models only."""
+    """Counts what no checkpoint holds, and takes conditional models only."""
 
     name = "forgetful"
     needs = frozenset({"retain"})
@@ -65,12 +184,6 @@ class Forgetful(LossMethod):
         """Not used."""
 
 
-def test_the_conditional_track_is_checked_too():
-    """A method that forgets on resume is found although it skips unconditional models."""
-    with pytest.raises(AssertionError, match=r"\(retrain, class-conditional\): a resumed"):
-        check_method(Forgetful)
-
-
 class Nowhere(Forgetful):
     """Skips everything."""
 
@@ -81,7 +194,138 @@ class Nowhere(Forgetful):
         return "it likes nothing"
 
 
-def test_a_method_must_run_somewhere():
-    """One that skips both kinds of models was not checked at all."""
-    with pytest.raises(AssertionError, match="skips unconditional and class-conditional"):
-        check_method(Nowhere)
+class Explosive(Sound):
+    """Its weights leave the finite numbers."""
+
+    def loss(self, model, retain, forget, step):
+        """Infinite from the second step on."""
+        return super().loss(model, retain, forget, step) * (float("inf") if step else 1.0)
+
+
+@pytest.mark.parametrize("method", [Sound, DeclaredDescent])
+def test_sound_methods_conform(method):
+    """The one that the defects below are planted in, and one that declares moves of its own."""
+    check_method(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (Deaf, r"sound \(finetune\): what D_f shows does not change the weights"),
+        (DeafBesideAll, r"sound \(finetune\): the forget set does not change the weights"),
+        (Idle, r"what D_g shows does not change the weights.*or take it out of needs"),
+        (WrongSign, r"class-conditional\): D_f is learned, not forgotten.*is a sign wrong\?"),
+        (Late, r"a resumed training ends elsewhere: killed after step 55, it lost"),
+        (Chance, "the same seed ends elsewhere"),
+        (RoundTheSession, "sound: moves weights round the session"),
+        (RoundTheSessionBySet, "sound: moves weights round the session"),
+        (OwnDescent, "sound: moves weights round the session"),
+        (Undermining, "sound: moves the weights of the base model"),
+        (Trespassing, r"sound \(finetune\): method 'sound' reads the split 'forget'"),
+        (Explosive, r"sound \(finetune\): .*not finite"),
+        (Forgetful, r"\(retrain, class-conditional\): a resumed training ends.*after step 3"),
+        (Nowhere, "skips unconditional and class-conditional"),
+    ],
+)
+def test_defects_of_methods_are_named(method, sentence):
+    """Each planted defect is found, with a sentence that says what is wrong."""
+    with pytest.raises(AssertionError, match=sentence):
+        check_method(method)
+
+
+# What a class says of itself ---------------------------------------------------------------
+
+
+class Options(Config):
+    """Sound options."""
+
+    weight: float = Field(1.0, gt=0, description="of the loss")
+
+
+def variant(base=Sound, **attributes):
+    """A class with a docstring and these attributes."""
+    return type("Variant", (base,), {"__doc__": "A variant."} | attributes)
+
+
+class Open(BaseModel):
+    """Takes any key."""
+
+
+class Silent(Config):
+    """An option without words."""
+
+    weight: float = Field(1.0)
+
+
+class Beyond(Config):
+    """A default that its bounds refuse."""
+
+    weight: float = Field(-1.0, gt=0, description="of the loss")
+
+
+class Restless(Config):
+    """A default that changes."""
+
+    seed: float = Field(default_factory=random.random, description="drawn anew")
+
+
+def test_sound_classes_pass():
+    """Options, presets, two regimes, and D beside D_f, which is how some methods measure."""
+    check_plugin(
+        variant(
+            Config=Options,
+            presets={"quick": {"method": {"weight": 2.0}, "training": {"steps": 10}}},
+            regimes=("retrain", "finetune"),
+            needs=frozenset({"all", "forget"}),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("cls", "sentence"),
+    [
+        (variant(name=3), "the name of Variant is 3"),
+        (variant(name="Bad Name"), "the name of Variant is 'Bad Name'"),
+        (variant(name="x" * 65), "at most 64"),
+        (variant(__doc__=None), "the class has no docstring of its own"),
+        (variant(__doc__="word " * 30), "its summary is longer than a line"),
+        (variant(Config=Open), "Config takes any key"),
+        (variant(Config=Silent), "option 'weight' has no description"),
+        (variant(Config=Beyond), "a default that its bounds refuse.*'weight'"),
+        (variant(Config=Restless), "the defaults of its options change"),
+        (variant(presets={"quick": {"method": {"wait": 1}}}), "preset 'quick'.*no option 'wait'"),
+        (variant(presets={"quick": {"training": {"step": 1}}}), "preset 'quick'.*'step'"),
+        (variant(presets={"quick": {"steps": 1}}), "preset 'quick'"),
+        (variant(regimes=("fine-tune",)), "'fine-tune' among its regimes.*did you mean 'finetune'"),
+        (variant(regimes=()), "has no regime"),
+        (variant(regimes="finetune"), "a collection of words"),
+        (variant(needs=frozenset({"forgotten"})), "'forgotten' among its needs"),
+        (variant(needs=frozenset({"all"})), "needs all of D and nothing else"),
+        (variant(needs=frozenset({"all", "base"})), "needs all of D and nothing else"),
+    ],
+)
+def test_defects_of_classes_are_named(cls, sentence):
+    """Each is found before anything is trained."""
+    with pytest.raises(AssertionError, match=sentence):
+        check_plugin(cls)
+
+
+def test_presets_of_tasks_are_those_of_tasks():
+    """A task's preset is looked at where tasks have their options."""
+
+    class Lonely(Task):
+        """A task."""
+
+        name = "lonely"
+        presets = {"quick": {"tasks": {"lonely": {"cuont": 3}}}}
+
+        def total(self, subject):
+            """None."""
+            return 0
+
+        def draw(self, subject, start, count):
+            """Nothing."""
+            return {}
+
+    with pytest.raises(AssertionError, match=r"preset 'quick'.*did you mean 'count'"):
+        check_plugin(Lonely)

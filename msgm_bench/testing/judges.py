@@ -91,7 +91,9 @@ def _check_fit(
     again, blind = cls.create(options), cls.create(options)
     torch.manual_seed(SEED + 1)  # a generator of its own, not torch's global one
     again.fit(data, SEED, CPU)
-    same = torch.equal(again.verdict(x).classes, fitted.verdict(x).classes)
+    first, second = fitted.state(), again.state()
+    same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    same = same and torch.equal(again.verdict(x).classes, fitted.verdict(x).classes)
     assert same, f"{cls.name}: the same seed fits another judge"
     order = torch.arange(len(data.test) - 1, -1, -1)
     blind.fit(replace(data, test=Examples(data.test.x, data.test.y[order])), SEED, CPU)

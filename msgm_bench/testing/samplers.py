@@ -82,6 +82,7 @@ def _draw(sampler: Sampler, model: Model, seed: int, start: int, count: int) -> 
 def _check_cost(label: str, sampler: Sampler, model: Model) -> Samples:
     assert isinstance(model.network, _Exact)
     model.network.calls = 0
+    torch.manual_seed(0)
     samples = _draw(sampler, model, 0, 0, COUNT)
     calls, x = model.network.calls, samples.x
     assert x.shape == (COUNT, *SHAPE), f"{label}: {COUNT} items have shape {tuple(x.shape)}"

@@ -93,6 +93,7 @@ def _check_draw(label: str, task: Task, subject: Subject) -> Artifact:
     if capped:
         shorter = type(task)(task.config.model_copy(update=capped)).total(subject)
         assert shorter < total, f"{label}: --samples does not make it shorter"
+    torch.manual_seed(0)
     whole = task.draw(subject, 0, total)
     for name, values in whole.items():
         counted = values.ndim > 0 and len(values) == total
