@@ -64,14 +64,6 @@ class _WatchedTrainer(Trainer):
             "(minimise and descend step, edit declares a move of the method's own)"
         )
 
-    @contextlib.contextmanager
-    def edit(self) -> Iterator[None]:
-        """A move that the method declares."""
-        self.compare()
-        with super().edit():
-            yield
-        self.watch()
-
     def _watched(self) -> list[Tensor]:
         base = [] if self.base is None else list(self.base.parameters())
         return [*self.model.parameters(), *base]
