@@ -216,6 +216,61 @@ def test_boards_and_tables_keep_bases_apart(made):
         assert len(set(compare([mine, other])["backbone"])) == 2
 
 
+# A run as a base ---------------------------------------------------------------------------
+
+
+def test_a_run_folder_is_a_base(made):
+    """RUN and RUN/model are the run's model, with the hash of its weights, bit for bit."""
+    run = run_of(made, "standard")
+    mine = hashlib.sha256((run / "model" / "weights.safetensors").read_bytes()).hexdigest()
+    for place in (run, run / "model"):
+        there = planned(spec(place))
+        assert there.given.sha256 == mine
+        again = load_model(ensure(graph(there).base, Cache(), {}).path, CPU)
+        state = load_model(run / "model", CPU).network.state_dict()
+        assert all(torch.equal(again.network.state_dict()[k], v) for k, v in state.items())
+
+
+def test_a_run_that_forgot_is_no_base_for_forgetting_the_same(made):
+    """Its result says what it was made without."""
+    for place in (run_of(made, "finetune"), run_of(made, "finetune") / "model"):
+        with pytest.raises(IncompatibleError, match=r"--forget 3 .*made without it"):
+            planned(spec(place))
+        assert planned(spec(place, forget="5")).given is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"backbone": "vpsde", "backbone_params": {}}, "choose --backbone ddpm"),
+        (
+            {"backbone_params": {"steps": STEPS, "beta_start": 0.02, "beta_end": 0.3}},
+            "options (-b)",
+        ),
+        ({"conditional": True}, "classes = None"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_no_base(made, fields, said):
+    """Another backbone, another process, another track: refused with what to do."""
+    request = spec(run_of(made, "standard")).model_copy(update=fields)
+    with pytest.raises(IncompatibleError) as caught:
+        planned(request)
+    assert said in str(caught.value)
+
+
+def test_evaluate_takes_a_run(made, bench, tmp_path):
+    """The run folder stands for the model in it."""
+    command = ("--dataset", "digits", "--forget", "3", "--samples", "8", "-t", "generation.nfe=4")
+    outs = []
+    for place in (run_of(made, "standard"), run_of(made, "standard") / "model"):
+        code, out, err = bench(
+            "evaluate", place, *command, "--json", "--out", tmp_path / place.name
+        )
+        assert code == 0, err
+        outs.append([row["value"] for row in json.loads(out)["metrics"]])
+    assert outs[0] == outs[1]
+
+
 # Bad input ---------------------------------------------------------------------------------
 
 
