@@ -39,9 +39,9 @@ def escape(text: object) -> str:
     """Words that markdown shows as they are, on one line and inside a table.
 
     No link, image, tag, list, rule or address comes of them; what is longer than ``LONGEST``
-    letters is cut.
+    letters is cut, and a dash stands for no word at all.
     """
-    return _line_start(_escaped(_one_line(text)))
+    return _line_start(_escaped(_one_line(text))) or DASH
 
 
 def _line_start(line: str) -> str:
