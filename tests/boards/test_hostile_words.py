@@ -111,7 +111,7 @@ def result_of(word, make, method, seed, **more):
 
 @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
 def test_a_page_of_hostile_words(word, tmp_path, definition, make, write):
-    """Title, labels, classes, options, reasons, units, stamps, provenance, commands: all harmless."""
+    """Title, labels, classes, options, reasons, units, stamps and commands: all harmless."""
     results = [result_of(word, make, m, s) for m in ("alpha", "base", "ideal") for s in range(2)]
     failed = make("beta", 0, status="failed", reason=f"R {word}", forget=[word])
     results.append(
