@@ -8,17 +8,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import DATA_VARIABLE, data_dir_option, new_data_dir_option
+from msgm_bench.cli.options import (
+    DATA_VARIABLE,
+    KEY_VALUE,
+    data_dir_option,
+    new_data_dir_option,
+)
 
 if TYPE_CHECKING:
-    from msgm_bench.api import Dataset, Progress, Source
+    from msgm_bench.api import Data, Dataset, Progress, Source
 
 OK, FAILED, USAGE = 0, 1, 2
 BRINGS = "needs no download"
+CLASSES = 100  # that are shown
 
 
 @click.group()
@@ -81,26 +87,35 @@ def fetch(names: tuple[str, ...]) -> int:
 @command.command()
 @click.argument("names", nargs=-1)
 @data_dir_option
-def check(names: tuple[str, ...]) -> int:
+@click.option("-d", "options", type=KEY_VALUE, multiple=True, help="Option of the one dataset.")
+def check(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> int:
     """Compare files with the published checksums; all datasets that are here without NAMES.
 
-    Files without a checksum, such as your own, are read instead. Exits with 1 if a file is
-    missing, is not what was published, or cannot be read.
+    Files without a checksum, such as your own, are read instead: classes, counts and what is left
+    out are shown. Exits with 1 if a file is missing, is not what was published, or cannot be read.
     """
     from msgm_bench.cli.tables import grid
     from msgm_bench.registry import registry
 
+    if options and len(names) != 1:
+        raise click.UsageError("-d is for one dataset: name it")
     rows, verdicts = [], list[str]()
-    for dataset in _datasets(names or registry().names("datasets")):
+    own: list[Data] = []
+    for dataset in _datasets(names or registry().names("datasets"), options):
         located = dataset.located()
         if not names and not located:
             continue
-        if not dataset.sources():
+        if not dataset.sources() and dataset.places():
+            verdicts.append(_read_own(dataset, own))
+            rows.append((dataset.name, str(dataset.places()[0]), verdicts[-1]))
+        elif not dataset.sources():
             rows.append((dataset.name, "-", f"{BRINGS}: nothing to check"))
         for name, verdict in _verdicts(dataset).items():
             verdicts.append(verdict)
             rows.append((dataset.name, str(located.get(name, name)), verdict))
     grid(("dataset", "file", "verdict"), rows)
+    for data in own:
+        _show_classes(data)
     bad = sum(verdict.startswith(("missing", "wrong")) for verdict in verdicts)
     unread = sum(verdict.startswith("not checked") for verdict in verdicts)
     left = f", {unread} not checked" if unread else ""
@@ -122,10 +137,46 @@ def _make_data_dir() -> None:
         ) from error
 
 
-def _datasets(names: Sequence[str]) -> list[Dataset]:
+def _datasets(names: Sequence[str], options: Sequence[tuple[str, Any]] = ()) -> list[Dataset]:
+    from msgm_bench.pipeline.option_text import read_options
     from msgm_bench.registry import registry
 
-    return [registry().create("datasets", name) for name in names]
+    params = "dataset_params"
+    return [
+        registry().create(
+            "datasets", n, read_options({"dataset": n, params: dict(options)})[params]
+        )
+        for n in names
+    ]
+
+
+def _read_own(dataset: Dataset, into: list[Data]) -> str:
+    """What is said of a user's own files: they are read, and their data go ``into`` the list."""
+    from msgm_bench.errors import MsgmBenchError
+
+    try:
+        data = dataset.load()
+    except MsgmBenchError as error:
+        return f"wrong: {error}"
+    into.append(data)
+    return "read"
+
+
+def _show_classes(data: Data) -> None:
+    """Each class with its numbers of items, and the remarks on the files."""
+    from msgm_bench.cli.tables import grid
+    from msgm_bench.errors import clean
+
+    size = "x".join(map(str, data.shape))
+    click.echo(f"{len(data.train):,} to train on, {len(data.test):,} held out, of {size}")
+    counts = list(data.counts().items())
+    kind = "attribute" if data.train.y.ndim == 2 else "class"
+    rows = [(name, f"{train:,}", f"{test:,}") for name, (train, test) in counts[:CLASSES]]
+    grid((kind, "to train on", "held out"), rows)
+    if len(counts) > CLASSES:
+        click.echo(f"and {len(counts) - CLASSES:,} more")
+    for remark in data.remarks:
+        click.echo(clean(remark))
 
 
 def _downloadable() -> list[str]:

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from msgm_bench.cli.class_counts import class_counts
 from msgm_bench.cli.tables import console
 from msgm_bench.pipeline.outline import Chore, Outline, Pace
 
@@ -43,6 +44,8 @@ def facts(outline: Outline) -> Iterator[tuple[str, str]]:
     if data["levels"]:
         kind = f"{'x'.join(map(str, data['shape']))}, {data['levels']} grey levels"
     yield "data", f"{kind}; {data['train']:,} to train on, {data['test']:,} held out"
+    yield "classes", class_counts(data["counts"])
+    yield from (("", remark) for remark in data["remarks"])
     if not outline.here:
         yield "", f"not here: msgm-bench data fetch {outline.dataset}; numbers as published"
     yield "forget", ", ".join(outline.forget) or "not said: a class or attribute, --forget NAME"

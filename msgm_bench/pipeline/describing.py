@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from msgm_bench.api import Examples, Model, Subject, Task
+from msgm_bench.api import Data, Examples, Model, Subject, Task
 from msgm_bench.pipeline.given import regimes_of
 from msgm_bench.pipeline.outline import Chore, Gauge, Outline, Stint
 from msgm_bench.pipeline.plan import Plan, arranged, skeleton
@@ -60,7 +60,6 @@ def described(spec: RunSpec, plan: Plan, known: Known) -> Outline:
     """All but budgets and times."""
     data, missing = plan.data, blind(plan.metrics, plan.judge)
     model = skeleton(plan.backbone, plan.loaded.info)
-    train, test = known.sizes
     return Outline(
         dataset=spec.dataset,
         backbone=spec.backbone,
@@ -68,13 +67,7 @@ def described(spec: RunSpec, plan: Plan, known: Known) -> Outline:
         preset=plan.preset,
         forget=[data.classes[target] for target in plan.targets] if spec.forget else [],
         here=known.sketch is None,
-        data={
-            "shape": list(data.shape),
-            "levels": data.levels,
-            "train": train,
-            "test": test,
-            "classes": len(data.classes),
-        },
+        data=data_record(data, known),
         network={
             "class": type(model.network).__name__,
             "parameters": sum(weights.numel() for weights in model.network.parameters()),
@@ -98,6 +91,20 @@ def described(spec: RunSpec, plan: Plan, known: Known) -> Outline:
         skipped={},
         hardware=plan.runtime.hardware(),
     )
+
+
+def data_record(data: Data, known: Known) -> dict[str, Any]:
+    """Shape, numbers of items, classes, and remarks on the files."""
+    train, test = known.sizes
+    return {
+        "shape": list(data.shape),
+        "levels": data.levels,
+        "train": train,
+        "test": test,
+        "classes": len(data.classes),
+        "counts": dict.fromkeys(data.classes, ()) if known.sketch else data.counts(),
+        "remarks": list(data.remarks),
+    }
 
 
 def process_of(plan: Plan, known: Known) -> dict[str, Any]:

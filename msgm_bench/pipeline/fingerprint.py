@@ -18,7 +18,7 @@ def data_fingerprint(data: Data) -> str:
     sha = hashlib.sha256()
     for tensor in (data.train.x, data.train.y, data.test.x, data.test.y):
         sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        sha.update(tensor.contiguous().cpu().numpy().tobytes())
+        sha.update(tensor.contiguous().cpu().numpy().reshape(-1).view("uint8").data)
     told = [data.classes, data.levels, data.protocol, data.nll_offset]
     regions = [dict(data.regions)] if data.regions else []
     sha.update(digest([*told, *(["flip"] * data.flip), *regions]).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self, cast
@@ -58,9 +59,11 @@ class Given:
 
 
 def given_base(
-    spec: RunSpec, backbone: Backbone, info: DataInfo, download: bool
+    spec: RunSpec, backbone: Backbone, info: DataInfo, download: bool, forget: Sequence[str]
 ) -> tuple[Backbone, Given | None]:
     """The backbone as the given base has it, and the base; nothing changes where none is given.
+
+    ``forget`` holds the names of D_f's classes as the dataset has them.
 
     Raises:
         UsageError: The base is not there, or fits neither data, process nor options.
@@ -68,7 +71,7 @@ def given_base(
     """
     if spec.base is None:
         return backbone, None
-    check_origin(Path(spec.base).expanduser(), spec)
+    check_origin(Path(spec.base).expanduser(), spec.dataset, forget)
     found = adopt(backbone, spec.base, info, download)
     asked, has = backbone.config.model_dump(), found.backbone.config.model_dump()
     for key in spec.backbone_params:
@@ -133,7 +136,7 @@ def adopt_own(backbone: Backbone, folder: Path, info: DataInfo) -> Adopted:
     return Adopted(card.create(), weights, sha256)
 
 
-def check_origin(folder: Path, spec: RunSpec) -> None:
+def check_origin(folder: Path, dataset: str, forget: Sequence[str]) -> None:
     """Refuse a model that was made without what is to be forgotten.
 
     Raises:
@@ -144,8 +147,8 @@ def check_origin(folder: Path, spec: RunSpec) -> None:
     if origin is None:
         return  # a model of another program: what it was trained on is taken on trust
     gone = {name.casefold() for name in origin.without}
-    unknown = [name for name in spec.forget if name.casefold() in gone]
-    if unknown and origin.dataset == spec.dataset:
+    unknown = [name for name in forget if name.casefold() in gone]
+    if unknown and origin.dataset == dataset:
         raise IncompatibleError(
             f"--forget {', '.join(unknown)} with the base {folder}, which was made without it",
             "classes that the base knows",

@@ -97,7 +97,8 @@ class Outline:
         preset: The preset.
         forget: Names of D_f's classes; empty where nobody said.
         here: Whether the data are on this machine; if not, ``data`` is what is published.
-        data: Shape, grey levels, numbers of items and of classes.
+        data: Shape, grey levels, numbers of items and of classes; numbers to train on and held out
+            of each class, empty where the data are not here; remarks on the files.
         network: Class, number of parameters, options.
         process: Class and parameters; None for one that is taken from data that are not here.
         training: Budgets, the base model's first.

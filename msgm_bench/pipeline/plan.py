@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +22,11 @@ from msgm_bench.api import (
     Settings,
     Task,
 )
-from msgm_bench.pipeline.fingerprint import data_fingerprint, plugin_source
+from msgm_bench.pipeline.fingerprint import plugin_source
 from msgm_bench.pipeline.given import Given, given_base
 from msgm_bench.pipeline.judging import judge_of
 from msgm_bench.pipeline.limits import Limits
+from msgm_bench.pipeline.loaded_data import Loaded, data_key, load
 from msgm_bench.pipeline.presets import create, preset_of
 from msgm_bench.pipeline.spec import RunSpec, check_names
 from msgm_bench.pipeline.suite import (
@@ -45,15 +44,6 @@ from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
 JUDGE_SEED = 0  # one judge for every seed of a board
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A dataset in memory."""
-
-    data: Data
-    info: DataInfo
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ def plan(spec: RunSpec) -> Plan:
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
     registry().entry("backbones", spec.backbone)
     check_names(spec)
-    loaded = load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True))
+    loaded = load(*data_key(spec))
     return arranged(spec, runtime, loaded, loaded.data.targets(spec.forget))
 
 
@@ -136,7 +126,8 @@ def arranged(
     shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
     settings, trained = training_of(spec, loaded.info, preset, shared)
     chosen = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
-    backbone, given = given_base(spec, chosen, loaded.info, download)
+    names = [loaded.data.classes[target] for target in targets if spec.forget]
+    backbone, given = given_base(spec, chosen, loaded.info, download, names)
     model = skeleton(backbone, loaded.info)
     limits = limits_of(spec, trained.method if trained else None)
     kept, left_out = applicable(tasks_of(spec, settings, limits.demands), model, limits)
@@ -166,13 +157,6 @@ def arranged(
         runtime=runtime,
         skip=skip,
     )
-
-
-@functools.lru_cache(maxsize=4)
-def load(dataset: str, options: str) -> Loaded:
-    """A dataset, once a process; ``options`` is JSON."""
-    data = registry().create("datasets", dataset, json.loads(options)).load()
-    return Loaded(data, DataInfo.of(data), data_fingerprint(data))
 
 
 def skeleton(backbone: Backbone, info: DataInfo) -> Model:

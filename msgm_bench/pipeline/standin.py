@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import torch
 
 from msgm_bench.api import Data, DataInfo, Dataset, Examples, Sketch
 from msgm_bench.errors import StorageError
-from msgm_bench.pipeline.plan import Loaded, load
+from msgm_bench.pipeline.loaded_data import Loaded, data_key, load
 from msgm_bench.pipeline.spec import RunSpec
 from msgm_bench.registry import registry
 
@@ -45,7 +44,7 @@ def known_data(spec: RunSpec) -> Known:
     dataset: Dataset = registry().create("datasets", spec.dataset, spec.dataset_params)
     files = {file.name for source in dataset.sources() for file in source.files}
     if files <= set(dataset.located()):
-        return Known(load(spec.dataset, json.dumps(spec.dataset_params, sort_keys=True)))
+        return Known(load(*data_key(spec)))
     sketch = dataset.sketch()
     if sketch is None:
         raise StorageError(

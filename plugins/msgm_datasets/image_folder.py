@@ -22,6 +22,7 @@ from msgm_datasets.table import Table, read_table
 from msgm_datasets.walk import Listing, describe, listing
 
 SHOWN = 3
+HOW = "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR"
 
 log = logging.getLogger("msgm_bench.data")
 
@@ -62,11 +63,18 @@ class ImageFolder(Dataset):
         flip: bool = Field(False, description="mirror training images with probability 1/2")
 
     def places(self) -> Sequence[Path]:
-        """Where the folder may be: itself, or within the data folders."""
+        """Where the folder may be: itself, or within the data folders.
+
+        Raises:
+            UsageError: None was named, or a data folder is not there.
+        """
         if self.config.folder is not None:
             named = Path(self.config.folder).expanduser()
             return [place / named for place in places(self.config.data_dir)]
-        return named_places(self.config.data_dir)
+        folders = named_places(self.config.data_dir)
+        if not folders:
+            raise UsageError("no folder of images: none was named", HOW)
+        return folders
 
     def load(self) -> Data:
         """Read the table or the folders, then the images.
@@ -102,20 +110,12 @@ class ImageFolder(Dataset):
             remarks=remarks,
         )
 
-    def verify(self) -> str:
-        """Read all; numbers of images."""
-        data = self.load()
-        return f"{len(data.train):,} images to train on and {len(data.test):,} held out are read"
-
     def _root(self) -> Path:
         looked = self.places()
         for place in looked:
             if place.is_dir():
                 return place
-        raise UsageError(
-            f"no folder of images: {', '.join(map(str, looked)) or 'none was named'}",
-            "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR",
-        )
+        raise UsageError(f"no folder of images: {', '.join(map(str, looked))}", HOW)
 
     def _folders(self, root: Path, found: Listing) -> Table:
         return class_folders(root, found, self.config.test_part)

@@ -31,7 +31,8 @@ from msgm_datasets.files import INTERVAL, damaged, read_file
 CACHE = "MSGM_BENCH_CACHE"
 MAX_BYTES = 2**28
 CHUNK, GROUP, THREADS = 512, 16, min(8, os.cpu_count() or 1)
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 log = logging.getLogger("msgm_bench.data")
 

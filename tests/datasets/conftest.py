@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from msgm_bench.pipeline.plan import load
+from msgm_bench.pipeline.loaded_data import load
 from msgm_datasets import files
 
 

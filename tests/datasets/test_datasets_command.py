@@ -212,6 +212,86 @@ def test_doctor_downloads_nothing(bench, place, monkeypatch):
     assert "data of mnist: not here" in out
 
 
+# A folder of one's own --------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Five cats, ten dogs, and what is left out."""
+    fake_data.write_images(tmp_path / "photos" / "cat", 5)
+    fake_data.write_images(tmp_path / "photos" / "dog", 10, seed=100)
+    (tmp_path / "photos" / "cat" / "notes.txt").touch()
+    return tmp_path / "photos"
+
+
+def test_check_of_a_folder(bench, photos):
+    """Classes, counts and what is left out; the exit code tells of what cannot be read."""
+    code, out, err = bench("data", "check", "image_folder", "--data-dir", photos)
+    assert code == 0, err
+    words = " ".join(out.split())
+    assert "12 to train on, 3 held out, of 3x16x16" in words
+    assert "cat 4 1 dog 8 2" in words
+    assert "\nleft out: 1 .txt\n1 files, 0 missing or wrong\n" in out
+    fake_data.write_images(photos / "cat", 1, side=20)
+    code, out, _ = bench("data", "check", "image_folder", "--data-dir", photos)
+    assert code == 1
+    assert "images of 2 sizes" in " ".join(out.split())
+    options = ("-d", "size=16", "--data-dir", photos)
+    assert bench("data", "check", "image_folder", *options)[0] == 0
+    code, _, err = bench("data", "check", "image_folder", "digits", *options)
+    assert code == 2
+    assert "-d is for one dataset" in err
+
+
+def test_check_of_no_folder(bench):
+    """Without a folder nothing is checked, and the error says how to name one."""
+    code, _, err = bench("data", "check", "image_folder")
+    assert code == 2
+    assert "no folder of images: none was named\nallowed: --data-dir DIR" in err
+
+
+def test_a_folder_called_like_yaml(bench, photos, tmp_path, caplog):
+    """Blanks, a hash, a year: the text is the folder's name."""
+    for name in ("my photos #2", "2024", "null"):
+        photos.rename(tmp_path / name)
+        photos = tmp_path / name
+        code, _, err = bench("data", "check", "image_folder", "-d", f"folder={photos}")
+        assert code == 0, err
+        named = ("--data-dir", tmp_path, "-d", f"folder={name}", "-d", "size=32")
+        cell = ("--forget", "cat", "--backbone", "vpsde", "--method", "unseen", "--dry-run")
+        code, _, err = bench("run", "--dataset", "image_folder", *named, *cell)
+        assert code == 0, err
+        assert "left out: 1 .txt" in caplog.text
+
+
+def test_home_is_a_folder(bench, photos, monkeypatch):
+    """``-d folder=~`` is the home folder, not null."""
+    monkeypatch.setenv("HOME", str(photos))
+    assert bench("data", "check", "image_folder", "-d", "folder=~")[0] == 0
+    assert bench("data", "check", "image_folder", "-d", "data_dir=~")[0] == 0
+
+
+def test_info_of_a_folder(bench, photos):
+    """``info`` shows classes, counts and what is left out, and names where files are missing."""
+    named = ("--dataset", "image_folder", "--data-dir", photos, "-d", "size=32", "--no-measure")
+    code, out, err = bench("info", *named, "--backbone", "vpsde")
+    assert code == 0, err
+    assert "classes cat 4 + 1, dog 8 + 2 left out: 1 .txt" in " ".join(out.split())
+    code, out, _ = bench("info", "--dataset", "cifar10", "--backbone", "vpsde", "--no-measure")
+    assert "classes airplane, automobile, bird" in " ".join(out.split())
+
+
+def test_another_folder_in_one_process(bench, photos, tmp_path, monkeypatch):
+    """The data of a session are those of the folder that is named now."""
+    other = tmp_path / "other"
+    fake_data.write_images(other / "cow", 5)
+    fake_data.write_images(other / "dog", 5, seed=100)
+    words = ("info", "--dataset", "image_folder", "-d", "size=32", "--no-measure")
+    for folder, name in ((photos, "cat"), (other, "cow")):
+        _, out, _ = bench(*words, "--data-dir", folder, "--backbone", "vpsde")
+        assert f"classes {name} 4 + 1" in " ".join(out.split())
+
+
 # Presets ----------------------------------------------------------------------------------
 
 
