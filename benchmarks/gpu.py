@@ -81,9 +81,7 @@ def parts(runtime: Runtime, out: Path) -> list[Part]:
     plain = ("-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist")
     tests = (sys.executable, "-m", "pytest", *plain, "-m", "gpu", "tests/gpu", "--durations=5")
     speed = (sys.executable, "benchmarks/speed.py", "--device", device)
-    budget = (
-        ("--steps", "3000", "--samples", "2000") if whole else ("--steps", "10", "--samples", "16")
-    )
+    steps, samples = ("3000", "2000") if whole else ("10", "16")
     board = (
         *(*PYTHON, "run", "--dataset", "digits", "--forget", "3,7", "--backbone", "vesde"),
         *("-b", "network=unet", "-b", "channels=[32,64]" if whole else "channels=[8,16]"),
