@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types boards check clean
+.PHONY: demo test lint types boards check gpu clean
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
@@ -33,6 +33,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
+
+gpu: $(READY)  ## tests, benchmark and a small board on a CUDA device: runs/gpu/report.md
+	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,7 +19,7 @@ class Training(Config):
 
     steps: int = Field(10_000, ge=1, description="optimiser steps")
     passes: int | None = Field(
-        None, ge=1, description="passes through the network, preparation included, not steps"
+        None, ge=1, description="passes through networks, preparation included, not steps"
     )
     batch_size: int = Field(128, ge=1, description="items a step and split, over all devices")
     learning_rate: float = Field(2e-4, gt=0, description="Adam's step size after the warm-up")

@@ -7,14 +7,44 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from msgm_bench.errors import PluginError
 
-State = dict[str, tuple[int, int, int]]
+State = list[tuple[int, int, int]]
+
+
+class Tensors:
+    """Named tensors in the modules of a network, whose states are read without a walk.
+
+    Args:
+        network: The network.
+        kind: ``_parameters`` or ``_buffers``.
+    """
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        self.places: list[tuple[str, dict[str, Tensor | None], str]] = [
+            (f"{path}.{key}".lstrip("."), getattr(module, kind), key)
+            for path, module in network.named_modules()
+            for key, tensor in getattr(module, kind).items()
+            if tensor is not None
+        ]
+
+    def state(self) -> State:
+        """Object, version and address of each tensor; zeros where it is not there any more."""
+        tensors = (held.get(key) for _, held, key in self.places)
+        return [(0, 0, 0) if t is None else (id(t), t._version, t.data_ptr()) for t in tensors]
+
+    def changed(self, known: State) -> list[str]:
+        """Names of the tensors whose state is not the known one."""
+        now = self.state()
+        if now == known:
+            return []
+        pairs = zip(self.places, known, now, strict=True)
+        return [place[0] for place, before, after in pairs if before != after]
 
 
 class Guard:
@@ -37,15 +67,19 @@ class Guard:
     ) -> None:
         self.method, self.network, self.base, self.optimizer = method, network, base, optimizer
         self._free = 0  # blocks in which the method may move the weights
-        self._parameters = self._buffers = self._frozen = State()
+        self._parameters, self._buffers = (
+            Tensors(network, kind) for kind in ("_parameters", "_buffers")
+        )
+        self._frozen = Tensors(nn.Module() if base is None else base, "_parameters")
+        self._left: tuple[State, State] = ([], [])  # of parameters and buffers, when last known
+        self._base = self._frozen.state()
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Look at forward passes and at steps of other optimisers inside the block."""
         self.record()
-        self._frozen = {} if self.base is None else state_of(self.base.named_parameters())
         handles = [register_optimizer_step_post_hook(self._raise_counters)]
-        if any(True for _ in self.network.buffers()):
+        if self._buffers.places:
             handles += [
                 self.network.register_forward_pre_hook(self._before_forward()),
                 self.network.register_forward_hook(self._after_forward()),
@@ -58,8 +92,7 @@ class Guard:
 
     def record(self) -> None:
         """What is there now is known."""
-        self._parameters = state_of(self.network.named_parameters())
-        self._buffers = state_of(self.network.named_buffers())
+        self._left = self._parameters.state(), self._buffers.state()
 
     def check(self) -> None:
         """Compare with what is known; inside ``free`` anything goes.
@@ -69,9 +102,9 @@ class Guard:
         """
         if self._free:
             return
-        self._refuse(self._parameters, state_of(self.network.named_parameters()))
-        self._refuse(self._buffers, state_of(self.network.named_buffers()))
-        if self.base is not None and self._frozen != state_of(self.base.named_parameters()):
+        parameters, buffers = self._left
+        self._refuse([*self._parameters.changed(parameters), *self._buffers.changed(buffers)])
+        if self._frozen.changed(self._base):
             raise PluginError(
                 f"method {self.method!r} moved weights of session.base",
                 "nothing: it is frozen",
@@ -89,22 +122,19 @@ class Guard:
             self._free -= 1
             self.record()
 
-    def _refuse(self, known: State, now: State) -> None:
-        moved = [name for name in known.keys() | now.keys() if known.get(name) != now.get(name)]
+    def _refuse(self, moved: list[str]) -> None:
         if moved:
             more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
             raise PluginError(
                 f"method {self.method!r} moved weights of session.model by itself: "
-                f"{min(moved)}{more}; their average would not follow",
+                f"{moved[0]}{more}; their average would not follow",
                 "session.minimise, session.descend, or changes inside `with session.edit():`",
             )
 
     def _raise_counters(self, optimizer: Optimizer, *arguments: Any) -> None:
         if optimizer is self.optimizer:
             return
-        watched = {
-            identity for identity, _, _ in (*self._parameters.values(), *self._frozen.values())
-        }
+        watched = {identity for identity, _, _ in (*self._left[0], *self._base)}
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) in watched and parameter.grad is not None:
@@ -114,18 +144,13 @@ class Guard:
         @torch.compiler.disable  # type: ignore[untyped-decorator]
         def hook(network: nn.Module, inputs: tuple[Any, ...]) -> None:
             if not self._free:
-                self._refuse(self._buffers, state_of(self.network.named_buffers()))
+                self._refuse(self._buffers.changed(self._left[1]))
 
         return hook
 
     def _after_forward(self) -> Any:
         @torch.compiler.disable  # type: ignore[untyped-decorator]
         def hook(network: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            self._buffers = state_of(self.network.named_buffers())
+            self._left = self._left[0], self._buffers.state()
 
         return hook
-
-
-def state_of(tensors: Any) -> State:
-    """Object, version and address of each named tensor."""
-    return {name: (id(t), t._version, t.data_ptr()) for name, t in tensors}

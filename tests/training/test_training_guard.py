@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from msgm_bench import Batch, Method, noise_matching
 from msgm_bench.errors import DivergenceError, PluginError
 from msgm_bench.training import Trainer
 
+ROOT = Path(__file__).parents[2]
 ITSELF = r"moved weights of session.model by itself: \S+(.|\n)*session.edit"
 
 
@@ -230,6 +233,23 @@ def test_the_base_is_frozen(world, tmp_path):
 def test_known_moves_are_no_error(world, tmp_path):
     """Steps, descents, masks and inner loops of the session's own."""
     assert len(world(Nested()).trainer.run(tmp_path, silent).rows) == 6
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/plugins.md").read_text("utf-8"), re.S)
+
+
+@pytest.mark.parametrize("name", ["Restricted", "OwnSGD"])
+def test_methods_of_the_documentation_train(name, world, tmp_path):
+    """They run as they are written there, and the model moves."""
+    (source,) = [block for block in BLOCKS if f"class {name}(" in block]
+    found = {"Method": Method, "torch": torch, "noise_matching": noise_matching}
+    exec(source, found)
+    cls = type(name, (found[name],), {"name": name.lower()})
+    made = world(cls())
+    before = flat(made.model.network)
+    made.trainer.run(tmp_path, silent)
+    assert not torch.equal(flat(made.model.network), before)
+    assert len(made.trainer.log.rows) == 6
 
 
 # Buffers ----------------------------------------------------------------------------------
