@@ -211,7 +211,7 @@ def _check_class(kind: str, cls: Any) -> None:
             f"register_{kind} returned {_shown(cls)}", f"subclasses of {base.__name__}"
         )
     if inspect.isabstract(cls):
-        lacking = ", ".join(sorted(cls.__abstractmethods__))
+        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise PluginError(f"register_{kind} returned {cls.__name__}, which lacks {lacking}")
     cls.validate()
     cls.summary()
