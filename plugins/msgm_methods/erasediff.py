@@ -113,8 +113,8 @@ class EraseDiff(Method):
             return "faithful=true: only with a noise for a target (target=uniform)"
         if self.config.faithful and self.target(model) == "gaussian":
             return (
-                "faithful=true with target=gaussian: predicting the Gaussian noise in x_t is how D_f "
-                "is learned (target=uniform)"
+                "faithful=true with target=gaussian: to predict the Gaussian noise in x_t is how "
+                "D_f is learned (target=uniform)"
             )
         return None
 

@@ -24,7 +24,11 @@ def command() -> None:
 @command.command()
 @click.option("--table", "tables", multiple=True, type=int, help="Number of a table; may repeat.")
 @click.option(
-    "--runs", "folders", multiple=True, type=click.Path(), help="Folder of results.  [runs]"
+    "--runs",
+    "folders",
+    multiple=True,
+    type=click.Path(),
+    help="Folder of runs, or a board's.  [those that ship with the program, and runs]",
 )
 @click.option("--commands", "as_commands", is_flag=True, help="Print the runs that are missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -53,6 +57,8 @@ def msgm(
     elif as_commands:
         for line in commands(verdicts, out):
             click.echo(line)
+        for line in beyond(verdicts):
+            click.echo(f"# {line}")
     else:
         from msgm_paper.view import show
 
@@ -74,12 +80,13 @@ def _known(tables: Sequence[int], known: Sequence[int]) -> Sequence[int]:
 
 
 def _gather(folders: Sequence[str]) -> Found:
-    """Results of ``folders``; of the default one, if it is there."""
+    """Results of ``folders``; else those that ship with the program, and of the default folder."""
     from pathlib import Path
 
-    from msgm_paper.results import gather
+    from msgm_paper.results import SHIPPED, gather
 
-    found = gather(folders or [folder for folder in (RUNS,) if Path(folder).exists()])
+    usual = [folder for folder in (str(SHIPPED), RUNS) if Path(folder).exists()]
+    found = gather(folders or usual)
     for path, reason in found.broken.items():
         click.echo(f"left out: {path} is no valid result: {reason}", err=True)
     return found
@@ -89,6 +96,17 @@ def commands(verdicts: Sequence[Verdict], out: str) -> list[str]:
     """One command for each run that would tell more of any value."""
     lines = (one.setting.command(out) for one in verdicts if one.runnable)
     return list(dict.fromkeys(line for line in lines if line))
+
+
+def beyond(verdicts: Sequence[Verdict]) -> list[str]:
+    """The values that no run can reproduce, and why: one line for each reason."""
+    from msgm_paper.caveats import objections
+
+    places: dict[tuple[str, ...], list[str]] = {}
+    for one in verdicts:
+        if flaws := objections(one.cell):
+            places.setdefault(flaws, []).append(one.cell.place)
+    return [f"{'; '.join(flaws)}: {'; '.join(dict.fromkeys(p))}" for flaws, p in places.items()]
 
 
 def _document(one: Verdict, out: str) -> dict[str, Any]:

@@ -13,13 +13,18 @@ from msgm_paper.tables import Cell
 
 BASELINES = ("standard", "unseen")  # trained from scratch in the tables of fine-tuning, too
 REAL = "real-data"  # the paper's column of the real images themselves
-GUESSES = {"msgm": "obt", "ort?": "ort", "obt?": "obt"}
+METHODS = {  # columns whose method has another name here; a ? marks a guess
+    **{"msgm": "obt", "ort?": "ort", "obt?": "obt"},
+    "erasediff": "erase",  # the authors' own, and not the EraseDiff of its paper
+}
 MSGM = {"alpha": 0.99, "every": 4}
 STATED: Mapping[str, Mapping[str, Any]] = {  # options of the methods as equations 7 to 9 have them
     "ort": MSGM | {"product": "inner"},
     "obt": MSGM
     | {"sign": "paper", "cosine": False, "hinge": None, "truncate": None, "norm_weight": 0.0},
+    "erase": MSGM,
 }
+ROWS = {"ur": "ur_argmax"}  # the row that counts as the paper does, where the headline does not
 PROTOCOLS = {  # what the id of a row's protocol begins with
     "ur": "unlearning_ratio/",
     "nll": "nll/pf-ode@",
@@ -29,6 +34,7 @@ PROTOCOLS = {  # what the id of a row's protocol begins with
     "psnr": "psnr/mean",
     "ssim": "ssim/",
 }
+RECONSTRUCTION = "/reconstruction@2"  # and what it ends with: through the latent
 UNITS = {"embedding distance": "1"}
 STEPS = {  # optimiser steps that the paper or its authors' configurations state
     ("cifar10", "retrain"): 660_000,
@@ -138,13 +144,23 @@ class Setting:
 
 @dataclass(frozen=True)
 class Quantity:
-    """The row of a result that a cell stands for."""
+    """The row of a result that a cell stands for.
+
+    Attributes:
+        task: Name of the task.
+        metric: Name of the row, in lower case.
+        split: Name of the split.
+        unit: The unit.
+        protocol: What the id of its protocol begins with.
+        variant: What the id ends with.
+    """
 
     task: str
     metric: str
     split: str
     unit: str
     protocol: str
+    variant: str = ""
 
     def row(self, result: Result) -> Row | None:
         """It, or None where the result lacks it."""
@@ -153,7 +169,8 @@ class Quantity:
     def _is(self, row: Row) -> bool:
         named = (row.task, row.metric.lower(), row.split, row.unit)
         wanted = (self.task, self.metric, self.split, self.unit)
-        return named == wanted and row.protocol.startswith(self.protocol)
+        known = row.protocol.startswith(self.protocol) and row.protocol.endswith(self.variant)
+        return named == wanted and known
 
 
 def setting(cell: Cell) -> Setting:
@@ -165,9 +182,11 @@ def setting(cell: Cell) -> Setting:
 
 def quantity(cell: Cell) -> Quantity:
     """The row behind a cell; of real images it is the judge's own accuracy."""
-    metric = "acc_clean" if cell.method == REAL else cell.metric
+    name, colon, label = cell.metric.partition(":")
+    metric = "acc_clean" if cell.method == REAL else ROWS.get(name, name) + colon + label
     unit = UNITS.get(cell.unit, cell.unit)
-    return Quantity(cell.task, metric, cell.split, unit, PROTOCOLS[kind(cell)])
+    variant = RECONSTRUCTION if cell.task == "reconstruction" else ""
+    return Quantity(cell.task, metric, cell.split, unit, PROTOCOLS[kind(cell)], variant)
 
 
 def kind(cell: Cell) -> str:
@@ -182,4 +201,4 @@ def _method(column: str) -> tuple[str, float | None]:
     found = re.fullmatch(r"(\w+\??)(?:\(alpha=([\d.]+)\))?", column)
     assert found is not None, column
     alpha = float(found[2] or MSGM["alpha"])
-    return GUESSES.get(found[1], found[1]), None if alpha == MSGM["alpha"] else alpha
+    return METHODS.get(found[1], found[1]), None if alpha == MSGM["alpha"] else alpha

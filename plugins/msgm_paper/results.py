@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from msgm_bench import Interval, Result, Row, UsageError, digest, seeds_interval
+from msgm_bench import Interval, Result, Row, StorageError, UsageError, digest, seeds_interval
+from msgm_bench.storage import read_json
 
-RESULT = "result.json"
+RESULT, BOARD = "result.json", "results"  # of a run folder; the folder of a board's results
+SHIPPED = Path(__file__).with_name("measured")  # what was measured for the paper's tables
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class Found:
 
 
 def gather(folders: Sequence[str]) -> Found:
-    """Every ``result.json`` under ``folders``, which may be files themselves.
+    """Every ``result.json`` and every board's results under ``folders``, which may be files.
+
+    The folder ``SHIPPED`` is read like a board's.
 
     Raises:
         UsageError: A folder is not there.
@@ -38,13 +43,17 @@ def gather(folders: Sequence[str]) -> Found:
         raise UsageError(
             f"no such folder: {', '.join(missing)}", "--out folders of runs", "check --runs"
         )
+    return _read(dict.fromkeys(path for folder in folders for path in _files(Path(folder))))
+
+
+def _read(paths: Iterable[Path]) -> Found:
     found: dict[str, Result] = {}
     broken: dict[Path, str] = {}
-    for path in dict.fromkeys(path for folder in folders for path in _files(Path(folder))):
+    for path in paths:
         try:
-            result = Result.model_validate_json(path.read_bytes())
-        except OSError as error:
-            broken[path] = error.strerror or str(error)
+            result = Result.model_validate({"schema": None} | _mapping(path))
+        except StorageError as error:
+            broken[path] = error.what
         except ValidationError as error:
             first = error.errors()[0]
             broken[path] = ": ".join([*map(str, first["loc"]), first["msg"]])
@@ -53,8 +62,24 @@ def gather(folders: Sequence[str]) -> Found:
     return Found(tuple(found.values()), broken)
 
 
+def _mapping(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        StorageError: It cannot be read, or holds something else.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise StorageError(f"{path} holds no JSON object")
+    return document
+
+
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(path.rglob(RESULT))
+    """Results of run folders and of boards under ``path``."""
+    if path.is_file():
+        return [path]
+    within = path.glob("*.json") if path.resolve().name in (BOARD, SHIPPED.name) else ()
+    return sorted({*path.rglob(RESULT), *path.rglob(f"{BOARD}/*.json"), *within})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 
 from msgm_bench import MetricProtocol, Result, Row, SpecRecord
 from msgm_bench.api.result import ProtocolRecord
+from msgm_bench.cli import session
 from msgm_paper.mapping import CHOICES, quantity, setting
 from msgm_paper.tables import cells
 
@@ -51,6 +52,9 @@ def make():
         protocol = MetricProtocol(name=f"{wanted.protocol.rstrip('@/')}/x", settings=how)
         if wanted.protocol.endswith("@"):
             protocol = MetricProtocol(name=wanted.protocol.rstrip("@"), settings=how)
+        if wanted.variant:
+            name, _, version = f"{wanted.protocol}{wanted.variant}".partition("@")
+            protocol = MetricProtocol(name=name, version=int(version), settings=how)
         ends = {} if value is None or half is None else {"low": value - half, "high": value + half}
         row = Row(
             task=wanted.task,
@@ -87,3 +91,16 @@ def write(tmp_path):
         return tmp_path / name
 
     return put
+
+
+@pytest.fixture
+def specs(monkeypatch):
+    """What ``run --dry-run`` was asked to plan."""
+    planned = []
+
+    def remember(specs):
+        planned.extend(specs)
+        return 0
+
+    monkeypatch.setattr(session, "show_plan", remember)
+    return planned

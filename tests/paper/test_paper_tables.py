@@ -73,12 +73,12 @@ def test_ratios_of_classes_add_up(table):
 
 
 def test_names_are_those_of_the_bench():
-    """Datasets, backbones, methods and their options are registered; EraseDiff may be a guest."""
+    """Datasets, backbones, methods and their options are registered."""
     for cell in cells():
         asked = setting(cell)
         assert asked.dataset in registry().names("datasets")
         assert asked.backbone in registry().names("backbones")
-        assert asked.method in {*registry().names("methods"), "erasediff", ""}
+        assert asked.method in {*registry().names("methods"), ""}
         assert quantity(cell).task in registry().names("tasks")
     for name, stated in STATED.items():
         cls: type[Method] = registry().entry("methods", name).cls
@@ -180,6 +180,33 @@ def test_the_other_sampler_is_a_remark():
     }
     assert {c.table for c in told} == {2, 6}
     assert not any(caveats.objections(c) for c in told)
+
+
+def test_remarks_on_how_the_authors_measure(cell):
+    """Raw weights, counts by argmax, another EraseDiff, training images, bytes without a clamp."""
+    mnist = {"dataset": "mnist"}
+    expected = (
+        (cell(2, "unseen", "nll", "forget", **mnist), "raw weights", True),
+        (cell(2, "ort", "nll", "forget", **mnist), "raw weights", False),
+        (cell(1, "unseen", "nll", "forget"), "raw weights", False),
+        (cell(2, "ort", "ur:3", **mnist), "ur_argmax", True),
+        (cell(2, "erasediff", "ur", **mnist), "39.6 times less weight", True),
+        (cell(2, "obt", "ur", **mnist), "39.6 times less weight", False),
+        (cell(2, "obt", "nll", "forget", dataset="stl10"), "training-set figure", True),
+        (cell(4, "obt", "acc", "forget"), "without a clamp", True),
+    )
+    for place, words, there in expected:
+        assert any(words in said for said in caveats.remarks(place, cells())) == there, place
+
+
+def test_rows_that_count_as_the_paper_does(cell):
+    """Ratios are those of the most likely class, and reconstruction is that of the latent."""
+    assert quantity(cell(2, "ort", "ur:3", dataset="mnist")).metric == "ur_argmax:3"
+    assert quantity(cell(6, "ort", "ur", dataset="celeba")).metric == "ur_argmax"
+    assert quantity(cell(4, "ort", "acc", "forget")).variant == "/reconstruction@2"
+    erased = setting(cell(2, "erasediff", "ur", dataset="mnist"))
+    assert (erased.method, erased.regime) == ("erase", "retrain")
+    assert erased.params == {"alpha": 0.99, "every": 4}
 
 
 def test_contradictions_are_found(cell):
