@@ -92,7 +92,7 @@ base_option = click.option(
     "--base",
     metavar="DIR|NAME",
     callback=_from_anywhere,
-    help="Start from this model of another program: a folder, or a name on its hub.",
+    help="Start from this model: a run, a folder of another program, or a name on its hub.",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from msgm_bench.api import Adopted, Backbone, DataInfo, Method, Regime, Result
 from msgm_bench.errors import IncompatibleError, StorageError
@@ -179,9 +179,10 @@ def read_result(path: Path) -> Result:
     """
     try:
         return Result.model_validate_json(read_text(path))
-    except ValueError as error:
+    except ValidationError as error:
+        reason = single_line(error.errors()[0]["msg"])
         raise StorageError(
-            f"{single_line(path)} cannot be read as a result: {short(str(error), 160)}",
+            f"{single_line(path)} cannot be read as a result: {reason}",
             hint="repeat the run's command: all that is done is cached",
         ) from error
 

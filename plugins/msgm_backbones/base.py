@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from msgm_backbones.cards import Side, UNetCard, Width
+from msgm_backbones.cards import UNetCard
 from msgm_backbones.described import described_unet
 from msgm_backbones.folders import (
     PROCESS,
@@ -40,6 +40,7 @@ from msgm_bench.storage.cards import parse_card
 from msgm_bench.storage.weights import boundary
 
 Kind = Literal["auto", "mlp", "unet"]
+LARGEST = 8_192  # channels of a layer, and px
 ORDER = "that its classes stand in the dataset's order is taken on trust"
 USE = """\
 With `DIR` for this folder:
@@ -78,14 +79,14 @@ class NetworkConfig(Config):
     )
     width: int = Field(128, ge=8, le=4_096, multiple_of=2, description="hidden units of the MLP")
     depth: int = Field(3, ge=1, le=64, description="residual blocks of the MLP")
-    channels: tuple[Width, ...] = Field(
+    channels: tuple[int, ...] = Field(
         (128, 256, 256, 256),
         min_length=1,
         max_length=16,
         description="U-Net width at each resolution",
     )
     layers: int = Field(2, ge=1, le=32, description="U-Net residual blocks a resolution")
-    attention: tuple[Side, ...] = Field(
+    attention: tuple[int, ...] = Field(
         (16,), max_length=16, description="U-Net resolutions with attention, px"
     )
     up_attention: UpAttention = Field(
@@ -95,6 +96,13 @@ class NetworkConfig(Config):
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="U-Net dropout rate")
 
+    @field_validator("channels", "attention")
+    @classmethod
+    def _bounded(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(1 <= size <= LARGEST for size in sizes):
+            raise ValueError(f"numbers from 1 to {LARGEST}")
+        return sizes
+
     @field_validator("network", mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
@@ -102,7 +110,7 @@ class NetworkConfig(Config):
             try:
                 return parse_card(dict(given), UNetCard, "network").options()
             except MsgmBenchError as error:
-                raise ValueError(" ".join(str(error).split())) from error
+                raise ValueError(f"{error.what}: {error.allowed}".rstrip(": ")) from error
         if given not in get_args(Kind):
             raise ValueError(f"{', '.join(get_args(Kind))}, or a mapping")
         return given

@@ -98,12 +98,12 @@ def places(folder: Path) -> list[Path]:
     in the parent of ``checkpoint-500/unet`` and ``checkpoint-500/unet_ema``.
     """
     whole = folder.absolute()
-    found = [folder]
+    candidates = [folder]
     if whole.name in NETWORKS:
-        found.append(whole.parent)
-    if found[-1].absolute().name.startswith("checkpoint-"):
-        found.append(found[-1].absolute().parent)
-    return found
+        candidates.append(whole.parent)
+    if candidates[-1].absolute().name.startswith("checkpoint-"):
+        candidates.append(candidates[-1].absolute().parent)
+    return candidates
 
 
 def check_pipeline(folder: Path) -> None:

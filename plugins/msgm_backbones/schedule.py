@@ -72,12 +72,12 @@ def check_scheduler(folder: Path, process: DiscreteDDPM) -> str:
 
 def scheduler_card(folder: Path) -> Path | None:
     """In ``scheduler/``, or beside the network's card, as older repositories have it."""
-    found = (
+    candidates = (
         path
         for place in places(folder)
         for path in (place / "scheduler" / SCHEDULE, place / SCHEDULE)
     )
-    return next((path for path in found if path.exists()), None)
+    return next((path for path in candidates if path.exists()), None)
 
 
 def read_scheduler(path: Path) -> SchedulerCard:
@@ -111,8 +111,8 @@ def betas(card: SchedulerCard) -> Tensor:
         "rescale_betas_zero_snr",
     )
     scheduler = DDPMScheduler(**card.model_dump(include=set(fields)))
-    found: Tensor = scheduler.betas
-    return found.double()
+    values: Tensor = scheduler.betas
+    return values.double()
 
 
 def save_scheduler(model: Model, process: DiscreteDDPM, folder: Path) -> str:

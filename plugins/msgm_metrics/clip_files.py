@@ -141,10 +141,10 @@ def load(c: ClipConfig, device: torch.device) -> Clip:
 
 @functools.lru_cache(maxsize=2)
 def _loaded(
-    found: tuple[Path, ...], model: str, inside: Path, checksum: str, device: torch.device
+    paths: tuple[Path, ...], model: str, inside: Path, checksum: str, device: torch.device
 ) -> Clip:
-    """The model in ``found``; ``checksum`` tells files apart that follow each other in a place."""
-    *cards, weights = found
+    """The model in ``paths``; ``checksum`` tells files apart that follow each other in a place."""
+    *cards, weights = paths
     if cards:
         card, sums = read_clip_card(cards[0], inside)
         own = True

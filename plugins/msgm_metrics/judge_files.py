@@ -66,8 +66,8 @@ def read(path: Path, sha256: str) -> dict[str, Tensor]:
     """
     check_kind(path)
     with open_tensors(path, ANYWHERE) as file:
-        state, found = file.read_hashed()
-    if found != sha256:
+        state, current = file.read_hashed()
+    if current != sha256:
         raise StorageError(
             f"the weights in {single_line(path)} have changed since the run began",
             hint="leave the file alone and repeat the command",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import difflib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -167,14 +167,14 @@ def probe(network: nn.Module, shape: tuple[int, ...]) -> None:
         IncompatibleError: It does not take them, or makes no logits of them.
     """
     try:
-        found = tuple(network.eval()(torch.full((2, *shape), 0.5)).shape)
+        made = tuple(network.eval()(torch.full((2, *shape), 0.5)).shape)
     except Exception as error:
         raise IncompatibleError(
             f"the judge's network on images of shape {shape}: {in_short(error)}",
             "a network for such images: size, mean and std of the option network",
         ) from error
-    if len(found) != 2 or found[0] != 2:
-        raise IncompatibleError(f"the judge's network makes {found} of 2 images", "logits [N, K]")
+    if len(made) != 2 or made[0] != 2:
+        raise IncompatibleError(f"the judge's network makes {made} of 2 images", "logits [N, K]")
 
 
 def library_network(c: LibraryNetwork, channels: int, outputs: int) -> nn.Module:
@@ -187,8 +187,10 @@ def library_network(c: LibraryNetwork, channels: int, outputs: int) -> nn.Module
         import timm
 
         if not timm.is_model(c.name):
-            near = timm.list_models(f"*{re.sub('[0-9].*', '', c.name)}*")[:8]
-            raise OptionError(f"timm has no network {c.name!r}", ", ".join(near) or "its names")
+            near = difflib.get_close_matches(c.name, timm.list_models(), n=8, cutoff=0.3)
+            raise OptionError(
+                f"timm has no network {c.name!r}", f"names of timm.list_models(): {', '.join(near)}"
+            )
         network: nn.Module = timm.create_model(
             c.name, pretrained=False, num_classes=outputs, in_chans=channels
         )

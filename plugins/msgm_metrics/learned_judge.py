@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeConfig, derive_seed
@@ -30,22 +30,20 @@ from msgm_metrics.weights import sha256
 
 VALIDATION = 5  # every fifth training item calibrates and trains nothing
 BATCH = 1000  # images that are judged at once
-Blocks = Annotated[int, Field(ge=1, le=64)]
+MOST_BLOCKS = 64
 Net = Network | Borrowed
 
 
 class LearnedConfig(JudgeConfig):
     """Network, training, and weights from elsewhere."""
 
-    network: Annotated[
-        Literal["auto", "small", "resnet"] | LibraryNetwork, BeforeValidator(parse_network)
-    ] = Field(
+    network: Literal["auto", "small", "resnet"] | LibraryNetwork = Field(
         "auto",
         description="auto: small up to 16 px, resnet above; or {library: timm or torchvision, "
         "name, mean, std, size} of one of theirs",
     )
     width: int = Field(24, ge=4, le=1024, multiple_of=2, description="channels of the first stage")
-    blocks: tuple[Blocks, Blocks, Blocks, Blocks] = Field(
+    blocks: tuple[int, int, int, int] = Field(
         (1, 1, 1, 1), description="residual blocks of each stage; (2, 2, 2, 2) is ResNet-18"
     )
     embedding: int = Field(64, ge=2, le=8192, description="features of the residual network")
@@ -57,6 +55,18 @@ class LearnedConfig(JudgeConfig):
     path: str | None = Field(
         None, exclude=True, description=f"weights in place of training: {judge_files.KINDS}"
     )
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_a_library(cls, value: Any) -> Any:
+        return parse_network(value)
+
+    @field_validator("blocks")
+    @classmethod
+    def _bounded(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(1 <= count <= MOST_BLOCKS for count in value):
+            raise ValueError(f"1 to {MOST_BLOCKS} blocks each")
+        return value
 
 
 class LearnedJudge(Judge):

@@ -14,7 +14,7 @@ from diffusers import DDPMPipeline
 from hub_layout import BETAS, CARD, SAFE, SCHEDULE, STEPS, edit, write_flat, write_pipeline
 from workbench import draw_nothing, results
 
-from msgm_bench import IncompatibleError, Result, RunSpec
+from msgm_bench import IncompatibleError, MsgmBenchError, Result, RunSpec
 from msgm_bench.boards import compare
 from msgm_bench.boards.board import Board, Cell
 from msgm_bench.boards.collect import foreign
@@ -237,6 +237,26 @@ def test_a_run_that_forgot_is_no_base_for_forgetting_the_same(made):
         with pytest.raises(IncompatibleError, match=r"--forget 3 .*made without it"):
             planned(spec(place))
         assert planned(spec(place, forget="5")).given is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "a JSON object"),
+        ('{"dataset": "digits"}', "lacks without"),
+        ('{"dataset": "digits", "without": "3"}', "without = '3'"),
+        ('{"dataset": "digits", "without": [3]}', "without.0 = 3"),
+        ('{"dataset": "digits", "without": [], "x": 1}', "x = 1 is not understood"),
+    ],
+)
+def test_an_origin_that_cannot_be_read_is_no_trust(made, tmp_path, text, said):
+    """What a model was made without is known, or the folder is refused; it is never guessed."""
+    shutil.copytree(made / "base", tmp_path / "base")
+    (tmp_path / "base" / "origin.json").write_text(text)
+    with pytest.raises(MsgmBenchError) as caught:
+        planned(spec(tmp_path / "base"))
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
