@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from msgm_datasets.files import damaged
 
@@ -113,7 +113,7 @@ def _opened(path: Path, content: bytes) -> Iterator[Image.Image]:
                 large = image.width * image.height > LARGE
                 with _one_large if large else contextlib.nullcontext():
                     yield image
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
         raise damaged(path, f"no image of a kind that is read ({kinds})") from error
     except Exception as error:  # decoders raise anything on damaged files
@@ -139,7 +139,7 @@ def _problem(image: Image.Image) -> tuple[str, str]:
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether Pillow would cut the pixels down to eight bits."""
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         raw = str(arguments[0]) if arguments else ""
         if ";16" in raw and not raw.startswith("BGR"):  # BMP's five bits a channel are fewer

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import filelock
 import numpy as np
+import PIL
 import platformdirs
 import torch
 from PIL import Image
@@ -175,7 +176,7 @@ def cache_folder() -> Path:
 
 def _cached(what: str, kind: str, pictures: Iterable[Picture], recipe: str) -> Path:
     """The cache file that is named by the decode, the recipe, and names and bytes of all images."""
-    sha = hashlib.sha256(f"{kind} {DECODE} {recipe} {Image.__version__}".encode())
+    sha = hashlib.sha256(f"{kind} {DECODE} {recipe} {PIL.__version__}".encode())
     for picture in pictures:
         name = os.fsencode(picture.name)
         sha.update(len(name).to_bytes(8, "big") + name + picture.sha256)

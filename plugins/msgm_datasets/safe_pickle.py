@@ -72,7 +72,8 @@ def _frombuffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 def _dtype(name: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
     if name not in DTYPES:
         raise pickle.UnpicklingError(f"an array of {str(name)[:40]!r}")
-    return np.dtype(name, copy=True)
+    dtype: np.dtype[Any] = np.dtype(name, copy=True)
+    return dtype
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
