@@ -27,6 +27,8 @@ def class_folders(root: Path, found: Listing, test_part: str | None) -> Table:
             which nobody can tell whether they are classes or parts.
     """
     parts = _parts(root, found, test_part)
+    if parts is None and test_part is not None:
+        raise UsageError(f"-d test_part={test_part}, and {root} has no parts", HOW)
     folders = [f"{part}/" for part in parts] if parts else [""]
     classes = [_classes(root, folder, found) for folder in folders]
     names = sorted({name for part in classes for name in part})

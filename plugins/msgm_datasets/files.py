@@ -28,7 +28,9 @@ class PlaceConfig(Config):
     """Where the files are."""
 
     data_dir: str | None = Field(
-        None, description=f"folder of the files; before {VARIABLE} and the user's data folder"
+        None,
+        min_length=1,
+        description=f"folder of the files; before {VARIABLE} and the user's data folder",
     )
 
 

@@ -19,7 +19,7 @@ from msgm_datasets.files import PlaceConfig, named_places, places
 from msgm_datasets.images import Picture, Recipe, decoded, hashed, looks
 from msgm_datasets.presets import presets_folder
 from msgm_datasets.table import Table, read_table
-from msgm_datasets.walk import Listing, describe, listing
+from msgm_datasets.walk import NO_SUFFIX, Listing, describe, listing
 
 SHOWN = 3
 HOW = "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR"
@@ -44,9 +44,13 @@ class ImageFolder(Dataset):
         """Where the images are and how they are made alike."""
 
         folder: str | None = Field(
-            None, description="folder of the images, within the data folders if not absolute"
+            None,
+            min_length=1,
+            description="folder of the images, within the data folders if not absolute",
         )
-        table: str | None = Field(None, description="CSV file in the folder; none: class folders")
+        table: str | None = Field(
+            None, min_length=1, description="CSV file in the folder; none: class folders"
+        )
         labels: Literal["classes", "attributes"] | None = Field(
             None, description="what the table's single column of 0 and 1 holds"
         )
@@ -118,14 +122,16 @@ class ImageFolder(Dataset):
         raise UsageError(f"no folder of images: {', '.join(map(str, looked))}", HOW)
 
     def _folders(self, root: Path, found: Listing) -> Table:
+        if self.config.labels is not None:
+            raise UsageError("-d labels= without a table", "-d table=NAME beside it")
         return class_folders(root, found, self.config.test_part)
 
     def _table(self, root: Path, found: Listing) -> Table:
         path = root / Path(str(self.config.table)).expanduser()
         if not path.is_file():
             raise StorageError(f"no table {path}", hint="-d table=NAME names a CSV file in it")
-        found.skipped.subtract([path.suffix.lower()] * path.is_relative_to(root))
-        found.skipped = +found.skipped
+        if path.resolve().is_relative_to(root.resolve()):
+            found.skipped -= Counter([path.suffix.lower() or NO_SUFFIX])
         c = self.config
         return read_table(path, found.images, c.labels, c.test_part, found.skipped)
 

@@ -73,6 +73,8 @@ def read_table(
     columns = list(range(1, len(header)))
     split = next((i for i in columns if header[i].casefold() in SPLIT), None)
     test = None
+    if split is None and test_part is not None:
+        raise UsageError(f"-d test_part={test_part}, and {path} has no column split", "one of both")
     if split is not None:
         columns.remove(split)
         parts = _parts(path, [row[split].casefold() for row in rows], test_part)

@@ -276,9 +276,9 @@ def test_info_of_a_folder(bench, photos):
     named = ("--dataset", "image_folder", "--data-dir", photos, "-d", "size=32", "--no-measure")
     code, out, err = bench("info", *named, "--backbone", "vpsde")
     assert code == 0, err
-    assert "classes cat 4 + 1, dog 8 + 2 left out: 1 .txt" in " ".join(out.split())
+    assert "classes cat 4 + 1; dog 8 + 2 left out: 1 .txt" in " ".join(out.split())
     code, out, _ = bench("info", "--dataset", "cifar10", "--backbone", "vpsde", "--no-measure")
-    assert "classes airplane, automobile, bird" in " ".join(out.split())
+    assert "classes airplane; automobile; bird" in " ".join(out.split())
 
 
 def test_another_folder_in_one_process(bench, photos, tmp_path, monkeypatch):

@@ -223,6 +223,12 @@ def test_val_and_test_need_a_word(path):
         read(path, rows)
 
 
+def test_a_part_without_a_split(path):
+    """An option that needs a column ``split`` is refused where there is none."""
+    with pytest.raises(UsageError, match=r"-d test_part=val, and .* has no column split"):
+        read(path, CATS, test_part="val")
+
+
 # Sizes ------------------------------------------------------------------------------------
 
 

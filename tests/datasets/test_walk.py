@@ -340,6 +340,23 @@ def test_flat_parts(place):
         load()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"test_part": "val"}, "-d test_part=val, and .* has no parts"),
+        ({"labels": "classes"}, "-d labels= without a table"),
+        ({"table": ""}, "option 'table' of image_folder = ''"),
+        ({"folder": ""}, "option 'folder' of image_folder = ''"),
+        ({"data_dir": ""}, "option 'data_dir' of image_folder = ''"),
+        ({"folder": "a\0b"}, "no folder of images"),
+    ],
+)
+def test_options_without_an_effect(animals, option, message):
+    """What cannot be followed is refused, not ignored."""
+    with pytest.raises(UsageError, match=message):
+        load(**option)
+
+
 def test_white_paper(place):
     """Transparent drawings stay drawings on white paper in the data themselves."""
     for i, kind in enumerate(("a", "b")):
