@@ -27,6 +27,7 @@ from msgm_bench.api.execution import Executor, Tracker
 from msgm_bench.api.judge import Judge, JudgeConfig, Verdict
 from msgm_bench.api.method import LossMethod, Method, Regime, noise_matching
 from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
+from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
 from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.session import Batch, Session, Split
@@ -58,6 +59,7 @@ __all__ = [
     "Metric",
     "MetricProtocol",
     "Model",
+    "OptionText",
     "Plugin",
     "Points",
     "Preset",
@@ -89,4 +91,6 @@ __all__ = [
     "option_error",
     "parse_names",
     "parse_options",
+    "read_option",
+    "write_option",
 ]

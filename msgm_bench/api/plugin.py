@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from msgm_bench.api.option_text import read_option
 from msgm_bench.errors import OptionError, PluginError, did_you_mean
 from msgm_bench.loading import checked_name
 
@@ -78,13 +79,18 @@ class Plugin:
 
 
 def parse_options(plugin: type[Plugin], options: Mapping[str, Any]) -> BaseModel:
-    """Validate ``options`` against the plugin's ``Config``.
+    """Validate ``options`` against the plugin's ``Config``; texts of a command line are read first.
 
     Raises:
         OptionError: Naming the option, what was given and what is allowed.
     """
+    fields = plugin.Config.model_fields
+    values = {
+        key: read_option(value, fields[key].annotation if key in fields else Any)
+        for key, value in options.items()
+    }
     try:
-        return plugin.Config.model_validate(dict(options))
+        return plugin.Config.model_validate(values)
     except ValidationError as error:
         raise option_error(plugin.name, plugin.Config, error) from error
 

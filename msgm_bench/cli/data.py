@@ -138,16 +138,9 @@ def _make_data_dir() -> None:
 
 
 def _datasets(names: Sequence[str], options: Sequence[tuple[str, Any]] = ()) -> list[Dataset]:
-    from msgm_bench.pipeline.option_text import read_options
     from msgm_bench.registry import registry
 
-    params = "dataset_params"
-    return [
-        registry().create(
-            "datasets", n, read_options({"dataset": n, params: dict(options)})[params]
-        )
-        for n in names
-    ]
+    return [registry().create("datasets", name, dict(options)) for name in names]
 
 
 def _read_own(dataset: Dataset, into: list[Data]) -> str:

@@ -28,7 +28,7 @@ class KeyValue(Pair):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
         """Split at the first ``=``."""
-        from msgm_bench.pipeline.option_text import OptionText
+        from msgm_bench.api import OptionText
 
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():

@@ -9,12 +9,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from msgm_bench import OptionError, RunSpec
+from msgm_bench import OptionError, OptionText, RunSpec
 from msgm_bench.cli.run import command as run_command
 from msgm_bench.pipeline import parse_spec
-from msgm_bench.pipeline.option_text import OptionText
 from msgm_bench.pipeline.provenance import command
 from msgm_bench.storage import dump_yaml, parse_yaml
+from msgm_datasets.image_folder import ImageFolder
 
 CELL = {"dataset": "image_folder", "forget": "cat", "backbone": "vesde", "method": "obt"}
 LETTERS = st.one_of(
@@ -113,6 +113,15 @@ def test_scoped_options_are_typed_too():
     )
     assert spec.task_params == {"generation": {"sampler": "~", "count": 7}}
     assert spec.metric_params == {"clip": {"distance": "l2"}}
+
+
+def test_plugins_read_typed_texts_themselves():
+    """What reaches a plugin as it was typed, as options of executors do, is read by its types."""
+    options = {"folder": OptionText("~"), "size": OptionText("64"), "grey": OptionText("null")}
+    config = ImageFolder.create(options).config
+    assert (config.folder, config.size, config.grey) == ("~", 64, None)
+    with pytest.raises(OptionError, match="option 'size' of image_folder = 'wide'"):
+        ImageFolder.create({"size": OptionText("wide")})
 
 
 @pytest.mark.parametrize("forget", [[True], [None], [1.1], 1.0, None, [["a"]], {"a": 1}])
