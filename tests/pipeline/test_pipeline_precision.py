@@ -10,9 +10,9 @@ from msgm_bench import RunSpec
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.cache import Cache
-from msgm_bench.pipeline.modelfile import load_tensors
 from msgm_bench.pipeline.runner import ensure
 from msgm_bench.pipeline.stages import drawing_stage, graph, judge_stage
+from msgm_bench.storage.tensors import load_tensors
 
 
 def spec(**fields):
