@@ -16,8 +16,8 @@ from msgm_bench.api import Batch, Data, Examples, Method, Model, Regime, Split, 
 from msgm_bench.testing.toys import CPU, SEED, toy_base, toy_model
 from msgm_bench.training import Feed, Runtime, Trainer
 
-STEPS = 60
-BUDGET = Training(steps=STEPS, batch_size=16, learning_rate=1e-2, ema=0.5)
+STEPS = 6
+BUDGET = Training(batch_size=16, learning_rate=1e-2, ema=0.5)
 LEVEL = 15  # the brightest grey of the toy images
 
 
@@ -128,8 +128,9 @@ def trained(
     classes: int | None = None,
     *,
     spoiled: Split | None = None,
+    steps: int = STEPS,
 ) -> list[Tensor]:
-    """Weights of the toy model after ``STEPS`` steps of the real trainer.
+    """Weights of the toy model after a few steps of the real trainer.
 
     Args:
         cls: The method.
@@ -140,11 +141,12 @@ def trained(
         kills: (part, step) after which it is killed and resumed, in this order.
         classes: K of a class-conditional model.
         spoiled: A split that shows other pixels, while the other splits stay as they are.
+        steps: How many.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for kill in (*kills, None):
-            trainer = _trainer(cls, options, regime, data, targets, classes, spoiled)
+            trainer = _trainer(cls, options, regime, data, targets, classes, spoiled, steps)
             with contextlib.suppress(_Killed):
                 trainer.run(folder, _killing(trainer, folder, kill))
     return [weight.detach().clone() for weight in trainer.model.parameters()]
@@ -158,6 +160,7 @@ def _trainer(
     targets: tuple[int, ...],
     classes: int | None,
     spoiled: Split | None,
+    steps: int,
 ) -> _WatchedTrainer:
     base, labels = toy_base(classes), data.labels(targets)
     torch.manual_seed(SEED)
@@ -166,7 +169,8 @@ def _trainer(
         model.load_state_dict(base.state_dict())
     method = cls.create(options)
     feed = _feed(method, model, data, targets, spoiled)
-    trainer = _WatchedTrainer(model, method, feed, BUDGET, Runtime(CPU), SEED, base, labels)
+    budget = BUDGET.model_copy(update={"steps": steps})
+    trainer = _WatchedTrainer(model, method, feed, budget, Runtime(CPU), SEED, base, labels)
     _watched(method, trainer)
     return trainer
 

@@ -7,6 +7,9 @@ import functools
 import os
 import queue
 import re
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +18,8 @@ from typing import Any
 from pydantic import Field
 
 from msgm_bench import Config, Executor, MsgmBenchError, hookimpl
+
+GRACE = 60.0  # seconds to end a step in, after the command was killed
 
 
 class Local(Executor):
@@ -69,7 +74,7 @@ class _Slot:
         import loky  # pulls in multiprocessing: not where plugins are only listed
 
         if self.pool is None:
-            self.pool = loky.ProcessPoolExecutor(1, initializer=_prints_to_stderr)
+            self.pool = loky.ProcessPoolExecutor(1, initializer=_start, initargs=(os.getpid(),))
         try:
             return self.pool.submit(function, cell).result()
         except BrokenProcessPool as error:
@@ -94,10 +99,20 @@ def _cause(error: BrokenProcessPool) -> str:
     return f" ({codes[1].strip()})" if codes else ""
 
 
-def _prints_to_stderr() -> None:
-    """Stdout is the command's own: what a cell prints, whatever prints it, goes to stderr."""
+def _start(command: int) -> None:
+    """In the process: its stdout is stderr, as stdout is the command's, and it ends with it."""
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
+    threading.Thread(target=_end_with, args=(command,), daemon=True).start()
+
+
+def _end_with(command: int) -> None:
+    """SIGTERM when the command is gone, at which a training stores a checkpoint; then the end."""
+    while os.getppid() == command:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
 
 
 @hookimpl

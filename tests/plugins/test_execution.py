@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from workbench import results, tiny
@@ -41,6 +44,41 @@ def test_what_workers_print_is_not_stdout(capfd):
     assert told.out == ""
     assert "by print" in told.err
     assert "by descriptor" in told.err
+
+
+def test_workers_end_with_the_command(tmp_path):
+    """A command that is killed leaves no process that works on."""
+    source = (
+        "import os, sys, time\n"
+        "from msgm_execution.local import Local\n"
+        "def work(path):\n"
+        "    open(path, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(120)\n"
+        "list(Local.create({'workers': 1}).map(work, sys.argv[1:]))\n"
+    )
+    place = tmp_path / "pid"
+    command = subprocess.Popen([sys.executable, "-c", source, str(place)])
+    until(lambda: place.exists() and place.read_text("utf-8"), 60)
+    worker = int(place.read_text("utf-8"))
+    command.kill()
+    command.wait()
+    until(lambda: not alive(worker), 30)
+
+
+def until(condition, seconds):
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(pid):
+    """Whether the process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_grid_in_processes(fast, cache, bench, tmp_path, monkeypatch):
