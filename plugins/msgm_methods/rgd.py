@@ -33,6 +33,7 @@ PUBLISHED = {
         "learning_rate": 1e-5,
         "warmup": 0,
         "decay": "none",
+        "clip": 1e9,  # nothing is clipped
         "ema": 0.0,
         "continue_optimizer": False,
     }
