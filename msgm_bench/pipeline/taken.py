@@ -42,7 +42,7 @@ def given_stage(plan: Plan) -> Stage:
 def foreign_stage(plan: Plan) -> Stage:
     """Take the model that is to be evaluated."""
     folder = Path(cast(str, plan.spec.model))
-    card = read_card(folder).model_dump(mode="json")
+    card = read_card(folder).model_dump(mode="json", exclude_unset=True)
     with open_tensors(folder / WEIGHTS) as file:
         _, planned = file.read_hashed()
     inputs = {"weights": planned, "card": card, "backbone": identity(plan.backbone)}

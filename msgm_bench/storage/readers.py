@@ -65,7 +65,9 @@ def open_regular(path: Path, inside: Path | None = None) -> BinaryIO:
         folder = (path.parent if inside is None else inside).resolve()
         if not path.resolve().is_relative_to(folder):
             raise StorageError(
-                f"{name} leads out of its folder", f"a file inside {single_line(folder)}"
+                f"{name} leads out of its folder",
+                f"a file inside {single_line(folder)}",
+                "copy the file itself to that place",
             )
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # O_NONBLOCK: a pipe must not hang

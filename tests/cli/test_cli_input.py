@@ -211,7 +211,7 @@ GAUSSIANS = ("--dataset", "gaussians", "--forget", "middle", "-d", "train_size=5
         (lambda card: card.pop("format"), 2, "has the format None"),
         (lambda card: card.pop("backbone"), 2, "lacks backbone"),
         (lambda card: card.update(backbone="vesd"), 2, "unknown backbone 'vesd'"),
-        (lambda card: card["options"].update(width=18), 2, "does not fit"),
+        (lambda card: card["options"].update(width=18), 2, "of another network"),
         (lambda card: card["options"].update(size=1), 2, "has no option 'size'"),
     ],
 )
