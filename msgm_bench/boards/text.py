@@ -143,6 +143,8 @@ def remarks(found: pd.DataFrame) -> list[str]:
 
     What befell a whole result names no quantity, so that it reads the same in each column.
     """
+    if not found["reason"].astype(bool).any():
+        return []
     seeds: dict[tuple[str, str], list[int]] = {}
     for row in found[found["reason"] != ""].to_dict("records"):
         about = f"{row['method']}, {row['key']}" if row["protocol"] else str(row["method"])
