@@ -46,6 +46,7 @@ from msgm_bench.storage import (
 
 log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
+HOLDER = ".holder"  # who works in a partial folder
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -168,7 +169,7 @@ class Cache:
     def locked(self, stage: Stage) -> Iterator[None]:
         """Hold the stage's lock; wait for whoever else computes it, and say who that is."""
         path = self.root / "locks" / f"{stage.key}.lock"
-        holder = path.with_suffix(".holder")
+        holder = self.partial(stage.key) / HOLDER
         lock = filelock.FileLock(path)
         with explained(path):
             try:
@@ -177,11 +178,8 @@ class Cache:
                 log.warning("waiting for %s, which computes %s", _name_of(holder), stage.name)
                 lock.acquire()
         try:
-            with explained(holder):
-                holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
             yield
         finally:
-            holder.unlink(missing_ok=True)
             lock.release()
 
     def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
@@ -198,6 +196,7 @@ class Cache:
             self._clear(work, done)
             started = time.monotonic()
             stage.produce(work, needs, report)
+            (work / HOLDER).unlink(missing_ok=True)
             files = {path.name: describe(path) for path in payload(work)}
             record = StageRecord(
                 name=stage.name,
@@ -224,6 +223,8 @@ class Cache:
             for path in work.iterdir():
                 if path.name.startswith(".") or not is_plain(path):
                     _remove(path)
+            holder = f"process {os.getpid()} on {platform.node()}"
+            (work / HOLDER).write_text(holder, encoding="utf-8")
 
     def entries(self) -> list[Entry]:
         """All finished stages, unverified, the oldest first."""

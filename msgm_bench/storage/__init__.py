@@ -1,6 +1,6 @@
 """Files: written whole or not at all, and read as if a stranger had made them."""
 
-from msgm_bench.storage.atomic import atomic, explained, write_text
+from msgm_bench.storage.atomic import atomic, explained, sweep, write_text
 from msgm_bench.storage.leases import claim, take_lease
 from msgm_bench.storage.names import page_text, path_part, single_line
 from msgm_bench.storage.readers import (
@@ -34,6 +34,7 @@ __all__ = [
     "read_text",
     "read_yaml",
     "single_line",
+    "sweep",
     "take_lease",
     "write_text",
 ]
