@@ -34,9 +34,10 @@ def loss_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
         for name in group:
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
             ax.plot(*zip(*points, strict=True), label=literal(name.replace("_", " ")), lw=1)
-        ax.legend(
-            fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(group), frameon=False
-        )
+        if group:
+            ax.legend(
+                fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(group), frameon=False
+            )
         ax.grid(alpha=0.3)
     values = [row[name] for row in rows for name in others if row.get(name) is not None]
     if values and min(values) > 0 and max(values) > 10 * min(values):
@@ -105,8 +106,12 @@ def _reach(points: Tensor) -> float:
 
 
 def literal(text: object, limit: int = 48) -> str:
-    """``text`` as matplotlib draws it letter by letter: one line, not too long, no formula."""
+    """``text`` as matplotlib draws it letter by letter: one line, not too long, no formula.
+
+    A space stands before an underscore, since legends leave out labels that begin with one.
+    """
     line = single_line(text)
+    line = f" {line}" if line.startswith("_") else line
     line = line if len(line) <= limit else f"{line[: limit - 1]}…"
     return line.replace("$", r"\$")
 

@@ -33,3 +33,11 @@ def page_text(text: object) -> str:
     line = single_line(" ".join(str(text).split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+
+
+def page_code(text: object) -> str:
+    """``text`` on one line, in the code type of a page of markdown."""
+    line = single_line(text) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    space = " " if len(fence) > 1 else ""
+    return f"{fence}{space}{line}{space}{fence}"
