@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -166,8 +167,8 @@ def call(args: Sequence[str] | None = None) -> int:
         return _exit_code(done)
     except BrokenPipeError:
         return OK
-    except BaseException as error:
-        log.debug("the traceback", exc_info=True)
+    except BaseException as error:  # noqa: BLE001 - the last net: one line, never a traceback
+        log.debug("%s", traceback.format_exc())
         terminal.say(f"error: unexpected {reason_of(error)}; msgm-bench -v shows where", err=True)
         return FAILED
     return code if isinstance(code, int) else OK

@@ -13,7 +13,7 @@ PATH_LIMIT = 60  # letters; with a hash behind it, below every file system's 255
 def path_part(text: str, limit: int = PATH_LIMIT) -> str:
     """``text`` as a part of a file's name: lower case, readable, never a path.
 
-    Letters and digits of any language stay, and ``+ - _ .`` inside; all else becomes ``_``. Two
+    Letters and numerals of any language stay, and ``+ - _ .`` inside; all else becomes ``_``. Two
     texts may give one part: put a hash of the whole beside it.
     """
     letters = unicodedata.normalize("NFC", text).lower()
