@@ -140,6 +140,21 @@ class Row(Record):
     reason: str | None = Field(None, description="why value is null, or a remark")
     stamp: str | None = Field(None, description="why the value is in doubt, although it stands")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _finite_or_null(cls, values: Any) -> Any:
+        """What a metric could not measure is null with a reason, and does not lose the run."""
+        if not isinstance(values, dict):
+            return values
+        wrong = {
+            name: None
+            for name in ("value", "low", "high")
+            if isinstance(values.get(name), float) and not math.isfinite(values[name])
+        }
+        if "value" in wrong and not values.get("reason"):
+            values = values | {"reason": f"the value is {values['value']}"}
+        return values | wrong
+
     @model_validator(mode="after")
     def _null_has_a_reason(self) -> Self:
         for number in (self.value, self.low, self.high):

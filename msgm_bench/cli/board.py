@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 
 @click.group()
 def command() -> None:
@@ -23,12 +25,12 @@ def build(folder: str, runs: str | None) -> None:
     page = build_page(Path(folder), None if runs is None else Path(runs))
     if page.imported is not None:
         for source, target in page.imported.taken.items():
-            click.echo(single_line(f"taken: {source} as {target}"))
+            say(single_line(f"taken: {source} as {target}"))
         for source, reason in page.imported.left.items():
-            click.echo(single_line(f"left: {source}: {reason}"))
+            say(single_line(f"left: {source}: {reason}"))
     for warning in (*page.refusals, *page.warnings):
-        click.echo(single_line(f"warning: {warning}"), err=True)
-    click.echo(f"written: {page.path}")
+        say(single_line(f"warning: {warning}"), err=True)
+    say(f"written: {page.path}")
 
 
 @command.command()
@@ -47,8 +49,8 @@ def check(folders: tuple[str, ...]) -> int:
         problems = check_board(place)
         for problem in problems:
             kind = "error" if problem.error else "warning"
-            click.echo(clean(f"{kind}: {place}: {problem}"), err=True)
+            say(clean(f"{kind}: {place}: {problem}"), err=True)
         wrong = any(problem.error for problem in problems)
         failed |= wrong
-        click.echo(f"{place}: {'not in order' if wrong else 'in order'}")
+        say(f"{place}: {'not in order' if wrong else 'in order'}")
     return 1 if failed else 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 
 @click.group()
 def command() -> None:
@@ -23,7 +25,7 @@ def ls() -> None:
         for e in entries
     ]
     grid(("stage", "key", "size", "took"), rows, f"{cache.root}")
-    click.echo(f"{len(rows)} stages, {sum(e.size for e in entries) / 1e6:.1f} MB")
+    say(f"{len(rows)} stages, {sum(e.size for e in entries) / 1e6:.1f} MB")
 
 
 @command.command()
@@ -34,4 +36,4 @@ def gc(older_than: float, everything: bool) -> None:
     from msgm_bench.pipeline import Cache
 
     count, size = Cache().collect(0.0 if everything else older_than)
-    click.echo(f"deleted {count} stages, {size / 1e6:.1f} MB")
+    say(f"deleted {count} stages, {size / 1e6:.1f} MB")

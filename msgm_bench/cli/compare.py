@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 if TYPE_CHECKING:
     from msgm_bench.api import Result
 
@@ -35,16 +37,16 @@ def command(folders: tuple[str, ...], as_csv: bool, figure: str | None) -> None:
         raise UsageError(f"--figure {figure}", "a name that ends in .png")
     results, reasons = _read_all(paths)
     for reason in reasons:
-        click.echo(single_line(f"left out: {reason}"), err=True)
+        say(single_line(f"left out: {reason}"), err=True)
     for result in results.values():
         if result.status != "ok":
             outcome = f"{result.spec.method}: {result.status}: {result.reason}"
-            click.echo(single_line(outcome), err=True)
+            say(single_line(outcome), err=True)
     done = [result for result in results.values() if result.status == "ok"]
     if not done:
         raise UsageError("none of the results is a successful one", "results with status ok")
     if as_csv:
-        click.echo(compare(done).to_csv(index=False), nl=False)
+        say(compare(done).to_csv(index=False).rstrip("\n"))
     else:
         comparison(done)
     if figure is not None:
@@ -73,7 +75,7 @@ def _draw(folders: list[Path], target: Path) -> None:
 
     written = draw(folders, target)
     for figure in written:
-        click.echo(f"Side by side: {figure}", err=True)
+        say(f"Side by side: {figure}", err=True)
     if not written:
         raise UsageError(
             "no two of the runs can be drawn side by side",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -15,4 +17,4 @@ def command(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(cli, {}, "msgm-bench", "_MSGM_BENCH_COMPLETE").source())
+    say(found(cli, {}, "msgm-bench", "_MSGM_BENCH_COMPLETE").source())

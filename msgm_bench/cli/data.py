@@ -18,6 +18,8 @@ from msgm_bench.cli.options import (
     data_dir_option,
     new_data_dir_option,
 )
+from msgm_bench.cli.terminal import say
+from msgm_bench.storage import single_line
 
 if TYPE_CHECKING:
     from msgm_bench.api import Data, Dataset, Progress, Source
@@ -46,9 +48,9 @@ def list_() -> None:
         if dataset.sources():
             places |= dict.fromkeys(str(place) for place in dataset.places())
     grid(("dataset", "state", "where"), rows)
-    click.echo("looked in, in this order (--data-dir and MSGM_BENCH_DATA go first):")
+    say("looked in, in this order (--data-dir and MSGM_BENCH_DATA go first):")
     for place in places:
-        click.echo(f"  {place}")
+        say(f"  {place}")
 
 
 @command.command()
@@ -67,20 +69,20 @@ def fetch(names: tuple[str, ...]) -> int:
         located = dataset.located()
         if not dataset.sources():
             nothing = UsageError("there is nothing to download", ", ".join(_downloadable()))
-            click.echo(f"{dataset.name}: {nothing}", err=True)
+            say(f"{dataset.name}: {nothing}", err=True)
             code = max(code, USAGE)
             continue
         if len(located) == len(_files(dataset)):
-            click.echo(f"{dataset.name}: here already, in {_folder(located.values())}")
+            say(f"{dataset.name}: here already, in {_folder(located.values())}")
             continue
         try:
             with _shown() as progress:
                 folder = dataset.fetch(progress)
         except StorageError as error:
-            click.echo(f"{dataset.name}: {error}", err=True)
+            say(f"{dataset.name}: {error}", err=True)
             code = max(code, FAILED)
         else:
-            click.echo(f"{dataset.name}: fetched into {folder}")
+            say(f"{dataset.name}: fetched into {folder}")
     return code
 
 
@@ -119,7 +121,7 @@ def check(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> int:
     bad = sum(verdict.startswith(("missing", "wrong")) for verdict in verdicts)
     unread = sum(verdict.startswith("not checked") for verdict in verdicts)
     left = f", {unread} not checked" if unread else ""
-    click.echo(f"{len(verdicts)} files, {bad} missing or wrong{left}")
+    say(f"{len(verdicts)} files, {bad} missing or wrong{left}")
     return FAILED if bad else OK
 
 
@@ -161,15 +163,15 @@ def _show_classes(data: Data) -> None:
     from msgm_bench.errors import clean
 
     size = "x".join(map(str, data.shape))
-    click.echo(f"{len(data.train):,} to train on, {len(data.test):,} held out, of {size}")
+    say(f"{len(data.train):,} to train on, {len(data.test):,} held out, of {size}")
     counts = list(data.counts().items())
     kind = "attribute" if data.train.y.ndim == 2 else "class"
     rows = [(name, f"{train:,}", f"{test:,}") for name, (train, test) in counts[:CLASSES]]
     grid((kind, "to train on", "held out"), rows)
     if len(counts) > CLASSES:
-        click.echo(f"and {len(counts) - CLASSES:,} more")
+        say(f"and {len(counts) - CLASSES:,} more")
     for remark in data.remarks:
-        click.echo(clean(remark))
+        say(clean(remark))
 
 
 def _downloadable() -> list[str]:
@@ -244,16 +246,25 @@ def _shown() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield _line
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    from msgm_bench.cli.tables import PlainConsole
 
     tasks: dict[str, TaskID] = {}
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=PlainConsole(stderr=True)) as bars:
 
         def bar(name: str, done: int, total: int | None) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
+                tasks[name] = bars.add_task(single_line(name), total=total)
             bars.update(tasks[name], completed=done)
 
         yield bar
@@ -261,4 +272,4 @@ def _shown() -> Iterator[Progress]:
 
 def _line(name: str, done: int, total: int | None) -> None:
     if done == total:
-        click.echo(f"  {name}: {done:,} bytes", err=True)
+        say(f"  {name}: {done:,} bytes", err=True)

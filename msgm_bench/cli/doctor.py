@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 
 @click.command()
 def command() -> int:
@@ -13,12 +15,12 @@ def command() -> int:
     _machine()
     sound = _cache()
     for kind in KINDS:
-        click.echo(f"{kind}: {', '.join(registry().names(kind)) or 'none'}")
+        say(f"{kind}: {', '.join(registry().names(kind)) or 'none'}")
     _data()
     for broken in registry().broken:
         sound = False
-        click.echo(f"broken plugin {broken.provenance}: {broken.reason}")
-    click.echo("all well" if sound else "something is broken, see above")
+        say(f"broken plugin {broken.provenance}: {broken.reason}")
+    say("all well" if sound else "something is broken, see above")
     return 0 if sound else 1
 
 
@@ -35,8 +37,8 @@ def _machine() -> None:
     versions = {"msgm-bench": __version__, "python": platform.python_version()} | packages()
     grid(("package", "version"), list(versions.items()), "Versions")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    click.echo(f"device: {', '.join(names) or 'CPU only'}")
-    click.echo(f"CPU threads: {torch.get_num_threads()}")
+    say(f"device: {', '.join(names) or 'CPU only'}")
+    say(f"CPU threads: {torch.get_num_threads()}")
 
 
 def _cache() -> bool:
@@ -46,9 +48,9 @@ def _cache() -> bool:
 
     try:
         cache = Cache()
-        click.echo(f"cache: {cache.root}{', read-only' if cache.read_only else ''}")
+        say(f"cache: {cache.root}{', read-only' if cache.read_only else ''}")
     except MsgmBenchError as error:
-        click.echo(f"cache: {error}")
+        say(f"cache: {error}")
         return False
     return True
 
@@ -62,10 +64,10 @@ def _data() -> None:
     for name in registry().names("datasets"):
         dataset = registry().create("datasets", name)
         if dataset.sources():
-            click.echo(f"data of {name}: {': '.join(state(dataset))}")
+            say(f"data of {name}: {': '.join(state(dataset))}")
             continue
         try:
             data = dataset.load()
-            click.echo(f"data of {name}: {len(data.train)} train, {len(data.test)} test")
+            say(f"data of {name}: {len(data.train)} train, {len(data.test)} test")
         except MsgmBenchError as error:
-            click.echo(f"data of {name}: not here: {error}")
+            say(f"data of {name}: not here: {error}")

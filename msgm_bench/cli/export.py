@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
@@ -21,4 +23,4 @@ def command(run: str, folder: str, force: bool) -> None:
     from msgm_bench.pipeline.export import export
 
     sha256 = export(Path(run), Path(folder), force)
-    click.echo(f"{folder}: sha256 {sha256}")
+    say(f"{folder}: sha256 {sha256}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from msgm_bench.cli.options import KEY_VALUE, base_option, cell_options, plugin_options
+from msgm_bench.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from msgm_bench.pipeline import RunSpec
@@ -58,7 +58,7 @@ def _foretell(given: dict[str, Any]) -> None:
     as_json, measure = given.pop("as_json"), not given.pop("no_measure")
     found = outline(_asked(given), measure)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        say_json(asdict(found))
     else:
         show(found)
 
@@ -94,15 +94,15 @@ def _show(entry: Any) -> None:
     from msgm_bench.cli.tables import grid
 
     cls = entry.cls
-    click.echo(f"{cls.name} ({entry.kind.removesuffix('s')}), from {entry.provenance}\n")
-    click.echo(inspect.getdoc(cls) or "")
+    say(f"{cls.name} ({entry.kind.removesuffix('s')}), from {entry.provenance}\n")
+    say(inspect.getdoc(cls) or "")
     if cls.citation:
-        click.echo(f"\nSource: {cls.citation}")
+        say(f"\nSource: {cls.citation}")
     for attribute in ("regimes", "needs", "tasks", "samplers"):
         value = getattr(cls, attribute, None)
         if value and isinstance(value, tuple | frozenset | str):
             said = value if isinstance(value, str) else ", ".join(sorted(value))
-            click.echo(f"{attribute.capitalize()}: {said}")
+            say(f"{attribute.capitalize()}: {said}")
     rows = [
         (key, _type(field), _default(field), field.description or "")
         for key, field in cls.Config.model_fields.items()
@@ -110,8 +110,8 @@ def _show(entry: Any) -> None:
     if rows:
         grid(("option", "type", "default", "meaning"), rows, "\nOptions")
     for preset, settings in cls.presets.items():
-        click.echo(f"preset {preset}: {dict(settings)}")
-    click.echo("")
+        say(f"preset {preset}: {dict(settings)}")
+    say("")
 
 
 def _type(field: Any) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
+
+from msgm_bench.cli.terminal import say, say_json
 
 
 @click.command()
@@ -28,11 +29,11 @@ def command(kind: str | None, as_json: bool) -> None:
         for each in kinds
     }
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     for each, entries in found.items():
         if entries or kind:
             rows = [(e["name"], e["summary"], e["from"].split(" (")[0]) for e in entries]
             grid(("name", "summary", "from"), rows, each)
     for broken in registry().broken:
-        click.echo(f"broken: {broken.provenance}: {broken.reason}", err=True)
+        say(f"broken: {broken.provenance}: {broken.reason}", err=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
+import io
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from msgm_bench import __version__
-from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, clean
-from msgm_bench.loading import NAME, load
+from msgm_bench.cli import terminal
+from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, clean, did_you_mean
+from msgm_bench.loading import NAME, load, reason_of
+
+log = logging.getLogger(__name__)
 
 PLUGIN_COMMANDS = "msgm_bench.commands"
 COMMANDS = {
@@ -49,6 +55,15 @@ class LazyGroup(click.Group):
         entry_point = _plugin_commands().get(name)
         return None if entry_point is None else _plugin_command(entry_point, ctx)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; of a plugin's command alone ``sys.exit`` is the exit code."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as error:
+            if ctx.invoked_subcommand not in COMMANDS:
+                raise
+            raise RuntimeError(f"a library ended the program with {error.code!r}") from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table of commands, from the static texts."""
         rows = list(COMMANDS.items())
@@ -61,8 +76,6 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for an unknown one."""
-        from msgm_bench.errors import did_you_mean
-
         if args and self.get_command(ctx, args[0]) is None:
             near = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"unknown command {args[0]!r}{near}", ctx)
@@ -101,28 +114,36 @@ def _plugin_command(
     return command
 
 
+def _set_verbose(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:
+    """Before a command is imported, so that what fails there can be shown."""
+    if not ctx.resilient_parsing:
+        terminal.listen(verbose)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="msgm-bench")
-@click.option("-v", "--verbose", is_flag=True, help="Show warnings of the libraries, too.")
-def cli(verbose: bool) -> None:
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show warnings of libraries, and where an unexpected error comes from.",
+)
+def cli() -> None:
     """The benchmark for unlearning in score-based and diffusion models.
 
     One command trains, unlearns, scores and ranks; `msgm-bench list` shows the names:
 
     msgm-bench run --dataset NAME --forget CLASSES --backbone NAME --method NAME
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("msgm_bench.data").setLevel(logging.INFO)  # downloads, decoding: minutes
-    logging.getLogger("msgm_bench.grid").setLevel(logging.INFO)  # cells of workers, as they end
-    if not verbose:
-        import warnings
-
-        warnings.simplefilter("ignore")
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: errors become one message and an exit code, never a traceback."""
-    sys.exit(call(args))
+    terminal.prepare()
+    sys.exit(terminal.finish(call(args)))
 
 
 def call(args: Sequence[str] | None = None) -> int:
@@ -132,14 +153,39 @@ def call(args: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as done:
         return int(done.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped; repeat the command to go on where it was", err=True)
+        terminal.say("\nstopped; repeat the command to go on where it was", err=True)
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        terminal.say(_shown(error), err=True)
         return USAGE
     except MsgmBenchError as error:
-        click.echo(f"error: {error}", err=True)
+        if error.__cause__ is not None:
+            log.debug("its cause", exc_info=error.__cause__)
+        terminal.say(f"error: {error}", err=True)
         return USAGE if isinstance(error, UsageError) else FAILED
+    except SystemExit as done:
+        return _exit_code(done)
     except BrokenPipeError:
         return OK
+    except BaseException as error:  # noqa: BLE001 - the last net: one line, never a traceback
+        log.debug("%s", traceback.format_exc())
+        terminal.say(f"error: unexpected {reason_of(error)}; msgm-bench -v shows where", err=True)
+        return FAILED
     return code if isinstance(code, int) else OK
+
+
+def _shown(error: click.ClickException) -> str:
+    """Usage and message, as click shows them."""
+    text = io.StringIO()
+    error.show(text)
+    return text.getvalue().rstrip("\n")
+
+
+def _exit_code(done: SystemExit) -> int:
+    """The code of a plugin's command; click itself ends with 1 where nobody reads its output."""
+    if isinstance(done.__context__, OSError) and done.__context__.errno == errno.EPIPE:
+        return OK
+    if isinstance(done.code, int | None):
+        return done.code or OK
+    terminal.say(f"error: {done.code}", err=True)
+    return FAILED

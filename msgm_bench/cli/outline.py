@@ -7,7 +7,6 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from msgm_bench.cli.class_counts import class_counts
 from msgm_bench.cli.tables import console
@@ -19,7 +18,7 @@ UNITS = ((31_557_600, "years"), (86_400, "days"), (3_600, "h"), (60, "min"))
 def show(outline: Outline) -> None:
     """Facts, budgets, tasks, metrics, times."""
     who = [outline.dataset, outline.backbone, *([outline.method] if outline.method else [])]
-    console().print(f"{', '.join(who)}, preset {outline.preset}\n", style="bold", markup=False)
+    console().print(f"{', '.join(who)}, preset {outline.preset}\n", style="bold")
     pairs(facts(outline))
     console().print()
     training(outline)
@@ -30,10 +29,10 @@ def show(outline: Outline) -> None:
 def pairs(rows: Iterator[tuple[str, str]]) -> None:
     """A column of names and one of texts."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(Text(name, style="bold"), Text(text))
+        table.add_row(name, text)
     console().print(table)
 
 

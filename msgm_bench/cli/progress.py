@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,8 +19,11 @@ from rich.progress import (
 )
 
 from msgm_bench.api import Result
+from msgm_bench.cli.tables import PlainConsole
+from msgm_bench.cli.terminal import say
 from msgm_bench.hookspecs import hookimpl
 from msgm_bench.registry import registry
+from msgm_bench.storage import single_line
 
 
 class Bars:
@@ -30,12 +31,12 @@ class Bars:
 
     def __init__(self, cells: int) -> None:
         self.bars = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=PlainConsole(stderr=True),
             transient=True,
         )
         self.cells = self.bars.add_task("cells", total=cells)
@@ -44,13 +45,15 @@ class Bars:
     @hookimpl
     def stage_started(self, stage: str, key: str, total: int, done: int) -> None:
         """A new bar."""
-        self.stage = self.bars.add_task(stage, total=total, completed=done)
+        self.stage = self.bars.add_task(single_line(stage), total=total, completed=done)
 
     @hookimpl
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
         """Forward."""
         if self.stage is not None:
-            self.bars.update(self.stage, description=stage, completed=step, total=total)
+            self.bars.update(
+                self.stage, description=single_line(stage), completed=step, total=total
+            )
 
     @hookimpl
     def stage_ended(self, stage: str, key: str, seconds: float, cached: bool) -> None:
@@ -67,13 +70,13 @@ class Bars:
         """One cell more, and what went wrong."""
         self._drop()
         self.bars.advance(self.cells)
-        self.bars.console.print(f"{spec['method']}: failed: {reason}", markup=False)
+        self.bars.console.print(f"{spec['method']}: failed: {reason}")
 
     def _told(self, result: Result) -> None:
         self.bars.advance(self.cells)
         spec = result.spec
         words = f"{spec.method}, {spec.backbone}, seed {spec.seed}: {result.status}"
-        self.bars.console.print(words, markup=False, highlight=False)
+        self.bars.console.print(words)
 
     def _drop(self) -> None:
         if self.stage is not None:
@@ -120,7 +123,7 @@ class Lines:
         self._say(f"  failed: {reason}")
 
     def _say(self, text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from msgm_bench.cli.terminal import say
+
 
 @click.group()
 def command() -> None:
@@ -22,9 +24,9 @@ def diff(first: str, second: str) -> int:
 
     differences = protocol_diff(read(Path(first)), read(Path(second)))
     for difference in differences:
-        click.echo(single_line(difference))
+        say(single_line(difference))
     if not differences:
-        click.echo("the same protocols: values compare")
+        say("the same protocols: values compare")
     return 1 if differences else 0
 
 
@@ -35,4 +37,4 @@ def schema() -> None:
 
     from msgm_bench.api import Result
 
-    click.echo(json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True))
+    say(json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True))

@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-import yaml
-
 from msgm_bench.api import Result
 from msgm_bench.cli.progress import progress
 from msgm_bench.cli.tables import comparison, console, grid
-from msgm_bench.errors import UsageError
+from msgm_bench.cli.terminal import say, say_json
+from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.pipeline import RunSpec, dry_run, parse_spec, run_grid
 from msgm_bench.pipeline.folder import RESULT
 from msgm_bench.registry import registry
+from msgm_bench.storage import read_yaml, single_line
 
 OK, FAILED, REFUSED = 0, 1, 2
 COMPARISON = "comparison.png"
@@ -31,9 +30,9 @@ def read_spec(path: Path) -> RunSpec:
         UsageError: The file is no YAML mapping or names unknown fields.
     """
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not readable YAML: {error}") from error
+        values = read_yaml(path)
+    except StorageError as error:
+        raise UsageError(error.what, error.allowed, error.hint) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds {type(values).__name__}", "a mapping such as spec.yaml")
     return parse_spec(values)
@@ -64,14 +63,13 @@ def run_cells(
     tracked = [(name, of.get(name, {})) for name in trackers]
     with contextlib.redirect_stdout(sys.stderr), progress(len(specs)):
         results = run_grid(specs, out, chosen, tracked)
-    figures = _figures(specs, out)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
-        click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
+        say_json(documents[0] if len(documents) == 1 else documents)
     else:
         show_results(specs, results, out)
-        for figure in figures:
-            click.echo(f"Side by side: {figure}")
+    for figure in _figures(specs, out):
+        say(f"Side by side: {figure}", err=as_json)
     states = {result.status for result in results}
     if states == {"skipped"}:
         return REFUSED
@@ -86,11 +84,12 @@ def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path)
     for spec, result in zip(specs, results, strict=True):
         if result.status != "ok":
             name = f"{spec.method} (seed {spec.seed}, {spec.backbone})"
-            console().print(f"{result.status}: {name}: {result.reason}", style="bold", markup=False)
+            line = f"{result.status}: {name}: {result.reason}"
+            console().print(line, style="bold", soft_wrap=True)
     places = sorted({str(out / spec.folder / RESULT) for spec in specs})
     console().print("Results:", style="bold")
     for place in places:
-        click.echo(f"  {place}")
+        say(f"  {place}")
 
 
 def _figures(specs: Sequence[RunSpec], out: Path) -> list[Path]:
@@ -119,5 +118,5 @@ def show_plan(specs: Sequence[RunSpec]) -> int:
             missing[f"without a value: {name}: {reason}"] = None
     grid(("stage", "state", "key"), list(seen.values()), f"{len(specs)} cells")
     for line in missing:
-        console().print(line, markup=False, soft_wrap=True)  # addresses stay whole
+        console().print(single_line(line), soft_wrap=True)  # addresses stay whole
     return OK

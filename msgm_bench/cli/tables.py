@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,7 +13,11 @@ from rich.text import Text
 
 from msgm_bench.api import Result
 from msgm_bench.boards import compare
+from msgm_bench.cli.terminal import drop
+from msgm_bench.errors import clean
+from msgm_bench.storage import single_line
 
+WIDTH = 80  # columns where output is no terminal
 FRONT = ("dataset", "forget", "backbone", "preset")
 SHORT = {
     "ur": "UR",
@@ -29,11 +34,26 @@ SHORT = {
 }
 
 
+class PlainConsole(Console):
+    """Rich's tables and bars; each text is shown letter by letter."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """``text`` as it is, without escapes."""
+        return super().render_str(clean(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more: go on without a word."""
+        drop(self.file)
+
+
 @functools.cache
-def console() -> Console:
+def console() -> PlainConsole:
     """Standard output; 80 columns where it is no terminal."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=max(80, found.width))
+    plain = PlainConsole()
+    return plain if plain.is_terminal else PlainConsole(width=max(WIDTH, plain.width))
 
 
 def grid(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -42,7 +62,7 @@ def grid(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*row)
     console().print(table)
 
 
@@ -51,7 +71,7 @@ def comparison(results: Sequence[Result]) -> None:
     frame = compare(results)
     values = [c for c in frame.columns if c not in (*FRONT, "rank", "method", "seeds", "notes")]
     for cell, part in frame.groupby(list(FRONT), sort=False):
-        dataset, forget, backbone, preset = (str(name) for name in cell)
+        dataset, forget, backbone, preset = map(single_line, cell)
         title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
         title += " (small budgets)" if preset == "quick" else ""
         table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -66,7 +86,7 @@ def comparison(results: Sequence[Result]) -> None:
         console().print(table)
         notes = dict.fromkeys(note for note in part["notes"] if note)
         for note in notes:
-            console().print(f"  {note}", style="dim")
+            console().print(f"  {single_line(note)}", style="dim")
 
 
 def _short(heading: str) -> str:

@@ -6,10 +6,8 @@ import contextlib
 import errno
 import json
 import logging
-import math
 import os
 import platform
-import shutil
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,11 +26,15 @@ from msgm_bench.pipeline.entry import (
     RECORD,
     Entry,
     StageRecord,
+    contents,
     describe,
     is_plain,
     matches,
+    modified,
     payload,
     read_record,
+    remove,
+    size_of,
 )
 from msgm_bench.storage import (
     claim,
@@ -46,6 +48,7 @@ from msgm_bench.storage import (
 
 log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
+HOLDER = ".holder"  # who works in a partial folder
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -115,7 +118,7 @@ class Cache:
                     (self.root / part).mkdir(parents=True, exist_ok=True)
                 (self.root / "locks" / ".writable").touch()
             except OSError as error:
-                if error.errno not in READ_ONLY or not _folders(self.root / "done"):
+                if error.errno not in READ_ONLY or not contents(self.root / "done"):
                     raise
                 return True
         return False
@@ -168,7 +171,7 @@ class Cache:
     def locked(self, stage: Stage) -> Iterator[None]:
         """Hold the stage's lock; wait for whoever else computes it, and say who that is."""
         path = self.root / "locks" / f"{stage.key}.lock"
-        holder = path.with_suffix(".holder")
+        holder = self.partial(stage.key) / HOLDER
         lock = filelock.FileLock(path)
         with explained(path):
             try:
@@ -177,11 +180,8 @@ class Cache:
                 log.warning("waiting for %s, which computes %s", _name_of(holder), stage.name)
                 lock.acquire()
         try:
-            with explained(holder):
-                holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
             yield
         finally:
-            holder.unlink(missing_ok=True)
             lock.release()
 
     def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
@@ -197,7 +197,10 @@ class Cache:
             work, done = self.partial(stage.key), self.root / "done" / stage.key
             self._clear(work, done)
             started = time.monotonic()
-            stage.produce(work, needs, report)
+            try:
+                stage.produce(work, needs, report)
+            finally:
+                (work / HOLDER).unlink(missing_ok=True)
             files = {path.name: describe(path) for path in payload(work)}
             record = StageRecord(
                 name=stage.name,
@@ -217,17 +220,19 @@ class Cache:
         with explained(work):
             if os.path.lexists(done):
                 log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
-                _remove(done)
+                remove(done)
             if work.is_symlink() or not work.is_dir():
-                _remove(work)
+                remove(work)
             work.mkdir(parents=True, exist_ok=True)
             for path in work.iterdir():
                 if path.name.startswith(".") or not is_plain(path):
-                    _remove(path)
+                    remove(path)
+            holder = f"process {os.getpid()} on {platform.node()}"
+            (work / HOLDER).write_text(holder, encoding="utf-8")
 
     def entries(self) -> list[Entry]:
         """All finished stages, unverified, the oldest first."""
-        paths = sorted(_folders(self.root / "done"), key=_modified)
+        paths = sorted(contents(self.root / "done"), key=modified)
         return [Entry(path, read_record(path) or DAMAGED) for path in paths]
 
     def collect(self, older_than_days: float = 0.0) -> tuple[int, int]:
@@ -240,8 +245,8 @@ class Cache:
         """
         self.release()
         limit, count, size = time.time() - older_than_days * 86_400, 0, 0
-        for path in [*_folders(self.root / "done"), *_folders(self.root / "partial")]:
-            if _modified(path) > limit:
+        for path in [*contents(self.root / "done"), *contents(self.root / "partial")]:
+            if modified(path) > limit:
                 continue
             lock = filelock.FileLock(self.root / "locks" / f"{path.name}.lock")
             with (
@@ -251,9 +256,9 @@ class Cache:
                 claim(path / RECORD) as free,
             ):
                 if free and os.path.lexists(path):
-                    size += _size(path)
+                    size += size_of(path)
                     count += 1
-                    _remove(path)
+                    remove(path)
         return count, size
 
 
@@ -280,29 +285,3 @@ def _name_of(holder: Path) -> str:
         return single_line(read_text(holder, limit=1000))
     except StorageError:
         return "another process"
-
-
-def _folders(place: Path) -> list[Path]:
-    return [*place.iterdir()] if place.is_dir() else []
-
-
-def _modified(path: Path) -> float:
-    """Time of the last change; a path that has just been deleted is new."""
-    try:
-        return path.lstat().st_mtime
-    except OSError:
-        return math.inf
-
-
-def _size(path: Path) -> int:
-    """Bytes of the files under a path."""
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if is_plain(file))
-
-
-def _remove(path: Path) -> None:
-    """Delete whatever stands there; a link, and not what it leads to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

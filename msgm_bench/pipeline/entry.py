@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,3 +97,30 @@ def matches(folder: Path, record: StageRecord) -> bool:
         return all(is_plain(path) and describe(path) == file for path, file in paths.items())
     except OSError:
         return False
+
+
+def contents(place: Path) -> list[Path]:
+    """What lies in a folder; nothing where there is none."""
+    return [*place.iterdir()] if place.is_dir() else []
+
+
+def modified(path: Path) -> float:
+    """Time of the last change; a path that has just been deleted is new."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return math.inf
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the files under a path."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if is_plain(file))
+
+
+def remove(path: Path) -> None:
+    """Delete whatever stands there; a link, and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from msgm_bench.errors import UsageError
 from msgm_bench.pipeline.given import ORIGIN, RESULT, Origin, read_result, unlearned
 from msgm_bench.pipeline.limits import Limits
 from msgm_bench.pipeline.modelfile import ModelCard, load_model, read_card
-from msgm_bench.storage import explained, write_text
+from msgm_bench.storage import explained, page_code, page_text, write_text
 
 README = "README.md"
 
@@ -113,28 +113,29 @@ def origin(result: Result) -> str:
 def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     """The model card."""
     spec = result.spec
+    forgotten = page_text(", ".join(spec.forget))
     track = " (class-conditional)" if spec.conditional else ""
     ema = spec.settings.get("training", {}).get("ema", 0)
     averaged = f"averaged with the decay {ema:g}" if ema else "as they were scored"
     facts = {
         "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",
         "Data": f"`{spec.dataset}`",
-        "Forgotten": ", ".join(spec.forget) if unlearned(result) else "nothing",
+        "Forgotten": forgotten if unlearned(result) else "nothing",
         "Backbone": f"`{spec.backbone}`{track}",
-        "Run": f"`{run.resolve().name}`",
+        "Run": page_code(run.resolve().name),
         "Weights": f"{averaged}, sha256 `{sha256}`",
     }
     if spec.base:
         facts["Base model"] = f"sha256 `{spec.base}`"
     commit = result.provenance.get("git_commit")
-    facts["Made by"] = f"`{result.provenance.get('command', '')}`"
+    facts["Made by"] = page_code(result.provenance.get("command", ""))
     facts["Version"] = ", ".join(
         [f"msgm-bench {result.provenance.get('versions', {}).get('msgm-bench', '')}"]
         + ([f"commit {commit}"] if commit else [])
     )
     lines = [
         f"# {spec.method} on {spec.dataset}"
-        + (f", without {', '.join(spec.forget)}" if unlearned(result) else ""),
+        + (f", without {forgotten}" if unlearned(result) else ""),
         "",
         "A diffusion model that was scored by msgm-bench.",
         "",
@@ -157,4 +158,4 @@ def _line(row: Row) -> str:
     ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
     value = f"{row.value:.4g} {row.unit}{' ⚠' if row.stamp else ''}"
     cells = (row.metric, row.split, value, ends, str(row.n), row.protocol)
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(page_text, cells))} |"

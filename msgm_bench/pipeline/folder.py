@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from torch import Tensor
 
 from msgm_bench.api import Result, Subject
@@ -18,7 +17,14 @@ from msgm_bench.pipeline.modelfile import CARD, WEIGHTS
 from msgm_bench.pipeline.plan import Plan
 from msgm_bench.pipeline.stages import BASE, JUDGE, JUDGE_REPORT, Graph, subject
 from msgm_bench.pipeline.training_stages import LOG
-from msgm_bench.storage import atomic, explained, write_text
+from msgm_bench.storage import (
+    atomic,
+    dump_yaml,
+    explained,
+    page_text,
+    single_line,
+    write_text,
+)
 from msgm_bench.storage.tensors import load_tensors
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
@@ -95,14 +101,15 @@ def _shown(
 def spec_text(plan: Plan) -> str:
     """The request as YAML: ``msgm-bench run spec.yaml`` repeats it."""
     values = plan.spec.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
+    return dump_yaml(values)
 
 
 def report(result: Result) -> str:
     """A page with every row."""
     spec = result.spec
+    forget = page_text(", ".join(spec.forget))
     lines = [
-        f"# {spec.method} on {spec.dataset}, {spec.backbone}, forget {', '.join(spec.forget)}",
+        f"# {spec.method} on {spec.dataset}, {spec.backbone}, forget {forget}",
         "",
         f"{'Class-conditional, regime' if spec.conditional else 'Regime'} {spec.regime}, "
         f"preset {spec.preset}, seed {spec.seed}.",
@@ -115,21 +122,25 @@ def report(result: Result) -> str:
     for row in result.metrics:
         value = "–" if row.value is None else f"{row.value:.4g}{' ⚠' if row.stamp else ''}"
         if row.value is None:
-            absent.append(f"- {row.protocol}, {row.metric} on {row.split}: {row.reason}")
+            absent.append(f"- {row.protocol}, {row.metric} on {row.split}: {page_text(row.reason)}")
         ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         cells = (row.task, row.metric, row.split, value, ends, row.unit, str(row.n), row.protocol)
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(page_text, cells))} |")
     stamps = dict.fromkeys(row.stamp for row in result.metrics if row.stamp)
-    notes = {"Values that are missing": absent, "Stamps": [f"- ⚠ {stamp}" for stamp in stamps]}
+    notes = {
+        "Values that are missing": absent,
+        "Stamps": [f"- ⚠ {page_text(stamp)}" for stamp in stamps],
+    }
     limits = result.provenance.get("limits", {})
     for task, options in limits.get("demands", {}).items():
         told = ", ".join(f"{key} = {value}" for key, value in options.items())
-        notes.setdefault("Asked as the model needs it", []).append(f"- {task}: {told}")
+        notes.setdefault("Asked as the model needs it", []).append(f"- {task}: {page_text(told)}")
     for title, key in (("Tasks left out", "left_out"), ("Metrics left out", "unmeasured")):
-        notes[title] = [f"- {name}: {why}" for name, why in result.provenance.get(key, {}).items()]
+        reasons = result.provenance.get(key, {})
+        notes[title] = [f"- {name}: {page_text(why)}" for name, why in reasons.items()]
     for title, listed in notes.items():
         lines += ["", f"{title}:", "", *listed] if listed else []
-    lines += ["", "Made by:", "", f"    {result.provenance['command']}", ""]
+    lines += ["", "Made by:", "", f"    {single_line(result.provenance['command'])}", ""]
     return "\n".join(lines)
 
 
@@ -139,8 +150,11 @@ def base_of(result: Result) -> list[str]:
     if given is None:
         return []
     said = "" if result.spec.settings["training"] else ", evaluated as it was given"
-    remark = f"; {given['remark']}" if given["remark"] else ""
-    return [f"Base model: {given['source']}, sha256 {given['sha256']}{said}{remark}.", ""]
+    remark = f"; {page_text(given['remark'])}" if given["remark"] else ""
+    return [
+        f"Base model: {page_text(given['source'])}, sha256 {given['sha256']}{said}{remark}.",
+        "",
+    ]
 
 
 def write_result(target: Path, result: Result) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from msgm_bench import loading
 from msgm_bench.api import Executor, Result
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.pipeline.plan import Plan, plan
@@ -76,8 +77,10 @@ def by_cell(
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a cell failed; the traceback of what nobody expected goes to the log."""
+    """Why a cell failed; the traceback of what nobody expected goes to the log under ``-v``."""
     if isinstance(error, MsgmBenchError):
         return str(error)
-    log.error("unexpected error:\n%s", "".join(traceback.format_exception(error)))
-    return f"{type(error).__name__}: {error}"
+    reason = loading.reason_of(error)
+    log.error("unexpected %s; msgm-bench -v shows where", reason)
+    log.debug("%s", "".join(traceback.format_exception(error)))
+    return reason

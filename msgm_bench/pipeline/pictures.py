@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from msgm_bench.api import Model, Subject
 from msgm_bench.diffusion import EpsFn
-from msgm_bench.storage import atomic
+from msgm_bench.storage import atomic, single_line
 
 FIELD_TIME = 0.08  # the time of MSGM's Figure 1
+REACH = 100_000  # points of which the size is taken
+DPI, PIXELS = 120, 16_000  # the largest number of pixels a side; beyond it they are coarser
 KEPT, FORGOTTEN, DRAWN = "#2a9d5c", "#d1495b", "#30638e"
 
 
@@ -30,10 +33,11 @@ def loss_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
     for ax, group in zip(axes, (losses, others), strict=True):
         for name in group:
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-            ax.plot(*zip(*points, strict=True), label=name.replace("_", " "), lw=1)
-        ax.legend(
-            fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(group), frameon=False
-        )
+            ax.plot(*zip(*points, strict=True), label=literal(name.replace("_", " ")), lw=1)
+        if group:
+            ax.legend(
+                fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(group), frameon=False
+            )
         ax.grid(alpha=0.3)
     values = [row[name] for row in rows for name in others if row.get(name) is not None]
     if values and min(values) > 0 and max(values) > 10 * min(values):
@@ -52,11 +56,11 @@ def scatter(
     columns = math.ceil((len(drawn) + 1) / lines)
     side = min(4.0, 14 / columns)
     figure = new_figure(side * columns, side * lines)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(literal(title, 120), fontsize=11)
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    reach = float(torch.cat([*data.values()]).abs().quantile(0.999)) + 1
+    reach = _reach(torch.cat([*data.values()])) + 1
     for points, colour, label in zip(data.values(), (KEPT, FORGOTTEN), data, strict=True):
-        axes[0].scatter(points[:, 0], points[:, 1], s=2, c=colour, label=label, alpha=0.5)
+        axes[0].scatter(points[:, 0], points[:, 1], s=2, c=colour, label=literal(label), alpha=0.5)
     axes[0].legend(markerscale=4, fontsize=8)
     _frame(axes[0], "data", reach)
     for ax, (label, x) in zip(axes[1:], drawn.items(), strict=False):
@@ -76,7 +80,7 @@ def score_field(path: Path, subject: Subject, before: Model | None) -> None:
     if before is not None:
         panels.append(("base model", before.forward_eps))
     panels.append(("this model", subject.model.forward_eps))
-    reach = float(subject.data.test.x.abs().quantile(0.999))
+    reach = _reach(subject.data.test.x)
     axis = torch.linspace(-reach, reach, 25)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
     x = grid.to(subject.device)
@@ -95,8 +99,25 @@ def score_field(path: Path, subject: Subject, before: Model | None) -> None:
     save(figure, path)
 
 
+def _reach(points: Tensor) -> float:
+    """The size of nearly all coordinates, of the first points that are finite."""
+    finite = points[torch.isfinite(points).all(dim=1)][:REACH]
+    return float(finite.abs().quantile(0.999)) if len(finite) else 1.0
+
+
+def literal(text: object, limit: int = 48) -> str:
+    """``text`` as matplotlib draws it letter by letter: one line, not too long, no formula.
+
+    A space stands before an underscore, since legends leave out labels that begin with one.
+    """
+    line = single_line(text)
+    line = f" {line}" if line.startswith("_") else line
+    line = line if len(line) <= limit else f"{line[: limit - 1]}…"
+    return line.replace("$", r"\$")
+
+
 def _frame(ax: Axes, title: str, reach: float) -> None:
-    ax.set_title(title, fontsize=10)
+    ax.set_title(literal(title), fontsize=10)
     ax.set_xlim(-reach, reach)
     ax.set_ylim(-reach, reach)
     ax.set_aspect("equal")
@@ -110,6 +131,11 @@ def new_figure(width: float, height: float, *, bare: bool = False) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG atomically, without the time or the version of the software."""
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    """Write a PNG atomically, without the time or the version of the software.
+
+    Letters that the font lacks are drawn as boxes.
+    """
+    dpi = min(DPI, PIXELS / max(figure.get_size_inches()))
+    with atomic(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})

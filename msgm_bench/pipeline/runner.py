@@ -27,7 +27,7 @@ from msgm_bench.pipeline.stages import JUDGE_REPORT, ROWS, Graph, graph
 from msgm_bench.pipeline.suite import blind
 from msgm_bench.pipeline.tracking import Choice, check_trackers, tracking
 from msgm_bench.registry import registry
-from msgm_bench.storage import explained, read_json
+from msgm_bench.storage import explained, read_json, sweep
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,7 @@ def _run_planned(planned: Plan, out: Path) -> Result:
     entries = {name: ensure(stage, cache, known) for name, stage in stages.stages.items()}
     earlier = _earlier(target, stages)
     if earlier is not None:
+        sweep(target / run_folder.RESULT)  # a kill right after it was written left its litter
         hook.run_ended(result=earlier, folder=str(target))
         return earlier
     result = _result(planned, record, entries, stages)

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgm_bench.pipeline.pictures import new_figure, save
+from msgm_bench.pipeline.pictures import literal, new_figure, save
 
 BROKEN = (1.0, 0.0, 0.0)
+TITLE = 120  # letters of a heading
 CELL, HEADING, LETTER = 0.5, 0.3, 0.068  # inches: height of a row and a heading, width of a letter
 
 
@@ -37,7 +38,9 @@ class Section:
 
     def width(self, left: float, wide: float) -> float:
         """Inches; a heading is bold and a little larger than labels."""
-        return max(left + self.columns * wide, 0.2 + 1.3 * LETTER * len(self.heading))
+        return max(
+            left + self.columns * wide, 0.2 + 1.3 * LETTER * len(literal(self.heading, TITLE))
+        )
 
 
 def sections(rows: Mapping[str, Tensor]) -> list[Section]:
@@ -66,10 +69,10 @@ def image_grid(path: Path, x: Tensor) -> None:
 def strips(path: Path, bands: Sequence[Sequence[Section]]) -> None:
     """Sections of rows of [0, 1] images, those of a band side by side."""
     rows = [row for band in bands for section in band for row in section.rows]
-    _, _, height, width = rows[0][1].shape
+    _, _, height, width = rows[0][1].shape if rows else (0, 0, 1, 1)
     tall = max(CELL, height / 110)
     wide = tall * width / height
-    left = 0.2 + LETTER * max(len(label) for label, _ in rows)
+    left = 0.2 + LETTER * max((len(literal(label)) for label, _ in rows), default=0)
     heights = [max(section.height(tall) for section in band) for band in bands]
     right = max(sum(section.width(left, wide) for section in band) for band in bands)
     figure = new_figure(right, sum(heights), bare=True)
@@ -91,11 +94,11 @@ def _draw(
     (start, top), (tall, wide) = corner, cell
     if section.heading:
         place = (start + 0.1, top + HEADING / 2)
-        ax.text(*place, section.heading, size=9, weight="bold", va="center")
+        ax.text(*place, literal(section.heading, TITLE), size=9, weight="bold", va="center")
         top += HEADING
     start, end = start + left, start + left + section.columns * wide
     for label, x in section.rows:
-        ax.text(start - 0.1, top + tall / 2, label, size=8, ha="right", va="center")
+        ax.text(start - 0.1, top + tall / 2, literal(label), size=8, ha="right", va="center")
         line = _strip(x, section.columns).numpy()
         ax.imshow(line, extent=(start, end, top + tall, top))
         top += tall

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from msgm_bench.storage import MIB
+from msgm_bench.errors import StorageError
+from msgm_bench.storage import MIB, single_line
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 
 NAME = "pictures.safetensors"
 IMAGES, POINTS = 20, 4000  # kept of each row
 LIMIT = 256 * MIB
+SIDE = 4096
 DATA, SAMPLES = "data", "generation"  # names of rows that belong to no other task
 
 Shown = Mapping[str, Mapping[str, Tensor]]
@@ -26,7 +28,7 @@ def write(folder: Path, shown: Shown) -> None:
     """Keep the first items of every row."""
     rows = [(task, caption, x) for task, found in shown.items() for caption, x in found.items()]
     kept = {
-        f"{i:03d}/{task}/{caption}": x[: POINTS if x.ndim == 2 else IMAGES]
+        f"{i:06d}/{task}/{caption}": x[: POINTS if x.ndim == 2 else IMAGES]
         for i, (task, caption, x) in enumerate(rows)
     }
     save_tensors(folder / NAME, kept)
@@ -36,11 +38,27 @@ def read(folder: Path) -> dict[str, dict[str, Tensor]]:
     """The rows in their order; none where the run left none.
 
     Raises:
-        StorageError: The file is damaged.
+        StorageError: The file is damaged, too large, or holds anything but such rows.
     """
     shown: dict[str, dict[str, Tensor]] = {}
     if (folder / NAME).exists():
         for name, x in sorted(load_tensors(folder / NAME, limit=LIMIT).items()):
-            _, task, caption = name.split("/", 2)
-            shown.setdefault(task, {})[caption] = x
+            _, _, rest = name.partition("/")
+            task, slash, caption = rest.partition("/")
+            if not slash or not _is_row(x):
+                raise StorageError(
+                    f"{single_line(folder / NAME)} holds {single_line(name)[:80]!r} of shape "
+                    f"{tuple(x.shape)}",
+                    f"number/task/caption with images [N, 1 or 3, H, W] up to {SIDE} pixels wide, "
+                    "or points [N, 2]",
+                )
+            shown.setdefault(task, {})[caption] = x.float()
     return shown
+
+
+def _is_row(x: Tensor) -> bool:
+    if 0 in x.shape:
+        return False
+    if x.ndim == 2:
+        return x.shape[1] == 2
+    return x.ndim == 4 and x.shape[1] in (1, 3) and max(x.shape[2:]) <= SIDE

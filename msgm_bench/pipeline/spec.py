@@ -22,6 +22,9 @@ from msgm_bench.api import (
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
 from msgm_bench.pipeline.option_text import read_options
 from msgm_bench.registry import registry
+from msgm_bench.storage import path_part
+
+SHORT = 40  # letters of each name in a run folder's name, but for the forget set
 
 
 class RunSpec(BaseModel):
@@ -88,13 +91,13 @@ class RunSpec(BaseModel):
         """Name of the run folder: readable, and unique by the hash of all that was asked for."""
         short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
         backbone = f"{self.backbone}-cond" if self.conditional else self.backbone
-        parts = (self.dataset, slug(self.forget), backbone, self.method, f"s{self.seed}")
-        return "-".join((*parts, short))
+        names = (path_part(name, SHORT) for name in (backbone, self.method, f"s{self.seed}"))
+        return "-".join((path_part(self.dataset, SHORT), slug(self.forget), *names, short))
 
 
 def slug(forget: Sequence[str]) -> str:
     """The forget set as a part of a file's name."""
-    return "+".join(forget).lower().replace("/", "_").replace(" ", "_")
+    return path_part("+".join(forget))
 
 
 def parse_spec(values: Mapping[str, Any]) -> RunSpec:

@@ -1,8 +1,8 @@
 """Files: written whole or not at all, and read as if a stranger had made them."""
 
-from msgm_bench.storage.atomic import atomic, explained, write_text
+from msgm_bench.storage.atomic import atomic, explained, sweep, write_text
 from msgm_bench.storage.leases import claim, take_lease
-from msgm_bench.storage.names import page_text, path_part, single_line
+from msgm_bench.storage.names import page_code, page_text, path_part, single_line
 from msgm_bench.storage.readers import (
     MIB,
     in_short,
@@ -25,6 +25,7 @@ __all__ = [
     "in_short",
     "one_line_yaml",
     "open_regular",
+    "page_code",
     "page_text",
     "parse_json",
     "parse_yaml",
@@ -34,6 +35,7 @@ __all__ = [
     "read_text",
     "read_yaml",
     "single_line",
+    "sweep",
     "take_lease",
     "write_text",
 ]

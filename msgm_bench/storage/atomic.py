@@ -31,7 +31,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        sweep(path)
         folder, lease = _leased_folder(path)
         temporary = folder / path.name
         try:
@@ -55,7 +55,7 @@ def _leased_folder(path: Path) -> tuple[Path, int | None]:
     return folder, lease
 
 
-def _sweep(path: Path) -> None:
+def sweep(path: Path) -> None:
     """Delete temporary folders of ``path`` whose process is gone."""
     pattern = re.compile(rf"\.{re.escape(path.name[:NAME])}-[0-9a-f]{{8}}")
     with os.scandir(path.parent) as entries:

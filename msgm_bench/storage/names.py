@@ -13,7 +13,7 @@ PATH_LIMIT = 60  # letters; with a hash behind it, below every file system's 255
 def path_part(text: str, limit: int = PATH_LIMIT) -> str:
     """``text`` as a part of a file's name: lower case, readable, never a path.
 
-    Letters and digits of any language stay, and ``+ - _ .`` inside; all else becomes ``_``. Two
+    Letters and numerals of any language stay, and ``+ - _ .`` inside; all else becomes ``_``. Two
     texts may give one part: put a hash of the whole beside it.
     """
     letters = unicodedata.normalize("NFC", text).lower()
@@ -33,3 +33,11 @@ def page_text(text: object) -> str:
     line = single_line(" ".join(str(text).split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+
+
+def page_code(text: object) -> str:
+    """``text`` on one line, in the code type of a page of markdown."""
+    line = single_line(text) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    space = " " if len(fence) > 1 else ""
+    return f"{fence}{space}{line}{space}{fence}"

@@ -180,7 +180,7 @@ def _finite(text: str) -> float:
 
 def _integer(text: str) -> int:
     if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
+        raise ValueError(f"a number {len(text)} characters long")
     return int(text)
 
 
@@ -211,7 +211,7 @@ def _check_events(text: str) -> None:
 
 def _check_digits(scalar: str) -> None:
     if len(scalar) > DIGITS and scalar.lstrip("-").isdigit():
-        raise ValueError(f"a number of {len(scalar)} digits")
+        raise ValueError(f"a number {len(scalar)} characters long")
 
 
 def _plain(value: Any) -> Any:

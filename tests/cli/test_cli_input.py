@@ -157,8 +157,8 @@ SPEC = {"dataset": "gaussians", "forget": ["middle"], "backbone": "vesde", "meth
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dataset: [", "is not readable YAML"),
-        ("\x00\x01", "is not readable YAML"),
+        ("dataset: [", "is not valid YAML"),
+        ("\x00\x01", "is not valid YAML"),
         ("- a\n- b", "holds list"),
         ("", "holds NoneType"),
         (yaml.safe_dump(SPEC | {"metod": "obt"}), "no option 'metod' (did you mean 'method'?)"),

@@ -501,22 +501,22 @@ def test_damaged_records(text):
 
 def test_waiting_names_the_holder(tmp_path, caplog):
     """Who waits for a lock is told which process holds it, and goes on when it is free."""
-    holds, may_end = threading.Event(), threading.Event()
-    stage = counting([])
+    works, may_end = threading.Event(), threading.Event()
 
-    def hold():
-        with Cache(tmp_path).locked(stage):
-            holds.set()
-            may_end.wait(30)
+    def produce(work, needs, report):
+        (work / "file").write_text("content")
+        works.set()
+        may_end.wait(30)
 
-    thread = threading.Thread(target=hold)
+    stage = Stage("slow", {}, produce)
+    thread = threading.Thread(target=Cache(tmp_path).compute, args=(stage, {}, silent))
     thread.start()
-    holds.wait(30)
+    works.wait(30)
     threading.Timer(0.2, may_end.set).start()
-    Cache(tmp_path).compute(stage, {}, silent)
+    entry = Cache(tmp_path).compute(stage, {}, silent)
     thread.join()
     assert f"waiting for process {os.getpid()} on {platform.node()}" in caplog.text
-    assert not list((tmp_path / "locks").glob("*.holder"))
+    assert sorted(path.name for path in entry.path.iterdir()) == ["file", "stage.json"]
 
 
 @pytest.mark.parametrize("how", ["file", "permission"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 
+import kills
 import pytest
 from workbench import only, tiny
 
@@ -135,3 +136,12 @@ def test_two_processes_on_one_cache(cache, child, tmp_path):
     ]
     assert steps == list(range(1, 21))
     assert not list(cache.glob("partial/*"))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments(probe, tmp_path):
+    """Killed while it trains, draws, measures and publishes: equal values, equal files, no litter.
+
+    ``python tests/pipeline/kills.py 60`` does so in three configurations, as often as one likes.
+    """
+    assert kills.kill_and_compare("from a base", 1, tmp_path / "kills", probe, seed=0) >= 2

@@ -1,13 +1,15 @@
 """Names that anybody may have chosen, on their way to places."""
 
+import re
 from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from msgm_bench.errors import MsgmBenchError, clean
-from msgm_bench.storage import path_part, single_line
+from msgm_bench.storage import page_code, page_text, path_part, single_line
 
 
 @given(st.text())
@@ -50,3 +52,27 @@ def test_controls_become_visible(escape):
 def test_visible_text_is_left_alone(text):
     """Letters, digits, punctuation and symbols of all languages stay as they are."""
     assert clean(text) == text
+
+
+def inline(markdown):
+    """What a reader of CommonMark makes of a line."""
+    (_, token, _) = MarkdownIt("commonmark").parse(f"x{markdown}x")
+    return [(child.type, child.content) for child in token.children]
+
+
+@given(st.text(alphabet="ab<>&;`*_[]()!|~#$\\ \n\x1b") | st.text())
+def test_a_page_shows_letters(text):
+    """On a page a name is one piece of text, letter by letter, and borders no table's cell."""
+    shown = page_text(text)
+    line = single_line(" ".join(text.split()))
+    assert inline(shown) == [("text", f"x{line}x")]
+    assert not re.search(r"(?<!\\)(?:\\\\)*\|", shown)
+
+
+@given(st.text(alphabet="ab`|\n\x1b ") | st.text())
+def test_code_ends_where_it_should(text):
+    """A reader of CommonMark finds one piece of code, and nothing beside it."""
+    (before, code, after) = inline(page_code(text))
+    assert (before, after) == (("text", "x"), ("text", "x"))
+    assert code[0] == "code_inline"
+    assert code[1].strip(" ") == single_line(text).strip(" ")
