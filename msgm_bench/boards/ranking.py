@@ -20,9 +20,10 @@ from typing import Literal
 import pandas as pd
 
 from msgm_bench.boards.board import Baseline, Gate, Key, Limit
-from msgm_bench.boards.text import DASH, remarks
+from msgm_bench.boards.text import remarks
 from msgm_bench.errors import UsageError
 from msgm_bench.evaluation.statistics import paired_difference
+from msgm_bench.storage.markdown import DASH
 
 State = Literal["ranked", "gated", "failed", "missing"]
 _STATES: tuple[State, ...] = ("ranked", "gated", "failed", "missing")

@@ -17,16 +17,15 @@ from msgm_bench.boards.protocols import flatten
 from msgm_bench.boards.ranking import Standing, rows, stamps_of
 from msgm_bench.boards.text import (
     ARROWS,
-    DASH,
     Footnotes,
     code,
-    escape,
     estimate,
     fenced,
     prose,
     tag_text,
 )
-from msgm_bench.storage import one_line_yaml, single_line
+from msgm_bench.storage import one_line_yaml, page_text, single_line
+from msgm_bench.storage.markdown import DASH
 
 SHOWN = (
     "versions",
@@ -96,7 +95,7 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        escape=escape, code=code, prose=prose, tag_text=tag_text, fenced=fenced
+        page_text=page_text, code=code, prose=prose, tag_text=tag_text, fenced=fenced
     )
     return environment.get_template("page.md.j2")
 
@@ -147,7 +146,7 @@ def heading(frame: pd.DataFrame, column: Column) -> str:
 
 
 def _heading(frame: pd.DataFrame, column: Column) -> str:
-    return escape(heading(frame, column))
+    return page_text(heading(frame, column))
 
 
 def _row(

@@ -11,10 +11,9 @@ import pandas as pd
 
 from msgm_bench.errors import clean
 from msgm_bench.evaluation.statistics import seeds_interval
-from msgm_bench.storage import single_line
+from msgm_bench.storage.markdown import DASH, LONGEST, escaped, line_start, one_line
 
-DASH, STAMP = "–", "⚠"
-LONGEST = 1000  # letters of a stranger's text on a page
+STAMP = "⚠"
 HUGE = 1e6  # beyond it a power of ten says more than decimals
 ARROWS = {"down": "↓", "up": "↑"}
 
@@ -35,52 +34,30 @@ class Footnotes:
         return f"<sup>{','.join(map(str, numbers))}</sup>" if numbers else ""
 
 
-def escape(text: object) -> str:
-    """Words that markdown shows as they are, on one line and inside a table.
-
-    No link, image, tag, list, rule or address comes of them; what is longer than ``LONGEST``
-    letters is cut, and a dash stands for no word at all.
-    """
-    return _line_start(_escaped(_one_line(text))) or DASH
-
-
-def _line_start(line: str) -> str:
-    """No list and no rule at the start of a line."""
-    return re.sub(r"^(\d{0,9})([-+=.)])(?=[-+=\s]|$)", r"\1\\\2", line)
-
-
-def _escaped(line: str) -> str:
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
-    line = line.replace("://", "&#58;//")
-    line = re.sub(r"(?i)\b(www)\.", r"\1&#46;", line)
-    return re.sub(r"(?<=[\w.+-])@(?=[A-Za-z][\w-]*\.)", " (at) ", line)
-
-
 def code(text: object) -> str:
     """A name in code type, inside a table too."""
-    line = _one_line(text).replace("`", "'").replace("|", "\\|")
+    line = one_line(text).replace("`", "'").replace("|", "\\|")
     return f"`{line or ' '}`"
 
 
 def prose(text: object) -> str:
     """Words in which only code between backticks is markdown."""
-    parts = _one_line(text, limit=20 * LONGEST).split("`")
+    parts = one_line(text, limit=20 * LONGEST).split("`")
     if len(parts) % 2 == 0:  # a backtick without its partner
         parts[-2:] = ["`".join(parts[-2:])]
     shown = [code(part) if i % 2 else _inner(part) for i, part in enumerate(parts)]
-    return _line_start("".join(shown))
+    return line_start("".join(shown))
 
 
 def _inner(part: str) -> str:
-    """``escape`` that keeps the spaces at both ends."""
+    """``page_text`` that keeps the spaces at both ends."""
     head, tail = (" " if end.isspace() else "" for end in (part[:1], part[-1:]))
-    return f"{head}{_escaped(part.strip())}{tail}" if part.strip() else head
+    return f"{head}{escaped(part.strip())}{tail}" if part.strip() else head
 
 
 def tag_text(text: object) -> str:
     """Words inside an HTML element."""
-    return html.escape(_one_line(text))
+    return html.escape(one_line(text))
 
 
 def fenced(lines: Iterable[str], language: str) -> str:
@@ -89,12 +66,6 @@ def fenced(lines: Iterable[str], language: str) -> str:
     longest = max((len(run) for run in re.findall("`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{body}\n{fence}"
-
-
-def _one_line(text: object, limit: int = 0) -> str:
-    line = " ".join(single_line(text).split())
-    most = limit or LONGEST
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def number(value: float, digits: int) -> str:

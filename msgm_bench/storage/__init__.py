@@ -2,7 +2,8 @@
 
 from msgm_bench.storage.atomic import atomic, explained, sweep, write_text
 from msgm_bench.storage.leases import claim, take_lease
-from msgm_bench.storage.names import page_code, page_text, path_part, single_line
+from msgm_bench.storage.markdown import page_code, page_text
+from msgm_bench.storage.names import path_part, single_line
 from msgm_bench.storage.readers import (
     MIB,
     in_short,

@@ -1,4 +1,4 @@
-"""From names that anybody may have chosen to places: a path, a line of a terminal or a page."""
+"""From names that anybody may have chosen to places: a path, or a line of a terminal."""
 
 from __future__ import annotations
 
@@ -26,18 +26,3 @@ def path_part(text: str, limit: int = PATH_LIMIT) -> str:
 def single_line(text: object) -> str:
     """``text`` on one line and without terminal escapes."""
     return clean(" ".join(str(text).splitlines()))
-
-
-def page_text(text: object) -> str:
-    """``text`` on one line as a page of markdown shows it letter by letter, in a table too."""
-    line = single_line(" ".join(str(text).split()))
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
-
-
-def page_code(text: object) -> str:
-    """``text`` on one line, in the code type of a page of markdown."""
-    line = single_line(text) or " "
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    space = " " if len(fence) > 1 else ""
-    return f"{fence}{space}{line}{space}{fence}"

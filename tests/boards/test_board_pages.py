@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msgm_bench.boards import build, check, find_boards
-from msgm_bench.boards.text import escape, number
+from msgm_bench.boards.text import number
 from msgm_bench.errors import UsageError
+from msgm_bench.storage import page_text
 
 
 def line_of(text, method):
@@ -180,7 +181,7 @@ def test_strangers_words_stay_words(folder, definition, make, write):
 @given(st.text())
 def test_no_word_leaves_its_cell(text):
     """Whatever the text, it stays on one line, opens no tag and ends no cell of a table."""
-    line = escape(text)
+    line = page_text(text)
     assert "\n" not in line
     assert "<" not in line
     assert not re.search(r"(?<!\\)(\\\\)*\|", line)
