@@ -62,9 +62,9 @@ def inline(markdown):
 
 @given(st.text(alphabet="ab<>&;`*_[]()!|~#$\\ \n\x1b") | st.text())
 def test_a_page_shows_letters(text):
-    """On a page a name is one piece of text, letter by letter, and borders no table's cell; a dash where there is none."""
+    """A name is one piece of text, letter by letter, and ends no table's cell; none is a dash."""
     shown = page_text(text)
-    line = single_line(" ".join(text.split())) or "–"
+    line = " ".join(single_line(text).split()) or "–"
     assert inline(shown) == [("text", f"x{line}x")]
     assert not re.search(r"(?<!\\)(?:\\\\)*\|", shown)
 
