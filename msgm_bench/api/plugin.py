@@ -109,4 +109,6 @@ def option_error(owner: str, config: type[BaseModel], error: ValidationError) ->
     about = f" ({field.description})" if field is not None and field.description else ""
     given = "" if first["type"] == "missing" else f" = {first['input']!r}"
     said = first["msg"].removeprefix("Value error, ")  # what a validator of ours says
+    if first["type"] == "string_type":
+        said = "text, in quotes where YAML reads something else"
     return OptionError(f"option {key!r} of {owner}{given}", f"{said}{about}")

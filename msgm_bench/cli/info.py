@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msgm_bench.cli.options import KEY_VALUE, base_option, cell_options, plugin_options
+from msgm_bench.cli.options import (
+    KEY_VALUE,
+    base_option,
+    cell_options,
+    conditional_option,
+    plugin_options,
+)
 from msgm_bench.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--method", help="Name of a method; all of them without it.")
 @click.option("--backbone", help="Name of a backbone.")
+@conditional_option
 @base_option
 @click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
 @click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")

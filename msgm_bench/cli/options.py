@@ -95,6 +95,10 @@ base_option = click.option(
     help="Start from this model: a run, a folder of another program, or a name on its hub.",
 )
 
+conditional_option = click.option(
+    "--conditional", is_flag=True, help="Train models that are told the class."
+)
+
 
 def cell_options(function: F) -> F:
     """What describes a cell but for its method: ``run``, ``evaluate`` and ``info`` share it."""

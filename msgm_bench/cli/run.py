@@ -11,6 +11,7 @@ from msgm_bench.cli.options import (
     KEY_VALUE,
     base_option,
     by_plugin,
+    conditional_option,
     evaluation_options,
     plugin_options,
 )
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("spec_file", required=False, type=click.Path(exists=True, dir_okay=False))
 @click.option("--method", "methods", multiple=True, help="Name of a method; repeat for a grid.")
 @click.option("--backbone", "backbones", multiple=True, help="Name of a backbone; may repeat.")
-@click.option("--conditional", is_flag=True, help="Train models that are told the class.")
+@conditional_option
 @base_option
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="May repeat.  [0]")
 @click.option("--train-seed", type=click.IntRange(0), help="Seed of weights and base model.")

@@ -146,8 +146,7 @@ def check_origin(folder: Path, dataset: str, forget: Sequence[str]) -> None:
     origin = origin_of(folder)
     if origin is None:
         return  # a model of another program: what it was trained on is taken on trust
-    gone = {name.casefold() for name in origin.without}
-    unknown = [name for name in forget if name.casefold() in gone]
+    unknown = [name for name in forget if name in origin.without]
     if unknown and origin.dataset == dataset:
         raise IncompatibleError(
             f"--forget {', '.join(unknown)} with the base {folder}, which was made without it",

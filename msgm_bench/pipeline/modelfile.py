@@ -20,7 +20,7 @@ from msgm_bench.storage.weights import check_finite, check_network
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 FORMAT = "msgm-bench/model@2"
-LAYOUT = f"the model/ folder of a run: {CARD} and {WEIGHTS}"
+LAYOUT = f"a run folder with model/ in it, or that folder: {CARD} and {WEIGHTS}"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Text = Annotated[str, Field(max_length=2_000)]
 Number = Annotated[float, Field(ge=0, le=1e12)]

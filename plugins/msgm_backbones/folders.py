@@ -32,8 +32,8 @@ CARD, INDEX, SCHEDULE, PROCESS = (
 STEM = "diffusion_pytorch_model"
 WEIGHTS = (f"{STEM}.safetensors", f"{STEM}.bin")
 LAYOUT = (
-    f"a folder with {CARD} and {' or '.join(WEIGHTS)}, or a pipeline's with them in unet/ and "
-    f"{SCHEDULE} in scheduler/"
+    f"a run folder; a folder with {CARD} and {' or '.join(WEIGHTS)}; or a pipeline's with them in "
+    f"unet/ and {SCHEDULE} in scheduler/"
 )
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NETWORKS = ("unet", "unet_ema")

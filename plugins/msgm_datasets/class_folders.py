@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from msgm_bench import UsageError
 from msgm_datasets.table import Table
 from msgm_datasets.walk import BESIDE, EMPTY, OTHER_PART, Listing, subfolders
 
-TRAIN = ("train", "training", "trainset", "train_set")
-PARTS = {  # folders of the held-out part, by what ``test_part`` calls them
-    "test": ("test", "testing", "testset", "test_set"),
-    "val": ("val", "valid", "validation", "validate", "dev", "eval"),
+PARTS = {  # folders' names by the part that they hold: train_set, Test images, val
+    part: re.compile(rf"({words})([ _-]?(set|data|images|split))?", re.IGNORECASE)
+    for part, words in (
+        ("train", "train|training"),
+        ("test", "test|testing"),
+        ("val", "val|valid|validation|validate|dev|eval"),
+    )
 }
 HOW = "folders train and test (or val) beside nothing else, or only class folders"
 
@@ -53,21 +57,19 @@ def _parts(root: Path, found: Listing, test_part: str | None) -> tuple[str, str]
     """
     groups = found.by_folder()
     folders = sorted(name for name in groups if name)
-    train = [name for name in folders if name.casefold() in TRAIN]
-    held = {
-        name: part
-        for part, aliases in PARTS.items()
-        for name in folders
-        if name.casefold() in aliases
-    }
-    others = [name for name in folders if name not in train and name not in held]
+    parts = {name: part for name in folders if (part := _part_of(name))}
+    train = [name for name, part in parts.items() if part == "train"]
+    held = {name: part for name, part in parts.items() if part != "train"}
+    others = [name for name in folders if name not in parts]
     if not train and not held:
         return None
     if not held and others and not any(_has_folders(groups[name]) for name in train):
         return None  # trains among cars and buses
     if others or len(train) != 1 or not held:
+        empty = [f"{name} (without images)" for name in subfolders(root) if name not in groups]
+        names = ", ".join([*folders, *empty])
         raise UsageError(
-            f"{root} holds {', '.join(folders)}: are these classes, or parts of the data?",
+            f"{root} holds {names}: are these classes, or parts of the data?",
             HOW,
             "rename folders, or name one with -d folder=, or the classes in a table (-d table=)",
         )
@@ -82,6 +84,11 @@ def _parts(root: Path, found: Listing, test_part: str | None) -> tuple[str, str]
         if name != chosen[0]:
             _leave_out(found, name)
     return train[0], chosen[0]
+
+
+def _part_of(folder: str) -> str | None:
+    """The part that a folder of this name usually holds; None for any other name."""
+    return next((part for part, names in PARTS.items() if names.fullmatch(folder)), None)
 
 
 def _has_folders(names: Sequence[str]) -> bool:

@@ -51,7 +51,8 @@ def read_rows(path: Path, most: int) -> tuple[list[str], list[list[str]]]:
         raise damaged(path, f"its cells are separated by {names}", "quote cells that hold them")
     rows = max((even or readings).values(), key=lambda rows: len(rows[0]) if rows else 0)
     if len(rows) < 2:
-        raise damaged(path, "a header and a row for each image are expected")
+        what = "a header alone" if rows else "nothing"
+        raise damaged(path, f"it holds {what}", "a header, and below it a row for each image")
     header, *rows = rows
     if short := [row[0] for row in rows if len(row) != len(header)]:
         raise missing(f"{path}: rows without {len(header)} cells", short, "complete these rows")

@@ -104,12 +104,11 @@ class ClipJudge(Judge):
             )
         if data.train.y.ndim == 1 and len(data.classes) < 2:
             raise IncompatibleError("the judge 'clip' on one class", "two classes or more")
-        known = {name.lower() for name in data.classes}
-        for name, told in self.config.prompts.items():
-            if name.lower() not in known:
-                raise OptionError(f"prompts: no class {name!r}", ", ".join(data.classes))
-            if data.train.y.ndim == 1 and not isinstance(told, str):
-                raise OptionError(f"prompts: two texts for the class {name!r}", "one text")
+        for i, words in self._prompts(data.classes).items():
+            if data.train.y.ndim == 1 and not isinstance(words, str):
+                raise OptionError(
+                    f"prompts: two texts for the class {data.classes[i]!r}", "one text"
+                )
         self.restore(data, {}, torch.device("cpu"))
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
@@ -146,8 +145,8 @@ class ClipJudge(Judge):
         and those of what is unrecognisable.
         """
         c = self.config
-        own = {name.lower(): told for name, told in c.prompts.items()}
-        told = [own.get(name.lower(), name.replace("_", " ").lower()) for name in data.classes]
+        own = self._prompts(data.classes)
+        told = [own.get(i, name.replace("_", " ").lower()) for i, name in enumerate(data.classes)]
         rows = [(c.present, 0), (c.absent, 1)] if self.paired else [(c.template, 0)]
         known = [
             (words, templates) if isinstance(words, str) else (words[i], ("{}",))
@@ -155,6 +154,26 @@ class ClipJudge(Judge):
             for words in told
         ]
         return [*known, *((text, ("{}",)) for text in c.unrecognisable)]
+
+    def _prompts(self, classes: Sequence[str]) -> dict[int, str | tuple[str, str]]:
+        """The prompts that the options hold, by the index of their class.
+
+        A name is that of the class that is equal, else of the only one that is equal in any case.
+
+        Raises:
+            OptionError: A name is that of no class or of several, or two are of one class.
+        """
+        prompts: dict[int, str | tuple[str, str]] = {}
+        for name, words in self.config.prompts.items():
+            same = [i for i, known in enumerate(classes) if known == name]
+            same = same or [i for i, known in enumerate(classes) if known.lower() == name.lower()]
+            if len(same) != 1:
+                what = "may be any of several classes" if same else "is no class"
+                raise OptionError(f"prompts: {name!r} {what}", ", ".join(classes))
+            if same[0] in prompts:
+                raise OptionError(f"prompts: {classes[same[0]]!r} has two", "one for each class")
+            prompts[same[0]] = words
+        return prompts
 
     def _column(self, tokenizer: Any, words: str, templates: tuple[str, ...]) -> Tensor:
         """Embedding of a prompt, ``[E, 1]`` of length 1."""

@@ -228,7 +228,7 @@ def test_deep_pixels(animals):
         (("f", "a"), [("000.png", "x"), ("001.png", "y")], "says nothing: 8: 002.png, 003.png"),
         (("f", "a"), [("000.png", "x"), ("000.png", "y")], "names images twice: 1: 000.png"),
         (("f", "a"), [("000.png",)], "rows without 2 cells: 1: 000.png"),
-        (("f", "a"), [], "a header and a row"),
+        (("f", "a"), [], "a header, and below it a row"),
         (("f", "a"), [(f"{i:03d}.png", "x") for i in range(10)], r"one class only \(x\)"),
         (("f", "a", "b"), [(f"{i:03d}.png", i, 1) for i in range(10)], "other than 0 and 1"),
         (("f",), [(f"{i:03d}.png",) for i in range(10)], "0 columns of labels"),

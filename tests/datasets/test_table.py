@@ -167,8 +167,9 @@ REFUSED = {
     "UTF-16 without a mark": (CATS.encode("utf-16-le"), "zero bytes"),
     "Windows letters": (CATS.replace("cat", "Löwe").encode("cp1252"), "save it as UTF-8"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "damaged"),
-    "empty": (b"", "a header and a row"),
-    "blank": (b"\n \n,,\n", "a header and a row"),
+    "empty": (b"", "holds nothing\na header, and below it a row"),
+    "blank": (b"\n \n,,\n", "holds nothing\na header, and below it a row"),
+    "header alone": (b"file,label\n", "holds a header alone\na header, and below it a row"),
 }
 
 

@@ -288,6 +288,9 @@ def parts(place, *names, classes=("a", "b")):
         ("train", "val"),
         ("train", "valid"),
         ("Training", "Validation"),
+        ("training_set", "test_set"),
+        ("train-images", "testing data"),
+        ("TrainSet", "ValSplit"),
     ],
 )
 def test_parts_by_their_usual_names(place, train, held):
@@ -316,6 +319,21 @@ def test_ambiguous_parts(place, names):
     """A part without its counterpart, two of a kind and classes beside parts are refused."""
     parts(place, *names)
     with pytest.raises(UsageError, match="classes, or parts of the data"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["trains", "tester", "validators", "trainings", "test_7", "dev1"])
+def test_names_that_begin_like_a_part_are_classes(place, name):
+    """Only the whole name of a folder makes it a part."""
+    parts(place, name, "other")
+    assert load().classes == tuple(sorted((name, "other")))
+
+
+def test_an_empty_part_is_named(place):
+    """What is amiss with train beside an empty test is that test holds nothing."""
+    parts(place, "train")
+    (place / "test").mkdir()
+    with pytest.raises(UsageError, match=r"holds train, test \(without images\): are these"):
         load()
 
 

@@ -27,6 +27,7 @@ def doubled(examples):
 
 
 CATS = Data(doubled(images(40, 3, 1)), doubled(images(24, 3, 2)), ("Cat", "Dog", "House", "7"), 17)
+CASES = replace(CATS, classes=("Cat", "cat", "House", "7"))
 GENERATOR = torch.Generator().manual_seed(0)
 TRAITS = replace(
     CATS,
@@ -90,6 +91,12 @@ def test_probabilities_are_those_of_open_clip(folder):
     assert float(expected.std(dim=0).min()) > 0
 
 
+def test_a_prompt_is_that_of_the_class_of_just_this_name(folder):
+    """Classes that differ in case alone keep prompts of their own; any case does for the others."""
+    judge = fitted(folder, CASES, prompts={"cat": "a kitten", "Cat": "a lion", "house": "a hut"})
+    assert [words for words, _ in judge.texts(CASES)][:4] == ["a lion", "a kitten", "a hut", "7"]
+
+
 def test_attributes_are_pairs_of_prompts(folder):
     """An attribute is there where the prompt with it is nearer than the prompt without it."""
     judge = fitted(folder, TRAITS, prompts={"bangs": ("hair over the forehead", "a bare forehead")})
@@ -139,7 +146,9 @@ def test_prompts_that_make_no_sense_are_refused(options, words):
 def test_prompts_and_data_must_fit(folder):
     """Words for a class that is not there, two texts for a class, points, one class."""
     for options, data, error, words in (
-        ({"prompts": {"Horse": "horse"}}, CATS, OptionError, r"no class 'Horse'\nallowed: Cat"),
+        ({"prompts": {"Horse": "horse"}}, CATS, OptionError, r"'Horse' is no class\nallowed: Cat"),
+        ({"prompts": {"Cat": "a", "CAT": "b"}}, CATS, OptionError, "'Cat' has two"),
+        ({"prompts": {"CAT": "a"}}, CASES, OptionError, "'CAT' may be any of several classes"),
         ({"prompts": {"Cat": ("a", "b")}}, CATS, OptionError, "two texts for the class 'Cat'"),
         ({}, replace(CATS, levels=None), IncompatibleError, "images"),
         ({}, replace(CATS, classes=("Cat",)), IncompatibleError, "one class"),

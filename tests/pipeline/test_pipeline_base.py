@@ -25,6 +25,7 @@ from msgm_bench.pipeline import folder as run_folder
 from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.cache import Cache
 from msgm_bench.pipeline.export import export
+from msgm_bench.pipeline.given import check_origin
 from msgm_bench.pipeline.modelfile import load_model
 from msgm_bench.pipeline.runner import ensure, keep_apart
 from msgm_bench.pipeline.stages import graph
@@ -237,6 +238,14 @@ def test_a_run_that_forgot_is_no_base_for_forgetting_the_same(made):
         with pytest.raises(IncompatibleError, match=r"--forget 3 .*made without it"):
             planned(spec(place))
         assert planned(spec(place, forget="5")).given is not None
+
+
+def test_classes_that_differ_in_case_are_two(tmp_path):
+    """A model that was made without A knows a."""
+    (tmp_path / "origin.json").write_text('{"dataset": "image_folder", "without": ["A"]}')
+    check_origin(tmp_path, "image_folder", ["a", "B"])
+    with pytest.raises(IncompatibleError, match=r"--forget A .*made without it"):
+        check_origin(tmp_path, "image_folder", ["a", "A"])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from msgm_bench.pipeline import dry_run, parse_spec
 from msgm_bench.pipeline import plan as planned
 from msgm_bench.pipeline.provenance import command
 from msgm_datasets.digits import Digits
+from msgm_datasets.image_folder import ImageFolder
 
 DIGITS = {"dataset": "digits", "forget": "3,7", "backbone": "vesde", "method": "unseen"}
 POINTS = DIGITS | {"dataset": "gaussians", "forget": "middle"}
@@ -218,3 +219,21 @@ def test_passes_are_for_those_who_unlearn():
         "finetune": (7, 5),
     }
     assert planned(spec(method="obt", passes=5, regime="finetune")).base.budget.passes is None
+
+
+@pytest.mark.parametrize("value", [2024, 1.5, True, ["a"]])
+def test_text_of_a_file_that_yaml_reads_as_something_else(value):
+    """A spec file's folder: 2024 is refused with what to do; in quotes it is the name."""
+    with pytest.raises(OptionError, match=r"(?s)option .folder. of image_folder = .*in quotes"):
+        ImageFolder.create({"folder": value})
+    assert ImageFolder.create({"folder": str(value)}).config.folder == str(value)
+
+
+def test_where_no_model_is_runs_are_named(bench, tmp_path):
+    """Both commands that take a model from elsewhere say that a run folder is one."""
+    data = ("--dataset", "digits", "--forget", "3", "--dry-run")
+    base = ("run", "--base", tmp_path, "--backbone", "ddpm", "--method", "ort")
+    for words in (("evaluate", tmp_path), base):
+        code, _, err = bench(*words, *data)
+        assert code == 2
+        assert "allowed: a run folder" in err

@@ -106,6 +106,21 @@ def test_without_a_method_all_budgets_are_told():
     assert {s.regime for s in only.training if "obt" in s.methods} == {"finetune"}
 
 
+def test_methods_of_the_conditional_track_are_told(bench):
+    """info takes --conditional as run does, and then leaves out no method that needs it."""
+    words = ("info", *("--dataset", "digits", "--backbone", "ddpm", "--no-measure", "--json"))
+    for name in ("esd", "sfd"):
+        code, out, _ = bench(*words, "--method", name, "--conditional")
+        document = json.loads(out)
+        assert code == 0
+        assert [stint["methods"] for stint in document["training"]] == [["standard"], [name]]
+        assert {"generation", "class_generation"} & {t["name"] for t in document["tasks"]} == {
+            "class_generation"
+        }
+        assert not document["skipped"]
+        assert name in json.loads(bench(*words, "--method", name)[1])["skipped"]
+
+
 def test_what_the_user_says_goes_in():
     """Steps, options of backbone, task, metric and judge are seen in the outline."""
     found = told(
