@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 from random import Random
 
 import yaml
+
+from msgm_bench.api.result import MetricProtocol, Result
 
 ODD = [
     *(None, True, False, 0, 1, -1, 2, 3_000_000_000, 10**30, -(10**30), 1e308, -0.0, 1e-320),
@@ -28,7 +31,7 @@ def nested(depth: int) -> list:
 
 def spoil(content: bytes, kind: str, random: Random) -> bytes:
     """``content`` with something wrong in it: in its values where ``kind`` has any, or bytes."""
-    if kind in ("json", "yaml") and random.random() < 0.7:
+    if kind in ("json", "yaml", "result") and random.random() < 0.7:
         return _values(content, kind, random)
     if kind == "safetensors" and random.random() < 0.7:
         return _header(content, random)
@@ -36,9 +39,11 @@ def spoil(content: bytes, kind: str, random: Random) -> bytes:
 
 
 def _values(content: bytes, kind: str, random: Random) -> bytes:
-    value = json.loads(content) if kind == "json" else yaml.safe_load(content)
+    value = yaml.safe_load(content) if kind == "yaml" else json.loads(content)
     value = _edited(copy.deepcopy(value), random)
-    text = json.dumps(value) if kind == "json" or random.random() < 0.5 else yaml.safe_dump(value)
+    if kind == "result" and random.random() < 0.8:
+        value = signed(value)
+    text = json.dumps(value) if kind != "yaml" or random.random() < 0.5 else yaml.safe_dump(value)
     if random.random() < 0.1:  # numbers that JSON does not have
         text = (
             text.replace(": 0.", ": NaN, 0.", 1)
@@ -46,6 +51,18 @@ def _values(content: bytes, kind: str, random: Random) -> bytes:
             else text.replace("1", "1e999", 1)
         )
     return text.encode("utf-8", "surrogatepass")
+
+
+def signed(document: dict) -> dict:
+    """A result with the digests of what it holds now, as anybody can compute them."""
+    with contextlib.suppress(Exception):
+        for key, record in document["protocols"].items():
+            name, _, version = key.partition("@")
+            protocol = MetricProtocol(name=name, version=version, settings=record["settings"])
+            record["hash"] = protocol.hash
+        plain = {key: part for key, part in document.items() if key not in ("schema", "digest")}
+        document = document | {"digest": Result(**plain).digest}
+    return document
 
 
 def _header(content: bytes, random: Random) -> bytes:
@@ -61,11 +78,11 @@ def _edited(value: object, random: Random) -> object:
     for _ in range(random.choice([1, 1, 1, 2, 5])):
         places = list(_places(value))
         if not places:
-            return random.choice(ODD)
+            return copy.deepcopy(random.choice(ODD))
         parent, key = random.choice(places)
         action = random.random()
         if action < 0.6:
-            parent[key] = random.choice([*ODD, nested(40), nested(300)])
+            parent[key] = copy.deepcopy(random.choice([*ODD, nested(40), nested(300)]))
         elif action < 0.75:
             del parent[key]
         elif action < 0.85 and isinstance(parent, dict):

@@ -101,15 +101,15 @@ def _paper_board_commands(folder: Path) -> list[list[str]]:
 
 
 SURFACES = [
-    Surface("result on a board", _board, "board/results/obt-s0.json", "json", _board_commands),
+    Surface("result on a board", _board, "board/results/obt-s0.json", "result", _board_commands),
     Surface("board", _board, "board/board.yaml", "yaml", _board_commands),
     Surface("board's page", _board, "board/README.md", "bytes", _board_commands),
     Surface(
-        "result for the paper", _board, "board/results/obt-s0.json", "json", _paper_board_commands
+        "result for the paper", _board, "board/results/obt-s0.json", "result", _paper_board_commands
     ),
-    Surface("result of a run", _result, "runs/one/result.json", "json", _result_commands),
+    Surface("result of a run", _result, "runs/one/result.json", "result", _result_commands),
     Surface("spec", _spec, "spec.yaml", "yaml", _spec_commands),
     Surface("spec of a run", write_runs, f"{OBT}/spec.yaml", "yaml", _run_spec_commands),
-    Surface("result for export", write_runs, f"{OBT}/result.json", "json", _export_commands, 2),
+    Surface("result for export", write_runs, f"{OBT}/result.json", "result", _export_commands, 2),
     Surface("pictures", write_runs, f"{OBT}/pictures.safetensors", "safetensors", _figure_commands),
 ]

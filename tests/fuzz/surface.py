@@ -15,7 +15,7 @@ class Surface:
         name: What it is.
         build: Writes the sound files into an empty folder.
         file: The file that is spoiled, a pattern below the folder.
-        kind: ``json``, ``yaml``, ``safetensors`` or ``bytes``.
+        kind: ``json``, ``result``, ``yaml``, ``safetensors`` or ``bytes``.
         commands: What reads it, given the folder.
         sound: Exit code where nothing is spoiled.
     """
