@@ -79,12 +79,12 @@ def key_at(location: Sequence[int | str], values: object) -> str:
     """
     keys, rest = [], values
     for i, part in enumerate(location):
-        if isinstance(rest, Mapping) and part in rest:
-            rest = rest[part]
-        elif isinstance(rest, list | tuple) and isinstance(part, int) and part < len(rest):
-            rest = rest[part]
-        elif not (isinstance(rest, Mapping) and i == len(location) - 1):
-            continue
+        mapping = isinstance(rest, Mapping)
+        try:
+            rest = rest[part]  # type: ignore[index]
+        except (LookupError, TypeError):  # a mapping's own error for a key, any other's for a name
+            if not mapping or i < len(location) - 1:
+                continue
         keys.append(str(part))
     return ".".join(keys)
 
