@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from msgm_bench.cli.progress import progress
 from msgm_bench.cli.tables import comparison, console, grid
 from msgm_bench.cli.terminal import say, say_json
 from msgm_bench.errors import StorageError, UsageError
+from msgm_bench.loading import stdout_to_stderr
 from msgm_bench.pipeline import RunSpec, dry_run, parse_spec, run_grid
 from msgm_bench.pipeline.folder import RESULT
 from msgm_bench.registry import registry
@@ -61,7 +60,7 @@ def run_cells(
     if executor is not None:
         chosen = registry().create("executors", executor, of.get(executor))
     tracked = [(name, of.get(name, {})) for name in trackers]
-    with contextlib.redirect_stdout(sys.stderr), progress(len(specs)):
+    with stdout_to_stderr(), progress(len(specs)):
         results = run_grid(specs, out, chosen, tracked)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
