@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 _INVISIBLE = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # controls, formats, lone surrogates, breaks
 _BREAKS = "\n\t"
@@ -69,6 +69,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def key_at(location: Sequence[int | str], values: object) -> str:
+    """The dotted key in ``values`` that a location of pydantic means.
+
+    Where a value may be of several types, pydantic puts the name of the type into the location,
+    which is no key and left out. A last part that is not there is the key that is missing.
+    """
+    keys, rest = [], values
+    for i, part in enumerate(location):
+        mapping = isinstance(rest, Mapping)
+        try:
+            rest = rest[part]  # type: ignore[index]
+        except (LookupError, TypeError):  # a mapping's own error for a key, any other's for a name
+            if not mapping or i < len(location) - 1:
+                continue
+        keys.append(str(part))
+    return ".".join(keys)
 
 
 def clean(text: str) -> str:

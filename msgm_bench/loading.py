@@ -31,7 +31,7 @@ def quarantined() -> Iterator[None]:
         PluginError: With the reason, on one line and without terminal escapes.
         KeyboardInterrupt: The user pressed Ctrl-C.
     """
-    with _interrupts() as pressed, _stdout_to_stderr():
+    with _interrupts() as pressed, stdout_to_stderr():
         try:
             yield
         except BaseException as error:
@@ -84,7 +84,7 @@ def _interrupts() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """``print`` and libraries that write to descriptor 1 land on stderr inside the block."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stream

@@ -54,10 +54,10 @@ def write_flat(folder, scheduler=SCHEDULER, **changes):
     return unet
 
 
-def write_pipeline(folder, **changes):
+def write_pipeline(folder, scheduler=SCHEDULER, **changes):
     """``model_index.json``, ``unet/``, ``scheduler/``; the network."""
     unet = network(**changes)
-    DDPMPipeline(unet, DDPMScheduler(**SCHEDULER)).save_pretrained(folder)
+    DDPMPipeline(unet, DDPMScheduler(**scheduler)).save_pretrained(folder)
     return unet
 
 

@@ -159,6 +159,37 @@ def test_what_is_printed_at_import_goes_to_stderr(strangers, fresh, capfd):
     assert capfd.readouterr().out == "afterwards", "stdout is where it was"
 
 
+CHATTY = """
+    def skip(self, model, regime):
+        print('one')
+    def transform_gradients(self, model):
+        import os
+        print('two')
+        os.write(1, b'three')
+        os.system('echo four')
+    @classmethod
+    def summary(cls):
+        print('five')
+        return 'Loud.'
+"""
+
+
+def test_what_plugins_print_while_they_work_is_not_in_the_json(
+    strangers, fast, cache, tmp_path, capfd
+):
+    """In a run, its plan, a forecast and a list: stdout holds one document, by descriptor too."""
+    strangers("stranger-one", method("'mine'", more=CHATTY), "stranger.loud")
+    run = tiny("--json", method="mine", out=tmp_path / "runs")
+    cell = [*run[1 : run.index("--out")], "--json"]
+    words = {"list": ["five"], "run": ["one", "two", "three", "four"], "info": ["one", "two"]}
+    for command in (["list", "methods", "--json"], run, ["info", *cell]):
+        capfd.readouterr()
+        assert main.call(command) == 0
+        told = capfd.readouterr()
+        assert json.loads(told.out)
+        assert all(word in told.err for word in words[command[0]])
+
+
 def test_ctrl_c_still_stops(strangers, fresh):
     """A real SIGINT while a plugin is imported ends the program, and is no fault of the plugin."""
     strangers("stranger-one", "import os, signal\nos.kill(os.getpid(), 2)", "stranger.slow")

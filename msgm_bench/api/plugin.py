@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from msgm_bench.api.option_text import read_option
-from msgm_bench.errors import OptionError, PluginError, did_you_mean
+from msgm_bench.errors import OptionError, PluginError, did_you_mean, key_at
 from msgm_bench.loading import checked_name
+from msgm_bench.storage.cards import short
 
 
 class Config(BaseModel):
@@ -92,13 +93,15 @@ def parse_options(plugin: type[Plugin], options: Mapping[str, Any]) -> BaseModel
     try:
         return plugin.Config.model_validate(values)
     except ValidationError as error:
-        raise option_error(plugin.name, plugin.Config, error) from error
+        raise option_error(plugin.name, plugin.Config, values, error) from error
 
 
-def option_error(owner: str, config: type[BaseModel], error: ValidationError) -> OptionError:
-    """The first complaint of pydantic, in the words of the house."""
+def option_error(
+    owner: str, config: type[BaseModel], values: object, error: ValidationError
+) -> OptionError:
+    """The first complaint of pydantic about ``values``, in the words of the house."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = key_at(first["loc"], values)
     known = list(config.model_fields)
     if first["type"] == "extra_forbidden":
         return OptionError(
@@ -107,7 +110,7 @@ def option_error(owner: str, config: type[BaseModel], error: ValidationError) ->
         )
     field = config.model_fields.get(str(first["loc"][0])) if first["loc"] else None
     about = f" ({field.description})" if field is not None and field.description else ""
-    given = "" if first["type"] == "missing" else f" = {first['input']!r}"
+    given = "" if first["type"] == "missing" else f" = {short(first['input'], 200)}"
     said = first["msg"].removeprefix("Value error, ")  # what a validator of ours says
     if first["type"] == "string_type":
         said = "text, in quotes where YAML reads something else"

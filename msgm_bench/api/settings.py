@@ -76,7 +76,7 @@ class Settings(Config):
         try:
             return Training.model_validate(chosen)
         except ValidationError as error:
-            raise option_error("training", Training, error) from error
+            raise option_error("training", Training, chosen, error) from error
 
 
 def check_presets(cls: type[Plugin]) -> None:
@@ -91,7 +91,7 @@ def check_presets(cls: type[Plugin]) -> None:
             for finetune in (False, True):
                 settings.budget(finetune)
         except ValidationError as error:
-            wrong = option_error(f"preset {name!r}", Settings, error)
+            wrong = option_error(f"preset {name!r}", Settings, preset, error)
             raise PluginError(f"{cls.name}: {wrong.what}", wrong.allowed) from error
         except OptionError as error:
             where = f"{cls.name}: preset {name!r}, {error.what}"

@@ -92,7 +92,7 @@ def results_of(folder: Path) -> list[Path]:
     """The result files of a board's folder, in the order of their names.
 
     Raises:
-        StorageError: ``results`` leads out of the folder.
+        StorageError: ``results`` leads out of the folder, or is none.
     """
     place = folder / RESULTS
     if not place.resolve().is_relative_to(folder.resolve()):
@@ -101,6 +101,8 @@ def results_of(folder: Path) -> list[Path]:
             f"a folder {RESULTS} inside the board",
             "replace the link by the folder",
         )
+    if place.exists() and not place.is_dir():
+        raise StorageError(f"{single_line(place)} is no folder", "a folder of results")
     return sorted(place.glob("*.json"))
 
 

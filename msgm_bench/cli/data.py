@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE = 0, 1, 2
 BRINGS = "needs no download"
 CLASSES = 100  # that are shown
+LARGEST = 2**31  # bytes of a file whose checksum is computed, where its size is not known
 
 
 @click.group()
@@ -230,11 +231,14 @@ def _tried(dataset: Dataset, unknown: Sequence[str]) -> dict[str, str]:
 
 
 def _verdict(file: Source, path: Path | None) -> str:
-    """What the checksum says, nothing where there is none; another packing has none."""
+    """What size or checksum says, nothing where there is none; another packing has none."""
     if path is None:
         return "missing"
     if not file.md5 or path.name != file.name or path.is_dir():
         return ""
+    size, most = path.stat().st_size, max(2 * (file.size or 0), LARGEST)
+    if size > most:
+        return f"wrong: {size:,} bytes, which is no such file"
     with path.open("rb") as opened:
         found = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return "ok" if found in file.md5 else f"wrong checksum: {found}, not {' or '.join(file.md5)}"

@@ -17,6 +17,7 @@ from msgm_bench.cli.options import evaluation_options, plugin_options
 def command(model_dir: str, **given: Any) -> int:
     """Score a trained model: a run folder, or the model/ folder in it, from here or elsewhere."""
     from msgm_bench.cli.session import run_cells, show_plan
+    from msgm_bench.loading import stdout_to_stderr
     from msgm_bench.pipeline.modelfile import model_folder, read_card
     from msgm_bench.pipeline.spec import parse_spec
 
@@ -33,5 +34,6 @@ def command(model_dir: str, **given: Any) -> int:
         "backbone_params": card.options,
         "conditional": card.data.classes is not None,
     }
-    specs = [parse_spec(plugin_options(given) | given | named)]
+    with stdout_to_stderr():
+        specs = [parse_spec(plugin_options(given) | given | named)]
     return show_plan(specs) if dry else run_cells(specs, Path(out), as_json)

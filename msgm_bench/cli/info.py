@@ -60,10 +60,12 @@ def _foretell(given: dict[str, Any]) -> None:
     from dataclasses import asdict
 
     from msgm_bench.cli.outline import show
+    from msgm_bench.loading import stdout_to_stderr
     from msgm_bench.pipeline import outline
 
     as_json, measure = given.pop("as_json"), not given.pop("no_measure")
-    found = outline(_asked(given), measure)
+    with stdout_to_stderr():
+        found = outline(_asked(given), measure)
     if as_json:
         say_json(asdict(found))
     else:

@@ -16,18 +16,20 @@ def command(kind: str | None, as_json: bool) -> None:
     """Show what is installed, and from where: methods, backbones, datasets, metrics, ..."""
     from msgm_bench.cli.tables import grid
     from msgm_bench.errors import UnknownNameError
+    from msgm_bench.loading import stdout_to_stderr
     from msgm_bench.registry import KINDS, registry
 
     if kind is not None and kind not in KINDS:
         raise UnknownNameError("kind", kind, KINDS)
     kinds = KINDS if kind is None else (kind,)
-    found: dict[str, list[dict[str, Any]]] = {
-        each: [
-            {"name": e.cls.name, "summary": e.cls.summary(), "from": str(e.provenance)}
-            for e in registry().entries(each)
-        ]
-        for each in kinds
-    }
+    with stdout_to_stderr():
+        found: dict[str, list[dict[str, Any]]] = {
+            each: [
+                {"name": e.cls.name, "summary": e.cls.summary(), "from": str(e.provenance)}
+                for e in registry().entries(each)
+            ]
+            for each in kinds
+        }
     if as_json:
         say_json(found)
         return

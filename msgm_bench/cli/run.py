@@ -50,17 +50,20 @@ def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
     seeds make a grid that shares its base models. -p key=value goes to every selected method
     that has the option, -p METHOD.key=value to one. Repeating a command resumes it.
     """
-    from msgm_bench.cli.session import run_cells, show_plan
+    from msgm_bench.cli.session import helpers, run_cells, show_plan
+    from msgm_bench.loading import stdout_to_stderr
 
     out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
     executor, trackers = given.pop("executor"), given.pop("trackers")
     of = by_plugin(
         given.pop("helper_params"), "-x {}: write NAME.key=value, such as local.workers=2"
     )
-    specs = _from_file(ctx, spec_file) if spec_file else _from_options(given)
+    with stdout_to_stderr():
+        specs = _from_file(ctx, spec_file) if spec_file else _from_options(given)
+        chosen, tracked = helpers(executor, trackers, of)
     if dry:
         return show_plan(specs)
-    return run_cells(specs, Path(out), as_json, executor, trackers, of)
+    return run_cells(specs, Path(out), as_json, chosen, tracked)
 
 
 def _from_file(ctx: click.Context, path: str) -> list[RunSpec]:

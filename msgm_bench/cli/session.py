@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgm_bench.api import Result
+from msgm_bench.api import Executor, Result
 from msgm_bench.cli.progress import progress
 from msgm_bench.cli.tables import comparison, console, grid
 from msgm_bench.cli.terminal import say, say_json
 from msgm_bench.errors import StorageError, UsageError
+from msgm_bench.loading import stdout_to_stderr
 from msgm_bench.pipeline import RunSpec, dry_run, parse_spec, run_grid
 from msgm_bench.pipeline.folder import RESULT
+from msgm_bench.pipeline.tracking import Choice, check_trackers
 from msgm_bench.registry import registry
 from msgm_bench.storage import read_yaml, single_line
 
@@ -38,31 +38,40 @@ def read_spec(path: Path) -> RunSpec:
     return parse_spec(values)
 
 
-def run_cells(
-    specs: Sequence[RunSpec],
-    out: Path,
-    as_json: bool,
-    executor: str | None = None,
-    trackers: Sequence[str] = (),
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-) -> int:
-    """Run, show, and say with the exit code whether all went well.
+def helpers(
+    executor: str | None, trackers: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> tuple[Executor | None, list[Choice]]:
+    """The executor, and the trackers with their options.
 
-    ``options`` are those of the executor and of the trackers, by name; what plugins print lands
-    on stderr, so that the results are all that stdout holds.
+    Raises:
+        UsageError: One of them is unknown, or has no such option.
     """
-    of = options or {}
-    if others := set(of) - {executor, *trackers}:
+    if others := set(options) - {executor, *trackers}:
         raise UsageError(
             f"-x for {', '.join(sorted(others))}",
             ", ".join(filter(None, [executor, *trackers])) or "none without --executor or --track",
         )
     chosen = None
     if executor is not None:
-        chosen = registry().create("executors", executor, of.get(executor))
-    tracked = [(name, of.get(name, {})) for name in trackers]
-    with contextlib.redirect_stdout(sys.stderr), progress(len(specs)):
-        results = run_grid(specs, out, chosen, tracked)
+        chosen = registry().create("executors", executor, options.get(executor))
+    tracked = [(name, options.get(name, {})) for name in trackers]
+    check_trackers(tracked)
+    return chosen, tracked
+
+
+def run_cells(
+    specs: Sequence[RunSpec],
+    out: Path,
+    as_json: bool,
+    executor: Executor | None = None,
+    trackers: Sequence[Choice] = (),
+) -> int:
+    """Run, show, and say with the exit code whether all went well.
+
+    What plugins print lands on stderr, so that the results are all that stdout holds.
+    """
+    with stdout_to_stderr(), progress(len(specs)):
+        results = run_grid(specs, out, executor, trackers)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
         say_json(documents[0] if len(documents) == 1 else documents)

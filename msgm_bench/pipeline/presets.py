@@ -27,7 +27,7 @@ def parse_settings(merged: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        raise option_error("the preset", Settings, error) from error
+        raise option_error("the preset", Settings, merged, error) from error
 
 
 def create(cls: type[Plugin], preset: Mapping[str, Any], options: Mapping[str, Any]) -> Plugin:

@@ -110,10 +110,11 @@ def parse_spec(values: Mapping[str, Any]) -> RunSpec:
         given = values["preset"]
         near = did_you_mean(str(given), PRESETS)
         raise OptionError(f"unknown preset {given!r}{near}", ", ".join(PRESETS))
+    fields = read_options(values)
     try:
-        return RunSpec.model_validate(read_options(values))
+        return RunSpec.model_validate(fields)
     except ValidationError as error:
-        raise option_error("the run", RunSpec, error) from error
+        raise option_error("the run", RunSpec, fields, error) from error
 
 
 def check_names(spec: RunSpec) -> None:

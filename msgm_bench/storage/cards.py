@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.errors import IncompatibleError, StorageError, key_at
 from msgm_bench.storage.names import single_line
 from msgm_bench.storage.readers import MIB, in_short, read_json
 
@@ -86,14 +86,14 @@ def parse_card(value: Mapping[str, Any], schema: type[CardT], name: str) -> Card
     try:
         return schema.model_validate_json(json.dumps(schema.meaningful(value)))
     except (ValidationError, ValueError, RecursionError) as error:
-        raise _complaint(error, name) from error
+        raise _complaint(error, value, name) from error
 
 
-def _complaint(error: Exception, name: str) -> IncompatibleError:
+def _complaint(error: Exception, value: Mapping[str, Any], name: str) -> IncompatibleError:
     if not isinstance(error, ValidationError):
         return IncompatibleError(f"{name}: {in_short(error)}")
     first = error.errors(include_url=False)[0]
-    key = single_line(".".join(str(part) for part in first["loc"]))[:120]
+    key = single_line(key_at(first["loc"], value))[:120]
     if first["type"] == "extra_forbidden":
         return IncompatibleError(
             f"{name}: {key} = {short(first['input'])} is not understood",
@@ -103,6 +103,8 @@ def _complaint(error: Exception, name: str) -> IncompatibleError:
     if first["type"] == "missing":
         return IncompatibleError(f"{name} lacks {key}")
     reason = first["msg"].removeprefix("Value error, ")
+    if not key:  # fields that do not go together
+        return IncompatibleError(f"{name}: {in_short(Exception(reason))}")
     return IncompatibleError(
         f"{name}: {key} = {short(first['input'])}", in_short(Exception(reason))
     )
@@ -110,5 +112,7 @@ def _complaint(error: Exception, name: str) -> IncompatibleError:
 
 def short(value: Any, limit: int = 60) -> str:
     """``value`` as a text that is not longer than ``limit`` letters."""
-    text = single_line(repr(value) if not isinstance(value, dict | list) else json.dumps(value))
+    text = single_line(
+        repr(value) if not isinstance(value, dict | list) else json.dumps(value, default=str)
+    )
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -42,10 +42,11 @@ def read_bytes(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) 
     name = single_line(path)
     try:
         with open_regular(path, inside) as file:
-            content = file.read(limit + 1)
+            large = os.fstat(file.fileno()).st_size > limit
+            content = b"" if large else file.read(limit + 1)  # a file may grow, or have no size
     except OSError as error:
         raise StorageError(f"{name} cannot be read: {in_short(error)}") from error
-    if len(content) > limit:
+    if large or len(content) > limit:
         raise StorageError(f"{name} is larger than {_size(limit)}", f"at most {_size(limit)}")
     return content
 

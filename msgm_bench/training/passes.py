@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
+from torch.autograd.graph import register_multi_grad_hook
+from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 FORWARD, BACKWARD = 1, 2
@@ -18,8 +21,9 @@ class Passes:
 
     Forward is a third of it, backward two: items are counted when a network has evaluated them,
     and again each time a gradient arrives at its output, however often a graph is used. Several
-    losses of one backward make one arrival. Networks of the method's own count as the model
-    does, whatever their size, and copies of counted networks count, too.
+    losses of one backward make one arrival, and so do several outputs of one network. What
+    ``torch.vmap`` computes at once counts as often as it is computed. Networks of the method's
+    own count as the model does, whatever their size, and copies of counted networks count, too.
 
     Attributes:
         thirds: Thirds of a pass, times ``pass_items``: a whole number.
@@ -69,13 +73,36 @@ class Passes:
             self._handles.append(network.register_forward_hook(self._hook))
 
     def _evaluated(self, output: Any) -> None:
-        if not isinstance(output, Tensor) or output.ndim == 0:
-            return
-        items = len(output)
+        tensors = [tensor for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+        items = max((_items(tensor) for tensor in tensors), default=0)
         self.thirds += FORWARD * items
-        if output.requires_grad:
+        waiting = [tensor for tensor in tensors if tensor.requires_grad]
+        if not items or not waiting:
+            return
 
-            def arrived(gradient: Tensor) -> None:
-                self.thirds += BACKWARD * items
+        def arrived(gradient: Tensor) -> None:
+            copies = max(_copies(gradient) // _copies(waiting[0]), 1)
+            self.thirds += BACKWARD * items * copies
 
-            output.register_hook(arrived)  # type: ignore[no-untyped-call]
+        if len(waiting) == 1:
+            waiting[0].register_hook(arrived)  # type: ignore[no-untyped-call]
+        else:  # once for each backward, whichever of them it comes by
+            register_multi_grad_hook(waiting, arrived, mode="any")
+
+
+def _items(tensor: Tensor) -> int:
+    """The items that a tensor holds along its first axis, in each of its copies."""
+    return _copies(tensor) * len(tensor) if tensor.ndim else 0
+
+
+def _copies(tensor: Tensor) -> int:
+    """How many tensors ``torch.vmap`` or batched gradients compute at once as this one."""
+    copies = 1
+    if _functorch.is_legacy_batchedtensor(tensor):  # of torch.autograd.grad(is_grads_batched=True)
+        copies = torch._remove_batch_dim(tensor, 1, 0, 0).shape[0]
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            axis = _functorch.maybe_get_bdim(tensor)
+            copies *= _functorch.get_unwrapped(tensor).shape[axis]
+        tensor = _functorch.get_unwrapped(tensor)
+    return copies

@@ -13,7 +13,10 @@ import platformdirs
 import torch
 from pydantic import AfterValidator
 
-from msgm_bench.storage import open_regular
+from msgm_bench import StorageError
+from msgm_bench.storage import MIB, open_regular, single_line
+from msgm_bench.storage.pickles import PICKLE_LIMIT
+from msgm_bench.storage.tensors import open_tensors
 
 ANYWHERE = Path("/")  # files that the user names may be links to any place
 VARIABLE = "MSGM_BENCH_DATA"
@@ -55,7 +58,7 @@ def sha256(path: Path) -> str:
     """SHA-256 of a regular file, computed once for each state of it.
 
     Raises:
-        StorageError: It cannot be read.
+        StorageError: It cannot be read, or is by its header or size no weights that are read.
     """
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
@@ -63,6 +66,12 @@ def sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _sha256(path: Path, size: int, changed: int) -> str:
+    if path.suffix == ".safetensors":
+        with open_tensors(path, ANYWHERE):  # its header is sound: it is worth the time
+            pass
+    elif size > PICKLE_LIMIT:
+        limit = f"at most {PICKLE_LIMIT / MIB:g} MiB"
+        raise StorageError(f"{single_line(path)} has {size / MIB:,.0f} MiB", limit)
     with open_regular(path, ANYWHERE) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -241,6 +241,19 @@ def test_a_link_in_the_place_of_the_results(small, make, tmp_path):
     assert {path: path.read_bytes() for path in outside.iterdir()} == before
 
 
+def test_something_else_in_the_place_of_the_results(small):
+    """A pipe or a file called results is no board without results, and nothing waits for it."""
+    place, _, _ = small
+    for make in (os.mkfifo, lambda path: path.write_text("x")):
+        shutil.rmtree(place / "results", ignore_errors=True)
+        (place / "results").unlink(missing_ok=True)
+        make(place / "results")
+        with pytest.raises(StorageError, match="is no folder"):
+            build(place)
+        assert "is no folder" in check(place)[0].text
+        (place / "results").unlink()
+
+
 @pytest.mark.parametrize("name", ["board.yaml", "README.md"])
 def test_links_in_the_place_of_a_boards_files(small, name, tmp_path):
     """board.yaml elsewhere is refused; a page elsewhere is neither read nor written."""

@@ -81,6 +81,18 @@ def test_check_finds_what_is_wrong(bench, place, published):
     assert "4 files, 2 missing or wrong" in out
 
 
+def test_a_file_that_cannot_be_the_published_one_is_not_read(bench, place, published):
+    """A sparse file of a tebibyte is wrong at once, whether its size is published or not."""
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        bench("data", "fetch", "mnist")
+        with (place / "mnist" / name).open("r+b") as file:
+            file.truncate(2**40)
+        code, out, _ = bench("data", "check", "mnist")
+        assert code == 1
+        assert "1,099,511,627,776 bytes" in " ".join(out.split())
+        (place / "mnist" / name).unlink()
+
+
 def test_check_without_a_checksum(bench, place):
     """Unpacked files have no published checksum: they are read, and that is no failure."""
     fake_data.write_mnist(place / "mnist", packed=False)

@@ -30,6 +30,7 @@ from msgm_metrics.attributes import Attributes, cuts
 from msgm_metrics.classifier import Classifier
 from msgm_metrics.judge_images import pixels, spoil
 from msgm_metrics.judge_reports import quality_of, report_of
+from msgm_metrics.weights import sha256
 
 BUDGET = {"width": 8, "steps": 120}
 NAMES = ("Dark", "Left", "Rare")
@@ -236,6 +237,15 @@ def test_weights_that_are_not_there_or_damaged_are_refused(tmp_path):
     assert judge.missing() is None
     with pytest.raises(StorageError, match=r"judge\.safetensors cannot be read"):
         judge.check(QUARTERS)
+
+
+def test_what_cannot_be_weights_is_not_hashed(tmp_path):
+    """A tebibyte of zeros: refused by its header, or by its size where it has none."""
+    for name, words in (("judge.safetensors", "the header of"), ("x.pth", "at most")):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2**40)
+        with pytest.raises(StorageError, match=words):
+            sha256(tmp_path / name)
 
 
 def test_programs_and_pickles_are_never_read(tmp_path):

@@ -142,11 +142,12 @@ def test_a_worker_that_dies_is_a_failed_cell(probe, fast, cache, bench, tmp_path
     ],
 )
 def test_wrong_options(options, message, fast, cache, bench, tmp_path):
-    """Refused before anything runs."""
-    code, _, err = bench(*tiny(*options, out=tmp_path / "runs"))
-    assert code == 2
-    assert message in err
-    assert not (tmp_path / "runs").exists()
+    """Refused before anything runs, and where nothing is to run."""
+    for dry in ((), ("--dry-run",)):
+        code, _, err = bench(*tiny(*options, *dry, out=tmp_path / "runs"))
+        assert code == 2
+        assert message in err
+        assert not (tmp_path / "runs").exists()
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):

@@ -3,9 +3,9 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from msgm_bench.errors import IncompatibleError, MsgmBenchError, StorageError
+from msgm_bench.errors import IncompatibleError, MsgmBenchError, StorageError, key_at
 from msgm_bench.storage.cards import Card, ForeignCard, parse_card, read_card
 
 
@@ -30,6 +30,19 @@ class Own(Card):
     """A card of ours."""
 
     width: int
+
+
+class Joint(Card):
+    """A field of two types, and two fields that must go together."""
+
+    size: Annotated[int, Field(le=9)] | tuple[int, int] = 1
+    heads: int = 1
+
+    @model_validator(mode="after")
+    def _fit(self):
+        if isinstance(self.size, int) and self.size % self.heads:
+            raise ValueError("heads do not divide the size")
+        return self
 
 
 GOOD = {"_kind": "a", "sizes": [1, 2], "scale": 2, "inner": {"depth": 3}}
@@ -93,3 +106,43 @@ def test_a_card_has_a_size(tmp_path):
     (tmp_path / "card.json").write_bytes(b" " * (2**20 + 1))
     with pytest.raises(MsgmBenchError, match="larger than 1 MiB"):
         read_card(tmp_path / "card.json", Outer)
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"size": 10}, "x: size = 10"),
+        ({"size": [1, "a"]}, "x: size = [1, "),
+        ({"size": 3, "heads": 2}, "x: heads do not divide the size"),
+    ],
+)
+def test_complaints_name_keys_of_the_card(card, words):
+    """No name of a type stands for a key, and what is wrong as a whole is a plain sentence."""
+    with pytest.raises(IncompatibleError) as caught:
+        parse_card(card, Joint, "x")
+    assert caught.value.what.startswith(words)
+    assert "constrained" not in str(caught.value)
+
+
+class Nested(BaseModel):
+    """Mappings and lists in each other, of several types."""
+
+    parts: dict[str, list[int] | int] = {}
+    inner: Own
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ({"parts": {"int": ["x"]}, "inner": {"width": 1}}, {"parts.int.0", "parts.int"}),
+        ({"parts": {}, "inner": {}}, {"inner.width"}),
+        ({"parts": {}, "inner": {"width": 1, "further": 2}}, {"inner.further"}),
+        ({"parts": []}, {"parts", "inner"}),
+        (3, {""}),
+    ],
+)
+def test_locations_are_keys(values, keys):
+    """Those of the value itself, and the one that is missing, whatever pydantic calls its types."""
+    with pytest.raises(ValidationError) as caught:
+        Nested.model_validate(values)
+    assert {key_at(error["loc"], values) for error in caught.value.errors()} == keys

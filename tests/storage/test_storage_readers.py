@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import time
+import tracemalloc
 
 import pytest
 import yaml
@@ -156,6 +157,20 @@ def test_only_regular_files_inside_the_folder_are_read(tmp_path):
     with pytest.raises(StorageError, match="larger"):
         read_bytes(folder / "large.json", limit=99)
     assert read_bytes(folder / "large.json", limit=100) == b" " * 100
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    """Refused by its size before a byte of it takes memory, however much would be allowed."""
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(2**40)
+    tracemalloc.start()
+    try:
+        for limit in (10, 2**30):
+            with pytest.raises(StorageError, match="is larger than"):
+                read_bytes(tmp_path / "x", limit=limit)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_link_inside_the_folder_is_followed(tmp_path):

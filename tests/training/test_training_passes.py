@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from matching import Match
 from nested import Nested
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 from msgm_bench import Conditioned, DataInfo, noise_matching
 from msgm_bench.testing import ToyBackbone, toy_images
@@ -59,6 +60,73 @@ def test_only_what_is_inside_the_block_counts():
     network(torch.zeros(4, 2))
     assert passes.count == pytest.approx(1 / 3)
     assert not network._forward_hooks
+
+
+class Several(nn.Module):
+    """A network whose outputs are packed as ``pack`` does."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.layer, self.pack = nn.Linear(2, 2), pack
+
+    def forward(self, x):
+        """The output, twice."""
+        y = self.layer(x)
+        return self.pack(y, y.square())
+
+
+@pytest.mark.parametrize(
+    ("pack", "read"),
+    [
+        (lambda a, b: (a, b), lambda out: out[0] + out[1]),
+        (lambda a, b: [a, {"b": b}], lambda out: out[1]["b"]),
+        (lambda a, b: {"a": a, "few": b[:1], "name": "x"}, lambda out: out["a"]),
+    ],
+)
+def test_networks_of_several_outputs_count_as_those_of_one(pack, read):
+    """Forward 1/3 and each backward 2/3, whichever outputs a loss reads; no way back is free."""
+    network = Several(pack)
+    passes = counting(network)
+    with passes.counting():
+        output = read(network(torch.zeros(4, 2)))
+        back(output.sum(), network.layer.weight)
+        assert passes.count == pytest.approx(1)
+        back(output.square().sum(), network.layer.weight)
+    assert passes.count == pytest.approx(5 / 3)
+
+
+def gradients_of_items(network, x):
+    """One gradient an item, by ``torch.func``."""
+
+    def loss(parameters, item):
+        return functional_call(network, parameters, (item[None],)).square().sum()
+
+    vmap(grad(loss), in_dims=(None, 0))(dict(network.named_parameters()), x)
+
+
+def five_networks(network, x):
+    """Five sets of weights at once, forward."""
+    stacked = {name: w.detach().expand(5, *w.shape) for name, w in network.named_parameters()}
+    vmap(lambda weights: functional_call(network, weights, (x,)))(stacked)
+
+
+def batched_gradients(network, x):
+    """Ten directions back through one graph."""
+    y = network(x)
+    torch.autograd.grad(y, network.weight, torch.ones(10, *y.shape), is_grads_batched=True)
+
+
+@pytest.mark.parametrize(
+    ("compute", "thirds"),
+    [(gradients_of_items, 4 * 3), (five_networks, 4 * 5), (batched_gradients, 4 * (1 + 2 * 10))],
+)
+def test_what_is_computed_at_once_counts_as_often(compute, thirds):
+    """As a loop over the items, the networks or the directions would count."""
+    network = nn.Linear(2, 2)
+    passes = counting(network)
+    with passes.counting():
+        compute(network, torch.randn(4, 2))
+    assert passes.thirds == thirds
 
 
 def test_two_losses_of_one_graph_are_two_ways_back(world):
