@@ -225,6 +225,10 @@ def read_file(path: Path, limit: int) -> bytes:
             content, most = b"", status.st_size + 1
             while part := file.read(most - len(content)):
                 content += part
+    except PermissionError as error:
+        raise StorageError(
+            f"{path} cannot be read: {error.strerror}", hint="give yourself permission to read it"
+        ) from error
     except (OSError, ValueError) as error:
         raise damaged(path, getattr(error, "strerror", None) or error) from error
     if len(content) != status.st_size:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from msgm_bench import StorageError, UsageError
-from msgm_datasets import images, walk
+from msgm_datasets import files, images, walk
 from msgm_datasets.image_folder import ImageFolder
 from msgm_datasets.walk import describe, listing
 
@@ -222,6 +222,20 @@ def test_a_folder_that_cannot_be_listed(animals, monkeypatch):
 
     monkeypatch.setattr(walk.os, "scandir", refuse)
     with pytest.raises(StorageError, match=r"dog cannot be listed: Permission denied"):
+        load()
+
+
+def test_an_image_that_must_not_be_read(animals, monkeypatch):
+    """It is whole, so the message speaks of permission and not of damage."""
+    real = os.open
+
+    def refuse(path, flags):
+        if str(path).endswith(".png"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
+
+    monkeypatch.setattr(files.os, "open", refuse)
+    with pytest.raises(StorageError, match=r"png cannot be read: Permission denied\ngive yourself"):
         load()
 
 
