@@ -56,7 +56,8 @@ def _read(paths: Iterable[Path]) -> Found:
             broken[path] = error.what
         except ValidationError as error:
             first = error.errors()[0]
-            broken[path] = ": ".join([*map(str, first["loc"]), first["msg"]])
+            what = first["msg"].removeprefix("Value error, ")
+            broken[path] = ": ".join([*map(str, first["loc"]), what])
         else:
             found.setdefault(result.model_dump_json(exclude={"provenance"}), result)
     return Found(tuple(found.values()), broken)
