@@ -13,7 +13,7 @@ PRESET = "paper"
 ALLOWED = {  # options that leave the preset alone, or that are compared by themselves
     *("--method", "--dataset", "--forget", "--backbone", "--regime", "--preset", "-p"),
     *("--seed", "--train-seed", "--unlearn-seed", "--sample-seed"),
-    *("--device", "--precision", "--compile"),
+    *("--device", "--compile", "--precision tf32"),  # PyTorch's convolutions were in TF32 then
 }
 
 
@@ -48,8 +48,9 @@ def overrides(cell: Cell, result: Result) -> list[str]:
     for flag, value in _options(shlex.split(command)):
         key = value.partition("=")[0]
         elsewhere = flag == "-t" and key.partition(".")[0] != cell.task
-        if flag not in ALLOWED and key != chosen and not elsewhere:
-            found.append(f"{flag} {value}".strip())
+        option = f"{flag} {value}".strip()
+        if not {flag, option} & ALLOWED and key != chosen and not elsewhere:
+            found.append(option)
     return found
 
 

@@ -154,6 +154,7 @@ def test_options_of_the_method(cell, make):
         ("-d pad=true", "-d pad=true"),
         ("-t generation.nfe=5", "-t generation.nfe=5"),
         ("--conditional --seed 3", "--conditional"),
+        ("--device cuda:0 --precision bf16", "--precision bf16"),
     ],
 )
 def test_options_beside_the_preset(cell, make, command, told):
