@@ -13,6 +13,7 @@ os.environ["MSGM_BENCH_CACHE"] = _CACHE
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("MSGM_BENCH_PLUGINS", None)
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import workbench  # noqa: E402
@@ -23,6 +24,9 @@ from msgm_bench.pipeline import fingerprint  # noqa: E402
 from msgm_bench.pipeline import folder as run_folder  # noqa: E402
 
 torch.set_num_threads(1)
+# no property has a time limit: machines are slow when they are busy; CI tries the same examples
+hypothesis.settings.register_profile("bench", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("bench")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts us with &
 registry.installed = workbench.known_distributions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from msgm_bench.boards import build, check, find_boards
@@ -177,7 +177,6 @@ def test_strangers_words_stay_words(folder, definition, make, write):
     assert check(folder)[0].error is False
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_no_word_leaves_its_cell(text):
     """Whatever the text, it stays on one line, opens no tag and ends no cell of a table."""

@@ -129,7 +129,6 @@ def test_a_page_of_hostile_words(word, tmp_path, definition, make, write):
     compare(results)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_words_are_one_line_of_text(word):
     """Escaped words parse as one paragraph that reads as the words, with no markup in it."""
@@ -144,7 +143,6 @@ def test_any_words_are_one_line_of_text(word):
     }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab `|<>\\*_[]()!#&", max_size=30))
 def test_escaped_words_read_as_they_were(word):
     """What a reader sees is what was written, but for runs of spaces."""
@@ -162,7 +160,6 @@ def test_no_line_ends_a_block_of_code(lines):
     assert block.type == "fence"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_names_in_code_stay_code(word):
     """A name is one span of code, whatever its backticks, and never an empty one."""

@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -183,7 +183,6 @@ def test_bands_of_the_baseline(table, values, found):
 values = st.lists(st.floats(0, 100), min_size=3, max_size=3)
 
 
-@settings(deadline=None)
 @given(st.lists(values, min_size=1, max_size=5))
 def test_any_ranking_is_sound(numbers):
     """All methods appear once, means rise, ranks count the methods above, ties agree with SciPy."""

@@ -329,7 +329,7 @@ def test_cifar10_calls_nothing(kind, place, tmp_path, monkeypatch):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 2, 5]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_mutated_pickles(tmp_path_factory, seed, protocol):
     """A pickle with damaged bytes is read or named."""
     draw = random.Random(seed)

@@ -225,7 +225,7 @@ KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.sampled_from(["L", "RGB", "RGBA", "P"])
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_mutated_images(seed, kind, mode):
     """A damaged image is decoded or named; nothing else happens."""
     draw = random.Random(seed)

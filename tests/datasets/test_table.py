@@ -58,7 +58,7 @@ WORDS = (
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     blank=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_dialect(tmp_path_factory, rows, separator, encoding, end, blank):
     """What the csv module writes in any dialect and encoding is read back, or is ambiguous."""
     stream = io.StringIO()
@@ -270,7 +270,7 @@ def test_a_huge_table(path, monkeypatch):
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_mutated_tables(tmp_path_factory, seed):
     """A damaged table is read or refused in a sentence."""
     draw = random.Random(seed)

@@ -270,7 +270,7 @@ ENTRY = st.text(
 
 
 @given(st.dictionaries(ENTRY, st.sampled_from([".png", ".txt", ""]), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_everything_is_listed_or_counted(tmp_path_factory, entries):
     """Whatever names a folder holds: images and what is left out add up to all entries."""
     folder = tmp_path_factory.mktemp("walk")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -23,7 +23,6 @@ from msgm_bench.evaluation.statistics import (
     wilson,
 )
 
-patient = settings(deadline=None)
 numbers = st.floats(-1e6, 1e6)
 shares = st.floats(0, 1)
 
@@ -35,7 +34,6 @@ def counts(draw):
     return draw(st.integers(0, n)), n
 
 
-@patient
 @given(counts(), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_wilson_is_scipys(count, confidence):
     """The interval equals that of scipy.stats.binomtest and holds the estimate within [0, 1]."""
@@ -47,7 +45,6 @@ def test_wilson_is_scipys(count, confidence):
     assert 0 <= ours.low <= ours.value <= ours.high <= 1
 
 
-@patient
 @given(counts())
 def test_wilson_rises_with_the_count(count):
     """One success more moves both ends up, or leaves them at a boundary."""
@@ -72,7 +69,6 @@ def test_impossible_counts_are_errors(k, n):
         wilson(k, n)
 
 
-@patient
 @given(shares, st.floats(0.51, 1), st.floats(0.51, 1))
 def test_rogan_gladen_inverts_a_judge(rate, sensitivity, specificity):
     """Sending a true rate through an imperfect judge and back gives the true rate."""
@@ -114,7 +110,6 @@ def test_rogan_gladen_interval_by_hand():
     assert ours.high == pytest.approx(rate + shift + spread)
 
 
-@patient
 @given(counts(), st.integers(30, 2000), st.integers(30, 2000), st.floats(0.7, 1), st.floats(0.7, 1))
 def test_rogan_gladen_interval_holds_the_estimate(count, n_se, n_sp, se, sp):
     """The ends lie in [0, 1] and on both sides of the estimate."""
@@ -143,7 +138,6 @@ def test_wilson_covers():
     assert 0.93 <= np.mean(held) <= 0.975
 
 
-@patient
 @given(st.lists(numbers, min_size=2, max_size=30))
 def test_mean_interval_is_scipys(values):
     """The interval equals that of scipy.stats.t and holds the mean."""
@@ -211,7 +205,6 @@ def test_median_without_a_middle_is_an_error(bad):
         median_interval(bad)
 
 
-@patient
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(math.inf), min_size=1, max_size=40))
 def test_median_interval_holds_the_median(values):
     """The ends are on both sides of numpy's median, infinities included."""
@@ -252,7 +245,6 @@ def test_bootstrap_of_an_infinite_statistic_is_an_error():
         bootstrap([1.0, math.inf], lambda v: float(v.max()), seed=0, resamples=20)
 
 
-@patient
 @given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=20))
 def test_paired_difference_is_scipys(pairs):
     """The interval is that of scipy.stats.ttest_rel, and zero outside it is its rejection."""

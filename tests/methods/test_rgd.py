@@ -37,7 +37,7 @@ def test_restricted_by_hand():
 @given(
     st.floats(0.0, 2 * math.pi), st.floats(0.0, 2 * math.pi), st.floats(1e-3, 1e3), st.floats(0, 20)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_plane(first, second, length, weight):
     """In the plane the step is as written out by angles, and goes against neither gradient.
 

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msgm_bench import OptionError, OptionText, RunSpec
@@ -44,7 +44,6 @@ def typed(line):
     return specs
 
 
-@settings(deadline=None)  # the first imports the plugins
 @given(forget=NAMES, folder=TEXT, table=TEXT, sampler=TEXT, path=TEXT, options=VALUES)
 @example(["tench, Tinca tinca"], "my photos #2", "~", "2024", "", None)
 def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler, path, options):
@@ -66,7 +65,6 @@ def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler
     assert parse_spec(parse_yaml(dump_yaml(wanted.model_dump(mode="json")), "spec")) == wanted
 
 
-@settings(deadline=None)
 @given(TEXT)
 def test_options_of_type_text_are_text(text):
     """A folder, a table and a sampler are called what was typed; nothing is cut off or null."""

@@ -36,7 +36,7 @@ def back(value, *parameters):
 
 
 @given(items=st.integers(1, 9), evaluations=st.lists(st.integers(0, 3), max_size=5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_forward_is_a_third_and_each_backward_two(items, evaluations):
     """N items, of which each evaluation goes back k times: sum_i N (1 + 2 k_i) / 3 N'."""
     network, passes = nn.Linear(2, 2), Passes(4)
