@@ -132,7 +132,7 @@ class Method(Plugin, ABC):
 def _check_words(
     cls: type[Method], field: str, words: Iterable[str], allowed: Sequence[str]
 ) -> None:
-    if isinstance(words, str):
+    if isinstance(words, str) or not isinstance(words, Iterable):
         raise PluginError(f"method {cls.name!r} has {field} = {words!r}", "a collection of words")
     for word in words:
         if word not in allowed:

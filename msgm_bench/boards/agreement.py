@@ -40,8 +40,8 @@ def agreeing(board: Board, results: Sequence[Result]) -> tuple[list[Result], dic
 
     settle(results, _shared, _complaint(_shared))
     if board.cell.passes:
-        counted = [r for r in results if r.spec.settings.get("pass_items") is not None]
-        settle(counted, _pass_items, _complaint(_pass_items))
+        done = [result for result in results if result.status == "ok"]
+        settle(done, _pass_items, _complaint(_pass_items))
     for method in dict.fromkeys(result.spec.method for result in results):
         own = [result for result in results if result.spec.method == method]
         settle(own, _own, _complaint(_own))
@@ -102,7 +102,7 @@ def _shared(result: Result) -> dict[str, Any]:
 
 def _pass_items(result: Result) -> dict[str, Any]:
     """Items of one pass."""
-    return {"pass_items": result.spec.settings["pass_items"]}
+    return {"pass_items": result.spec.settings.get("pass_items")}
 
 
 def _own(result: Result) -> dict[str, Any]:

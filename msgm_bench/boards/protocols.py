@@ -82,7 +82,7 @@ def check_hashes(result: Result, origin: str) -> None:
 
 
 def check_same(results: Sequence[Result], keys: Iterable[Key]) -> None:
-    """Make sure that each quantity has one protocol, unit and direction over all results.
+    """Make sure that each quantity has one protocol, unit, direction and task over all results.
 
     Raises:
         ProtocolMixError: Naming two results and the settings that differ.
@@ -114,12 +114,13 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def meaning(result: Result, key: Key) -> tuple[str, str, str, str]:
-    """Protocol, its hash, unit and direction of a quantity that the result has."""
+def meaning(result: Result, key: Key) -> tuple[str, str, str, str, str]:
+    """Protocol, its hash, unit, direction and task of a quantity that the result has."""
     row = key.row(result)
     if row is None:
         raise KeyError(str(key))
-    return row.protocol, result.protocols[row.protocol].hash, row.unit, row.direction
+    described = result.protocols[row.protocol]
+    return row.protocol, described.hash, row.unit, row.direction, row.task
 
 
 def mix(key: Key, a: Result, b: Result) -> ProtocolMixError:
@@ -131,7 +132,7 @@ def mix(key: Key, a: Result, b: Result) -> ProtocolMixError:
     elif ours[:2] != theirs[:2]:
         found = "; ".join(str(difference) for difference in protocol_diff(a, b, names))
     else:
-        found = f"unit and direction {ours[2:]} against {theirs[2:]}"
+        found = f"unit, direction and task {ours[2:]} against {theirs[2:]}"
     return ProtocolMixError(
         f"{key}: {name_of(a)} and {name_of(b)} do not compare: {found}",
         "results of one protocol",

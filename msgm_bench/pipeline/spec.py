@@ -25,6 +25,7 @@ from msgm_bench.registry import registry
 from msgm_bench.storage import path_part
 
 SHORT = 40  # letters of each name in a run folder's name, but for the forget set
+MOST = 10**12  # steps, passes, samples: what a result may hold
 
 
 class RunSpec(BaseModel):
@@ -47,15 +48,22 @@ class RunSpec(BaseModel):
     judge_params: dict[str, Any] = Field({}, description="options of the judge, and its `name`")
     regime: Regime | None = Field(None, description="empty: the first that the method declares")
     preset: Preset | None = Field(None, description="empty: the dataset's own default")
-    seed: int = Field(0, ge=0, description="all three seeds")
-    train_seed: int | None = Field(None, ge=0, description="initial weights and base model")
-    unlearn_seed: int | None = Field(None, ge=0, description="batches and noise of the method")
-    sample_seed: int | None = Field(None, ge=0, description="noise of the evaluation")
-    steps: int | None = Field(None, ge=1, description="replaces every training budget")
-    passes: int | None = Field(
-        None, ge=1, description="budget in passes, of all but the baselines and the base model"
+    seed: int = Field(0, ge=0, lt=2**63, description="all three seeds")
+    train_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="initial weights and base model"
     )
-    samples: int | None = Field(None, ge=1, description="caps every evaluation set")
+    unlearn_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="batches and noise of the method"
+    )
+    sample_seed: int | None = Field(None, ge=0, lt=2**63, description="noise of the evaluation")
+    steps: int | None = Field(None, ge=1, le=MOST, description="replaces every training budget")
+    passes: int | None = Field(
+        None,
+        ge=1,
+        le=MOST,
+        description="budget in passes, of all but the baselines and the base model",
+    )
+    samples: int | None = Field(None, ge=1, le=MOST, description="caps every evaluation set")
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False

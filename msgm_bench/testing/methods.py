@@ -55,8 +55,9 @@ def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) ->
 
     In the default regime, a method that reads D_f does not learn it: its error on D_f is not both
     below that of the same training on D_g alone and below ``LEARNED`` times its own with other
-    pixels in D_f. That catches a wrong sign of a weight of about a tenth and more; less drowns in
-    the noise of 60 steps, and data-free methods are not looked at.
+    pixels in D_f. That catches a wrong sign of a weight of about a tenth and more where the method
+    starts from a class-conditional base; less drowns in the noise of 60 steps, as more does where
+    it starts from fresh weights, and data-free methods are not looked at.
     """
     check_plugin(cls)
     data, tried = toy_images(), 0

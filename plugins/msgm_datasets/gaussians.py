@@ -101,8 +101,10 @@ class Gaussians(Dataset):
     class Config(Config):
         """Sizes."""
 
-        train_size: int = Field(50_000, ge=100, description="training points")
-        test_size: int = Field(60_000, ge=100, description="held-out points; a fifth is D_f")
+        train_size: int = Field(50_000, ge=100, le=10_000_000, description="training points")
+        test_size: int = Field(
+            60_000, ge=100, le=10_000_000, description="held-out points; a fifth is D_f"
+        )
 
     def load(self) -> Data:
         """Draw both splits, from seeds that belong to the dataset."""

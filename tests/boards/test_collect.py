@@ -298,11 +298,11 @@ def test_mixed_versions_are_refused(folder, make, edit):
     assert "version is '1' against '2'" in left_out(folder)["beta-s1.json"]
 
 
-@pytest.mark.parametrize(("field", "value"), [("unit", "nats"), ("direction", "up")])
+@pytest.mark.parametrize(("field", "value"), [("unit", "nats"), ("direction", "up"), ("task", "x")])
 def test_mixed_units_are_refused(folder, edit, field, value):
-    """The same protocol in another unit or direction is a mistake, not a value."""
+    """The same protocol in another unit, direction or task is a mistake, not a value."""
     edit(folder / "results" / "beta-s1.json", lambda c: c["metrics"][1].update({field: value}))
-    assert "unit and direction" in left_out(folder)["beta-s1.json"]
+    assert "unit, direction and task" in left_out(folder)["beta-s1.json"]
 
 
 def test_protocol_diff_lists_settings(make):

@@ -150,9 +150,10 @@ def test_methods_that_are_not_installed_must_be_stated(equal, definition, run, m
 
 
 def test_passes_have_one_size(equal, definition, run, write):
-    """A result whose passes have other items is left out, at whatever number of passes."""
-    write(equal, [run("standard"), run("unseen"), run("obt", items=64)], definition)
-    assert "pass_items is 256 against 64" in left_out(equal)["obt-s0.json"]
+    """A result whose passes have other items, or do not say how many, is left out."""
+    for items in (64, None):
+        write(equal, [run("standard"), run("unseen"), run("obt", items=items)], definition)
+        assert f"pass_items is 256 against {items}" in left_out(equal)["obt-s0.json"]
 
 
 def test_without_a_stated_budget_nothing_is_compared(equal, definition, run, write):

@@ -57,6 +57,9 @@ WRONG = [
     (command("--forget", " "), "forgetting nothing leaves an empty split"),
     # options out of range or unknown
     (command("-p", "alpha=1.5"), "option 'alpha' of obt = 1.5\nallowed: Input should be less than"),
+    (command("--seed", str(2**63)), "= 9223372036854775808"),
+    (command("--samples", str(10**13)), "option 'samples' of the run = 10000000000000"),
+    (command("-d", f"train_size={10**30}"), "option 'train_size' of gaussians"),
     (command("-p", "alpha=much"), "option 'alpha' of obt = 'much'"),
     (command("-p", "abort_norm=.inf"), "option 'abort_norm' of obt = '.inf'"),
     (command("-p", "alpha=.nan"), "option 'alpha' of obt = '.nan'"),

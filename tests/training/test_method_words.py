@@ -41,6 +41,7 @@ def method(**attributes):
         ({"regimes": "finetune"}, "regimes = 'finetune'"),
         ({"regimes": ()}, "has no regime"),
         ({"needs": frozenset({"retains"})}, "'retains' among its needs (did you mean 'retain'?)"),
+        ({"needs": None}, "needs = None"),
         ({"needs": {"D_f"}}, "allowed: all, retain, forget, base"),
         ({"needs": frozenset({"all"})}, "needs all of D and nothing else"),
         ({"needs": frozenset({"all", "base"})}, "needs all of D and nothing else"),
