@@ -52,13 +52,13 @@ def mutations(draw, documents):
         if kind == "delete":
             del parent[path[-1]]
         elif kind == "insert" and isinstance(parent, dict):
-            parent[draw(st.text(max_size=8))] = draw(ODD)
+            parent[draw(st.text(max_size=8))] = copy.deepcopy(draw(ODD))
         elif kind == "wrap":
             parent[path[-1]] = [parent[path[-1]]]
         elif kind == "nest":
             parent[path[-1]] = nested(draw(st.sampled_from([10, 60, 70, 500])))
         else:
-            parent[path[-1]] = draw(ODD)
+            parent[path[-1]] = copy.deepcopy(draw(ODD))
     return value
 
 
