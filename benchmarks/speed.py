@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from msgm_bench import DataInfo, Noise, Training, derive_seed, noise_matching, ode_nll
+from msgm_bench import DataInfo, Noise, Training, derive_seed, dsm_loss, ode_nll
 from msgm_bench.registry import registry
 from msgm_bench.training import Feed, Runtime
 from msgm_bench.training.runtime import Precision
@@ -77,7 +77,7 @@ def descent(model: torch.nn.Module, feed: Feed, **adam: object) -> Callable[[], 
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        noise_matching(model, batch).backward()
+        dsm_loss(model, batch).backward()
         optimizer.step()
 
     return step

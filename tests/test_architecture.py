@@ -137,10 +137,10 @@ def test_plugins_are_documented(entry):
     assert cls.summary()
     assert len(cls.summary()) < 100
     assert re.fullmatch(r"[a-z][a-z0-9_-]*", cls.name)
-    for name, field in cls.Config.model_fields.items():
+    for name, field in cls.options_type.model_fields.items():
         assert field.description, f"{cls.name} does not describe its option {name!r}"
-    assert cls.Config.model_config["extra"] == "forbid"
-    assert cls.Config.model_config["frozen"]
+    assert cls.options_type.model_config["extra"] == "forbid"
+    assert cls.options_type.model_config["frozen"]
     assert not inspect.isabstract(cls)
 
 

@@ -14,8 +14,8 @@ from msgm_bench import (
     OptionError,
     Points,
     VariancePreserving,
+    dsm_loss,
     guided,
-    noise_matching,
 )
 
 
@@ -102,6 +102,6 @@ def test_noise_matching_tells_the_condition():
     condition = torch.tensor([0, 3, 2, 3])
     eps = X + condition[:, None]
     batch = Batch(X, T, eps, X, Y, condition)
-    assert float(noise_matching(model(), batch)) == 0
-    assert float(noise_matching(model(), Batch(X, T, eps, X, Y, Y))) > 0
-    assert float(noise_matching(model(None), Batch(X, T, X, X, Y))) == 0
+    assert float(dsm_loss(model(), batch)) == 0
+    assert float(dsm_loss(model(), Batch(X, T, eps, X, Y, Y))) > 0
+    assert float(dsm_loss(model(None), Batch(X, T, X, X, Y))) == 0

@@ -6,9 +6,9 @@ import random
 
 import pytest
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from msgm_bench import Config, LossMethod, Task, noise_matching
+from msgm_bench import Batches, LossMethod, Options, Task, dsm_loss
 from msgm_bench.testing import check_method, check_plugin
 from msgm_methods.esd import ESD
 from msgm_methods.finetune import Finetune
@@ -34,10 +34,10 @@ class Sound(LossMethod):
     needs = frozenset({"retain", "forget"})
     weight = 0.1
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """L_g - weight min(L_f, 2)."""
-        ascent = noise_matching(model, forget).clamp(max=2.0)
-        return noise_matching(model, retain) - self.weight * ascent
+        ascent = dsm_loss(model, batches.forget).clamp(max=2.0)
+        return dsm_loss(model, batches.retain) - self.weight * ascent
 
 
 class Deaf(Sound):
@@ -62,9 +62,9 @@ class DeafBesideAll(Sound):
 class Idle(Sound):
     """Declares D_g, and does not use it."""
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """A bounded ascent on D_f."""
-        return -noise_matching(model, forget).clamp(max=2.0)
+        return -dsm_loss(model, batches.forget).clamp(max=2.0)
 
 
 class Late(Sound):
@@ -73,8 +73,8 @@ class Late(Sound):
     def update(self, session, step):
         """The loss grows with what was gathered after step 50."""
         self.gathered = getattr(self, "gathered", 0) + (step >= 50)
-        loss = noise_matching(session.model, session.batch("retain", step))
-        loss = loss - 0.1 * noise_matching(session.model, session.batch("forget", step))
+        loss = dsm_loss(session.model, session.batch("retain", step))
+        loss = loss - 0.1 * dsm_loss(session.model, session.batch("forget", step))
         session.minimise(loss * (1 + self.gathered))
         return loss.detach()
 
@@ -82,9 +82,9 @@ class Late(Sound):
 class Chance(Sound):
     """Draws from a generator that nobody seeds."""
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """A loss with a random weight."""
-        return random.random() * super().loss(model, retain, forget, step)
+        return random.random() * super().loss(model, batches, step)
 
 
 class RoundTheSession(Sound):
@@ -114,9 +114,8 @@ class OwnDescent(Sound):
 
     def update(self, session, step):
         """Down the loss, by hand."""
-        loss = self.loss(
-            session.model, session.batch("retain", step), session.batch("forget", step), step
-        )
+        drawn = {split: session.batch(split, step) for split in ("retain", "forget")}
+        loss = self.loss(session.model, Batches(self.name, drawn), step)
         gradients = torch.autograd.grad(loss, list(session.model.parameters()))
         for weight, gradient in zip(session.model.parameters(), gradients, strict=True):
             weight.data.sub_(0.01 * gradient)
@@ -128,7 +127,7 @@ class DeclaredDescent(OwnDescent):
 
     def update(self, session, step):
         """A look ahead, and the same step in an edit."""
-        with session.excursion():
+        with session.inner_loop():
             for weight in session.model.parameters():
                 weight.data.mul_(0.9)
         with session.edit(), torch.enable_grad():
@@ -153,9 +152,9 @@ class Trespassing(Sound):
 
     needs = frozenset({"retain"})
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """Needs no D_f."""
-        return noise_matching(model, retain)
+        return dsm_loss(model, batches.retain)
 
     def update(self, session, step):
         """Reads it all the same."""
@@ -176,11 +175,11 @@ class Forgetful(LossMethod):
     def update(self, session, step):
         """A step that a resumed training does not repeat."""
         self.taken = getattr(self, "taken", 0) + 1
-        loss = noise_matching(session.model, session.batch("retain", step))
+        loss = dsm_loss(session.model, session.batch("retain", step))
         session.minimise(loss * self.taken)
         return loss.detach()
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """Not used."""
 
 
@@ -197,9 +196,9 @@ class Nowhere(Forgetful):
 class Explosive(Sound):
     """Its weights leave the finite numbers."""
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """Infinite from the second step on."""
-        return super().loss(model, retain, forget, step) * (float("inf") if step else 1.0)
+        return super().loss(model, batches, step) * (float("inf") if step else 1.0)
 
 
 @pytest.mark.parametrize("method", [Sound, DeclaredDescent])
@@ -236,7 +235,7 @@ def test_defects_of_methods_are_named(method, sentence):
 # What a class says of itself ---------------------------------------------------------------
 
 
-class Options(Config):
+class SoundOptions(Options):
     """Sound options."""
 
     weight: float = Field(1.0, gt=0, description="of the loss")
@@ -247,23 +246,25 @@ def variant(base=Sound, **attributes):
     return type("Variant", (base,), {"__doc__": "A variant."} | attributes)
 
 
-class Open(BaseModel):
+class Open(Options):
     """Takes any key."""
 
+    model_config = ConfigDict(extra="allow")
 
-class Silent(Config):
+
+class Silent(Options):
     """An option without words."""
 
     weight: float = Field(1.0)
 
 
-class Beyond(Config):
+class Beyond(Options):
     """A default that its bounds refuse."""
 
     weight: float = Field(-1.0, gt=0, description="of the loss")
 
 
-class Restless(Config):
+class Restless(Options):
     """A default that changes."""
 
     seed: float = Field(default_factory=random.random, description="drawn anew")
@@ -273,7 +274,7 @@ def test_sound_classes_pass():
     """Options, presets, two regimes, and D beside D_f, which is how some methods measure."""
     check_plugin(
         variant(
-            Config=Options,
+            options_type=SoundOptions,
             presets={"quick": {"method": {"weight": 2.0}, "training": {"steps": 10}}},
             regimes=("retrain", "finetune"),
             needs=frozenset({"all", "forget"}),
@@ -289,10 +290,11 @@ def test_sound_classes_pass():
         (variant(name="x" * 65), "at most 64"),
         (variant(__doc__=None), "the class has no docstring of its own"),
         (variant(__doc__="word " * 30), "its summary is longer than a line"),
-        (variant(Config=Open), "Config takes any key"),
-        (variant(Config=Silent), "option 'weight' has no description"),
-        (variant(Config=Beyond), "a default that its bounds refuse.*'weight'"),
-        (variant(Config=Restless), "the defaults of its options change"),
+        (variant(options_type=BaseModel), "the options of 'sound' are.*a subclass of Options"),
+        (variant(options_type=Open), "its options take any key"),
+        (variant(options_type=Silent), "option 'weight' has no description"),
+        (variant(options_type=Beyond), "a default that its bounds refuse.*'weight'"),
+        (variant(options_type=Restless), "the defaults of its options change"),
         (variant(presets={"quick": {"method": {"wait": 1}}}), "preset 'quick'.*no option 'wait'"),
         (variant(presets={"quick": {"training": {"step": 1}}}), "preset 'quick'.*'step'"),
         (variant(presets={"quick": {"steps": 1}}), "preset 'quick'"),

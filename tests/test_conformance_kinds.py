@@ -21,11 +21,11 @@ from msgm_bench import (
     Executor,
     Metric,
     MetricProtocol,
+    Options,
     Row,
     Samples,
     Sketch,
     SubVariancePreserving,
-    TaskConfig,
     Tracker,
     VarianceExploding,
     VariancePreserving,
@@ -54,7 +54,7 @@ from msgm_datasets.digits import Digits
 from msgm_datasets.gaussians import Gaussians
 from msgm_metrics.bayes import Bayes
 from msgm_metrics.frontier import FrontierGap
-from msgm_metrics.generation import Generation
+from msgm_metrics.generation import Generation, GenerationOptions
 from msgm_metrics.judge_features import JudgeFeatures
 
 
@@ -385,8 +385,7 @@ class Boastful(ToyJudge):
 class Ungated(ToyJudge):
     """Lost its gate."""
 
-    class Config(ToyBackbone.Config):
-        """None."""
+    options_type = Options
 
 
 @planted(
@@ -395,7 +394,7 @@ class Ungated(ToyJudge):
     (Whimsical, "the same seed fits another judge"),
     (Relative, "a verdict depends on its batch"),
     (Boastful, r"the accuracy is 1.2, not a share in \[0, 1\]"),
-    (Ungated, "Config is no JudgeConfig"),
+    (Ungated, "a subclass of JudgeOptions"),
 )
 def test_defects_of_judges_are_named(cls, sentence):
     """State, seeds, batches, reports."""
@@ -521,25 +520,27 @@ def test_tasks_conform(cls):
     check_task(cls)
 
 
+class DrawOptions(GenerationOptions):
+    """Two options."""
+
+    nfe: int = Field(10, ge=1, description="evaluations")
+    scale: float = Field(1.0, gt=0, description="factor of the samples")
+
+
 class Draw(Generation):
     """Generation, to plant defects in."""
 
     name = "draw"
-
-    class Config(TaskConfig):
-        """Two options."""
-
-        nfe: int = Field(10, ge=1, description="evaluations")
-        scale: float = Field(1.0, gt=0, description="factor of the samples")
+    options_type = DrawOptions
 
     def uses(self):
         """Heun."""
-        return {"samplers": ("heun", {"nfe": self.config.nfe})}
+        return {"samplers": ("heun", {"nfe": self.options.nfe})}
 
     def draw(self, subject, start, count):
         """Scaled samples."""
         drawn = super().draw(subject, start, count)
-        return drawn | {"x": self.config.scale * drawn["x"]}
+        return drawn | {"x": self.options.scale * drawn["x"]}
 
 
 def task(**methods):
@@ -575,8 +576,8 @@ def drawn(change):
     (task(cost=lambda self, model: Cost(1)), "its cost says 1"),
     (task(total=lambda self, subject: 0), "not a positive number"),
     (task(total=lambda self, subject: 7), "--samples does not make it shorter"),
-    (task(protocol=lambda self, subject: {"nfe": self.config.nfe}), "option .* not its protocol"),
-    (task(protocol=lambda self, subject: self.config.model_dump()), "holds batch_size"),
+    (task(protocol=lambda self, subject: {"nfe": self.options.nfe}), "option .* not its protocol"),
+    (task(protocol=lambda self, subject: self.options.model_dump()), "holds batch_size"),
     (task(skip=lambda self, model: "never"), "skips unconditional and class-conditional"),
     (task(shown=lambda self, s, a: {"all": a["x"] + 9}), r"picture 'all' leaves \[0, 1\]"),
 )
@@ -601,21 +602,22 @@ def test_metrics_conform(cls):
     check_metric(cls, subject=subject)
 
 
-class Brightness(Metric):
+class BrightnessOptions(Options):
+    """One option."""
+
+    factor: float = Field(1.0, gt=0, description="of the mean")
+
+
+class Brightness(Metric[BrightnessOptions]):
     """Mean brightness of the samples."""
 
     name = "brightness"
     tasks = ("generation",)
     wrong: dict = {}
 
-    class Config(ToyBackbone.Config):
-        """One option."""
-
-        factor: float = Field(1.0, gt=0, description="of the mean")
-
     def protocol(self, subject, task):
         """The factor and the task."""
-        settings = task.protocol(subject) | {"factor": self.config.factor}
+        settings = task.protocol(subject) | {"factor": self.options.factor}
         return MetricProtocol(name="brightness", settings=settings)
 
     def measure(self, subject, task, artifact):
@@ -626,7 +628,7 @@ class Brightness(Metric):
             "metric": self.name,
             "split": "samples",
             "protocol": self.protocol(subject, task).id,
-            "value": self.config.factor * float(x.double().mean()),
+            "value": self.options.factor * float(x.double().mean()),
             "unit": "1",
             "n": len(x),
             "direction": "down",

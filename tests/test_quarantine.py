@@ -18,14 +18,14 @@ from msgm_bench.errors import PluginError
 from msgm_bench.loading import quarantined, reason_of
 from msgm_bench.registry import MOST_CLASSES
 
-HEAD = "from msgm_bench import LossMethod, Method, Dataset, hookimpl, noise_matching\n"
+HEAD = "from msgm_bench import LossMethod, Method, Dataset, hookimpl, dsm_loss\n"
 SOUND = """
 class {cls}(LossMethod):
     '''Sound.'''
     name = {name}
     needs = frozenset({{"retain"}})
-    def loss(self, model, retain, forget, step):
-        return noise_matching(model, retain)
+    def loss(self, model, batches, step):
+        return dsm_loss(model, batches.retain)
 """
 REGISTER = """
 @hookimpl
@@ -47,7 +47,7 @@ class Odd(type):
 class Mine(LossMethod, metaclass=type('Both', (Odd, type(LossMethod)), {{}})):
     '''Odd.'''
     {name}
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         return 0
 """
 HOSTILE = {
@@ -76,11 +76,14 @@ HOSTILE = {
     ),
     "options that raise": (
         HEAD
-        + PROPERTY.format(attribute="Config", name="name = 'mine'")
+        + PROPERTY.format(attribute="options_type", name="name = 'mine'")
         + REGISTER.format(cls="Mine"),
         "LookupError: not to be had",
     ),
-    "options that are none": (method("'mine'", more="Mine.Config = 3\n"), "Config of 'mine' is 3"),
+    "options that are none": (
+        method("'mine'", more="Mine.options_type = 3\n"),
+        "the options of 'mine' are 3",
+    ),
     "presets that are none": (
         method("'mine'", more="Mine.presets = 3\n"),
         "presets of 'mine' is 3",

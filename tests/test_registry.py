@@ -17,19 +17,19 @@ from msgm_bench.registry import KINDS, Registry
 
 METHOD = """
 from pydantic import Field
-from msgm_bench import Config, LossMethod, hookimpl, noise_matching
+from msgm_bench import LossMethod, Options, dsm_loss, hookimpl
 
-class Mine(LossMethod):
+class MineOptions(Options):
+    '''One option.'''
+    strength: float = Field(1.0, gt=0, description="factor of the loss")
+
+class Mine(LossMethod[MineOptions]):
     '''A stranger's method.'''
     name = "{name}"
     needs = frozenset({{"retain"}})
 
-    class Config(Config):
-        '''One option.'''
-        strength: float = Field(1.0, gt=0, description="factor of the loss")
-
-    def loss(self, model, retain, forget, step):
-        return self.config.strength * noise_matching(model, retain)
+    def loss(self, model, batches, step):
+        return self.options.strength * dsm_loss(model, batches.retain)
 
 @hookimpl
 def register_methods():
@@ -63,7 +63,7 @@ def test_a_stranger_is_as_good_as_a_built_in(strangers, fresh):
     entry = fresh().entry("methods", "mine")
     assert str(entry.provenance) == "stranger-one 1.2 (stranger_one)"
     assert entry.cls.summary() == "A stranger's method."
-    assert fresh().create("methods", "mine", {"strength": 2}).config.strength == 2.0
+    assert fresh().create("methods", "mine", {"strength": 2}).options.strength == 2.0
 
 
 def test_built_ins_come_first(strangers):
@@ -247,7 +247,7 @@ def test_no_restriction(patterns, fresh, monkeypatch):
     ],
 )
 def test_wrong_options(options, message, strangers, fresh):
-    """Every option is checked against the plugin's Config, with the words of its description."""
+    """Every option is checked against the plugin's own, with the words of its description."""
     strangers("stranger-one", METHOD.format(name="mine"), "methods.mine")
     with pytest.raises(OptionError, match=message):
         fresh().create("methods", "mine", options)
@@ -263,7 +263,7 @@ def test_a_plugin_without_options():
 
     with pytest.raises(OptionError, match="it has no options"):
         Plain.create({"size": 3})
-    assert Plain.create().config.model_dump() == {}
+    assert Plain.create().options.model_dump() == {}
 
 
 # Strangers at work -------------------------------------------------------------------------

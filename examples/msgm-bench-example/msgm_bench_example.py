@@ -2,10 +2,17 @@
 
 from pydantic import Field
 
-from msgm_bench import Config, LossMethod, hookimpl, noise_matching
+from msgm_bench import LossMethod, Options, dsm_loss, hookimpl
 
 
-class Negative(LossMethod):
+class NegativeOptions(Options):
+    """Weight and ceiling."""
+
+    weight: float = Field(0.1, gt=0, description="weight of the ascent")
+    ceiling: float = Field(2.0, gt=0, description="loss on D_f at which it stops")
+
+
+class Negative(LossMethod[NegativeOptions]):
     """Descends the loss on D_g and climbs the loss on D_f while that is below a ceiling."""
 
     name = "negative"
@@ -13,16 +20,10 @@ class Negative(LossMethod):
     regimes = ("finetune", "retrain")
     needs = frozenset({"retain", "forget"})
 
-    class Config(Config):
-        """Options."""
-
-        weight: float = Field(0.1, gt=0, description="weight of the ascent")
-        ceiling: float = Field(2.0, gt=0, description="loss on D_f at which it stops")
-
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """L_g - weight min(L_f, ceiling)."""
-        ascent = noise_matching(model, forget).clamp(max=self.config.ceiling)
-        return noise_matching(model, retain) - self.config.weight * ascent
+        ascent = dsm_loss(model, batches.forget).clamp(max=self.options.ceiling)
+        return dsm_loss(model, batches.retain) - self.options.weight * ascent
 
 
 @hookimpl

@@ -15,22 +15,23 @@ from msgm_bench.api.data import (
 from msgm_bench.api.evaluation import (
     Artifact,
     Cost,
+    CountOptions,
     Embedder,
     Metric,
     Sampler,
     Scene,
     Subject,
     Task,
-    TaskConfig,
+    TaskOptions,
 )
 from msgm_bench.api.execution import Executor, Tracker
-from msgm_bench.api.judge import Judge, JudgeConfig, Verdict
-from msgm_bench.api.method import LossMethod, Method, Regime, noise_matching
+from msgm_bench.api.judge import Judge, JudgeOptions, Verdict
+from msgm_bench.api.method import LossMethod, Method, Regime, dsm_loss
 from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
 from msgm_bench.api.option_text import OptionText, read_option, write_option
-from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
+from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse_options
 from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
-from msgm_bench.api.session import Batch, Session, Split
+from msgm_bench.api.session import Batch, Batches, Session, Split
 from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
 
 __all__ = [
@@ -39,11 +40,12 @@ __all__ = [
     "Artifact",
     "Backbone",
     "Batch",
+    "Batches",
     "Box",
     "Codec",
     "Conditioned",
-    "Config",
     "Cost",
+    "CountOptions",
     "Data",
     "DataInfo",
     "Dataset",
@@ -53,13 +55,15 @@ __all__ = [
     "Executor",
     "GreyLevels",
     "Judge",
-    "JudgeConfig",
+    "JudgeOptions",
     "LossMethod",
     "Method",
     "Metric",
     "MetricProtocol",
     "Model",
     "OptionText",
+    "Options",
+    "OptionsT",
     "Plugin",
     "Points",
     "Preset",
@@ -77,17 +81,17 @@ __all__ = [
     "Split",
     "Subject",
     "Task",
-    "TaskConfig",
+    "TaskOptions",
     "Tracker",
     "Training",
     "Verdict",
     "check_presets",
     "digest",
+    "dsm_loss",
     "half_range",
     "indices",
     "join_names",
     "merge",
-    "noise_matching",
     "option_error",
     "parse_names",
     "parse_options",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from msgm_bench.api.class_names import indices
-from msgm_bench.api.plugin import Plugin
+from msgm_bench.api.plugin import OptionsT, Plugin
 from msgm_bench.diffusion import EpsFn, Process
 from msgm_bench.errors import OptionError, UsageError
 
@@ -197,7 +197,7 @@ class Source:
         return self.holds or (self,)
 
 
-class Dataset(Plugin, ABC):
+class Dataset(Plugin[OptionsT], ABC):
     """A source of data. Deterministic: the same options give the same bytes."""
 
     default_preset: ClassVar[str] = "standard"

@@ -10,18 +10,19 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from msgm_bench.api.data import Data, Examples
 from msgm_bench.api.judge import Judge
 from msgm_bench.api.model import Model
-from msgm_bench.api.plugin import Config, Plugin
+from msgm_bench.api.plugin import Options, OptionsT, Plugin
 from msgm_bench.api.result import MetricProtocol, Row
 from msgm_bench.diffusion import Noise, Samples
 
 Artifact = Mapping[str, Tensor]
 
 
-class Sampler(Plugin, ABC):
+class Sampler(Plugin[OptionsT], ABC):
     """A way to draw from a model."""
 
     @abstractmethod
@@ -48,7 +49,7 @@ class Sampler(Plugin, ABC):
         """
 
 
-class Embedder(Plugin, ABC):
+class Embedder(Plugin[OptionsT], ABC):
     """Maps images to feature vectors, for distances between images and between sets."""
 
     def missing(self, judge: Judge) -> str | None:
@@ -61,7 +62,7 @@ class Embedder(Plugin, ABC):
 
     def protocol(self) -> dict[str, Any]:
         """The settings that a value depends on, the weights' checksum among them; no paths."""
-        return {"name": self.name, "options": self.config.model_dump(mode="json")}
+        return {"name": self.name, "options": self.options.model_dump(mode="json")}
 
     def load(self, judge: Judge, device: torch.device) -> None:
         """Get ready: read the weights, or take the fitted judge.
@@ -143,18 +144,30 @@ class Cost:
     assumed: str = ""
 
 
-class TaskConfig(Config):
+class TaskOptions(Options):
     """Options that every task has."""
 
-    count: int = Field(10_000, ge=1, description="most items to draw, a split")
     batch_size: int = Field(1_000, ge=1, description="items drawn at once and stored together")
 
     def capped(self, samples: int) -> dict[str, int]:
         """The options that change where every evaluation set has at most ``samples`` items."""
+        return {}
+
+
+class CountOptions(TaskOptions):
+    """Options of a task that draws so many items of each split."""
+
+    count: int = Field(10_000, ge=1, description="most items to draw, a split")
+
+    def capped(self, samples: int) -> dict[str, int]:
+        """At most ``samples`` items of each split."""
         return {"count": min(samples, self.count)}
 
 
-class Task(Plugin, ABC):
+TaskOptionsT = TypeVar("TaskOptionsT", bound=TaskOptions, default=TaskOptions, covariant=True)
+
+
+class Task(Plugin[TaskOptionsT], ABC):
     """Something a model is asked to do; its artifact is drawn once and shared by metrics.
 
     Attributes:
@@ -163,9 +176,6 @@ class Task(Plugin, ABC):
     """
 
     measures: ClassVar[bool] = False
-
-    class Config(TaskConfig):
-        """Only the sizes."""
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """Other plugins it draws with, ``{kind: (name, options)}``: checked before training."""
@@ -224,11 +234,11 @@ class Task(Plugin, ABC):
 
     def protocol(self, subject: Subject) -> dict[str, Any]:
         """The settings that a value depends on."""
-        settings: dict[str, Any] = self.config.model_dump(mode="json", exclude={"batch_size"})
+        settings: dict[str, Any] = self.options.model_dump(mode="json", exclude={"batch_size"})
         return settings
 
 
-class Metric(Plugin, ABC):
+class Metric(Plugin[OptionsT], ABC):
     """Rows from the artifacts of tasks.
 
     Attributes:

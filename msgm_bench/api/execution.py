@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from msgm_bench.api.plugin import Plugin
+from msgm_bench.api.plugin import OptionsT, Plugin
 
 
-class Executor(Plugin, ABC):
+class Executor(Plugin[OptionsT], ABC):
     """Runs independent cells. Function, cells and results are picklable."""
 
     @abstractmethod
@@ -21,7 +21,7 @@ class Executor(Plugin, ABC):
         """
 
 
-class Tracker(Plugin):
+class Tracker(Plugin[OptionsT]):
     """A logger: its life-cycle hooks (``@hookimpl`` methods) hear of every run it is asked to.
 
     One that is chosen for a grid in workers is made anew in each of them, for every cell: it is

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from msgm_bench.api.data import Data
-from msgm_bench.api.plugin import Config, Plugin
+from msgm_bench.api.plugin import Options, Plugin
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Verdict:
     recognised: Tensor
 
 
-class JudgeConfig(Config):
+class JudgeOptions(Options):
     """Options that every judge has."""
 
     gate: float = Field(
@@ -40,7 +41,10 @@ class JudgeConfig(Config):
     )
 
 
-class Judge(Plugin, ABC):
+JudgeOptionsT = TypeVar("JudgeOptionsT", bound=JudgeOptions, default=JudgeOptions, covariant=True)
+
+
+class Judge(Plugin[JudgeOptionsT], ABC):
     """Tells which class an item shows, or which attributes, and whether it shows anything.
 
     Attributes:
@@ -48,9 +52,6 @@ class Judge(Plugin, ABC):
         report: What ``fit`` measured, JSON-ready; stored beside ``state``, and there again after
             ``restore``.
     """
-
-    class Config(JudgeConfig):
-        """Only the gate."""
 
     criterion: ClassVar[str] = "accuracy on held-out items"
     report: Mapping[str, Any] = {}
@@ -74,7 +75,7 @@ class Judge(Plugin, ABC):
     def protocol(self) -> dict[str, Any]:
         """The settings that a value depends on, the weights' checksum among them; no paths."""
         given = {"weights": self.checksum()} if self.checksum() else {}
-        return {"name": self.name, "options": self.config.model_dump(mode="json"), **given}
+        return {"name": self.name, "options": self.options.model_dump(mode="json"), **given}
 
     @abstractmethod
     def fit(self, data: Data, seed: int, device: torch.device) -> None:

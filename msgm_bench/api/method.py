@@ -6,13 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from msgm_bench.api.data import Data
 from msgm_bench.api.model import Model
-from msgm_bench.api.plugin import Plugin, parse_options
-from msgm_bench.api.session import SPLITS, Batch, Session, Split
+from msgm_bench.api.plugin import OptionsT, Plugin, parse_options
+from msgm_bench.api.session import SPLITS, Batch, Batches, Session
 from msgm_bench.api.settings import check_presets
 from msgm_bench.errors import OptionError, PluginError, did_you_mean
 
@@ -21,7 +20,7 @@ REGIMES: tuple[Regime, ...] = get_args(Regime)
 NEEDS = (*SPLITS, "base")
 
 
-class Method(Plugin, ABC):
+class Method(Plugin[OptionsT], ABC):
     """An unlearning method.
 
     Attributes:
@@ -31,18 +30,18 @@ class Method(Plugin, ABC):
             a frozen copy of the base model. Any other access is an error.
         baseline: Whether it is a reference row of every comparison, whatever the regime.
         trains_base: Whether it makes the base model from which others fine-tune.
-        lost: Tasks that its model can no longer do, and why (a one-step generator has no
-            likelihood).
+        unsupported_tasks: Tasks that its model can no longer do, and why (a one-step
+            generator has no likelihood).
     """
 
     regimes: ClassVar[tuple[Regime, ...]] = ("retrain",)
     needs: ClassVar[frozenset[str]] = frozenset({"retain", "forget"})
     baseline: ClassVar[bool] = False
     trains_base: ClassVar[bool] = False
-    lost: ClassVar[Mapping[str, str]] = {}
+    unsupported_tasks: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, config: BaseModel | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, options: OptionsT | None = None) -> None:
+        super().__init__(options)
         self.recorded: dict[str, Tensor] = {}
 
     @classmethod
@@ -50,7 +49,7 @@ class Method(Plugin, ABC):
         """Refuse words that mean nothing and needs that contradict what the method is.
 
         Raises:
-            PluginError: Regimes, needs, ``lost`` or presets are wrong.
+            PluginError: Regimes, needs, ``unsupported_tasks`` or presets are wrong.
         """
         super().validate()
         _check_words(cls, "regimes", cls.regimes, REGIMES)
@@ -70,9 +69,11 @@ class Method(Plugin, ABC):
                 f"{', '.join(sorted(cls.needs))}",
                 'regimes = ("retrain", ...), and no "base" among its needs',
             )
-        wordless = [task for task, reason in dict(cls.lost).items() if not reason]
+        wordless = [task for task, reason in dict(cls.unsupported_tasks).items() if not reason]
         if wordless:
-            raise PluginError(f"method {cls.name!r} loses {wordless[0]!r} without a reason")
+            raise PluginError(
+                f"method {cls.name!r} gives no reason why it does not support {wordless[0]!r}"
+            )
         check_presets(cls)
         for name, preset in cls.presets.items():
             try:
@@ -92,7 +93,7 @@ class Method(Plugin, ABC):
             UsageError: The method cannot forget these classes with these options.
         """
 
-    def demands(self) -> Mapping[str, Mapping[str, Any]]:
+    def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Options of tasks that its models need, by task, whatever presets and user say.
 
         A model that only one sampler can draw from names it here. Stored with the model, and
@@ -103,14 +104,14 @@ class Method(Plugin, ABC):
     def setup(self, session: Session) -> None:
         """Build copies, extra networks, empty buffers; runs at the start and again on resume."""
 
-    def preparation(self, session: Session) -> int:
-        """Units of work before step 0 (batches of a mask, of a diagonal, of generated data)."""
+    def num_preparation_steps(self, session: Session) -> int:
+        """Steps of work before step 0 (batches of a mask, of a diagonal, of generated data)."""
         return 0
 
-    def prepare(self, session: Session, unit: int) -> None:
-        """Unit number ``unit`` of the preparation; the model is in evaluation mode.
+    def preparation_step(self, session: Session, i: int) -> None:
+        """Step ``i`` of the preparation, from 0; the model is in evaluation mode.
 
-        What it leaves in kept state survives a kill: a resumed run goes on with the next unit.
+        What it leaves in registered state survives a kill: a resumed run goes on with the next.
         """
 
     @abstractmethod
@@ -142,17 +143,17 @@ def _check_words(
             )
 
 
-class LossMethod(Method):
+class LossMethod(Method[OptionsT]):
     """A method that is one loss: the trainer owns everything else."""
 
     @abstractmethod
-    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """The scalar loss.
 
         Args:
             model: The model being trained.
-            retain: A batch of D_g (of all of D where ``needs`` has ``all``); None if not needed.
-            forget: A batch of D_f; None if not needed.
+            batches: ``batches.retain``, ``batches.forget`` and ``batches.all``: a batch of each
+                split that ``needs`` declares.
             step: Index of the step, from 0.
         """
 
@@ -161,15 +162,13 @@ class LossMethod(Method):
 
     def update(self, session: Session, step: int) -> Tensor:
         """Draw, evaluate, descend."""
-        kept: Split = "all" if "all" in self.needs else "retain"
-        retain = session.batch(kept, step) if kept in self.needs else None
-        forget = session.batch("forget", step) if "forget" in self.needs else None
-        loss = self.loss(session.model, retain, forget, step)
+        drawn = {split: session.batch(split, step) for split in SPLITS if split in self.needs}
+        loss = self.loss(session.model, Batches(self.name, drawn), step)
         session.minimise(loss, self.transform_gradients)
         return loss.detach()
 
 
-def noise_matching(model: Model, batch: Batch) -> Tensor:
+def dsm_loss(model: Model, batch: Batch) -> Tensor:
     """Denoising score matching, E ||eps_hat(x_t, t[, c]) - eps||^2 / D.
 
     Equal to sigma^2 ||s - grad log p_0t||^2 / D: equation 3 of MSGM with lambda = sigma^2, as a

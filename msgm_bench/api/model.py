@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from msgm_bench.api.codec import Codec, GreyLevels, Points
 from msgm_bench.api.data import Data
-from msgm_bench.api.plugin import Plugin
+from msgm_bench.api.plugin import OptionsT, Plugin
 from msgm_bench.diffusion import Process, guided
 from msgm_bench.errors import IncompatibleError, OptionError
 
@@ -195,7 +195,7 @@ class Adopted:
     remark: str = ""
 
 
-class Backbone(Plugin, ABC):
+class Backbone(Plugin[OptionsT], ABC):
     """A diffusion process and the network that learns it.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from msgm_bench.api.data import Examples
 from msgm_bench.api.model import Model
 from msgm_bench.diffusion import Noise
+from msgm_bench.errors import PluginError
 
 Split = Literal["all", "retain", "forget"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -41,6 +42,63 @@ class Batch:
     condition: Tensor | None = None
 
 
+def undeclared(method: str, need: str, needs: Iterable[str]) -> PluginError:
+    """The error of a method that reads what its ``needs`` do not declare."""
+    declared = sorted(needs)
+    what = "the base model" if need == "base" else f"the split {need!r}"
+    whole = ", ".join(f'"{name}"' for name in sorted({*declared, need}))
+    return PluginError(
+        f"method {method!r} reads {what}",
+        f"it declares {', '.join(declared) or 'none'}",
+        f"needs = frozenset({{{whole}}})",
+    )
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of one step: one of each split that the method declares in ``needs``.
+
+    Attributes:
+        method: Name of the method, for errors.
+        drawn: The batches by split.
+    """
+
+    method: str
+    drawn: Mapping[Split, Batch]
+
+    @property
+    def retain(self) -> Batch:
+        """The batch of D_g.
+
+        Raises:
+            PluginError: The method does not declare ``retain``.
+        """
+        return self._of("retain")
+
+    @property
+    def forget(self) -> Batch:
+        """The batch of D_f.
+
+        Raises:
+            PluginError: The method does not declare ``forget``.
+        """
+        return self._of("forget")
+
+    @property
+    def all(self) -> Batch:
+        """The batch of all of D.
+
+        Raises:
+            PluginError: The method does not declare ``all``.
+        """
+        return self._of("all")
+
+    def _of(self, split: Split) -> Batch:
+        if split not in self.drawn:
+            raise undeclared(self.method, split, self.drawn)
+        return self.drawn[split]
+
+
 class Session(Protocol):
     """The trainer, as a method sees it. All state in it survives a kill.
 
@@ -53,8 +111,12 @@ class Session(Protocol):
         """The model being trained."""
 
     @property
-    def base(self) -> Model | None:
-        """A frozen copy of the base model, for methods that need one."""
+    def base(self) -> Model:
+        """A frozen copy of the base model.
+
+        Raises:
+            PluginError: The method does not declare that it needs ``base``.
+        """
 
     @property
     def total_steps(self) -> int:
@@ -65,7 +127,7 @@ class Session(Protocol):
         """Items of a batch."""
 
     @property
-    def forgotten(self) -> tuple[int, ...]:
+    def forget_labels(self) -> tuple[int, ...]:
         """Labels of the classes that D_f consists of.
 
         Raises:
@@ -74,12 +136,12 @@ class Session(Protocol):
         """
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def retain_labels(self) -> tuple[int, ...]:
         """Labels of the classes that D_g consists of.
 
         Raises:
-            IncompatibleError: As ``forgotten``.
-            PluginError: As ``forgotten``.
+            IncompatibleError: As ``forget_labels``.
+            PluginError: As ``forget_labels``.
         """
 
     # Data and noise
@@ -152,7 +214,7 @@ class Session(Protocol):
         ``minimise`` and ``descend`` are a ``PluginError`` at the end of the step.
         """
 
-    def excursion(self, keep_moments: bool = False) -> AbstractContextManager[None]:
+    def inner_loop(self, keep_moments: bool = False) -> AbstractContextManager[None]:
         """An inner loop: steps inside move the model but not its average, and are then undone.
 
         The graph of a loss that was evaluated before it cannot be used after it. The method may
@@ -164,10 +226,10 @@ class Session(Protocol):
 
     # State
 
-    def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
+    def register_state(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
         """Store ``state`` in every checkpoint and restore it on resume.
 
-        What goes through a network that is kept counts, as it does through any of ``adam``.
+        What goes through a registered network counts, as it does through any of ``adam``.
         """
 
     def adam(
@@ -177,4 +239,4 @@ class Session(Protocol):
         learning_rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> torch.optim.Adam:
-        """Adam for a further network; both are kept, and the network's passes are counted."""
+        """Adam for a further network; both are registered, and the network's passes are counted."""

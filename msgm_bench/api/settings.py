@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from msgm_bench.api.plugin import Config, Plugin, option_error
+from msgm_bench.api.plugin import Options, Plugin, option_error
 from msgm_bench.errors import OptionError, PluginError
 
 Preset = Literal["quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
 
 
-class Training(Config):
+class Training(Options):
     """Budget and optimiser of one training stage."""
 
     steps: int = Field(10_000, ge=1, description="optimiser steps")
@@ -44,7 +44,7 @@ class Training(Config):
     )
 
 
-class Settings(Config):
+class Settings(Options):
     """All that presets decide, after every plugin has spoken and before the user has.
 
     ``finetuning`` overrides ``training`` in the finetune regime; ``backbone``, ``method``,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from msgm_bench.api.method import Regime
-from msgm_bench.api.plugin import Config
+from msgm_bench.api.plugin import Options
 from msgm_bench.api.result import Name, Result, Row
 from msgm_bench.api.settings import Preset
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
@@ -29,10 +29,10 @@ MOST = 100  # entries of any list: a page that somebody reads
 
 Names = Annotated[list[str], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
 Methods = Annotated[list[Name], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
-Options = dict[str, Any]
+Values = dict[str, Any]
 
 
-class Key(Config):
+class Key(Options):
     """One measured quantity."""
 
     metric: str = Field(description="such as the metric column of a result")
@@ -83,7 +83,7 @@ class Limit(Key):
     within: float = Field(ge=0, description="largest loss against the reference, in the unit")
 
 
-class Gate(Config):
+class Gate(Options):
     """Retain quality that a method must have to be ranked."""
 
     reference: str = Field(description="the method whose quality is the measure")
@@ -105,7 +105,7 @@ class Band(Key):
         return self
 
 
-class Baseline(Config):
+class Baseline(Options):
     """Bands that show whether the base models are sound at all."""
 
     method: str = Field(description="the method that stands for the base model")
@@ -114,7 +114,7 @@ class Baseline(Config):
     )
 
 
-class Cell(Config):
+class Cell(Options):
     """What all results of a board share."""
 
     dataset: Name = Field(description="name of the dataset")
@@ -127,16 +127,16 @@ class Cell(Config):
         None, ge=1, description="budget of all but the reference and the baseline; none: steps"
     )
     base: str | None = Field(None, description="sha256 of a given base model; none: trained here")
-    dataset_params: Options = Field({}, description="options of the dataset (-d)")
-    backbone_params: Options = Field({}, description="options of the backbone (-b)")
-    method_params: dict[Name, Options] = Field({}, description="options of methods (-p), by method")
-    task_params: dict[Name, Options] = Field({}, description="options of tasks (-t), by task")
-    training: dict[Name, Options] = Field(
+    dataset_params: Values = Field({}, description="options of the dataset (-d)")
+    backbone_params: Values = Field({}, description="options of the backbone (-b)")
+    method_params: dict[Name, Values] = Field({}, description="options of methods (-p), by method")
+    task_params: dict[Name, Values] = Field({}, description="options of tasks (-t), by task")
+    training: dict[Name, Values] = Field(
         {}, description="settings of a method's training that are not its own preset, by method"
     )
 
 
-class Board(Config):
+class Board(Options):
     """A leaderboard."""
 
     title: str = Field(min_length=1, description="heading of the page")

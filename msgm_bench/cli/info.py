@@ -114,7 +114,7 @@ def _show(entry: Any) -> None:
             say(f"{attribute.capitalize()}: {said}")
     rows = [
         (key, _type(field), _default(field), field.description or "")
-        for key, field in cls.Config.model_fields.items()
+        for key, field in cls.options_type.model_fields.items()
     ]
     if rows:
         grid(("option", "type", "default", "meaning"), rows, "\nOptions")

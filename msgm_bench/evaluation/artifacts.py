@@ -21,7 +21,7 @@ def draw_artifact(task: Task, subject: Subject, folder: Path, on_chunk: OnChunk)
 
     A chunk that an earlier attempt finished is read and not drawn again.
     """
-    total, size = task.total(subject), task.config.batch_size
+    total, size = task.total(subject), task.options.batch_size
     parts = []
     for start in range(0, total, size):
         path = folder / f"chunk-{start:08d}.safetensors"

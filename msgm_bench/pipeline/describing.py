@@ -71,17 +71,17 @@ def described(spec: RunSpec, plan: Plan, known: Known) -> Outline:
         network={
             "class": type(model.network).__name__,
             "parameters": sum(weights.numel() for weights in model.network.parameters()),
-            "options": plan.backbone.config.model_dump(mode="json"),
+            "options": plan.backbone.options.model_dump(mode="json"),
         },
         process=process_of(plan, known),
         training=[],
-        judge={"name": plan.judge.name, "options": plan.judge.config.model_dump(mode="json")},
+        judge={"name": plan.judge.name, "options": plan.judge.options.model_dump(mode="json")},
         tasks=[chore(task, plan, model, known) for task in plan.tasks.values()],
         metrics=[
             Gauge(
                 metric.name,
                 [name for name in metric.tasks if name in plan.tasks],
-                metric.config.model_dump(mode="json"),
+                metric.options.model_dump(mode="json"),
                 missing.get(metric.name, ""),
             )
             for metric in plan.metrics
@@ -169,7 +169,7 @@ def chore(task: Task, plan: Plan, model: Model, known: Known) -> Chore:
         assumed="" if cost is None else cost.assumed,
         items=items,
         at_most=not exact and items != task.total(crowd(plan, model, (1, 1))),
-        options=task.config.model_dump(mode="json"),
+        options=task.options.model_dump(mode="json"),
     )
 
 

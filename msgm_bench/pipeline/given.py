@@ -73,7 +73,7 @@ def given_base(
         return backbone, None
     check_origin(Path(spec.base).expanduser(), spec.dataset, forget)
     found = adopt(backbone, spec.base, info, download)
-    asked, has = backbone.config.model_dump(), found.backbone.config.model_dump()
+    asked, has = backbone.options.model_dump(), found.backbone.options.model_dump()
     for key in spec.backbone_params:
         if asked[key] != has[key]:
             raise IncompatibleError(

@@ -61,7 +61,7 @@ def _made(
     strict: bool,
 ) -> Judge:
     cls = registry().entry("judges", name).cls
-    if steps is not None and "steps" in cls.Config.model_fields:
+    if steps is not None and "steps" in cls.options_type.model_fields:
         given = {"steps": steps, **given}
     made = cls.create(merge(defaults, given)) if strict else create(cls, defaults, given)
     return cast(Judge, made)
@@ -83,14 +83,14 @@ def checked(judge: Judge, data: Data) -> Judge:
 
 def record(judge: Judge) -> dict[str, Any]:
     """Name, options, gate and weights, for the result's spec."""
-    options = judge.config.model_dump(mode="json")
+    options = judge.options.model_dump(mode="json")
     weights = {"weights": judge.checksum()} if judge.checksum() else {}
-    return {"name": judge.name, **options, **weights, "gate": judge.config.gate}
+    return {"name": judge.name, **options, **weights, "gate": judge.options.gate}
 
 
 def doubt(judge: Judge, targets: Sequence[int]) -> str | None:
     """Why values that rest on the fitted judge are stamped, or None."""
-    quality, gate = judge.quality(targets), judge.config.gate
+    quality, gate = judge.quality(targets), judge.options.gate
     if quality is not None and quality >= gate:
         return None
     found = "could not be measured" if quality is None else f"is {quality:.2%}"

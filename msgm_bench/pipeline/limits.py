@@ -29,7 +29,9 @@ class Limits:
     @classmethod
     def of(cls, method: Method) -> Self:
         """Those of the models that ``method`` makes."""
-        return cls(method.name, dict(method.lost), dict(method.demands()))
+        return cls(
+            method.name, dict(method.unsupported_tasks), dict(method.required_task_options())
+        )
 
     @classmethod
     def told(cls, card: ModelCard) -> Self:

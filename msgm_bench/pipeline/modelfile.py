@@ -94,7 +94,7 @@ def save_model(
     card = {
         "format": FORMAT,
         "backbone": backbone.name,
-        "options": backbone.config.model_dump(mode="json"),
+        "options": backbone.options.model_dump(mode="json"),
         "data": info.record(),
         "process": model.process.spec(),
         "network": dict(backbone.describe(model)),

@@ -71,5 +71,5 @@ def option_type(values: Mapping[str, Any], field: str, key: str) -> Any:
 def _declared(kind: str, name: Any, key: str) -> Any:
     if not isinstance(name, str) or name not in registry().names(kind):
         return Any
-    field = registry().entry(kind, name).cls.Config.model_fields.get(key)
+    field = registry().entry(kind, name).cls.options_type.model_fields.get(key)
     return Any if field is None else field.annotation

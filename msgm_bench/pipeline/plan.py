@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pydantic import BaseModel
 
 from msgm_bench.api import (
     Backbone,
@@ -168,10 +167,9 @@ def skeleton(backbone: Backbone, info: DataInfo) -> Model:
 
 def identity(plugin: Plugin) -> dict[str, Any]:
     """Name, options and code of a plugin: what its outcome depends on."""
-    config: BaseModel = plugin.config
     return {
         "name": plugin.name,
-        "config": config.model_dump(mode="json"),
+        "config": plugin.options.model_dump(mode="json"),
         "source": plugin_source(type(plugin)),
     }
 

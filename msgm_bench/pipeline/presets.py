@@ -32,5 +32,5 @@ def parse_settings(merged: Mapping[str, Any]) -> Settings:
 
 def create(cls: type[Plugin], preset: Mapping[str, Any], options: Mapping[str, Any]) -> Plugin:
     """A plugin from the preset's defaults (as far as it has them) and the user's options."""
-    defaults = {key: value for key, value in preset.items() if key in cls.Config.model_fields}
+    defaults = {key: value for key, value in preset.items() if key in cls.options_type.model_fields}
     return cls.create(merge(defaults, options))

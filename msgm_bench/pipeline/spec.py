@@ -169,7 +169,7 @@ def expand(
 
 def _fields(method: str) -> list[str]:
     cls: type[Method] = registry().entry("methods", method).cls  # type: ignore[assignment]
-    return list(cls.Config.model_fields)
+    return list(cls.options_type.model_fields)
 
 
 def _options_of(name: str, methods: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:

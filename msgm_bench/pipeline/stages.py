@@ -159,7 +159,7 @@ def rows_stage(
     inputs = common(plan, "api", "diffusion", "evaluation.statistics", runtime=runtime) | {
         "metrics": [looking(metric) for metric in plan.metrics],
         "targets": list(plan.targets),
-        "gate": plan.judge.config.gate,
+        "gate": plan.judge.options.gate,
     }
 
     def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:

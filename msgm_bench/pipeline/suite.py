@@ -51,15 +51,15 @@ def tasks_of(
         options = over(options, demands.get(name, {}), "sampler")
         task = cast(Task, create(cls, {}, options))
         if spec.samples is not None:
-            task = cast(Task, create(cls, {}, options | task.config.capped(spec.samples)))
+            task = cast(Task, create(cls, {}, options | task.options.capped(spec.samples)))
         tasks[name] = task
     return tasks
 
 
 def over(preset: Mapping[str, Any], given: Mapping[str, Any], choice: str) -> dict[str, Any]:
-    """The user's options over the preset's, whose ``options`` belong to its own ``choice``."""
+    """The user's options over the preset's, whose ``CHOICE_options`` belong to its own choice."""
     if given.get(choice, preset.get(choice)) != preset.get(choice):
-        preset = {key: value for key, value in preset.items() if key != "options"}
+        preset = {key: value for key, value in preset.items() if key != f"{choice}_options"}
     return merge(preset, given)
 
 

@@ -126,7 +126,7 @@ def step_pace(plan: Plan, trained: Trained) -> Pace:
         seconds: list[float] = []
         passes.clear()
         budget = trained.budget.model_copy(update=changes | {"batch_size": items})
-        method = type(trained.method)(trained.method.config)  # without what it remembers
+        method = type(trained.method)(trained.method.options)  # without what it remembers
         stage = training_stage(plan, replace(trained, method=method, budget=budget), None)
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Data, Embedder, Examples, Judge, JudgeConfig
+from msgm_bench.api import Data, Embedder, Examples, Judge
 from msgm_bench.testing.plugins import check_plugin
 from msgm_bench.testing.toys import CPU, SEED, ToyJudge, toy_images
 
@@ -26,7 +26,6 @@ def check_judge(cls: type[Judge], data: Data, options: Mapping[str, Any] | None 
     its own verdicts where they are single classes.
     """
     check_plugin(cls)
-    assert issubclass(cls.Config, JudgeConfig), f"{cls.name}: Config is no JudgeConfig"
     fitted, restored = cls.create(options), cls.create(options)
     fitted.check(data)
     torch.manual_seed(SEED)

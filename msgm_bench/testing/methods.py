@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from msgm_bench.api import (
-    Batch,
+    Batches,
     Data,
     LossMethod,
     Method,
     Model,
     Regime,
     Split,
-    noise_matching,
+    dsm_loss,
 )
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.testing.plugins import check_plugin
@@ -139,7 +139,7 @@ class _Trial:
             lost = differ(first, self.run(kills=[(part, step)], **steps))
             assert not lost, (
                 f"{self.label}: a resumed training ends elsewhere: killed after {where}, it lost "
-                "state that session.keep would have stored"
+                "state that session.register_state would have stored"
             )
         raise AssertionError(f"{self.label}: a training that is resumed twice ends elsewhere")
 
@@ -188,7 +188,7 @@ class _Trial:
         _, forget = self.data.split(self.data.train, TARGETS)
         feed = Feed({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
         batches = (feed.noised(forget, "error", draw) for draw in range(DRAWS))
-        return float(torch.stack([noise_matching(model, batch) for batch in batches]).mean())
+        return float(torch.stack([dsm_loss(model, batch) for batch in batches]).mean())
 
 
 class _Neglect(LossMethod):
@@ -198,7 +198,6 @@ class _Neglect(LossMethod):
     regimes = ("retrain", "finetune")
     needs = frozenset({"retain"})
 
-    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """Denoising score matching on D_g."""
-        assert retain is not None
-        return noise_matching(model, retain)
+        return dsm_loss(model, batches.retain)

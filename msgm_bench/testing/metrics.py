@@ -88,8 +88,8 @@ def _tasks(cls: type[Metric], scene: Subject, tasks: Mapping[str, Task] | None) 
 
 def shortened(task: Task, samples: int) -> Task:
     """The task as ``--samples`` would make it."""
-    options = task.config.model_dump(exclude_unset=True)
-    sizes = dict.fromkeys(task.config.capped(samples), samples)
+    options = task.options.model_dump(exclude_unset=True)
+    sizes = dict.fromkeys(task.options.capped(samples), samples)
     return type(task).create(options | sizes)
 
 
@@ -157,7 +157,7 @@ def _check_protocol(
 ) -> None:
     protocol = metric.protocol(subject, task)
     json.dumps(protocol.settings, allow_nan=False)
-    again = type(metric).create(metric.config.model_dump()).protocol(subject, task)
+    again = type(metric).create(metric.options.model_dump()).protocol(subject, task)
     assert again.hash == protocol.hash, f"{label}: the hash of its protocol changes"
     for option, other in variations(metric):
         assert isinstance(other, Metric)

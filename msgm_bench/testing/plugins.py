@@ -30,19 +30,19 @@ def check_plugin(cls: type[Plugin]) -> None:
 
 
 def _check_options(cls: type[Plugin]) -> None:
-    config = cls.Config.model_config
-    assert config.get("extra") == "forbid", f"{cls.name}: Config takes any key"
-    assert config.get("frozen"), f"{cls.name}: Config can be changed after it was checked"
-    assert config.get("allow_inf_nan") is False, f"{cls.name}: Config takes infinite numbers"
-    for key, field in cls.Config.model_fields.items():
+    settings = cls.options_type.model_config
+    assert settings.get("extra") == "forbid", f"{cls.name}: its options take any key"
+    assert settings.get("frozen"), f"{cls.name}: its options can be changed after they were checked"
+    assert settings.get("allow_inf_nan") is False, f"{cls.name}: its options take infinite numbers"
+    for key, field in cls.options_type.model_fields.items():
         assert field.description, f"{cls.name}: option {key!r} has no description"
-    if any(field.is_required() for field in cls.Config.model_fields.values()):
+    if any(field.is_required() for field in cls.options_type.model_fields.values()):
         return
-    first, second = (cls.create().config.model_dump(mode="json") for _ in range(2))
+    first, second = (cls.create().options.model_dump(mode="json") for _ in range(2))
     assert first == second, f"{cls.name}: the defaults of its options change"
     json.dumps(first, allow_nan=False)
     try:
-        again = cls.create(first).config.model_dump(mode="json")
+        again = cls.create(first).options.model_dump(mode="json")
     except OptionError as error:
         raise AssertionError(f"{cls.name}: a default that its bounds refuse: {error}") from error
     assert again == first, f"{cls.name}: its options do not survive JSON"
@@ -78,10 +78,10 @@ def variations(plugin: Plugin) -> Iterator[tuple[str, Plugin]]:
     Numbers, truth values and choices are changed; options with ``exclude`` change no outcome.
     """
     cls = type(plugin)
-    for key, field in cls.Config.model_fields.items():
-        value = getattr(plugin.config, key)
+    for key, field in cls.options_type.model_fields.items():
+        value = getattr(plugin.options, key)
         for other in [] if field.exclude else _other_values(value, field.annotation):
-            options = plugin.config.model_dump() | {key: other}
+            options = plugin.options.model_dump() | {key: other}
             try:
                 yield key, cls.create(options)
             except OptionError:

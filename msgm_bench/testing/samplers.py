@@ -90,7 +90,7 @@ def _check_cost(label: str, sampler: Sampler, model: Model) -> Samples:
     assert bool(torch.isfinite(x).all()), f"{label}: samples are not finite"
     right = samples.nfe == calls
     assert right, f"{label}: reports {samples.nfe} evaluations a sample, {calls} were made"
-    budget = getattr(sampler.config, "nfe", None)
+    budget = getattr(sampler.options, "nfe", None)
     assert budget is None or calls <= budget, f"{label}: {calls} evaluations of {budget} allowed"
     return samples
 

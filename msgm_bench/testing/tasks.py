@@ -60,9 +60,9 @@ def check_task(cls: type[Task], options: Mapping[str, Any] | None = None) -> Non
 def small(cls: type[Task], options: Mapping[str, Any] | None = None) -> Task:
     """The task with few items and few evaluations, unless ``options`` say otherwise."""
     limits = {"batch_size": CHUNK, "nfe": 4 * SMALL, "rtol": 1e-2, "atol": 1e-2}
-    known = {key: value for key, value in limits.items() if key in cls.Config.model_fields}
+    known = {key: value for key, value in limits.items() if key in cls.options_type.model_fields}
     task = cls.create(known | dict(options or {}))
-    return cls.create(known | task.config.capped(SMALL) | dict(options or {}))
+    return cls.create(known | task.options.capped(SMALL) | dict(options or {}))
 
 
 def small_subject(classes: int | None, count: int = 96) -> Subject:
@@ -89,9 +89,9 @@ def _check_draw(label: str, task: Task, subject: Subject) -> Artifact:
     total = task.total(subject)
     assert isinstance(total, int), f"{label}: total is {total!r}, not a positive number"
     assert total > 0, f"{label}: total is {total}, not a positive number"
-    capped = task.config.capped(SMALL // 2)
+    capped = task.options.capped(SMALL // 2)
     if capped:
-        shorter = type(task)(task.config.model_copy(update=capped)).total(subject)
+        shorter = type(task)(task.options.model_copy(update=capped)).total(subject)
         assert shorter < total, f"{label}: --samples does not make it shorter"
     torch.manual_seed(0)
     whole = task.draw(subject, 0, total)

@@ -44,7 +44,7 @@ class _WatchedTrainer(Trainer):
     Version counters, which the trainer itself looks at, do not see ``weight.data``.
     """
 
-    free = False  # in an excursion, which ends where it began
+    free = False  # in an inner loop, which ends where it began
 
     def watch(self) -> None:
         """Remember the values of all weights, the base's included."""
@@ -65,7 +65,7 @@ class _WatchedTrainer(Trainer):
         )
 
     def _watched(self) -> list[Tensor]:
-        base = [] if self.base is None else list(self.base.parameters())
+        base = [] if self._base is None else list(self._base.parameters())
         return [*self.model.parameters(), *base]
 
     def minimise(self, *args: Any, **options: Any) -> None:
@@ -81,10 +81,10 @@ class _WatchedTrainer(Trainer):
         self.watch()
 
     @contextlib.contextmanager
-    def excursion(self, *args: Any, **options: Any) -> Iterator[None]:
+    def inner_loop(self, *args: Any, **options: Any) -> Iterator[None]:
         """An inner loop of the session."""
         self.compare()
-        with super().excursion(*args, **options):
+        with super().inner_loop(*args, **options):
             self.free, before = True, self.free
             yield
             self.free = before
@@ -106,7 +106,7 @@ def _bits(weight: Tensor) -> Tensor:
 
 def _watched(method: Method, trainer: _WatchedTrainer) -> None:
     """Compare values before and after each call of the method."""
-    for name in ("setup", "prepare", "update"):
+    for name in ("setup", "preparation_step", "update"):
         call = getattr(method, name)
 
         def compared(*args: Any, call: Any = call) -> Any:

@@ -117,7 +117,7 @@ class Descent:
                 parameter.copy_(torch.where(part, parameter, old))
 
     @contextlib.contextmanager
-    def excursion(self, keep_moments: bool = False) -> Iterator[None]:
+    def inner_loop(self, keep_moments: bool = False) -> Iterator[None]:
         """Steps inside move the model, not its average; afterwards it is where it was."""
         weights = copy.deepcopy(self.model.network.state_dict())
         moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
+from msgm_bench.api.session import undeclared
 from msgm_bench.diffusion import Noise, derive_seed
 from msgm_bench.errors import IncompatibleError, PluginError
 from msgm_bench.training.descent import Descent
@@ -44,7 +45,7 @@ class TrainingSession(Descent):
     ) -> None:
         super().__init__(model, budget)
         self.method, self.feed, self.device = method, feed, device
-        self.seed, self.base = seed, base
+        self.seed, self._base = seed, base
         self.batch_size = budget.batch_size
         self.labels = labels or {}
         self.passes = Passes(pass_items or budget.batch_size)
@@ -52,15 +53,22 @@ class TrainingSession(Descent):
             self.passes.add(network)
         if budget.passes is not None:  # as if a step took its batch forward and backward once
             self.horizon = budget.passes * self.passes.pass_items / budget.batch_size
-        self._kept: dict[str, nn.Module | torch.optim.Optimizer] = {}
+        self._states: dict[str, nn.Module | torch.optim.Optimizer] = {}
 
     @property
-    def forgotten(self) -> tuple[int, ...]:
+    def base(self) -> Model:
+        """The frozen base model, where the method declares it in ``needs``."""
+        if self._base is None:
+            raise undeclared(self.method.name, "base", self.method.needs)
+        return self._base
+
+    @property
+    def forget_labels(self) -> tuple[int, ...]:
         """Labels of the classes of D_f."""
         return self._classes("forget")
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def retain_labels(self) -> tuple[int, ...]:
         """Labels of the classes of D_g."""
         return self._classes("retain")
 
@@ -81,10 +89,7 @@ class TrainingSession(Descent):
     def items(self, split: Split) -> Examples:
         """All items of a split that the method declares in ``needs``."""
         if split not in self.method.needs:
-            declared = ", ".join(sorted(self.method.needs)) or "none"
-            raise PluginError(
-                f"method {self.method.name!r} reads the split {split!r}", f"it declares {declared}"
-            )
+            raise undeclared(self.method.name, split, self.method.needs)
         return self.feed.splits[split]
 
     def batch(
@@ -105,9 +110,9 @@ class TrainingSession(Descent):
         seed = derive_seed(self.seed, "method", *stream)
         return Noise(seed, start, count, self.device)
 
-    def keep(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
+    def register_state(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
         """Store ``state`` in every checkpoint; what goes through a network is counted."""
-        self._kept[name] = state
+        self._states[name] = state
         if isinstance(state, nn.Module):
             self.passes.add(state)
 
@@ -118,8 +123,8 @@ class TrainingSession(Descent):
         learning_rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> torch.optim.Adam:
-        """Adam for a further network; both are kept."""
+        """Adam for a further network; both are registered."""
         adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
-        self.keep(name, network)
-        self.keep(f"{name}, optimizer", adam)
+        self.register_state(name, network)
+        self.register_state(f"{name}, optimizer", adam)
         return adam

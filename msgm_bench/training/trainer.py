@@ -109,7 +109,7 @@ class Trainer(TrainingSession):
     @contextlib.contextmanager
     def _in_session(self) -> Iterator[None]:
         """Precision, counted passes and guarded weights; the process is left as it was."""
-        base = None if self.base is None else self.base.network
+        base = None if self._base is None else self._base.network
         guard = Guard(self.method.name, self.model.network, base, self.optimizer)
         cuda = [self.device] if self.device.type == "cuda" else []
         with (
@@ -135,7 +135,7 @@ class Trainer(TrainingSession):
         self.guard.record()
 
     def _loop(self, folder: Path, on_step: OnStep) -> None:
-        units, stored = self.method.preparation(self), time.monotonic()
+        units, stored = self.method.num_preparation_steps(self), time.monotonic()
         with deferred() as interrupt:
             while self.spent < 1:
                 if self.prepared < units:
@@ -187,7 +187,7 @@ class Trainer(TrainingSession):
     def _prepare(self, units: int, on_step: OnStep) -> None:
         torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))
         self.model.eval()
-        self.method.prepare(self, self.prepared)
+        self.method.preparation_step(self, self.prepared)
         self._check_moves()
         self.prepared += 1
         self.prelude = self.passes.count
@@ -244,7 +244,7 @@ class Trainer(TrainingSession):
             "passes": self.passes.thirds,
             "log": self.log.rows,
             "recorded": dict(self.method.recorded),
-            "kept": {name: kept.state_dict() for name, kept in self._kept.items()},
+            "kept": {name: part.state_dict() for name, part in self._states.items()},
         }
         checkpoint.save(folder, state)
 
@@ -252,9 +252,9 @@ class Trainer(TrainingSession):
         state = checkpoint.load(folder, self.runtime.device)
         if state is None:
             return
-        if set(state["kept"]) != set(self._kept):
+        if set(state["kept"]) != set(self._states):
             raise StorageError(
-                f"the checkpoint keeps {sorted(state['kept'])}, the method {sorted(self._kept)}",
+                f"the checkpoint keeps {sorted(state['kept'])}, the method {sorted(self._states)}",
                 hint="setup must keep the same names every time",
             )
         self.load_state_dict(state)
@@ -263,5 +263,5 @@ class Trainer(TrainingSession):
         self.passes.thirds = state["passes"]
         self.log.rows = state["log"]
         self.method.recorded = state["recorded"]
-        for name, kept in self._kept.items():
+        for name, kept in self._states.items():
             kept.load_state_dict(state["kept"][name])

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from pydantic import Field, field_validator
 from torch import nn
+from typing_extensions import TypeVar
 
 from msgm_backbones.cards import UNetCard
 from msgm_backbones.described import described_unet
@@ -29,11 +30,11 @@ from msgm_backbones.networks import ResidualMLP, UNet, UpAttention, attend_every
 from msgm_bench import (
     Adopted,
     Backbone,
-    Config,
     DataInfo,
     IncompatibleError,
     Model,
     MsgmBenchError,
+    Options,
     Process,
 )
 from msgm_bench.storage.cards import parse_card
@@ -65,11 +66,11 @@ CLASS = """\
 
 def drawn(sampler: str, nfe: int, **options: Any) -> dict[str, Any]:
     """A preset with which both tracks draw samples: a sampler, its budget, its options."""
-    how = {"sampler": sampler, "nfe": nfe} | ({"options": options} if options else {})
+    how = {"sampler": sampler, "nfe": nfe} | ({"sampler_options": options} if options else {})
     return {"tasks": {"generation": how, "class_generation": how}}
 
 
-class NetworkConfig(Config):
+class NetworkOptions(Options):
     """Options of the network."""
 
     network: Kind | dict[str, Any] = Field(
@@ -116,7 +117,12 @@ class NetworkConfig(Config):
         return given
 
 
-class NetworkBackbone(Backbone):
+NetworkOptionsT = TypeVar(
+    "NetworkOptionsT", bound=NetworkOptions, default=NetworkOptions, covariant=True
+)
+
+
+class NetworkBackbone(Backbone[NetworkOptionsT]):
     """A backbone whose network is chosen by options.
 
     Attributes:
@@ -127,14 +133,10 @@ class NetworkBackbone(Backbone):
     conditional = True
     embedding: ClassVar[Literal["positional", "fourier"]] = "positional"
     timestep: ClassVar[str] = "999 t; the output is eps_hat"
-    config: NetworkConfig
-
-    class Config(NetworkConfig):
-        """Only the network."""
 
     def network(self, info: DataInfo, process: Process) -> nn.Module:
         """The MLP or the U-Net."""
-        c = self.config
+        c = self.options
         images = info.levels is not None
         if isinstance(c.network, dict):
             return described_unet(c.network, info, process, self.embedding, c.dropout)
@@ -174,9 +176,9 @@ class NetworkBackbone(Backbone):
             network = described_unet(told, info, process, self.embedding).unet
         state, sha256 = read_weights(weights_of(folder), boundary(folder), network)
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
-        config = self.config.model_copy(update=options_of(told, info))
+        options = self.options.model_copy(update=options_of(told, info))
         trust = [remark, ORDER if info.classes is not None else ""]
-        return Adopted(type(self)(config), weights, sha256, "; ".join(filter(None, trust)))
+        return Adopted(type(self)(options), weights, sha256, "; ".join(filter(None, trust)))
 
     def check_schedule(self, folder: Path, process: Process) -> str:
         """Make sure that the network in ``folder`` was trained on ``process``; what is on trust.

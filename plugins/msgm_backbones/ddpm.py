@@ -8,18 +8,26 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_backbones.base import NetworkBackbone, NetworkOptions, drawn
 from msgm_backbones.schedule import check_scheduler, save_scheduler
 from msgm_bench import Backbone, DataInfo, DiscreteDDPM, Model, Process, hookimpl, merge
 
 # with the posterior's variance in the conditional track, as its released codes have it
 CHAIN = merge(
     drawn("ancestral", 1000),
-    {"tasks": {"class_generation": {"options": {"variance": "posterior"}}}},
+    {"tasks": {"class_generation": {"sampler_options": {"variance": "posterior"}}}},
 )
 
 
-class DDPM(NetworkBackbone):
+class DDPMOptions(NetworkOptions):
+    """Network and noise schedule."""
+
+    steps: int = Field(1000, ge=2, description="steps of the grid")
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="last beta")
+
+
+class DDPM(NetworkBackbone[DDPMOptions]):
     """DDPM: x_k = sqrt(abar_k) x0 + sqrt(1 - abar_k) eps on a grid of linear betas."""
 
     name = "ddpm"
@@ -35,16 +43,9 @@ class DDPM(NetworkBackbone):
         },
     }
 
-    class Config(NetworkConfig):
-        """Network and noise schedule."""
-
-        steps: int = Field(1000, ge=2, description="steps of the grid")
-        beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta")
-        beta_end: float = Field(0.02, gt=0, lt=1, description="last beta")
-
     def process(self, info: DataInfo) -> Process:
         """The grid."""
-        c = self.config
+        c = self.options
         return DiscreteDDPM(c.steps, c.beta_start, c.beta_end)
 
     def check_schedule(self, folder: Path, process: Process) -> str:

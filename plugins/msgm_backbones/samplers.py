@@ -9,16 +9,17 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from msgm_bench import (
     DDIM,
     Ancestral,
-    Config,
     CountedEps,
     EulerMaruyama,
     Model,
     Noise,
     OptionError,
+    Options,
     PredictorCorrector,
     ProbabilityFlow,
     Sampler,
@@ -30,19 +31,19 @@ from msgm_bench import (
 )
 
 
-class SamplerConfig(Config):
+class SamplerOptions(Options):
     """The budget of every sampler."""
 
     nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
 
 
-class SolverSampler(Sampler):
+SamplerOptionsT = TypeVar(
+    "SamplerOptionsT", bound=SamplerOptions, default=SamplerOptions, covariant=True
+)
+
+
+class SolverSampler(Sampler[SamplerOptionsT]):
     """A sampler that runs one of the ruler's solvers within its budget."""
-
-    config: SamplerConfig
-
-    class Config(SamplerConfig):
-        """Only the budget."""
 
     @abstractmethod
     def solver(self) -> Solver:
@@ -50,13 +51,13 @@ class SolverSampler(Sampler):
 
     def check(self, model: Model, t: float = 1.0) -> None:
         """The budget must hold a step, and the process have so many up to ``t``."""
-        model.process.grid(self.solver().budget_for(self.config.nfe).steps, t)
+        model.process.grid(self.solver().budget_for(self.options.nfe).steps, t)
 
     def sample(
         self, model: Model, noise: Noise, start: tuple[Tensor, float] | None = None
     ) -> Samples:
         """Draw ``noise.count`` items, from the prior or from ``start``."""
-        solver = self.solver().budget_for(self.config.nfe)
+        solver = self.solver().budget_for(self.options.nfe)
         return solver(model.forward_eps, model.process, model.shape, noise, start=start)
 
 
@@ -82,62 +83,74 @@ class Euler(SolverSampler):
         return EulerMaruyama()
 
 
-class Corrected(SolverSampler):
+class CorrectedOptions(SamplerOptions):
+    """Budget and corrector."""
+
+    corrector_steps: int = Field(1, ge=0, description="Langevin steps before each prediction")
+    snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
+    norm: Literal["expected", "item", "batch"] = Field(
+        "expected",
+        description="norms in the step size: their expectation, of each item, or batch means "
+        "as in score_sde (which make a sample depend on its batch)",
+    )
+
+
+class Corrected(SolverSampler[CorrectedOptions]):
     """Predictor-corrector: reverse diffusion, and Langevin steps before each."""
 
     name = "pc"
     citation = "Song et al. 2021, arXiv:2011.13456, algorithms 2 and 3"
 
-    class Config(SamplerConfig):
-        """Budget and corrector."""
-
-        corrector_steps: int = Field(1, ge=0, description="Langevin steps before each prediction")
-        snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
-        norm: Literal["expected", "item", "batch"] = Field(
-            "expected",
-            description="norms in the step size: their expectation, of each item, or batch means "
-            "as in score_sde (which make a sample depend on its batch)",
-        )
-
     def solver(self) -> Solver:
         """Both."""
-        c = self.config
+        c = self.options
         return PredictorCorrector(corrector_steps=c.corrector_steps, snr=c.snr, norm=c.norm)
 
 
-class AncestralSampler(SolverSampler):
+class AncestralSamplerOptions(SamplerOptions):
+    """Budget and variance."""
+
+    variance: Literal["beta", "posterior"] = Field("beta", description="of a reverse step")
+
+
+class AncestralSampler(SolverSampler[AncestralSamplerOptions]):
     """Ancestral sampling of the reverse chain."""
 
     name = "ancestral"
     citation = "Ho et al. 2020, arXiv:2006.11239, algorithm 2"
 
-    class Config(SamplerConfig):
-        """Budget and variance."""
-
-        variance: Literal["beta", "posterior"] = Field("beta", description="of a reverse step")
-
     def solver(self) -> Solver:
         """The chain."""
-        return Ancestral(variance=self.config.variance)
+        return Ancestral(variance=self.options.variance)
 
 
-class DDIMSampler(SolverSampler):
+class DDIMSamplerOptions(SamplerOptions):
+    """Budget and eta."""
+
+    eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 ancestral")
+
+
+class DDIMSampler(SolverSampler[DDIMSamplerOptions]):
     """DDIM: fewer steps, deterministic at eta = 0."""
 
     name = "ddim"
     citation = "Song et al. 2021, arXiv:2010.02502, equation 12"
 
-    class Config(SamplerConfig):
-        """Budget and eta."""
-
-        eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 ancestral")
-
     def solver(self) -> Solver:
         """Strided."""
-        return DDIM(eta=self.config.eta)
+        return DDIM(eta=self.options.eta)
 
 
-class OneStep(Sampler):
+class OneStepOptions(Options):
+    """The noise that it starts from."""
+
+    nfe: int = Field(1, ge=1, description="network evaluations a sample: it takes one")
+    sigma: float = Field(
+        2.5, gt=0, description="sigma/a of the noise, in halves of the data's range"
+    )
+
+
+class OneStep(Sampler[OneStepOptions]):
     """One-step generator: x0_hat = (x - sigma eps_hat)/a of pure noise at one time.
 
     x = sigma(t) z with z ~ N(0, I), and sigma(t)/a(t) = ``sigma``. For models that a distillation
@@ -147,21 +160,13 @@ class OneStep(Sampler):
     name = "one_step"
     citation = "Luhman and Luhman 2021, arXiv:2101.02388; Zhou et al. 2024, arXiv:2404.04057"
 
-    class Config(Config):
-        """The noise that it starts from."""
-
-        nfe: int = Field(1, ge=1, description="network evaluations a sample: it takes one")
-        sigma: float = Field(
-            2.5, gt=0, description="sigma/a of the noise, in halves of the data's range"
-        )
-
     def check(self, model: Model, t: float = 1.0) -> None:
         """The process must have so much noise.
 
         Raises:
             OptionError: It has less, even at T, or more at t_min.
         """
-        process, ratio = model.process, self.config.sigma * half_range(model.codec)
+        process, ratio = model.process, self.options.sigma * half_range(model.codec)
         ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
         low, high = process.noise_to_signal(ends).tolist()
         if not low <= ratio <= high:
@@ -173,7 +178,7 @@ class OneStep(Sampler):
         """Denoise pure noise once, or ``start``."""
         process = model.process
         if start is None:
-            ratio = self.config.sigma * half_range(model.codec)
+            ratio = self.options.sigma * half_range(model.codec)
             t = torch.tensor(process.nearest_time(ratio), dtype=torch.float64)
             x = process.coefficients(t)[1] * noise.normal(model.shape)
         else:

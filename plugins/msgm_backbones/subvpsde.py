@@ -15,7 +15,7 @@ class SubVPSDE(VPSDE):
 
     def process(self, info: DataInfo) -> Process:
         """beta linear in t."""
-        return SubVariancePreserving(self.config.beta_min, self.config.beta_max)
+        return SubVariancePreserving(self.options.beta_min, self.options.beta_max)
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_backbones.base import NetworkBackbone, NetworkOptions, drawn
 from msgm_bench import Backbone, DataInfo, Process, VarianceExploding, hookimpl, merge
 
 
@@ -17,7 +17,16 @@ def sampled(nfe: int) -> dict[str, Any]:
     return merge(drawn("pc", nfe, **norm), {"tasks": {"inpainting": norm}})
 
 
-class VESDE(NetworkBackbone):
+class VESDEOptions(NetworkOptions):
+    """Network and noise scales."""
+
+    sigma_min: float = Field(0.01, gt=0, description="smallest noise, model-space units")
+    sigma_max: float | None = Field(
+        None, gt=0, description="largest noise; empty: the largest distance in the data"
+    )
+
+
+class VESDE(NetworkBackbone[VESDEOptions]):
     """Variance exploding SDE: x_t = x0 + sigma(t) eps, sigma_min (sigma_max/sigma_min)^t.
 
     sigma_max defaults to the largest distance between two training items, the rule of Song
@@ -36,20 +45,12 @@ class VESDE(NetworkBackbone):
         "paper": sampled(2000),
     }
 
-    class Config(NetworkConfig):
-        """Network and noise scales."""
-
-        sigma_min: float = Field(0.01, gt=0, description="smallest noise, model-space units")
-        sigma_max: float | None = Field(
-            None, gt=0, description="largest noise; empty: the largest distance in the data"
-        )
-
     def process(self, info: DataInfo) -> Process:
         """sigma from ``sigma_min`` to ``sigma_max``."""
         low, high = self.data_range
         width = high - low if info.levels is not None else 1.0
-        sigma_max: float | None = self.config.sigma_max
-        return VarianceExploding(self.config.sigma_min, sigma_max or width * info.max_distance)
+        sigma_max: float | None = self.options.sigma_max
+        return VarianceExploding(self.options.sigma_min, sigma_max or width * info.max_distance)
 
 
 @hookimpl

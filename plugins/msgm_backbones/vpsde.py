@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from msgm_backbones.base import NetworkBackbone, NetworkConfig, drawn
+from msgm_backbones.base import NetworkBackbone, NetworkOptions, drawn
 from msgm_bench import Backbone, DataInfo, Process, VariancePreserving, hookimpl, merge
 
 SCORE_SDE = merge(  # network and sampler of score_sde's own run on CIFAR-10
@@ -15,7 +15,14 @@ SCORE_SDE = merge(  # network and sampler of score_sde's own run on CIFAR-10
 )
 
 
-class VPSDE(NetworkBackbone):
+class VPSDEOptions(NetworkOptions):
+    """Network and noise schedule."""
+
+    beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
+    beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
+
+
+class VPSDE(NetworkBackbone[VPSDEOptions]):
     """Variance preserving SDE: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, a^2 + sigma^2 = 1."""
 
     name = "vpsde"
@@ -27,15 +34,9 @@ class VPSDE(NetworkBackbone):
         "paper": SCORE_SDE,
     }
 
-    class Config(NetworkConfig):
-        """Network and noise schedule."""
-
-        beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
-        beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
-
     def process(self, info: DataInfo) -> Process:
         """beta linear in t."""
-        return VariancePreserving(self.config.beta_min, self.config.beta_max)
+        return VariancePreserving(self.options.beta_min, self.options.beta_max)
 
 
 @hookimpl

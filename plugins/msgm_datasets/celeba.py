@@ -16,7 +16,7 @@ from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
 from msgm_datasets.face_regions import face_regions
-from msgm_datasets.files import FileDataset, FilesConfig, damaged, read_file
+from msgm_datasets.files import FileDataset, FilesOptions, damaged, read_file
 from msgm_datasets.images import Recipe, decoded, hashed, missing
 from msgm_datasets.presets import presets_celeba
 
@@ -42,7 +42,15 @@ TABLES = "attribute table and partition come with the images on the dataset's pa
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
 
-class CelebA(FileDataset):
+class CelebAOptions(FilesOptions):
+    """Where the files are, the split and the preprocessing."""
+
+    split: Literal["test", "valid"] = Field("test", description="the part that is held out")
+    size: int = Field(SIZE, ge=8, le=CROP, description="side of the reduced image, px")
+    flip: bool = Field(False, description="mirror training images with probability 1/2")
+
+
+class CelebA(FileDataset[CelebAOptions]):
     """Celebrities' faces at 64x64 colour, 40 attributes: 162,770 for training, 19,962 held out.
 
     Centre crop of 140 px, then reduced with antialiasing. A face may carry any number of the
@@ -84,17 +92,10 @@ class CelebA(FileDataset):
         ),
     )
 
-    class Config(FilesConfig):
-        """Where the files are, the split and the preprocessing."""
-
-        split: Literal["test", "valid"] = Field("test", description="the part that is held out")
-        size: int = Field(SIZE, ge=8, le=CROP, description="side of the reduced image, px")
-        flip: bool = Field(False, description="mirror training images with probability 1/2")
-
     def sketch(self) -> Sketch:
         """The published partition and attributes, at the size of the options."""
-        shape = (3, self.config.size, self.config.size)
-        held_out = COUNTS[self.config.split]
+        shape = (3, self.options.size, self.options.size)
+        held_out = COUNTS[self.options.split]
         return Sketch(shape, tuple(NAMES.split()), COUNTS["train"], held_out, attributes=True)
 
     def verify(self) -> str:
@@ -107,7 +108,7 @@ class CelebA(FileDataset):
 
     def read(self, files: Mapping[str, Path]) -> Data:
         """The published partition; images are decoded once and kept in the user's cache."""
-        c = self.config
+        c = self.options
         classes, labels = read_attributes(files[ATTRIBUTES])
         part = read_partition(files[PARTITION], labels)
         used = [name for name in labels if part[name] in (PARTS["train"], PARTS[c.split])]

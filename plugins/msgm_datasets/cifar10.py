@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
-from msgm_datasets.files import FileDataset, FilesConfig, damaged
+from msgm_datasets.files import FileDataset, FilesOptions, damaged
 from msgm_datasets.presets import presets_cifar10
 from msgm_datasets.safe_pickle import read_pickle
 
@@ -33,7 +33,13 @@ SHAPE = (3, 32, 32)
 MAX_BYTES = 2**28  # of a file; the published ones have 31 million
 
 
-class CIFAR10(FileDataset):
+class CIFAR10Options(FilesOptions):
+    """Where the files are, and mirroring."""
+
+    flip: bool = Field(True, description="mirror training images with probability 1/2")
+
+
+class CIFAR10(FileDataset[CIFAR10Options]):
     """Photographs of ten kinds of things, 32x32 colour: 50,000 for training, 10,000 held out."""
 
     name = "cifar10"
@@ -52,11 +58,6 @@ class CIFAR10(FileDataset):
         ),
     )
 
-    class Config(FilesConfig):
-        """Where the files are, and mirroring."""
-
-        flip: bool = Field(True, description="mirror training images with probability 1/2")
-
     def sketch(self) -> Sketch:
         """Five batches and one of 10,000 images each."""
         return Sketch(SHAPE, CLASSES, train=50_000, test=10_000)
@@ -65,9 +66,9 @@ class CIFAR10(FileDataset):
         """The published split."""
         parts = [read_batch(files[name]) for name in TRAIN]
         train = Examples(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
-        protocol = f"cifar10/test{'' if self.config.flip else '+noflip'}@1"
+        protocol = f"cifar10/test{'' if self.options.flip else '+noflip'}@1"
         return Data(
-            train, read_batch(files[TEST]), CLASSES, 256, protocol=protocol, flip=self.config.flip
+            train, read_batch(files[TEST]), CLASSES, 256, protocol=protocol, flip=self.options.flip
         )
 
 

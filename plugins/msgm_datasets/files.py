@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import platformdirs
 from pydantic import Field
+from typing_extensions import TypeVar
 
-from msgm_bench import Config, Data, Dataset, Progress, Source, StorageError, UsageError
+from msgm_bench import Data, Dataset, Options, Progress, Source, StorageError, UsageError
 from msgm_datasets.download import download, unpack
 
 VARIABLE = "MSGM_BENCH_DATA"
@@ -24,7 +25,7 @@ INTERVAL = 10.0  # seconds between two words about a long job
 log = logging.getLogger("msgm_bench.data")
 
 
-class PlaceConfig(Config):
+class PlaceOptions(Options):
     """Where the files are."""
 
     data_dir: str | None = Field(
@@ -34,13 +35,16 @@ class PlaceConfig(Config):
     )
 
 
-class FilesConfig(PlaceConfig):
+class FilesOptions(PlaceOptions):
     """Where the files are, and whether they may be downloaded."""
 
     download: bool = Field(True, description="download files that are nowhere")
 
 
-class FileDataset(Dataset):
+FilesOptionsT = TypeVar("FilesOptionsT", bound=FilesOptions, default=FilesOptions, covariant=True)
+
+
+class FileDataset(Dataset[FilesOptionsT]):
     """A dataset that is read from published files.
 
     Attributes:
@@ -58,10 +62,6 @@ class FileDataset(Dataset):
     image_folders: ClassVar[frozenset[str]] = frozenset()
     foreign: ClassVar[frozenset[str]] = frozenset()
     advice: ClassVar[str] = ""
-    config: FilesConfig
-
-    class Config(FilesConfig):
-        """Only where the files are."""
 
     def sources(self) -> Sequence[Source]:
         """The published files."""
@@ -69,7 +69,7 @@ class FileDataset(Dataset):
 
     def places(self) -> Sequence[Path]:
         """Option, environment, the user's data folder, Debian's."""
-        return places(self.config.data_dir)
+        return places(self.options.data_dir)
 
     def located(self) -> Mapping[str, Path]:
         """The files of the first folder that has all, else of the fullest."""
@@ -113,7 +113,7 @@ class FileDataset(Dataset):
         found = self.located()
         if len(found) == len(self._names()):
             return found
-        if not self.config.download:
+        if not self.options.download:
             raise self._missing(found)
         try:
             self.fetch(Told())

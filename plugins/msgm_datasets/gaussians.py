@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
-    Config,
     Data,
     Dataset,
     EpsFn,
     Examples,
     GaussianMixture,
+    Options,
     Process,
     hookimpl,
     merge,
@@ -55,7 +55,16 @@ class MixtureDensity:
         return self._of(classes).eps(process)
 
 
-class Gaussians(Dataset):
+class GaussiansOptions(Options):
+    """Sizes."""
+
+    train_size: int = Field(50_000, ge=100, le=10_000_000, description="training points")
+    test_size: int = Field(
+        60_000, ge=100, le=10_000_000, description="held-out points; a fifth is D_f"
+    )
+
+
+class Gaussians(Dataset[GaussiansOptions]):
     """Three overlapping Gaussians in the plane (left, middle, right); forget the middle.
 
     p = 0.4 N((-2, -2), I) + 0.2 N((0, 0), I) + 0.4 N((2, 2), I). Score, likelihood and the
@@ -98,14 +107,6 @@ class Gaussians(Dataset):
     # the paper states no budget for its toy: four methods take about half an hour on two cores
     presets["paper"] = merge(presets["standard"], {"training": {"steps": 20_000}})
 
-    class Config(Config):
-        """Sizes."""
-
-        train_size: int = Field(50_000, ge=100, le=10_000_000, description="training points")
-        test_size: int = Field(
-            60_000, ge=100, le=10_000_000, description="held-out points; a fifth is D_f"
-        )
-
     def load(self) -> Data:
         """Draw both splits, from seeds that belong to the dataset."""
         density = MixtureDensity()
@@ -115,8 +116,8 @@ class Gaussians(Dataset):
             return Examples(x.float(), y)
 
         return Data(
-            train=draw(self.config.train_size, 20_241_210),
-            test=draw(self.config.test_size, 20_241_211),
+            train=draw(self.options.train_size, 20_241_210),
+            test=draw(self.options.test_size, 20_241_211),
             classes=CLASSES,
             density=density,
             protocol="gaussians/mixture@1",

@@ -15,7 +15,7 @@ from torch import Tensor
 from msgm_bench import Data, Dataset, Examples, StorageError, UsageError, hookimpl
 from msgm_datasets.class_folders import class_folders
 from msgm_datasets.decode import DECODE
-from msgm_datasets.files import PlaceConfig, named_places, places
+from msgm_datasets.files import PlaceOptions, named_places, places
 from msgm_datasets.images import Picture, Recipe, decoded, hashed, looks
 from msgm_datasets.presets import presets_folder
 from msgm_datasets.table import Table, read_table
@@ -27,7 +27,34 @@ HOW = "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR"
 log = logging.getLogger("msgm_bench.data")
 
 
-class ImageFolder(Dataset):
+class ImageFolderOptions(PlaceOptions):
+    """Where the images are and how they are made alike."""
+
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of the images, within the data folders if not absolute",
+    )
+    table: str | None = Field(
+        None, min_length=1, description="CSV file in the folder; none: class folders"
+    )
+    labels: Literal["classes", "attributes"] | None = Field(
+        None, description="what the table's single column of 0 and 1 holds"
+    )
+    test_part: Literal["test", "val"] | None = Field(
+        None, description="the held-out part where there are both test and val"
+    )
+    size: int | None = Field(
+        None, ge=8, description="side to which every image is cropped and resized, px"
+    )
+    grey: bool | None = Field(
+        None, description="true: all to grey, false: all to colour; none: as they are"
+    )
+    held_out: int = Field(5, ge=2, description="every so many-th image of a class is held out")
+    flip: bool = Field(False, description="mirror training images with probability 1/2")
+
+
+class ImageFolder(Dataset[ImageFolderOptions]):
     """Your own images: a folder for each class, or images and a table of attributes in CSV.
 
     Classes: ``DIR/cat/1.png, DIR/dog/7.jpg``; or ``DIR/train/cat/...`` and ``DIR/test/cat/...``.
@@ -40,42 +67,16 @@ class ImageFolder(Dataset):
     citation = "yours"
     presets = presets_folder()
 
-    class Config(PlaceConfig):
-        """Where the images are and how they are made alike."""
-
-        folder: str | None = Field(
-            None,
-            min_length=1,
-            description="folder of the images, within the data folders if not absolute",
-        )
-        table: str | None = Field(
-            None, min_length=1, description="CSV file in the folder; none: class folders"
-        )
-        labels: Literal["classes", "attributes"] | None = Field(
-            None, description="what the table's single column of 0 and 1 holds"
-        )
-        test_part: Literal["test", "val"] | None = Field(
-            None, description="the held-out part where there are both test and val"
-        )
-        size: int | None = Field(
-            None, ge=8, description="side to which every image is cropped and resized, px"
-        )
-        grey: bool | None = Field(
-            None, description="true: all to grey, false: all to colour; none: as they are"
-        )
-        held_out: int = Field(5, ge=2, description="every so many-th image of a class is held out")
-        flip: bool = Field(False, description="mirror training images with probability 1/2")
-
     def places(self) -> Sequence[Path]:
         """Where the folder may be: itself, or within the data folders.
 
         Raises:
             UsageError: None was named, or a data folder is not there.
         """
-        if self.config.folder is not None:
-            named = Path(self.config.folder).expanduser()
-            return [place / named for place in places(self.config.data_dir)]
-        folders = named_places(self.config.data_dir)
+        if self.options.folder is not None:
+            named = Path(self.options.folder).expanduser()
+            return [place / named for place in places(self.options.data_dir)]
+        folders = named_places(self.options.data_dir)
         if not folders:
             raise UsageError("no folder of images: none was named", HOW)
         return folders
@@ -89,12 +90,12 @@ class ImageFolder(Dataset):
         """
         root = self._root()
         found = listing(root)
-        table = self._table(root, found) if self.config.table else self._folders(root, found)
+        table = self._table(root, found) if self.options.table else self._folders(root, found)
         pictures = hashed(self.name, table.files)
         recipe = self._recipe(pictures)
         test = self._held_out(table)
-        flip = self.config.flip
-        split = f"every-{self.config.held_out}th" if table.test is None else "own"
+        flip = self.options.flip
+        split = f"every-{self.options.held_out}th" if table.test is None else "own"
         remarks = tuple(filter(None, (describe(found.skipped), leak(pictures, test))))
         for remark in remarks:
             log.info("%s: %s", self.name, remark)
@@ -122,17 +123,17 @@ class ImageFolder(Dataset):
         raise UsageError(f"no folder of images: {', '.join(map(str, looked))}", HOW)
 
     def _folders(self, root: Path, found: Listing) -> Table:
-        if self.config.labels is not None:
+        if self.options.labels is not None:
             raise UsageError("-d labels= without a table", "-d table=NAME beside it")
-        return class_folders(root, found, self.config.test_part)
+        return class_folders(root, found, self.options.test_part)
 
     def _table(self, root: Path, found: Listing) -> Table:
-        path = root / Path(str(self.config.table)).expanduser()
+        path = root / Path(str(self.options.table)).expanduser()
         if not path.is_file():
             raise StorageError(f"no table {path}", hint="-d table=NAME names a CSV file in it")
         if path.resolve().is_relative_to(root.resolve()):
             found.skipped -= Counter([path.suffix.lower() or NO_SUFFIX])
-        c = self.config
+        c = self.options
         return read_table(path, found.images, c.labels, c.test_part, found.skipped)
 
     def _recipe(self, pictures: Sequence[Picture]) -> Recipe:
@@ -142,7 +143,7 @@ class ImageFolder(Dataset):
             UsageError: They differ, and no option says what to do about it.
         """
         seen = looks(self.name, pictures)
-        grey, size = self.config.grey, self.config.size
+        grey, size = self.options.grey, self.options.size
         kinds = {look.grey for look in seen}
         if grey is None and len(kinds) > 1:
             greys, colours = (
@@ -175,10 +176,10 @@ class ImageFolder(Dataset):
         for i, label in enumerate(table.labels.tolist()):
             kind = -1 if isinstance(label, list) else label
             seen[kind] += 1
-            mask[i] = seen[kind] % self.config.held_out == 0
+            mask[i] = seen[kind] % self.options.held_out == 0
         if not mask.any():
             raise UsageError(
-                f"no class has the {self.config.held_out} images of which one is held out",
+                f"no class has the {self.options.held_out} images of which one is held out",
                 "more images, -d held_out=2, or folders train and test of your own",
             )
         return mask

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
-from msgm_datasets.files import FileDataset, FilesConfig, damaged, read_file
+from msgm_datasets.files import FileDataset, FilesOptions, damaged, read_file
 from msgm_datasets.presets import presets_28
 
 TRAIN_X, TRAIN_Y = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
@@ -27,7 +27,13 @@ SIDE, PADDED, CLASSES = 28, 32, 10
 MAX_BYTES = 2**28  # of a file, and of what is packed in it; the published ones have 47 million
 
 
-class IdxDataset(FileDataset):
+class IdxDatasetOptions(FilesOptions):
+    """Where the files are, and the size."""
+
+    pad: bool = Field(False, description="black margin: 32x32 px, which halve three times")
+
+
+class IdxDataset(FileDataset[IdxDatasetOptions]):
     """What the two share: four IDX files, packed with gzip or not."""
 
     aliases = {
@@ -36,14 +42,9 @@ class IdxDataset(FileDataset):
     }
     classes: ClassVar[tuple[str, ...]]
 
-    class Config(FilesConfig):
-        """Where the files are, and the size."""
-
-        pad: bool = Field(False, description="black margin: 32x32 px, which halve three times")
-
     def sketch(self) -> Sketch:
         """60,000 and 10,000 images, whatever the files."""
-        side = PADDED if self.config.pad else SIDE
+        side = PADDED if self.options.pad else SIDE
         return Sketch((1, side, side), self.classes, train=60_000, test=10_000)
 
     def read(self, files: Mapping[str, Path]) -> Data:
@@ -51,7 +52,7 @@ class IdxDataset(FileDataset):
         train, test = (
             self._part(files[x], files[y]) for x, y in ((TRAIN_X, TRAIN_Y), (TEST_X, TEST_Y))
         )
-        protocol = f"{self.name}/test{'+pad' if self.config.pad else ''}@1"
+        protocol = f"{self.name}/test{'+pad' if self.options.pad else ''}@1"
         return Data(train, test, self.classes, levels=256, protocol=protocol)
 
     def _part(self, images: Path, labels: Path) -> Examples:
@@ -62,7 +63,7 @@ class IdxDataset(FileDataset):
             size = "x".join(map(str, x.shape[2:]))
             raise damaged(images, f"{size} pixels and labels up to {int(y.max())}, not 28x28 and 9")
         margin = (PADDED - SIDE) // 2
-        return Examples(F.pad(x, [margin] * 4) if self.config.pad else x, y)
+        return Examples(F.pad(x, [margin] * 4) if self.options.pad else x, y)
 
 
 def read_idx(path: Path, ndim: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from msgm_bench import Data, Dataset, Examples, Sketch, Source, hookimpl
-from msgm_datasets.files import FileDataset, FilesConfig, damaged, read_file
+from msgm_datasets.files import FileDataset, FilesOptions, damaged, read_file
 from msgm_datasets.images import shrink
 from msgm_datasets.presets import presets_stl10
 
@@ -30,7 +30,17 @@ CLASSES = (
 )
 
 
-class STL10(FileDataset):
+class STL10Options(FilesOptions):
+    """Where the files are, the split and the preprocessing."""
+
+    split: Literal["test", "paper"] = Field(
+        "test", description="test: the published split; paper: train on all, score on train"
+    )
+    size: int = Field(SIZE, ge=8, le=SIDE, description="side to which images are reduced, px")
+    flip: bool = Field(True, description="mirror training images with probability 1/2")
+
+
+class STL10(FileDataset[STL10Options]):
     """Photographs of ten kinds of things at 64x64 colour: 5,000 for training, 8,000 held out.
 
     ``split=paper`` is the odd choice of the MSGM authors' code: it trains on both parts and
@@ -53,24 +63,15 @@ class STL10(FileDataset):
         ),
     )
 
-    class Config(FilesConfig):
-        """Where the files are, the split and the preprocessing."""
-
-        split: Literal["test", "paper"] = Field(
-            "test", description="test: the published split; paper: train on all, score on train"
-        )
-        size: int = Field(SIZE, ge=8, le=SIDE, description="side to which images are reduced, px")
-        flip: bool = Field(True, description="mirror training images with probability 1/2")
-
     def sketch(self) -> Sketch:
         """The labelled images, at the size of the options."""
-        size = self.config.size
-        train, test = (13_000, 5_000) if self.config.split == "paper" else (5_000, 8_000)
+        size = self.options.size
+        train, test = (13_000, 5_000) if self.options.split == "paper" else (5_000, 8_000)
         return Sketch((3, size, size), CLASSES, train, test)
 
     def read(self, files: Mapping[str, Path]) -> Data:
         """The split that the options name."""
-        c = self.config
+        c = self.options
         train, test = (
             read_part(files[f"{part}_X.bin"], files[f"{part}_y.bin"], c.size)
             for part in ("train", "test")

@@ -12,10 +12,19 @@ from typing import Any
 
 from pydantic import Field
 
-from msgm_bench import Config, Result, Row, StorageError, Tracker, hookimpl
+from msgm_bench import Options, Result, Row, StorageError, Tracker, hookimpl
 
 
-class JsonLines(Tracker):
+class JsonLinesOptions(Options):
+    """Which file, and how much."""
+
+    path: str = Field(
+        "events.jsonl", min_length=1, description="file, from the folder of the command"
+    )
+    every: int = Field(100, ge=1, description="steps from one line to the next; the last too")
+
+
+class JsonLines(Tracker[JsonLinesOptions]):
     """Appends a line of JSON to a file for every event of every run.
 
     Each line has ``time`` (UTC), ``event`` (the hook's name) and ``run`` (the run's folder), beside
@@ -25,14 +34,6 @@ class JsonLines(Tracker):
 
     name = "jsonl"
     citation = "https://jsonlines.org"
-
-    class Config(Config):
-        """Which file, and how much."""
-
-        path: str = Field(
-            "events.jsonl", min_length=1, description="file, from the folder of the command"
-        )
-        every: int = Field(100, ge=1, description="steps from one line to the next; the last too")
 
     run = ""
 
@@ -50,7 +51,7 @@ class JsonLines(Tracker):
     @hookimpl
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
         """Every so often, and whenever there are values."""
-        if values or step == total or step % self.config.every == 0:
+        if values or step == total or step % self.options.every == 0:
             self.write("step_ended", stage=stage, step=step, total=total, values=values)
 
     @hookimpl
@@ -84,7 +85,7 @@ class JsonLines(Tracker):
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = {"time": now, "event": event, "run": self.run, **finite(values)}
         line = json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n"
-        path = Path(self.config.path).expanduser()
+        path = Path(self.options.path).expanduser()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

@@ -17,12 +17,18 @@ from typing import Any
 
 from pydantic import Field
 
-from msgm_bench import Config, Executor, MsgmBenchError, hookimpl
+from msgm_bench import Executor, MsgmBenchError, Options, hookimpl
 
 GRACE = 60.0  # seconds to end a step in, after the command was killed
 
 
-class Local(Executor):
+class LocalOptions(Options):
+    """How many."""
+
+    workers: int = Field(2, ge=1, le=1024, description="processes at a time")
+
+
+class Local(Executor[LocalOptions]):
     """Cells in processes of this machine; one that dies takes no other cell with it.
 
     Every process has the CPU threads of the command, whatever their number: keys depend on it, so
@@ -32,11 +38,6 @@ class Local(Executor):
     name = "local"
     citation = "loky, https://loky.readthedocs.io"
 
-    class Config(Config):
-        """How many."""
-
-        workers: int = Field(2, ge=1, le=1024, description="processes at a time")
-
     def map(self, function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
         """``function(cell)`` for each cell, in order.
 
@@ -44,10 +45,10 @@ class Local(Executor):
         ``MsgmBenchError`` where the process died.
         """
         slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
-        made = [_Slot() for _ in range(self.config.workers)]
+        made = [_Slot() for _ in range(self.options.workers)]
         for slot in made:
             slots.put(slot)
-        threads = ThreadPoolExecutor(self.config.workers)
+        threads = ThreadPoolExecutor(self.options.workers)
         try:
             yield from threads.map(functools.partial(_in_slot, slots, function), cells)
         finally:

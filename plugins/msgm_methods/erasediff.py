@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Batch, Config, Method, Model, Regime, Session, hookimpl, noise_matching
+from msgm_bench import Batch, Method, Model, Options, Regime, Session, dsm_loss, hookimpl
 
 BUDGET = {
     "steps": 288,  # what the released loops add up to; 640 inner steps are undone
@@ -36,7 +36,40 @@ RELEASED = {
 }
 
 
-class EraseDiff(Method):
+class EraseDiffOptions(Options):
+    """Target, multiplier, inner loop."""
+
+    target: Literal["auto", "relabel", "uniform", "gaussian"] = Field(
+        "auto",
+        description="eps_f: eps_hat of another class, U[0, 1) or N(0, I); "
+        "auto: relabel where the model is told classes, else uniform",
+    )
+    faithful: bool = Field(
+        False, description="eps_f takes the place of the noise in x_t, too: the released code"
+    )
+    rule: Literal["fixed", "cosine"] = Field(
+        "fixed", description="lambda: the number ``weight``, or max(0, eta - cosine)"
+    )
+    weight: float = Field(0.1, ge=0, description="lambda of the fixed rule")
+    eta: float = Field(0.1, ge=0, le=2, description="eta of the cosine rule")
+    inner_steps: int = Field(2, ge=0, description="K, descent steps on L_f that are undone")
+    inner_epochs: int | None = Field(
+        None, ge=1, description="K in epochs of D_f, in the place of inner_steps"
+    )
+    inner_every: int = Field(1, ge=1, description="outer steps from one inner loop to the next")
+    moments: Literal["own", "shared"] = Field(
+        "own", description="shared: inner steps move Adam's moments, as in the released code"
+    )
+    outer_clip: float | None = Field(
+        None, gt=0, description="largest norm of the outer gradient, beside the budget's clip"
+    )
+    label_dropout: Literal["retain", "forget"] = Field(
+        "retain",
+        description="split whose labels give way to the null class; forget: the released code",
+    )
+
+
+class EraseDiff(Method[EraseDiffOptions]):
     """EraseDiff: D_g is learned under the constraint that D_f is denoised to something else.
 
     Objective: min L_r subject to q = L_f(theta) - L_f(theta^K) <= 0, where L_r is denoising score
@@ -72,46 +105,14 @@ class EraseDiff(Method):
         "paper": RELEASED,
     }
 
-    class Config(Config):
-        """Target, multiplier, inner loop."""
-
-        target: Literal["auto", "relabel", "uniform", "gaussian"] = Field(
-            "auto",
-            description="eps_f: eps_hat of another class, U[0, 1) or N(0, I); "
-            "auto: relabel where the model is told classes, else uniform",
-        )
-        faithful: bool = Field(
-            False, description="eps_f takes the place of the noise in x_t, too: the released code"
-        )
-        rule: Literal["fixed", "cosine"] = Field(
-            "fixed", description="lambda: the number ``weight``, or max(0, eta - cosine)"
-        )
-        weight: float = Field(0.1, ge=0, description="lambda of the fixed rule")
-        eta: float = Field(0.1, ge=0, le=2, description="eta of the cosine rule")
-        inner_steps: int = Field(2, ge=0, description="K, descent steps on L_f that are undone")
-        inner_epochs: int | None = Field(
-            None, ge=1, description="K in epochs of D_f, in the place of inner_steps"
-        )
-        inner_every: int = Field(1, ge=1, description="outer steps from one inner loop to the next")
-        moments: Literal["own", "shared"] = Field(
-            "own", description="shared: inner steps move Adam's moments, as in the released code"
-        )
-        outer_clip: float | None = Field(
-            None, gt=0, description="largest norm of the outer gradient, beside the budget's clip"
-        )
-        label_dropout: Literal["retain", "forget"] = Field(
-            "retain",
-            description="split whose labels give way to the null class; forget: the released code",
-        )
-
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Relabelling needs classes, and has no noise to put into x_t."""
         relabels = self.target(model) == "relabel"
         if relabels and model.classes is None:
             return "target=relabel: only for models that are told classes (--conditional)"
-        if relabels and self.config.faithful:
+        if relabels and self.options.faithful:
             return "faithful=true: only with a noise for a target (target=uniform)"
-        if self.config.faithful and self.target(model) == "gaussian":
+        if self.options.faithful and self.target(model) == "gaussian":
             return (
                 "faithful=true with target=gaussian: to predict the Gaussian noise in x_t is how "
                 "D_f is learned (target=uniform)"
@@ -120,13 +121,13 @@ class EraseDiff(Method):
 
     def target(self, model: Model) -> str:
         """The option of that name, settled for this model."""
-        if self.config.target != "auto":
-            return str(self.config.target)
+        if self.options.target != "auto":
+            return str(self.options.target)
         return "uniform" if model.classes is None else "relabel"
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend grad L_r + lambda grad q."""
-        c, model = self.config, session.model
+        c, model = self.options, session.model
         retain = session.batch("retain", step)
         if model.classes is not None and c.label_dropout == "forget":
             retain = replace(retain, condition=retain.y)
@@ -134,7 +135,7 @@ class EraseDiff(Method):
         least = None
         if self.count_inner_steps(session) and step % c.inner_every == 0:
             least = self.reachable(session, step, forget, eps_f)
-        L_r, L_f = noise_matching(model, retain), forget_loss(model, forget, eps_f)
+        L_r, L_f = dsm_loss(model, retain), forget_loss(model, forget, eps_f)
         g_r, g_q = session.gradients(L_r, L_f)
         weight = self.multiplier(g_r, g_q)
         session.descend(clipped(g_r + weight * g_q, c.outer_clip))
@@ -148,7 +149,7 @@ class EraseDiff(Method):
         batch, model = session.batch("forget", step, draw), session.model
         noise = session.noise("target", draw, step, count=len(batch.t))
         target, shape = self.target(model), tuple(batch.eps.shape[1:])
-        if model.classes is not None and self.config.label_dropout == "retain":
+        if model.classes is not None and self.options.label_dropout == "retain":
             batch = replace(batch, condition=batch.y)
         if target == "relabel":
             other = other_class(session, step, draw)
@@ -156,7 +157,7 @@ class EraseDiff(Method):
                 eps_f = model.eps(batch.x_t, batch.t, torch.full_like(batch.y, other))
             return batch, eps_f
         eps_f = noise.uniform(shape) if target == "uniform" else noise.normal(shape)
-        if self.config.faithful:
+        if self.options.faithful:
             x_t = model.process.perturb(batch.x0, batch.t, eps_f)
             batch = replace(batch, eps=eps_f, x_t=x_t)
         return batch, eps_f
@@ -164,7 +165,7 @@ class EraseDiff(Method):
     def reachable(self, session: Session, step: int, forget: Batch, eps_f: Tensor) -> Tensor:
         """L_f(theta^K) on the outer batch; the weights are where they were afterwards."""
         K = self.count_inner_steps(session)
-        with session.excursion(keep_moments=self.config.moments == "shared"):
+        with session.inner_loop(keep_moments=self.options.moments == "shared"):
             for k in range(K):
                 batch, target = self.aimed(session, K * step + k, "inner")
                 session.minimise(forget_loss(session.model, batch, target))
@@ -173,17 +174,17 @@ class EraseDiff(Method):
 
     def count_inner_steps(self, session: Session) -> int:
         """K: the option, or the batches of so many epochs of D_f."""
-        c = self.config
+        c = self.options
         if c.inner_epochs is None:
             return int(c.inner_steps)
         return int(c.inner_epochs) * math.ceil(len(session.items("forget")) / session.batch_size)
 
     def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
         """lambda, a scalar."""
-        if self.config.rule == "fixed":
-            return torch.as_tensor(self.config.weight, device=g_r.device)
+        if self.options.rule == "fixed":
+            return torch.as_tensor(self.options.weight, device=g_r.device)
         cosine = torch.cosine_similarity(g_r, g_q, dim=0)
-        return (self.config.eta - cosine).clamp(min=0.0)
+        return (self.options.eta - cosine).clamp(min=0.0)
 
 
 def clipped(gradient: Tensor, norm: float | None) -> Tensor:
@@ -194,7 +195,7 @@ def clipped(gradient: Tensor, norm: float | None) -> Tensor:
 def other_class(session: Session, step: int, draw: str) -> int:
     """c', uniform among the classes of D_g."""
     u = session.noise("class", draw, step, count=1).uniform(())
-    return session.kept[int(u * len(session.kept))]
+    return session.retain_labels[int(u * len(session.retain_labels))]
 
 
 def forget_loss(model: Model, batch: Batch, eps_f: Tensor) -> Tensor:

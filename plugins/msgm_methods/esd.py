@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from msgm_bench import (
     Conditioned,
-    Config,
     Method,
     Model,
+    Options,
     Regime,
     Session,
     guided,
@@ -35,7 +35,28 @@ PUBLISHED = {
 }
 
 
-class ESD(Method):
+class ESDOptions(Options):
+    """Target and states."""
+
+    eta: float = Field(1.0, ge=0, description="strength of the negative guidance")
+    push_from: Literal["null", "class"] = Field(
+        "null", description="where eta pushes away from: eps*_null, or eps*_c as released"
+    )
+    states: Literal["trajectory", "noised"] = Field(
+        "trajectory", description="x_t: on the model's own way to c_f, or noised items"
+    )
+    weights: Literal["all", "class"] = Field(
+        "all", description="what is trained: everything, or the embeddings of classes"
+    )
+    guidance: float = Field(
+        2.0, ge=0, description="w of (1 + w) eps_c - w eps_null on that way and in drawing"
+    )
+    trajectory_steps: int = Field(50, ge=1, description="steps of a whole trajectory")
+    per_class: int = Field(500, ge=1, description="items of each class that are to be noised")
+    nfe: int = Field(99, ge=1, description="most network evaluations of such an item")
+
+
+class ESD(Method[ESDOptions]):
     """ESD: told a forgotten class, the model shuns what the class was.
 
     Objective: |eps_hat(x_t, t, c_f) - sg[eps*_null - eta (eps*_c - eps*_null)]|^2/D, where eps*_c
@@ -67,50 +88,30 @@ class ESD(Method):
         "paper": PUBLISHED,
     }
 
-    class Config(Config):
-        """Target and states."""
-
-        eta: float = Field(1.0, ge=0, description="strength of the negative guidance")
-        push_from: Literal["null", "class"] = Field(
-            "null", description="where eta pushes away from: eps*_null, or eps*_c as released"
-        )
-        states: Literal["trajectory", "noised"] = Field(
-            "trajectory", description="x_t: on the model's own way to c_f, or noised items"
-        )
-        weights: Literal["all", "class"] = Field(
-            "all", description="what is trained: everything, or the embeddings of classes"
-        )
-        guidance: float = Field(
-            2.0, ge=0, description="w of (1 + w) eps_c - w eps_null on that way and in drawing"
-        )
-        trajectory_steps: int = Field(50, ge=1, description="steps of a whole trajectory")
-        per_class: int = Field(500, ge=1, description="items of each class that are to be noised")
-        nfe: int = Field(99, ge=1, description="most network evaluations of such an item")
-
     def skip(self, model: Model, regime: Regime) -> str | None:
         """It needs the class and the null class, and as many times as it takes steps."""
-        model.process.grid(self.config.trajectory_steps)
+        model.process.grid(self.options.trajectory_steps)
         if model.classes is None:
             return "it sets a class against the null class: only for models of --conditional"
-        if self.config.weights == "class" and not tables(model):
+        if self.options.weights == "class" and not tables(model):
             return "weights=class: the network has no embedding of classes (weights=all)"
         return None
 
     def setup(self, session: Session) -> None:
         """What is trained, and room for the items to be noised."""
-        c = self.config
+        c = self.options
         self.mask = embedded(session.model) if c.weights == "class" else None
         if c.states == "noised":
-            self.drawn = Generated(session, session.forgotten, c.per_class, c.nfe, c.guidance)
-            session.keep("drawn", self.drawn)
+            self.drawn = Generated(session, session.forget_labels, c.per_class, c.nfe, c.guidance)
+            session.register_state("drawn", self.drawn)
 
-    def preparation(self, session: Session) -> int:
+    def num_preparation_steps(self, session: Session) -> int:
         """Batches of items to be noised."""
-        return self.drawn.batches(session) if self.config.states == "noised" else 0
+        return self.drawn.batches(session) if self.options.states == "noised" else 0
 
-    def prepare(self, session: Session, unit: int) -> None:
+    def preparation_step(self, session: Session, i: int) -> None:
         """Let the base draw a batch."""
-        self.drawn.draw(session, unit)
+        self.drawn.draw(session, i)
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend towards the base's negative guidance."""
@@ -123,20 +124,19 @@ class ESD(Method):
     @torch.no_grad()
     def target(self, session: Session, x_t: Tensor, t: Tensor, c_f: Tensor) -> Tensor:
         """eps*_null - eta (eps*_c - eps*_null), or the same from eps*_c, ``[N, *shape]``."""
-        base, eta = session.base, self.config.eta
-        assert base is not None
+        base, eta = session.base, self.options.eta
         eps_c, eps_null = base.eps(x_t, t, c_f), base.eps(x_t, t)
-        return guided(eps_c, eps_null, -eta - (self.config.push_from == "null"))
+        return guided(eps_c, eps_null, -eta - (self.options.push_from == "null"))
 
     def visited(self, session: Session, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """States ``[N, *shape]``, their times ``[N]`` and forgotten classes ``[N]``."""
         noise = session.noise("class", step, count=session.batch_size)
-        if self.config.states == "noised":
+        if self.options.states == "noised":
             positions = torch.arange(len(self.drawn), device=noise.device)
             items = self.drawn[picked(positions, noise)]
             batch = session.noised(items, step, "states", encoded=True)
             return batch.x_t, batch.t, batch.y
-        c_f = picked(torch.tensor(session.forgotten, device=noise.device), noise)
+        c_f = picked(torch.tensor(session.forget_labels, device=noise.device), noise)
         training = session.model.training
         session.model.eval()
         x_t, t = self.trajectory(session, step, c_f)
@@ -146,7 +146,7 @@ class ESD(Method):
     @torch.no_grad()
     def trajectory(self, session: Session, step: int, c_f: Tensor) -> tuple[Tensor, Tensor]:
         """States on the model's way from noise to c_f, and their times; the longest ways first."""
-        model, c, N = session.model, self.config, len(c_f)
+        model, c, N = session.model, self.options, len(c_f)
         offset = float(session.noise("length", step, count=1).uniform(()))
         lengths = [int((N - 1 - i + offset) / N * c.trajectory_steps) for i in range(N)]
         times = model.process.grid(c.trajectory_steps)

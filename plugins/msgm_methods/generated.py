@@ -9,14 +9,23 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from msgm_bench import Ancestral, Conditioned, Examples, Noise, ProbabilityFlow, Session, Solver
+from msgm_bench import (
+    Ancestral,
+    Conditioned,
+    Examples,
+    Model,
+    Noise,
+    ProbabilityFlow,
+    Session,
+    Solver,
+)
 
 
 class Generated(nn.Module):
     """Items of the base model in model space, drawn batch by batch before the first step.
 
-    ``session.keep`` it, so that what was drawn survives a kill. Images are cut off at the bounds
-    of the data.
+    ``session.register_state`` it, so that what was drawn survives a kill. Images are cut off at
+    the bounds of the data.
 
     Args:
         session: Its base model draws.
@@ -65,8 +74,8 @@ class Generated(nn.Module):
 
     def draw(self, session: Session, batch: int) -> None:
         """Fill in a batch."""
-        model, first = session.base, batch * session.batch_size
-        assert model is not None
+        model: Model = session.base
+        first = batch * session.batch_size
         part = slice(first, first + session.batch_size)
         noise = session.noise("generated", start=first, count=len(self.y[part]))
         if self.classes is not None:

@@ -15,23 +15,24 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from msgm_bench import (
-    Batch,
-    Config,
+    Batches,
     DivergenceError,
     LossMethod,
     Method,
     Model,
+    Options,
     Session,
+    dsm_loss,
     hookimpl,
-    noise_matching,
 )
 
 QUICK = {"quick": {"method": {"alpha": 0.75}}}
 
 
-class MSGMConfig(Config):
+class MSGMOptions(Options):
     """Options of both variants."""
 
     alpha: float = Field(0.99, gt=0, le=1, description="weight of L_g; 1 is unseen")
@@ -41,22 +42,22 @@ class MSGMConfig(Config):
     )
 
 
-class MSGM(LossMethod):
+MSGMOptionsT = TypeVar("MSGMOptionsT", bound=MSGMOptions, default=MSGMOptions, covariant=True)
+
+
+class MSGM(LossMethod[MSGMOptionsT]):
     """L = alpha L_g + (1 - alpha) L_f (equation 9); a subclass says what L_f is."""
 
     citation = "MSGM, arXiv:2412.07229"
     regimes = ("retrain", "finetune")
     needs = frozenset({"retain", "forget"})
     presets = QUICK
-    config: MSGMConfig
 
-    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """alpha L_g, and (1 - alpha) L_f where its turn has come."""
-        assert retain is not None
-        assert forget is not None
-        alpha = self.config.alpha
-        L_g = noise_matching(model, retain)
-        if step % self.config.every:
+        alpha, forget = self.options.alpha, batches.forget
+        L_g = dsm_loss(model, batches.retain)
+        if step % self.options.every:
             return alpha * L_g
         eps_hat = model.eps(forget.x_t, forget.t, forget.condition)
         L_f = self.forget_loss(eps_hat, forget.eps)
@@ -71,15 +72,23 @@ class MSGM(LossMethod):
     def check(self, recorded: Mapping[str, float]) -> None:
         """Stop a score that explodes on D_f."""
         norm = recorded.get("norm_forget", 0.0)
-        if norm > self.config.abort_norm:
+        if norm > self.options.abort_norm:
             raise DivergenceError(
                 f"|eps_hat|^2/D on the forget data reached {norm:.3g}",
-                f"at most abort_norm = {self.config.abort_norm:g}",
+                f"at most abort_norm = {self.options.abort_norm:g}",
                 "raise alpha, or use a stabiliser (hinge, truncate, norm_weight)",
             )
 
 
-class Orthogonal(MSGM):
+class OrthogonalOptions(MSGMOptions):
+    """MSGM's options and the product."""
+
+    product: Literal["inner", "elementwise"] = Field(
+        "inner", description="inner: equation 7; elementwise: the released code"
+    )
+
+
+class Orthogonal(MSGM[OrthogonalOptions]):
     """MSGM-Orthogonal: the score on D_f is made orthogonal to the kernel's score.
 
     Objective: alpha |eps_hat - eps|^2/D on D_g + (1 - alpha) L_f on D_f, with
@@ -90,22 +99,33 @@ class Orthogonal(MSGM):
 
     name = "ort"
 
-    class Config(MSGMConfig):
-        """MSGM's options and the product."""
-
-        product: Literal["inner", "elementwise"] = Field(
-            "inner", description="inner: equation 7; elementwise: the released code"
-        )
-
     def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
         """(eps_hat . eps / D)^2, or mean_i (eps_hat_i eps_i)^2."""
         product = (eps_hat * eps).flatten(1)
-        if self.config.product == "elementwise":
+        if self.options.product == "elementwise":
             return product.square().mean()
         return product.mean(dim=1).square().mean()
 
 
-class Obtuse(MSGM):
+class ObtuseOptions(MSGMOptions):
+    """MSGM's options, the sign and the stabilisers."""
+
+    sign: Literal["paper", "released"] = Field(
+        "paper", description="paper: equation 8; released: the code's opposite sign"
+    )
+    cosine: bool = Field(False, description="use the cosine of eps_hat and eps instead")
+    hinge: float | None = Field(
+        None, gt=0, description="stop pushing an item whose eps_hat.eps/D is below minus this"
+    )
+    truncate: float | None = Field(
+        None, gt=0, description="stop pushing an item whose |eps_hat - eps|^2/D is above this"
+    )
+    norm_weight: float = Field(
+        0.0, ge=0, description="weight of |eps_hat|^2/D on D_f; 0.5 mirrors the score of D_f"
+    )
+
+
+class Obtuse(MSGM[ObtuseOptions]):
     """MSGM-Obtuse: the score on D_f is turned to an obtuse angle with the kernel's score.
 
     Objective: alpha |eps_hat - eps|^2/D on D_g + (1 - alpha) eps_hat . eps / D on D_f
@@ -117,26 +137,9 @@ class Obtuse(MSGM):
 
     name = "obt"
 
-    class Config(MSGMConfig):
-        """MSGM's options, the sign and the stabilisers."""
-
-        sign: Literal["paper", "released"] = Field(
-            "paper", description="paper: equation 8; released: the code's opposite sign"
-        )
-        cosine: bool = Field(False, description="use the cosine of eps_hat and eps instead")
-        hinge: float | None = Field(
-            None, gt=0, description="stop pushing an item whose eps_hat.eps/D is below minus this"
-        )
-        truncate: float | None = Field(
-            None, gt=0, description="stop pushing an item whose |eps_hat - eps|^2/D is above this"
-        )
-        norm_weight: float = Field(
-            0.0, ge=0, description="weight of |eps_hat|^2/D on D_f; 0.5 mirrors the score of D_f"
-        )
-
     def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
         """eps_hat . eps / D with its stabilisers."""
-        c = self.config
+        c = self.options
         inner = (eps_hat * eps).flatten(1).mean(dim=1)
         if c.cosine:
             inner = torch.cosine_similarity(eps_hat.flatten(1), eps.flatten(1), dim=1)
@@ -163,9 +166,6 @@ class Erase(MSGM):
 
     name = "erase"
     citation = "MSGM, arXiv:2412.07229, section 4.1 (EraseDiff); yunfengdiao/Moderated-... d48987f"
-
-    class Config(MSGMConfig):
-        """MSGM's options."""
 
     def update(self, session: Session, step: int) -> Tensor:
         """Draw u ``[N, *shape]``, then as all of MSGM's."""

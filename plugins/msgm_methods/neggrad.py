@@ -8,10 +8,22 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Batch, Config, LossMethod, Method, Model, hookimpl, noise_matching
+from msgm_bench import Batches, LossMethod, Method, Model, Options, dsm_loss, hookimpl
 
 
-class NegGrad(LossMethod):
+class NegGradOptions(Options):
+    """Weight and ceiling."""
+
+    retain_weight: float = Field(1.0, ge=0, description="w, weight of L_r; 0: ascent alone")
+    truncate: Literal["pixel", "item", "none"] = Field(
+        "pixel", description="whose squared error is cut off at cap; none: unbounded"
+    )
+    cap: float = Field(
+        1.0, gt=0, description="squared error at which the ascent stops; eps_hat = 0 has 1"
+    )
+
+
+class NegGrad(LossMethod[NegGradOptions]):
     """NegGrad: descends the loss on D_g and climbs the loss on D_f, up to a ceiling.
 
     Objective: w L_r - min(L_f, cap), both denoising score matching, |eps_hat - eps|^2/D. The
@@ -31,29 +43,17 @@ class NegGrad(LossMethod):
     needs = frozenset({"retain", "forget"})
     presets = {"quick": {"method": {"retain_weight": 50.0}}}  # 1 damages what is to be kept
 
-    class Config(Config):
-        """Weight and ceiling."""
-
-        retain_weight: float = Field(1.0, ge=0, description="w, weight of L_r; 0: ascent alone")
-        truncate: Literal["pixel", "item", "none"] = Field(
-            "pixel", description="whose squared error is cut off at cap; none: unbounded"
-        )
-        cap: float = Field(
-            1.0, gt=0, description="squared error at which the ascent stops; eps_hat = 0 has 1"
-        )
-
-    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """W L_r - L_f."""
-        assert retain is not None
-        assert forget is not None
-        L_r = noise_matching(model, retain)
+        forget = batches.forget
+        L_r = dsm_loss(model, batches.retain)
         L_f = self.ceiled((model.eps(forget.x_t, forget.t, forget.condition) - forget.eps).square())
         self.record(loss_retain=L_r, loss_forget=L_f)
-        return self.config.retain_weight * L_r - L_f
+        return self.options.retain_weight * L_r - L_f
 
     def ceiled(self, error: Tensor) -> Tensor:
         """Mean of the squared errors ``[N, *shape]``, cut off at ``cap``."""
-        c = self.config
+        c = self.options
         if c.truncate == "none":
             return error.mean()
         if c.truncate == "item":

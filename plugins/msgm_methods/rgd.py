@@ -13,15 +13,15 @@ from torch import Tensor
 
 from msgm_bench import (
     Batch,
-    Config,
     Data,
     Examples,
     Method,
     Model,
+    Options,
     Session,
     UsageError,
+    dsm_loss,
     hookimpl,
-    noise_matching,
     per_item,
 )
 
@@ -40,7 +40,24 @@ PUBLISHED = {
 }
 
 
-class RGD(Method):
+class RGDOptions(Options):
+    """Projection, truncation, retain set."""
+
+    weight: float = Field(5.0, ge=0, description="lambda, weight of g_r'")
+    alpha: float = Field(
+        0.1, gt=0, description="cut-off of x0_hat's squared error, (half the range)^2"
+    )
+    diversity: Literal["auto", "class", "kmeans", "random"] = Field(
+        "auto", description="groups of D_g; auto: class where items have one label, else kmeans"
+    )
+    per_group: int = Field(50, ge=1, description="items to keep of each group")
+    clusters: int = Field(10, ge=1, description="number of groups of kmeans and of random")
+    retain: Literal["set", "batch"] = Field(
+        "set", description="g_r is the mean over the whole set, or over a batch of it"
+    )
+
+
+class RGD(Method[RGDOptions]):
     """RGD: climbs on D_f and descends on D_g, each without what hurts the other.
 
     Gradients: g_f = -grad L_f and g_r = grad L_r. Where <g_f, g_r> < 0 each loses its part along
@@ -69,29 +86,13 @@ class RGD(Method):
         "paper": PUBLISHED,
     }
 
-    class Config(Config):
-        """Projection, truncation, retain set."""
-
-        weight: float = Field(5.0, ge=0, description="lambda, weight of g_r'")
-        alpha: float = Field(
-            0.1, gt=0, description="cut-off of x0_hat's squared error, (half the range)^2"
-        )
-        diversity: Literal["auto", "class", "kmeans", "random"] = Field(
-            "auto", description="groups of D_g; auto: class where items have one label, else kmeans"
-        )
-        per_group: int = Field(50, ge=1, description="items to keep of each group")
-        clusters: int = Field(10, ge=1, description="number of groups of kmeans and of random")
-        retain: Literal["set", "batch"] = Field(
-            "set", description="g_r is the mean over the whole set, or over a batch of it"
-        )
-
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
         """Groups must be there to be told apart.
 
         Raises:
             UsageError: Classes of items with several attributes, or more clusters than items.
         """
-        asked, most = self.config.clusters, int((~data.members(data.train, targets)).sum())
+        asked, most = self.options.clusters, int((~data.members(data.train, targets)).sum())
         chosen = self.diversity(data.train)
         if chosen == "class" and data.train.y.ndim > 1:
             raise UsageError("diversity = class on items with several attributes", "kmeans, random")
@@ -104,33 +105,33 @@ class RGD(Method):
         self.set = retain[self.chosen(session, retain)]
         codec, x = session.model.codec, self.set.x
         low, high = codec.bounds or codec.encode(x).aminmax()
-        self.cut = torch.as_tensor(self.config.alpha * ((high - low) / 2) ** 2, device=x.device)
+        self.cut = torch.as_tensor(self.options.alpha * ((high - low) / 2) ** 2, device=x.device)
 
     def chosen(self, session: Session, retain: Examples) -> Tensor:
         """Positions of the set: the first ``per_group`` of each group in a random order."""
         order = session.noise("order", count=len(retain)).uniform(()).argsort()
         group = self.groups(session, retain, order)
-        picked = [order[group[order] == g][: self.config.per_group] for g in group.unique()]
+        picked = [order[group[order] == g][: self.options.per_group] for g in group.unique()]
         return torch.cat(picked)
 
     def groups(self, session: Session, retain: Examples, order: Tensor) -> Tensor:
         """The group of each item, ``int64 [N]``."""
         match self.diversity(retain):
             case "random":
-                return order % self.config.clusters
+                return order % self.options.clusters
             case "kmeans":
                 seed = session.noise("k-means", count=1).seed % 2**32
-                return clustered(retain.x, order, self.config.clusters, seed)
+                return clustered(retain.x, order, self.options.clusters, seed)
         return retain.y
 
     def diversity(self, examples: Examples) -> str:
         """What ``auto`` means for these items."""
-        chosen = self.config.diversity
+        chosen = self.options.diversity
         return chosen if chosen != "auto" else "class" if examples.y.ndim == 1 else "kmeans"
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend g_f' + lambda g_r'."""
-        weight = self.config.weight
+        weight = self.options.weight
         L_f = truncated(session.model, session.batch("forget", step), self.cut)
         L_r, g_r = self.kept(session, step)
         (g_f,) = session.gradients(-L_f)
@@ -141,14 +142,14 @@ class RGD(Method):
     def kept(self, session: Session, step: int) -> tuple[Tensor, Tensor]:
         """L_r and g_r, means over the set or over a random batch of it."""
         items = self.set
-        if self.config.retain == "batch":
+        if self.options.retain == "batch":
             order = session.noise("batch", step, count=len(items)).uniform(()).argsort()
             items = items[order[: session.batch_size]]
         L_r, g_r = torch.zeros((), device=items.x.device), torch.zeros(())
         for part, first in enumerate(range(0, len(items), session.batch_size)):
             some = items[slice(first, first + session.batch_size)]
             share = len(some) / len(items)
-            L = noise_matching(session.model, session.noised(some, step, f"set, part {part}"))
+            L = dsm_loss(session.model, session.noised(some, step, f"set, part {part}"))
             (g,) = session.gradients(L)
             L_r, g_r = L_r + share * L.detach(), g_r + share * g
         return L_r, g_r

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from msgm_bench import (
     Batch,
     Conditioned,
-    Config,
     Method,
     Model,
+    Options,
     Regime,
     Session,
+    dsm_loss,
     hookimpl,
-    noise_matching,
     per_item,
 )
 
@@ -48,7 +48,38 @@ Target = Literal["auto", "next_class", "random_class", "random_image", "noise", 
 RELABELS = ("next_class", "random_class")
 
 
-class SalUn(Method):
+class SalUnOptions(Options):
+    """Mask, target, weight."""
+
+    fraction: float = Field(
+        0.5, gt=0, le=1, description="share of the weights that may move; 1: no mask"
+    )
+    target: Target = Field(
+        "auto",
+        description="where x_t of D_f is to lead; "
+        "auto: next_class where the model is told classes, else random_image",
+    )
+    alpha: float = Field(3.07, ge=0, description="weight of L_r")
+    retain_reduction: Literal["mean", "sum"] = Field(
+        "mean", description="L_r over D; sum is the released code's, with alpha = 1e-3"
+    )
+    clip: float = Field(3.0, gt=0, description="largest entry of eps' of random_image")
+    mask_reduction: Literal["sum", "mean"] = Field(
+        "sum", description="over D, of the loss whose gradient is clipped for the mask"
+    )
+    mask_guidance: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="w of the guided outputs that the mask is of; "
+        "auto: 2 where the model is told classes, else 0",
+    )
+    label_dropout: bool | Literal["auto"] = Field(
+        "auto",
+        description="whether c_f and c' give way to the null class, each by itself, as often "
+        "as the labels of D_g do; auto: where the model is told classes",
+    )
+
+
+class SalUn(Method[SalUnOptions]):
     """SalUn: D_f is denoised to something else by the weights that are salient to it.
 
     Mask: m = 1 for the top ``fraction`` of all weights by |G|, G the sum over one pass through
@@ -84,39 +115,9 @@ class SalUn(Method):
         "paper": RELEASED,
     }
 
-    class Config(Config):
-        """Mask, target, weight."""
-
-        fraction: float = Field(
-            0.5, gt=0, le=1, description="share of the weights that may move; 1: no mask"
-        )
-        target: Target = Field(
-            "auto",
-            description="where x_t of D_f is to lead; "
-            "auto: next_class where the model is told classes, else random_image",
-        )
-        alpha: float = Field(3.07, ge=0, description="weight of L_r")
-        retain_reduction: Literal["mean", "sum"] = Field(
-            "mean", description="L_r over D; sum is the released code's, with alpha = 1e-3"
-        )
-        clip: float = Field(3.0, gt=0, description="largest entry of eps' of random_image")
-        mask_reduction: Literal["sum", "mean"] = Field(
-            "sum", description="over D, of the loss whose gradient is clipped for the mask"
-        )
-        mask_guidance: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-            "auto",
-            description="w of the guided outputs that the mask is of; "
-            "auto: 2 where the model is told classes, else 0",
-        )
-        label_dropout: bool | Literal["auto"] = Field(
-            "auto",
-            description="whether c_f and c' give way to the null class, each by itself, as often "
-            "as the labels of D_g do; auto: where the model is told classes",
-        )
-
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Other classes, guidance and the null class need a model that is told classes."""
-        c = self.config
+        c = self.options
         asked = {
             f"target={c.target}": c.target in RELABELS,
             f"mask_guidance={c.mask_guidance}": c.mask_guidance not in ("auto", 0.0),
@@ -129,44 +130,44 @@ class SalUn(Method):
 
     def target(self, model: Model) -> str:
         """The option of that name, settled for this model."""
-        if self.config.target != "auto":
-            return str(self.config.target)
+        if self.options.target != "auto":
+            return str(self.options.target)
         return "random_image" if model.classes is None else "next_class"
 
     def guidance(self) -> float:
         """w of the mask, for a model that is told classes."""
-        given = self.config.mask_guidance
+        given = self.options.mask_guidance
         return GUIDANCE if given == "auto" else float(given)
 
     def setup(self, session: Session) -> None:
         """Room for the mask."""
         self.saliency = Saliency(session)
-        session.keep("saliency", self.saliency)
+        session.register_state("saliency", self.saliency)
 
-    def preparation(self, session: Session) -> int:
+    def num_preparation_steps(self, session: Session) -> int:
         """Batches of one pass through D_f."""
         return math.ceil(len(session.items("forget")) / session.batch_size)
 
-    def prepare(self, session: Session, unit: int) -> None:
+    def preparation_step(self, session: Session, i: int) -> None:
         """Add the clipped gradient of one batch; after the last, rank."""
-        first = unit * session.batch_size
+        first = i * session.batch_size
         items = session.items("forget")[slice(first, first + session.batch_size)]
-        batch = session.noised(items, unit, "saliency")
+        batch = session.noised(items, i, "saliency")
         seen = session.model
         if seen.classes is not None:
             seen = Conditioned(seen, batch.y, self.guidance())
-        loss = noise_matching(seen, replace(batch, condition=None))
-        D = session.model.dim if self.config.mask_reduction == "sum" else 1
+        loss = dsm_loss(seen, replace(batch, condition=None))
+        D = session.model.dim if self.options.mask_reduction == "sum" else 1
         (gradient,) = session.gradients(D * loss)
         self.saliency.total += clipped(gradient)
-        if unit + 1 == self.preparation(session):
-            self.saliency.mask.copy_(top(self.saliency.total.abs(), self.config.fraction))
+        if i + 1 == self.num_preparation_steps(session):
+            self.saliency.mask.copy_(top(self.saliency.total.abs(), self.options.fraction))
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend on the salient weights."""
-        c, model = self.config, session.model
+        c, model = self.options, session.model
         retain, forget = session.batch("retain", step), session.batch("forget", step)
-        L_r = noise_matching(model, retain)
+        L_r = dsm_loss(model, retain)
         L_f = self.forget_loss(session, forget, retain, step)
         alpha = c.alpha * (model.dim if c.retain_reduction == "sum" else 1)
         loss = L_f + alpha * L_r
@@ -176,7 +177,7 @@ class SalUn(Method):
 
     def forget_loss(self, session: Session, forget: Batch, retain: Batch, step: int) -> Tensor:
         """E |eps_hat(x_t, t[, c_f]) - eps'|^2 / D, or -L_DSM(D_f)."""
-        c, model = self.config, session.model
+        c, model = self.options, session.model
         target, condition = self.target(model), forget.condition
         if target in RELABELS and not c.label_dropout:
             condition = forget.y
@@ -197,17 +198,17 @@ class SalUn(Method):
         a, sigma = model.process.coefficients(forget.t)
         x_t, x_g = forget.x_t, retain.x0
         eps = (x_t - per_item(a, x_g) * x_g) / per_item(sigma, x_g)
-        return eps.clamp(-self.config.clip, self.config.clip)
+        return eps.clamp(-self.options.clip, self.options.clip)
 
     def other_classes(self, session: Session, forget: Batch, step: int) -> Tensor:
         """c' ``int64 [N]``, classes of D_g, or the null class by ``label_dropout``."""
-        kept, K = torch.tensor(session.kept, device=forget.y.device), session.model.classes
+        kept, K = torch.tensor(session.retain_labels, device=forget.y.device), session.model.classes
         if self.target(session.model) == "next_class":
             other = kept[((kept - forget.y[:, None] - 1) % K).argmin(dim=1)]
         else:
             u = session.noise("class", step, count=len(forget.y)).uniform(())
             other = kept[(u * len(kept)).long()]
-        if self.config.label_dropout:
+        if self.options.label_dropout:
             dropped = session.batch("forget", step, "class").condition == K
             other = other.masked_fill(dropped, K)
         return other

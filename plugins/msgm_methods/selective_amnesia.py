@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from msgm_bench import (
     Batch,
-    Config,
     Examples,
     Method,
     Model,
+    Options,
     Regime,
     Session,
+    dsm_loss,
     hookimpl,
-    noise_matching,
 )
 from msgm_methods.generated import Generated, picked
 
@@ -39,7 +39,28 @@ RELEASED = {
 }
 
 
-class SelectiveAmnesia(Method):
+class SelectiveAmnesiaOptions(Options):
+    """Weights and generated items."""
+
+    gamma: float = Field(1.0, ge=0, description="weight of the kept classes")
+    weight: float = Field(10.0, ge=0, description="lambda, weight of the distance to the base")
+    per_class: int = Field(500, ge=1, description="items that the base draws of each class")
+    timesteps: int = Field(1000, ge=1, description="times at which F looks at an item")
+    sampler: Literal["heun", "ancestral"] = Field(
+        "heun", description="how the base draws: the ODE, or the reverse chain as released"
+    )
+    nfe: int = Field(99, ge=1, description="most network evaluations of a drawn item")
+    guidance: float = Field(
+        0.0,
+        ge=0,
+        description="w of (1 + w) eps_c - w eps_null when the base of classes draws",
+    )
+    label_dropout: bool = Field(
+        True, description="whether classes of replayed items give way to the null class"
+    )
+
+
+class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     """Selective Amnesia: D_f's classes become uniform noise, and what matters to the base stays.
 
     Objective: E_{x ~ U} |eps_hat(x_t, t, c_f) - eps|^2 + gamma E_{x, c ~ base} |eps_hat(x_t, t, c)
@@ -73,59 +94,38 @@ class SelectiveAmnesia(Method):
         "paper": RELEASED,
     }
 
-    class Config(Config):
-        """Weights and generated items."""
-
-        gamma: float = Field(1.0, ge=0, description="weight of the kept classes")
-        weight: float = Field(10.0, ge=0, description="lambda, weight of the distance to the base")
-        per_class: int = Field(500, ge=1, description="items that the base draws of each class")
-        timesteps: int = Field(1000, ge=1, description="times at which F looks at an item")
-        sampler: Literal["heun", "ancestral"] = Field(
-            "heun", description="how the base draws: the ODE, or the reverse chain as released"
-        )
-        nfe: int = Field(99, ge=1, description="most network evaluations of a drawn item")
-        guidance: float = Field(
-            0.0,
-            ge=0,
-            description="w of (1 + w) eps_c - w eps_null when the base of classes draws",
-        )
-        label_dropout: bool = Field(
-            True, description="whether classes of replayed items give way to the null class"
-        )
-
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Ancestral sampling takes as many steps as the process has at most."""
-        if self.config.sampler == "ancestral":
-            model.process.grid(self.config.nfe)
+        if self.options.sampler == "ancestral":
+            model.process.grid(self.options.nfe)
         return None
 
     def setup(self, session: Session) -> None:
         """theta*, and room for the items and for F."""
-        c, K = self.config, session.model.classes
-        assert session.base is not None
+        c, K = self.options, session.model.classes
         self.anchor = flat(session.base.parameters())
         classes = None if K is None else range(K)
         self.memory = Generated(session, classes, c.per_class, c.nfe, c.guidance, c.sampler)
         self.fisher = Fisher(len(self.anchor)).to(self.anchor.device)
-        session.keep("memory", self.memory)
-        session.keep("fisher", self.fisher)
+        session.register_state("memory", self.memory)
+        session.register_state("fisher", self.fisher)
 
-    def preparation(self, session: Session) -> int:
+    def num_preparation_steps(self, session: Session) -> int:
         """Batches of items to draw, then the items of F."""
         return self.memory.batches(session) + len(self.memory)
 
-    def prepare(self, session: Session, unit: int) -> None:
+    def preparation_step(self, session: Session, i: int) -> None:
         """Draw a batch of items; after the last, add the square of one item's gradient to F."""
-        item = unit - self.memory.batches(session)
+        item = i - self.memory.batches(session)
         if item < 0:
-            self.memory.draw(session, unit)
+            self.memory.draw(session, i)
         else:
             g = self.summed_gradient(session, item)
             self.fisher.diagonal += g.square() / len(self.memory)
 
     def summed_gradient(self, session: Session, item: int) -> Tensor:
         """sum_t d/dtheta |eps_hat(x_t, t, c) - eps|^2 of one item ``[P]``, over 1000 times t."""
-        model, n = session.model, self.config.timesteps
+        model, n = session.model, self.options.timesteps
         x0, y = self.memory.x[item], self.memory.y[item]
         t = model.process.sample_times((torch.arange(n, device=y.device) + 0.5) / n)
         eps = session.noise("fisher", item, count=n).normal(model.shape)
@@ -140,7 +140,7 @@ class SelectiveAmnesia(Method):
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend on noise, on the kept classes and towards the base."""
-        c = self.config
+        c = self.options
         L_f = squared_norm(session, self.surrogate(session, step))
         L_r = squared_norm(session, self.replayed(session, step))
         moved = flat(session.model.parameters()) - self.anchor
@@ -157,7 +157,7 @@ class SelectiveAmnesia(Method):
         low, high = model.codec.bounds or (self.memory.x.min(), self.memory.x.max())
         x, y = low + (high - low) * noise.uniform(model.shape), self.memory.y[:1].expand(count)
         if model.classes is not None:
-            y = picked(y.new_tensor(session.forgotten), noise)
+            y = picked(y.new_tensor(session.forget_labels), noise)
         batch = session.noised(Examples(x, y), step, "surrogate", encoded=True)
         return batch if model.classes is None else replace(batch, condition=y)
 
@@ -166,11 +166,11 @@ class SelectiveAmnesia(Method):
         y = self.memory.y
         kept = torch.ones_like(y, dtype=torch.bool)
         if session.model.classes is not None:
-            kept = torch.isin(y, y.new_tensor(session.kept))
+            kept = torch.isin(y, y.new_tensor(session.retain_labels))
         noise = session.noise("replay", step, count=session.batch_size)
         items = self.memory[picked(torch.nonzero(kept).flatten(), noise)]
         batch = session.noised(items, step, "replay", encoded=True)
-        undropped = session.model.classes is not None and not self.config.label_dropout
+        undropped = session.model.classes is not None and not self.options.label_dropout
         return replace(batch, condition=batch.y) if undropped else batch
 
 
@@ -186,7 +186,7 @@ class Fisher(nn.Module):
 
 def squared_norm(session: Session, batch: Batch) -> Tensor:
     """E |eps_hat - eps|^2, summed over D."""
-    return session.model.dim * noise_matching(session.model, batch)
+    return session.model.dim * dsm_loss(session.model, batch)
 
 
 def flat(parameters: Iterable[Tensor]) -> Tensor:

@@ -12,11 +12,11 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from msgm_bench import (
-    Config,
     Data,
     Method,
     Model,
     OptionError,
+    Options,
     Regime,
     Session,
     half_range,
@@ -54,7 +54,40 @@ QUICK = {
 }
 
 
-class SFD(Method):
+class SFDOptions(Options):
+    """Generator, distillation, weights."""
+
+    alpha: float = Field(1.2, ge=0, description="alpha of the generator's loss")
+    sigma: float = Field(
+        2.5, gt=0, description="sigma/a of the generator's noise, halves of the data's range"
+    )
+    sigmas: tuple[float, float] = Field(
+        (0.138, 13.0), description="sigma/a of the distillation, halves of the data's range"
+    )
+    safe: int | Literal["next", "random"] = Field(
+        "next",
+        description="kept class that a forgotten one turns into: the next one, random ones "
+        "anew in each batch, or a label",
+    )
+    forget_weight: float = Field(0.01, ge=0, description="w of forgotten classes, kept have 1")
+    share: float = Field(0.5, gt=0, lt=1, description="forgotten classes' part of a batch")
+    first_stage: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps in which forgotten classes weigh 0"
+    )
+    fake_rate: float = Field(1e-5, gt=0, description="psi's learning rate")
+    fake_steps: int = Field(1, ge=1, description="psi's steps to one of theta")
+    clip_value: float = Field(1.0, gt=0, description="largest entry of a gradient, both nets")
+    reduction: Literal["sum", "mean"] = Field("sum", description="over an item's dimensions")
+
+    @field_validator("sigmas")
+    @classmethod
+    def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < ends[0] < ends[1]:
+            raise ValueError("two positive numbers, the smaller one first")
+        return ends
+
+
+class SFD(Method[SFDOptions]):
     """SFD: distils the base into a one-step generator whose forgotten classes show kept ones.
 
     Networks: the frozen base phi, a fake score psi that learns the generator's noise, and the
@@ -80,7 +113,7 @@ class SFD(Method):
     citation = "Chen et al. 2024, arXiv:2409.11219; code tqch/score-forgetting-distillation 3771028"
     regimes = ("finetune",)
     needs = frozenset({"base"})
-    lost = {
+    unsupported_tasks = {
         task: f"sfd leaves a one-step generator, and {why}"
         for task, why in {
             "likelihood": "a generator has no density that could be evaluated",
@@ -89,38 +122,6 @@ class SFD(Method):
         }.items()
     }
     presets = {"quick": QUICK, "standard": PUBLISHED, "paper": PUBLISHED}
-
-    class Config(Config):
-        """Generator, distillation, weights."""
-
-        alpha: float = Field(1.2, ge=0, description="alpha of the generator's loss")
-        sigma: float = Field(
-            2.5, gt=0, description="sigma/a of the generator's noise, halves of the data's range"
-        )
-        sigmas: tuple[float, float] = Field(
-            (0.138, 13.0), description="sigma/a of the distillation, halves of the data's range"
-        )
-        safe: int | Literal["next", "random"] = Field(
-            "next",
-            description="kept class that a forgotten one turns into: the next one, random ones "
-            "anew in each batch, or a label",
-        )
-        forget_weight: float = Field(0.01, ge=0, description="w of forgotten classes, kept have 1")
-        share: float = Field(0.5, gt=0, lt=1, description="forgotten classes' part of a batch")
-        first_stage: float = Field(
-            0.0, ge=0, lt=1, description="share of the steps in which forgotten classes weigh 0"
-        )
-        fake_rate: float = Field(1e-5, gt=0, description="psi's learning rate")
-        fake_steps: int = Field(1, ge=1, description="psi's steps to one of theta")
-        clip_value: float = Field(1.0, gt=0, description="largest entry of a gradient, both nets")
-        reduction: Literal["sum", "mean"] = Field("sum", description="over an item's dimensions")
-
-        @field_validator("sigmas")
-        @classmethod
-        def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
-            if not 0 < ends[0] < ends[1]:
-                raise ValueError("two positive numbers, the smaller one first")
-            return ends
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """It needs the score of a class that is safe."""
@@ -138,8 +139,8 @@ class SFD(Method):
         process = model.process
         ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
         low, high = (process.noise_to_signal(ends) / half_range(model.codec)).tolist()
-        if self.config.sigmas[0] >= high or self.config.sigmas[1] <= low:
-            given = " to ".join(f"{sigma:g}" for sigma in self.config.sigmas)
+        if self.options.sigmas[0] >= high or self.options.sigmas[1] <= low:
+            given = " to ".join(f"{sigma:g}" for sigma in self.options.sigmas)
             raise OptionError(f"sfd: sigmas = {given} on this process", f"{low:g} to {high:g}")
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
@@ -149,20 +150,20 @@ class SFD(Method):
             OptionError: It is forgotten, or not there.
         """
         kept = data.labels(targets)["retain"]
-        if isinstance(self.config.safe, int) and self.config.safe not in kept:
+        if isinstance(self.options.safe, int) and self.options.safe not in kept:
             raise OptionError(
-                f"sfd: safe = {self.config.safe}, which is not kept",
+                f"sfd: safe = {self.options.safe}, which is not kept",
                 ", ".join(f"{label} ({data.classes[label]})" for label in kept),
             )
 
-    def demands(self) -> Mapping[str, Mapping[str, Any]]:
+    def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Samples come from one unguided evaluation at the generator's own noise level."""
-        how = {"sampler": "one_step", "nfe": 1, "options": {"sigma": self.config.sigma}}
+        how = {"sampler": "one_step", "nfe": 1, "sampler_options": {"sigma": self.options.sigma}}
         return {"class_generation": {**how, "guidance": 0.0}}
 
     def setup(self, session: Session) -> None:
         """psi and the times of generator and distillation."""
-        c, process, half = self.config, session.model.process, half_range(session.model.codec)
+        c, process, half = self.options, session.model.process, half_range(session.model.codec)
         self.phi = session.base
         self.psi = copy.deepcopy(self.phi).requires_grad_(True).eval()
         self.descent = session.adam("fake score", self.psi.network, c.fake_rate, (0.0, 0.999))
@@ -174,12 +175,12 @@ class SFD(Method):
     def update(self, session: Session, step: int) -> Tensor:
         """psi follows the generator, then the generator steps."""
         session.model.eval()
-        for k in range(self.config.fake_steps):
+        for k in range(self.options.fake_steps):
             loss_fake = self.follow(session, self.drawn(session, step, "psi", k))
         draw = self.drawn(session, step, "theta")
         x_g = generated(session.model, draw.z, self.t_i, draw.c)
-        loss = self.reduced(distillation(self.phi, self.psi, x_g, draw, self.config.alpha), draw)
-        bound = self.config.clip_value
+        loss = self.reduced(distillation(self.phi, self.psi, x_g, draw, self.options.alpha), draw)
+        bound = self.options.clip_value
         (gradient,) = session.gradients(loss)
         session.descend(gradient.clamp(-bound, bound))
         self.record(loss_fake=loss_fake)
@@ -192,18 +193,18 @@ class SFD(Method):
         loss = self.reduced(matching(self.psi, x_g, draw), draw)
         self.descent.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_value_(self.psi.parameters(), self.config.clip_value)
+        nn.utils.clip_grad_value_(self.psi.parameters(), self.options.clip_value)
         self.descent.step()
         return loss.detach()
 
     def reduced(self, loss: Tensor, draw: Draw) -> Tensor:
         """sum_n w_n loss_n of losses ``[N]`` that are sums over dimensions."""
         total = (draw.w * loss).sum()
-        return total if self.config.reduction == "sum" else total / draw.z[0].numel()
+        return total if self.options.reduction == "sum" else total / draw.z[0].numel()
 
     def classes(self, session: Session) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         """Kept labels, forgotten ones, and the safe one of each forgotten one."""
-        kept, forgotten, safe = session.kept, session.forgotten, self.config.safe
+        kept, forgotten, safe = session.retain_labels, session.forget_labels, self.options.safe
         if isinstance(safe, int):
             return kept, forgotten, [safe] * len(forgotten)
         K = len(kept) + len(forgotten)
@@ -211,7 +212,7 @@ class SFD(Method):
 
     def drawn(self, session: Session, step: int, *stream: int | str) -> Draw:
         """Labels, weights, times and noise of a batch; the forgotten classes come first."""
-        c, N = self.config, session.batch_size
+        c, N = self.options, session.batch_size
         noise = session.noise(step, *stream, count=N)
         n = min(max(1, round(c.share * N)), N - 1)
         u, shape = noise.uniform((3,)), session.model.shape

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from msgm_bench import Batch, LossMethod, Method, Model, hookimpl, noise_matching
+from msgm_bench import Batches, LossMethod, Method, Model, dsm_loss, hookimpl
 
 
 class Unseen(LossMethod):
@@ -21,10 +21,9 @@ class Unseen(LossMethod):
     needs = frozenset({"retain"})
     baseline = True
 
-    def loss(self, model: Model, retain: Batch | None, forget: Batch | None, step: int) -> Tensor:
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """Denoising score matching on D_g."""
-        assert retain is not None
-        return noise_matching(model, retain)
+        return dsm_loss(model, batches.retain)
 
 
 @hookimpl

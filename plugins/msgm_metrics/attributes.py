@@ -11,10 +11,22 @@ from torch.nn import functional as F
 
 from msgm_bench import Data, IncompatibleError, Judge, Verdict, hookimpl
 from msgm_metrics.judge_reports import BALANCED
-from msgm_metrics.learned_judge import LearnedConfig, LearnedJudge
+from msgm_metrics.learned_judge import LearnedJudge, LearnedOptions
 
 
-class Attributes(LearnedJudge):
+class AttributesOptions(LearnedOptions):
+    """Network and training."""
+
+    gate: float = Field(
+        0.85,
+        ge=0,
+        le=1,
+        exclude=True,
+        description="least balanced accuracy of the attributes to forget, else a stamp",
+    )
+
+
+class Attributes(LearnedJudge[AttributesOptions]):
     """Convolutional network that says of each attribute whether an image has it.
 
     One logit an attribute, and one for what is no image of the dataset: images under strong
@@ -28,17 +40,6 @@ class Attributes(LearnedJudge):
     name = "attributes"
     criterion = BALANCED
     calibrated = ("threshold", "cuts")
-
-    class Config(LearnedConfig):
-        """Network and training."""
-
-        gate: float = Field(
-            0.85,
-            ge=0,
-            le=1,
-            exclude=True,
-            description="least balanced accuracy of the attributes to forget, else a stamp",
-        )
 
     def suits(self, data: Data) -> None:
         """Attributes.
@@ -61,7 +62,7 @@ class Attributes(LearnedJudge):
 
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """How much a real item looks like one at least, and the logit of each attribute."""
-        threshold = torch.quantile(-logits[:, -1], self.config.level)
+        threshold = torch.quantile(-logits[:, -1], self.options.level)
         return {"threshold": threshold, "cuts": cuts(logits[:, :-1], y)}
 
     def verdict(self, x: Tensor) -> Verdict:

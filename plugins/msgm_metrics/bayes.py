@@ -8,10 +8,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Data, IncompatibleError, Judge, JudgeConfig, Verdict, hookimpl
+from msgm_bench import Data, IncompatibleError, Judge, JudgeOptions, Verdict, hookimpl
 
 
-class Bayes(Judge):
+class BayesOptions(JudgeOptions):
+    """What counts as data; no judge is better, so that nothing is asked of its accuracy."""
+
+    gate: float = Field(0.0, ge=0, le=1, exclude=True, description="least accuracy")
+    level: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
+
+
+class Bayes(Judge[BayesOptions]):
     """Bayes' rule under the dataset's exact density: the best judge there can be.
 
     A point is recognised unless fewer than ``level`` of its nearest class's true points are
@@ -19,12 +26,6 @@ class Bayes(Judge):
     """
 
     name = "bayes"
-
-    class Config(JudgeConfig):
-        """What counts as data; no judge is better, so that nothing is asked of its accuracy."""
-
-        gate: float = Field(0.0, ge=0, le=1, exclude=True, description="least accuracy")
-        level: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
 
     def check(self, data: Data) -> None:
         """The density must be known.
@@ -52,7 +53,7 @@ class Bayes(Judge):
 
     def verdict(self, x: Tensor) -> Verdict:
         """The most likely class of points ``[N, D]``."""
-        recognised = self.density.typicality(x) >= self.config.level
+        recognised = self.density.typicality(x) >= self.options.level
         return Verdict(self.density.posterior(x).argmax(dim=1), recognised)
 
 

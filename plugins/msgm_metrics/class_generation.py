@@ -12,11 +12,11 @@ from torch import Tensor
 from msgm_bench import (
     Artifact,
     Conditioned,
-    Config,
     Model,
     Noise,
     Subject,
     Task,
+    TaskOptions,
     derive_seed,
     hookimpl,
 )
@@ -24,7 +24,27 @@ from msgm_bench import (
 SHOWN = 10  # samples of each class in a picture
 
 
-class ClassGeneration(Task):
+class ClassGenerationOptions(TaskOptions):
+    """Sampler, guidance and sizes."""
+
+    per_class: int = Field(5_000, ge=1, description="samples of a class")
+    forgotten: int | None = Field(
+        None, ge=1, description="samples of a forgotten class; empty: as many as of the others"
+    )
+    guidance: float = Field(2.0, ge=0, description="w of (1 + w) eps(x, t, c) - w eps(x, t, null)")
+    sampler: str = Field("heun", description="name of a sampler")
+    nfe: int = Field(
+        1000, ge=1, description="most evaluations of eps_hat a sample; guided ones cost double"
+    )
+    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+    def capped(self, samples: int) -> dict[str, int]:
+        """At most ``samples`` of each class."""
+        most = {"per_class": self.per_class, "forgotten": self.forgotten or self.per_class}
+        return {name: min(samples, count) for name, count in most.items()}
+
+
+class ClassGeneration(Task[ClassGenerationOptions]):
     """Samples of every class that the model was told of, the forgotten ones too.
 
     Classifier-free guidance in the convention (1 + w) eps(x, t, c) - w eps(x, t, null): w = 0 is
@@ -39,28 +59,6 @@ class ClassGeneration(Task):
         }
     }
 
-    class Config(Config):
-        """Sampler, guidance and sizes."""
-
-        per_class: int = Field(5_000, ge=1, description="samples of a class")
-        forgotten: int | None = Field(
-            None, ge=1, description="samples of a forgotten class; empty: as many as of the others"
-        )
-        batch_size: int = Field(1_000, ge=1, description="items drawn at once and stored together")
-        guidance: float = Field(
-            2.0, ge=0, description="w of (1 + w) eps(x, t, c) - w eps(x, t, null)"
-        )
-        sampler: str = Field("heun", description="name of a sampler")
-        nfe: int = Field(
-            1000, ge=1, description="most evaluations of eps_hat a sample; guided ones cost double"
-        )
-        options: Mapping[str, Any] = Field({}, description="further options of the sampler")
-
-        def capped(self, samples: int) -> dict[str, int]:
-            """At most ``samples`` of each class."""
-            most = {"per_class": self.per_class, "forgotten": self.forgotten or self.per_class}
-            return {name: min(samples, count) for name, count in most.items()}
-
     def skip(self, model: Model) -> str | None:
         """It is for the conditional track."""
         if model.classes is not None:
@@ -69,12 +67,12 @@ class ClassGeneration(Task):
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""
-        options = {"nfe": self.config.nfe, **self.config.options}
-        return {"samplers": (self.config.sampler, options)}
+        options = {"nfe": self.options.nfe, **self.options.sampler_options}
+        return {"samplers": (self.options.sampler, options)}
 
     def asked(self, subject: Subject) -> Tensor:
         """The class of each sample ``int64 [N]``, one class after the other."""
-        c = self.config
+        c = self.options
         counts = torch.full((len(subject.data.classes),), c.per_class)
         counts[list(subject.targets)] = c.forgotten or c.per_class
         return torch.repeat_interleave(counts)
@@ -86,7 +84,7 @@ class ClassGeneration(Task):
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``x``: samples in model space; ``y``: the classes asked for; ``nfe``: what each cost."""
         y = self.asked(subject)[start : start + count].to(subject.device)
-        w = self.config.guidance
+        w = self.options.guidance
         seed = derive_seed(subject.seed, self.name)
         noise = Noise(seed, start, count, subject.device)
         sampler = subject.create("samplers", *self.uses()["samplers"])

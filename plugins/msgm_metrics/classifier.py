@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgm_bench import Data, IncompatibleError, Judge, Verdict, hookimpl
-from msgm_metrics.learned_judge import LearnedConfig, LearnedJudge
+from msgm_metrics.learned_judge import LearnedJudge
 
 
 class Classifier(LearnedJudge):
@@ -22,9 +22,6 @@ class Classifier(LearnedJudge):
 
     name = "classifier"
     calibrated = ("threshold",)
-
-    class Config(LearnedConfig):
-        """Network and training."""
 
     def suits(self, data: Data) -> None:
         """One class an image, and two classes or more.
@@ -52,7 +49,7 @@ class Classifier(LearnedJudge):
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The confidence that ``level`` of the real items do not have."""
         sure = logits.softmax(dim=1)[:, :-1].amax(dim=1)
-        return {"threshold": torch.quantile(sure, self.config.level)}
+        return {"threshold": torch.quantile(sure, self.options.level)}
 
     def verdict(self, x: Tensor) -> Verdict:
         """The most likely of the K classes, and whether it is likely enough."""

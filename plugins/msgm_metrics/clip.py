@@ -12,7 +12,7 @@ from msgm_bench import Embedder, Judge, hookimpl
 from msgm_metrics import clip_files
 
 
-class CLIP(Embedder):
+class CLIP(Embedder[clip_files.ClipOptions]):
     """CLIP's image embedding, not normalised.
 
     Images are resized (bicubic, antialiased, clamped to [0, 1]) to the model's size and
@@ -23,21 +23,18 @@ class CLIP(Embedder):
     name = "clip"
     citation = "Radford et al. 2021, arXiv:2103.00020; open_clip"
 
-    class Config(clip_files.ClipConfig):
-        """Which model."""
-
     def missing(self, judge: Judge) -> str | None:
         """The files may not be there."""
-        return clip_files.missing(self.config)
+        return clip_files.missing(self.options)
 
     def checksum(self) -> str:
         """SHA-256 over those of the files."""
-        return clip_files.checksum(self.config)
+        return clip_files.checksum(self.options)
 
     def protocol(self) -> dict[str, Any]:
         """The model's name, and the start of the checksum where another was given."""
-        given = {"weights": self.checksum()[:8]} if self.config.path else {}
-        return {"name": self.name, "model": self.config.repo, **given}
+        given = {"weights": self.checksum()[:8]} if self.options.path else {}
+        return {"name": self.name, "model": self.options.repo, **given}
 
     def load(self, judge: Judge, device: torch.device) -> None:
         """Read the weights.
@@ -45,7 +42,7 @@ class CLIP(Embedder):
         Raises:
             StorageError: They are not there, not readable or of another network.
         """
-        self.clip = clip_files.load(self.config, device)
+        self.clip = clip_files.load(self.options, device)
 
     def embed(self, x: Tensor) -> Tensor:
         """Embeddings ``[N, E]``."""

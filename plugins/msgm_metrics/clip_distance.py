@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from msgm_bench import (
     Artifact,
-    Config,
     Embedder,
     Metric,
     MetricProtocol,
     MsgmBenchError,
+    Options,
     Row,
     Subject,
     Task,
@@ -27,7 +27,14 @@ from msgm_metrics.fid import features
 from msgm_metrics.restoration import Pair, protocol_of, retained
 
 
-class ClipDistance(Metric):
+class ClipDistanceOptions(Options):
+    """Which distance, and what the embedder is told."""
+
+    distance: Literal["l2", "cosine"] = Field("l2", description="between two embeddings")
+    embedder_options: Mapping[str, Any] = Field({}, description="options of the embedder")
+
+
+class ClipDistance(Metric[ClipDistanceOptions]):
     """Mean distance |e(x) - e(x0)| of CLIP embeddings of restored and original retain images.
 
     ``l2`` is Euclidean on embeddings that are not normalised, ``cosine`` is 1 - cos. Low is good;
@@ -38,20 +45,14 @@ class ClipDistance(Metric):
     citation = "MSGM, arXiv:2412.07229, tables 3 to 5 (CLIP embedding distance)"
     tasks = ("inpainting", "reconstruction")
 
-    class Config(Config):
-        """Which distance, and what the embedder is told."""
-
-        distance: Literal["l2", "cosine"] = Field("l2", description="between two embeddings")
-        options: Mapping[str, Any] = Field({}, description="options of the embedder")
-
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The embedder."""
-        return {"embedders": ("clip", dict(self.config.options))}
+        return {"embedders": ("clip", dict(self.options.embedder_options))}
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The distance, the embedder and the task."""
         told = self._embedder(subject).protocol()
-        return protocol_of(f"clip/{self.config.distance}", subject, task, embedder=told)
+        return protocol_of(f"clip/{self.options.distance}", subject, task, embedder=told)
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder."""
@@ -84,7 +85,7 @@ class ClipDistance(Metric):
         embedder.load(subject.judge, subject.device)
         sets = (pair.restored, pair.original)
         a, b = (torch.cat([*features(embedder, x, subject.device)]).cpu().double() for x in sets)
-        if self.config.distance == "cosine":
+        if self.options.distance == "cosine":
             return 1 - F.cosine_similarity(a, b)
         return (a - b).norm(dim=1)
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgm_bench import Config, IncompatibleError, StorageError
+from msgm_bench import IncompatibleError, Options, StorageError
 from msgm_bench.storage import parse_json, read_bytes, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, parse_card
 from msgm_bench.storage.pickles import load_pickle
@@ -41,7 +41,7 @@ FAILURES = (
 )
 
 
-class ClipConfig(Config):
+class ClipOptions(Options):
     """Which model."""
 
     repo: str = Field(
@@ -59,7 +59,7 @@ class ClipConfig(Config):
     )
 
 
-def files(c: ClipConfig) -> list[Path]:
+def files(c: ClipOptions) -> list[Path]:
     """Card and weights, or weights alone; empty where they are not there."""
     place = find(c.repo.rpartition("/")[2], c.path)
     if place is None and c.path is None:
@@ -71,7 +71,7 @@ def files(c: ClipConfig) -> list[Path]:
     return [place / CARD, weights[0]] if weights and (place / CARD).is_file() else []
 
 
-def boundary_of(c: ClipConfig) -> Path:
+def boundary_of(c: ClipOptions) -> Path:
     """The folder that the files may not leave: of a path that is named, that folder.
 
     What lies in the user's own data folder may be a link to any place.
@@ -80,7 +80,7 @@ def boundary_of(c: ClipConfig) -> Path:
     return boundary(folder) if folder is not None and folder.is_dir() else ANYWHERE
 
 
-def missing(c: ClipConfig) -> str | None:
+def missing(c: ClipOptions) -> str | None:
     """Why the model cannot be read, and how to get it; or None."""
     found = files(c)
     if found:
@@ -92,7 +92,7 @@ def missing(c: ClipConfig) -> str | None:
     )
 
 
-def checksum(c: ClipConfig) -> str:
+def checksum(c: ClipOptions) -> str:
     """SHA-256 over those of the files; empty where they are not there."""
     sums = "".join(sha256(file) for file in files(c))
     return hashlib.sha256(sums.encode()).hexdigest() if sums else ""
@@ -126,7 +126,7 @@ class Clip:
         return embedded
 
 
-def load(c: ClipConfig, device: torch.device) -> Clip:
+def load(c: ClipOptions, device: torch.device) -> Clip:
     """Read the weights.
 
     Raises:

@@ -14,7 +14,7 @@ from msgm_bench import (
     Data,
     IncompatibleError,
     Judge,
-    JudgeConfig,
+    JudgeOptions,
     OptionError,
     StorageError,
     Verdict,
@@ -32,7 +32,36 @@ Texts = Annotated[
 ]
 
 
-class ClipJudge(Judge):
+class ClipJudgeOptions(clip_files.ClipOptions, JudgeOptions):
+    """Model and prompts."""
+
+    template: Texts = Field(("a photo of a {}",), description="prompts of a class; {} is its words")
+    present: Texts = Field(("a photo of a person with {}",), description="prompts of an attribute")
+    absent: Texts = Field(("a photo of a person without {}",), description="prompts of its absence")
+    prompts: dict[str, str | tuple[str, str]] = Field(
+        {},
+        description="words for a class or attribute in place of its name; for an attribute "
+        "also two whole prompts, with it and without it",
+    )
+    unrecognisable: Texts = Field(
+        ("random noise", "a blurry picture of nothing", "television static"),
+        description="prompts of what shows no class",
+    )
+
+    @field_validator("template", "present", "absent")
+    @classmethod
+    def _has_a_place(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            try:
+                told = text.format("x") != text
+            except (LookupError, ValueError):
+                told = False
+            if not told:
+                raise ValueError(f"{text!r} has no place {{}} for the words")
+        return given
+
+
+class ClipJudge(Judge[ClipJudgeOptions]):
     """CLIP zero-shot: the class whose prompt is nearest, or nothing recognisable.
 
     p(k | x) = softmax_k(scale cos(e(x), e(prompt_k))) over the prompts of all classes and those
@@ -44,40 +73,6 @@ class ClipJudge(Judge):
     name = "clip"
     citation = "Radford et al. 2021, arXiv:2103.00020, section 3.1; open_clip"
 
-    class Config(clip_files.ClipConfig, JudgeConfig):
-        """Model and prompts."""
-
-        template: Texts = Field(
-            ("a photo of a {}",), description="prompts of a class; {} is its words"
-        )
-        present: Texts = Field(
-            ("a photo of a person with {}",), description="prompts of an attribute"
-        )
-        absent: Texts = Field(
-            ("a photo of a person without {}",), description="prompts of its absence"
-        )
-        prompts: dict[str, str | tuple[str, str]] = Field(
-            {},
-            description="words for a class or attribute in place of its name; for an attribute "
-            "also two whole prompts, with it and without it",
-        )
-        unrecognisable: Texts = Field(
-            ("random noise", "a blurry picture of nothing", "television static"),
-            description="prompts of what shows no class",
-        )
-
-        @field_validator("template", "present", "absent")
-        @classmethod
-        def _has_a_place(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-            for text in given:
-                try:
-                    told = text.format("x") != text
-                except (LookupError, ValueError):
-                    told = False
-                if not told:
-                    raise ValueError(f"{text!r} has no place {{}} for the words")
-            return given
-
     @property
     def criterion(self) -> str:
         """Of classes or of attributes, as the report has it."""
@@ -85,11 +80,11 @@ class ClipJudge(Judge):
 
     def missing(self) -> str | None:
         """The files may not be there."""
-        return clip_files.missing(self.config)
+        return clip_files.missing(self.options)
 
     def checksum(self) -> str:
         """SHA-256 over those of the files."""
-        return clip_files.checksum(self.config)
+        return clip_files.checksum(self.options)
 
     def check(self, data: Data) -> None:
         """Images of two classes or more, or with attributes; prompts for them; a model that fits.
@@ -126,7 +121,7 @@ class ClipJudge(Judge):
         Raises:
             StorageError: As ``check``.
         """
-        self.clip = clip_files.load(self.config, device)
+        self.clip = clip_files.load(self.options, device)
         tokenizer = clip_files.tokenizer(self.clip)
         self.count, self.paired = len(data.classes), data.train.y.ndim == 2
         try:
@@ -144,7 +139,7 @@ class ClipJudge(Judge):
         Those of the classes; or of the presence of each attribute, then of the absence of each;
         and those of what is unrecognisable.
         """
-        c = self.config
+        c = self.options
         own = self._prompts(data.classes)
         told = [own.get(i, name.replace("_", " ").lower()) for i, name in enumerate(data.classes)]
         rows = [(c.present, 0), (c.absent, 1)] if self.paired else [(c.template, 0)]
@@ -164,7 +159,7 @@ class ClipJudge(Judge):
             OptionError: A name is that of no class or of several, or two are of one class.
         """
         prompts: dict[int, str | tuple[str, str]] = {}
-        for name, words in self.config.prompts.items():
+        for name, words in self.options.prompts.items():
             same = [i for i, known in enumerate(classes) if known == name]
             same = same or [i for i, known in enumerate(classes) if known.lower() == name.lower()]
             if len(same) != 1:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
-    Config,
     Embedder,
     Interval,
     Metric,
     MetricProtocol,
     Model,
     MsgmBenchError,
+    Options,
     Row,
     Scene,
     Subject,
@@ -38,7 +38,13 @@ def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Te
         yield embedder.embed(part.to(device))
 
 
-class Frechet(Metric):
+class FrechetOptions(Options):
+    """What the embedder is told."""
+
+    embedder_options: Mapping[str, Any] = Field({}, description="options of the embedder")
+
+
+class Frechet(Metric[FrechetOptions]):
     """A Frechet distance; each embedder has a class and a protocol of its own.
 
     Samples are compared with D_g's training items (class-conditional ones without those of the
@@ -52,14 +58,9 @@ class Frechet(Metric):
     tasks = (*DRAWN, "inpainting", "reconstruction")
     embedder: ClassVar[str]
 
-    class Config(Config):
-        """What the embedder is told."""
-
-        options: Mapping[str, Any] = Field({}, description="options of the embedder")
-
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The embedder."""
-        return {"embedders": (self.embedder, dict(self.config.options))}
+        return {"embedders": (self.embedder, dict(self.options.embedder_options))}
 
     def skip(self, scene: Scene, model: Model) -> str | None:
         """It is for images."""

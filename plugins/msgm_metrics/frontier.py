@@ -102,7 +102,7 @@ class FrontierGap(Metric):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row."""
         nats = artifact["nats"].double().cpu()
-        count, _ = sizes(subject, task.config.count)
+        count, _ = sizes(subject, task.options.count)
         fields = {
             "task": task.name,
             "metric": self.name,

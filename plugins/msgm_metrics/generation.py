@@ -9,21 +9,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Cost, Model, Noise, Subject, Task, TaskConfig, derive_seed, hookimpl
+from msgm_bench import Cost, CountOptions, Model, Noise, Subject, Task, derive_seed, hookimpl
 from msgm_metrics.tracks import unconditional_only
 
 
-class Generation(Task):
+class GenerationOptions(CountOptions):
+    """Sampler and sizes."""
+
+    sampler: str = Field("heun", description="name of a sampler")
+    nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
+    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+
+class Generation(Task[GenerationOptions]):
     """Unconditional samples, from noise that all methods of a board share."""
 
     name = "generation"
-
-    class Config(TaskConfig):
-        """Sampler and sizes."""
-
-        sampler: str = Field("heun", description="name of a sampler")
-        nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
-        options: Mapping[str, Any] = Field({}, description="further options of the sampler")
 
     def skip(self, model: Model) -> str | None:
         """It is for the unconditional track."""
@@ -31,16 +32,16 @@ class Generation(Task):
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""
-        options = {"nfe": self.config.nfe, **self.config.options}
-        return {"samplers": (self.config.sampler, options)}
+        options = {"nfe": self.options.nfe, **self.options.sampler_options}
+        return {"samplers": (self.options.sampler, options)}
 
     def cost(self, model: Model) -> Cost:
         """The budget."""
-        return Cost(self.config.nfe)
+        return Cost(self.options.nfe)
 
     def total(self, subject: Subject) -> int:
         """``count``."""
-        count: int = self.config.count
+        count: int = self.options.count
         return count
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:

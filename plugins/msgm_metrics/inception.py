@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from msgm_bench import Config, Embedder, Judge, StorageError, hookimpl
+from msgm_bench import Embedder, Judge, Options, StorageError, hookimpl
 from msgm_bench.storage import MIB
 from msgm_bench.storage.pickles import load_pickle
 from msgm_bench.storage.weights import check_finite
@@ -38,7 +38,13 @@ def network(state: Mapping[str, Tensor]) -> nn.Module:
         inception.load_state_dict_from_url = original
 
 
-class Inception(Embedder):
+class InceptionOptions(Options):
+    """Where the weights are."""
+
+    path: ExistingPath = Field(None, description=f"weights file; empty: {FILE} in {WHERE}")
+
+
+class Inception(Embedder[InceptionOptions]):
     """2048 pooled features of InceptionV3, images resized bilinearly to 299 px by pytorch-fid.
 
     Grey images are repeated in three channels.
@@ -47,16 +53,11 @@ class Inception(Embedder):
     name = "inception-2015"
     citation = "Heusel et al. 2017, arXiv:1706.08500; weights of mseitzer/pytorch-fid"
 
-    class Config(Config):
-        """Where the weights are."""
-
-        path: ExistingPath = Field(None, description=f"weights file; empty: {FILE} in {WHERE}")
-
     def missing(self, judge: Judge) -> str | None:
         """The weights may not be there, or not be what their name says."""
         found = self._file()
         if found is None:
-            name = self.config.path or FILE
+            name = self.options.path or FILE
             return f"{name} is not there: put it into {WHERE} ({ADDRESS})"
         return damage(found)
 
@@ -99,7 +100,7 @@ class Inception(Embedder):
         return pooled.flatten(1)
 
     def _file(self) -> Path | None:
-        found = find(FILE, self.config.path)
+        found = find(FILE, self.options.path)
         return found if found is not None and found.is_file() else None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from msgm_bench import (
     Box,
     Cost,
+    CountOptions,
     Data,
     Inpainting,
     Model,
@@ -19,14 +20,35 @@ from msgm_bench import (
     OptionError,
     Subject,
     Task,
-    TaskConfig,
     derive_seed,
     hookimpl,
 )
 from msgm_metrics.restoration import Restoration
 
 
-class Inpaint(Restoration):
+class InpaintOptions(CountOptions):
+    """Region and sampler."""
+
+    region: Literal["auto", "upper-half", "feature"] = Field(
+        "auto",
+        description="what is drawn; auto: where the dataset says that what is to be forgotten "
+        "shows (feature), else the upper half",
+    )
+    box: Box | None = Field(
+        None, description="top, left, height, width in pixels; in place of `region`"
+    )
+    nfe: int = Field(1000, ge=1, description="most network evaluations an image")
+    corrector_steps: int = Field(1, ge=0, description="Langevin steps a step; 0 is biased")
+    snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
+    norm: Literal["expected", "item", "batch"] = Field(
+        "expected", description="norms in the size of a Langevin step, as in the sampler pc"
+    )
+    denoise: bool = Field(
+        True, description="return the posterior mean; false leaves noise, as score_sde does"
+    )
+
+
+class Inpaint(Restoration[InpaintOptions]):
     """A region of held-out images drawn anew, given the rest of them.
 
     Conditional predictor-corrector; known pixels end as they were given. Without corrector steps
@@ -41,31 +63,10 @@ class Inpaint(Restoration):
         "paper": {"tasks": {"inpainting": {"nfe": 2000, "count": 10_000}}},
     }
 
-    class Config(TaskConfig):
-        """Region and sampler."""
-
-        region: Literal["auto", "upper-half", "feature"] = Field(
-            "auto",
-            description="what is drawn; auto: where the dataset says that what is to be forgotten "
-            "shows (feature), else the upper half",
-        )
-        box: Box | None = Field(
-            None, description="top, left, height, width in pixels; in place of `region`"
-        )
-        nfe: int = Field(1000, ge=1, description="most network evaluations an image")
-        corrector_steps: int = Field(1, ge=0, description="Langevin steps a step; 0 is biased")
-        snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
-        norm: Literal["expected", "item", "batch"] = Field(
-            "expected", description="norms in the size of a Langevin step, as in the sampler pc"
-        )
-        denoise: bool = Field(
-            True, description="return the posterior mean; false leaves noise, as score_sde does"
-        )
-
     @property
     def label(self) -> str:
         """``inpainting``, and whether it is biased."""
-        return self.name if self.config.corrector_steps else f"{self.name} predictor-only (biased)"
+        return self.name if self.options.corrector_steps else f"{self.name} predictor-only (biased)"
 
     def check(self, model: Model) -> None:
         """A step must fit into the budget.
@@ -78,7 +79,7 @@ class Inpaint(Restoration):
 
     def cost(self, model: Model) -> Cost:
         """The budget."""
-        return Cost(self.config.nfe)
+        return Cost(self.options.nfe)
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
         """The region must be known, lie in the image and leave something known.
@@ -96,7 +97,7 @@ class Inpaint(Restoration):
         Raises:
             OptionError: The region is asked for, and the dataset names none.
         """
-        c, _, height, width = self.config, *data.shape
+        c, _, height, width = self.options, *data.shape
         if c.box is not None:
             given: Box = c.box
             return given
@@ -120,7 +121,7 @@ class Inpaint(Restoration):
 
     def solver(self, known: Tensor, box: Box) -> Inpainting:
         """The sampler, given the clean images in model space."""
-        c = self.config
+        c = self.options
         solver = Inpainting(
             corrector_steps=c.corrector_steps,
             snr=c.snr,

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgm_bench import Config, IncompatibleError, OptionError
+from msgm_bench import IncompatibleError, OptionError, Options
 from msgm_bench.storage import in_short
 
 TINY = 16  # px: up to here the small network sees as much as the residual one
@@ -23,7 +23,7 @@ Value = Annotated[float, Field(ge=-1e3, le=1e3)]
 Scale = Annotated[float, Field(gt=0, le=1e3)]
 
 
-class LibraryNetwork(Config):
+class LibraryNetwork(Options):
     """A network that a library has under a name; it downloads nothing."""
 
     library: Literal["timm", "torchvision"] = Field(description="library")

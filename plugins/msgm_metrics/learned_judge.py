@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeConfig, derive_seed
+from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeOptions, derive_seed
 from msgm_bench.storage import single_line
 from msgm_metrics import judge_files
 from msgm_metrics.judge_images import augment, pixels, spoil
@@ -34,7 +35,7 @@ MOST_BLOCKS = 64
 Net = Network | Borrowed
 
 
-class LearnedConfig(JudgeConfig):
+class LearnedOptions(JudgeOptions):
     """Network, training, and weights from elsewhere."""
 
     network: Literal["auto", "small", "resnet"] | LibraryNetwork = Field(
@@ -69,7 +70,12 @@ class LearnedConfig(JudgeConfig):
         return value
 
 
-class LearnedJudge(Judge):
+LearnedOptionsT = TypeVar(
+    "LearnedOptionsT", bound=LearnedOptions, default=LearnedOptions, covariant=True
+)
+
+
+class LearnedJudge(Judge[LearnedOptionsT]):
     """A network with one logit for each class or attribute, and a last one for what is no image.
 
     Attributes:
@@ -77,9 +83,6 @@ class LearnedJudge(Judge):
     """
 
     calibrated: ClassVar[tuple[str, ...]]
-
-    class Config(LearnedConfig):
-        """Network and training."""
 
     @abstractmethod
     def suits(self, data: Data) -> None:
@@ -99,7 +102,7 @@ class LearnedJudge(Judge):
 
     def missing(self) -> str | None:
         """Weights from elsewhere may not be there."""
-        path = self.config.path
+        path = self.options.path
         if path is None or judge_files.locate(path) is not None:
             return None
         return f"path = {path}: no weights there; give {judge_files.KINDS}"
@@ -126,7 +129,7 @@ class LearnedJudge(Judge):
             self._outputs(data, judge_files.read_shapes(path), single_line(path))
             state = judge_files.read(path, self.checksum())
             network = self._network(data, state, torch.device("cpu"))
-        if isinstance(self.config.network, LibraryNetwork):
+        if isinstance(self.options.network, LibraryNetwork):
             with torch.random.fork_rng(devices=[]):
                 probe(network or self._fresh(data, torch.device("cpu")), data.shape)
 
@@ -156,7 +159,7 @@ class LearnedJudge(Judge):
 
     def _path(self) -> Path | None:
         """The file of weights from elsewhere, if there is to be one."""
-        return judge_files.locate(self.config.path) if self.config.path else None
+        return judge_files.locate(self.options.path) if self.options.path else None
 
     def _given(self) -> dict[str, Tensor] | None:
         """The state from elsewhere, if there is to be one."""
@@ -165,7 +168,7 @@ class LearnedJudge(Judge):
 
     def _fresh(self, data: Data, device: torch.device, logits: int | None = None) -> Net:
         """A network with ``logits`` outputs, by default all that a judge needs."""
-        c, outputs = self.config, len(data.classes) + 1
+        c, outputs = self.options, len(data.classes) + 1
         logits = logits or outputs
         tiny = max(data.shape[1:]) <= TINY
         network: Net
@@ -186,7 +189,7 @@ class LearnedJudge(Judge):
         judge_files.check_calibration(name, state, self.calibrated, len(data.classes))
         weights = {key: value for key, value in state.items() if key not in self.calibrated}
         outputs = len(data.classes) + 1
-        borrowed = isinstance(self.config.network, LibraryNetwork)
+        borrowed = isinstance(self.options.network, LibraryNetwork)
         refused: list[IncompatibleError] = []
         for logits in (outputs, outputs - 1) if borrowed else (outputs,):
             try:
@@ -215,7 +218,7 @@ class LearnedJudge(Judge):
         return network.to(device).eval()
 
     def _train(self, data: Data, items: Examples, used: Tensor, seed: int) -> None:
-        c, device = self.config, items.x.device
+        c, device = self.options, items.x.device
         generator = torch.Generator(device).manual_seed(derive_seed(seed, "judge batches"))
         optimizer = torch.optim.Adam(self.network.parameters(), lr=c.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, c.steps)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from msgm_bench import (
     Cost,
+    CountOptions,
     DiscreteDDPM,
     Examples,
     IncompatibleError,
@@ -19,7 +20,6 @@ from msgm_bench import (
     OptionError,
     Subject,
     Task,
-    TaskConfig,
     bound_nll,
     derive_seed,
     hookimpl,
@@ -32,7 +32,27 @@ EVALUATIONS = {"heun": 2, "rk4": 4}  # of a step
 CONDITION = "true class"  # what a class-conditional model is told
 
 
-class Likelihood(Task):
+class LikelihoodOptions(CountOptions):
+    """Solver and sizes."""
+
+    protocol: Literal["pf-ode", "bound"] = Field(
+        "pf-ode", description="probability-flow ODE, or DDPM's variational bound"
+    )
+    divergence: Literal["exact", "hutchinson"] = Field(
+        "hutchinson", description="trace of the Jacobian; exact is for few dimensions"
+    )
+    rtol: float = Field(1e-5, gt=0, description="relative tolerance of the solver")
+    atol: float = Field(1e-5, gt=0, description="absolute tolerance of the solver")
+    solver: Literal["dopri5", "heun", "rk4"] = Field(
+        "dopri5", description="adaptive dopri5, or fixed steps in log(sigma/a)"
+    )
+    steps: int | None = Field(None, ge=1, description="steps of heun (2 evaluations) or rk4 (4)")
+    max_nfe: int = Field(2000, ge=1, description="evaluations after which an item has failed")
+    repeats: int = Field(1, ge=1, description="dequantisations and probes an item")
+    timesteps: int | None = Field(None, ge=2, description="terms of the bound; empty: all")
+
+
+class Likelihood(Task[LikelihoodOptions]):
     """Negative log-likelihood of held-out items of D_g and D_f, one value an item.
 
     A class-conditional model is told the true class of each item, under protocols of their own.
@@ -44,43 +64,22 @@ class Likelihood(Task):
     measures = True
     citation = "Song et al. 2021, arXiv:2011.13456, section 4.3; Ho et al. 2020, equation 5"
 
-    class Config(TaskConfig):
-        """Solver and sizes."""
-
-        protocol: Literal["pf-ode", "bound"] = Field(
-            "pf-ode", description="probability-flow ODE, or DDPM's variational bound"
-        )
-        divergence: Literal["exact", "hutchinson"] = Field(
-            "hutchinson", description="trace of the Jacobian; exact is for few dimensions"
-        )
-        rtol: float = Field(1e-5, gt=0, description="relative tolerance of the solver")
-        atol: float = Field(1e-5, gt=0, description="absolute tolerance of the solver")
-        solver: Literal["dopri5", "heun", "rk4"] = Field(
-            "dopri5", description="adaptive dopri5, or fixed steps in log(sigma/a)"
-        )
-        steps: int | None = Field(
-            None, ge=1, description="steps of heun (2 evaluations) or rk4 (4)"
-        )
-        max_nfe: int = Field(2000, ge=1, description="evaluations after which an item has failed")
-        repeats: int = Field(1, ge=1, description="dequantisations and probes an item")
-        timesteps: int | None = Field(None, ge=2, description="terms of the bound; empty: all")
-
     def check(self, model: Model) -> None:
         """The bound is DDPM's; fixed steps have a number, adaptive ones none."""
-        c = self.config
+        c = self.options
         if (c.solver == "dopri5") != (c.steps is None):
             raise OptionError(
                 f"likelihood.solver={c.solver}, likelihood.steps={c.steps}",
                 "steps with heun and rk4, none with dopri5",
             )
-        if self.config.protocol == "bound" and not isinstance(model.process, DiscreteDDPM):
+        if self.options.protocol == "bound" and not isinstance(model.process, DiscreteDDPM):
             raise IncompatibleError(
                 f"the variational bound on {type(model.process).__name__}", "DDPM backbones"
             )
 
     def cost(self, model: Model) -> Cost:
         """Terms of the bound, fixed steps, or what the adaptive solver is assumed to take."""
-        c = self.config
+        c = self.options
         if c.protocol == "bound":
             return Cost(c.repeats * (c.timesteps or model.process.grid_points() or 1))
         vjps = model.dim if c.divergence == "exact" else 1
@@ -96,12 +95,14 @@ class Likelihood(Task):
 
     def total(self, subject: Subject) -> int:
         """Items of both splits, retain first."""
-        return sum(sizes(subject, self.config.count))
+        return sum(sizes(subject, self.options.count))
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``nats [count]``: model-space NLL, infinite where the integration failed."""
-        chosen = items(subject, self.config.count)[start : start + count]
-        draws = [self.nats(subject, chosen, start, repeat) for repeat in range(self.config.repeats)]
+        chosen = items(subject, self.options.count)[start : start + count]
+        draws = [
+            self.nats(subject, chosen, start, repeat) for repeat in range(self.options.repeats)
+        ]
         nats, nfe = zip(*draws, strict=True)
         return {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.full((count,), sum(nfe))}
 
@@ -109,7 +110,7 @@ class Likelihood(Task):
         self, subject: Subject, chosen: Examples, start: int, repeat: int
     ) -> tuple[Tensor, int]:
         """NLL of one dequantisation ``[N]``, and the network evaluations of the batch."""
-        c, model = self.config, subject.model
+        c, model = self.options, subject.model
         seed = derive_seed(subject.seed, "likelihood", repeat)
         noise = Noise(seed, start, len(chosen), subject.device)
         u = noise.uniform(model.shape) if model.codec.dequantised else None

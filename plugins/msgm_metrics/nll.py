@@ -50,7 +50,7 @@ class NLL(Metric):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retain and forget."""
         nats = artifact["nats"].double().cpu()
-        retain, _ = sizes(subject, task.config.count)
+        retain, _ = sizes(subject, task.options.count)
         rows = self.rows(subject, task, "retain", nats[:retain])
         return rows + self.rows(subject, task, "forget", nats[retain:])
 

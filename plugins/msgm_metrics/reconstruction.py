@@ -11,6 +11,7 @@ from torch import Tensor
 
 from msgm_bench import (
     Cost,
+    CountOptions,
     Encoder,
     Model,
     Noise,
@@ -18,7 +19,6 @@ from msgm_bench import (
     Samples,
     Subject,
     Task,
-    TaskConfig,
     derive_seed,
     hookimpl,
     reconstruct_latent,
@@ -30,7 +30,26 @@ LATENT = 400  # network evaluations of an image, both ways
 PARTIAL = 20  # from t = 0.02, where a grid of 1000 has as many steps
 
 
-class Reconstruct(Restoration):
+class ReconstructOptions(CountOptions):
+    """What is perturbed and how far, and the way back."""
+
+    variant: Literal["latent", "partial"] = Field(
+        "latent", description="what is perturbed: the latent at T, or the image"
+    )
+    t: float = Field(
+        0.02, ge=0, le=1, description="time of the perturbation; 0, for a latent: none"
+    )
+    sampler: str = Field("heun", description="name of the sampler of the way back")
+    nfe: int | None = Field(
+        None,
+        ge=1,
+        description="most network evaluations an image; of a latent half of them each way. "
+        "Empty: 400; of partial 20, or as many as a discrete process has steps up to t",
+    )
+    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+
+class Reconstruct(Restoration[ReconstructOptions]):
     """Held-out images, encoded to T and back, with noise on the latent (or on the image).
 
     ``variant=latent``, the paper's: x0 is encoded to z at T by the probability-flow ODE, the
@@ -45,28 +64,10 @@ class Reconstruct(Restoration):
         "paper": {"tasks": {"reconstruction": {"count": 10_000, "nfe": 1000}}},
     }
 
-    class Config(TaskConfig):
-        """What is perturbed and how far, and the way back."""
-
-        variant: Literal["latent", "partial"] = Field(
-            "latent", description="what is perturbed: the latent at T, or the image"
-        )
-        t: float = Field(
-            0.02, ge=0, le=1, description="time of the perturbation; 0, for a latent: none"
-        )
-        sampler: str = Field("heun", description="name of the sampler of the way back")
-        nfe: int | None = Field(
-            None,
-            ge=1,
-            description="most network evaluations an image; of a latent half of them each way. "
-            "Empty: 400; of partial 20, or as many as a discrete process has steps up to t",
-        )
-        options: Mapping[str, Any] = Field({}, description="further options of the sampler")
-
     @property
     def latent(self) -> bool:
         """Whether the noise is on the latent."""
-        return bool(self.config.variant == "latent")
+        return bool(self.options.variant == "latent")
 
     @property
     def label(self) -> str:
@@ -81,27 +82,27 @@ class Reconstruct(Restoration):
     @property
     def start(self) -> float:
         """The time from which the sampler goes back."""
-        return 1.0 if self.latent else float(self.config.t)
+        return 1.0 if self.latent else float(self.options.t)
 
     @property
     def nfe(self) -> int:
         """The budget of an image."""
-        return int(self.config.nfe or (LATENT if self.latent else PARTIAL))
+        return int(self.options.nfe or (LATENT if self.latent else PARTIAL))
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler of the way back."""
         nfe = self.nfe // 2 if self.latent else self.nfe
-        options = {"nfe": max(nfe, 1), **self.config.options}
-        return {"samplers": (self.config.sampler, options)}
+        options = {"nfe": max(nfe, 1), **self.options.sampler_options}
+        return {"samplers": (self.options.sampler, options)}
 
     def resolved(self, model: Model) -> Self:
         """With the budget that the process's grid allows, where the options have none."""
-        if self.config.nfe is not None:
+        if self.options.nfe is not None:
             return self
         nfe, points = self.nfe, model.process.grid_points(self.start)
         if not self.latent and points is not None:
             nfe = min(nfe, points)
-        return type(self)(self.config.model_copy(update={"nfe": nfe}))
+        return type(self)(self.options.model_copy(update={"nfe": nfe}))
 
     def check(self, model: Model) -> None:
         """``t`` must be above the time where samplers stop; both ways need a step.
@@ -112,9 +113,9 @@ class Reconstruct(Restoration):
         if self.latent:
             self.encoder()
             return
-        if self.config.t <= model.process.t_sampling:
+        if self.options.t <= model.process.t_sampling:
             raise OptionError(
-                f"t = {self.config.t:g} for reconstruction",
+                f"t = {self.options.t:g} for reconstruction",
                 f"{model.process.t_sampling:g} < t <= 1",
                 "-t reconstruction.t=T",
             )
@@ -137,7 +138,7 @@ class Reconstruct(Restoration):
 
     def draw(self, subject: Subject, start: int, count: int) -> dict[str, Tensor]:
         """``x``: restored images in model space; ``nfe``: what each cost."""
-        model, t = subject.model, self.config.t
+        model, t = subject.model, self.options.t
         noise = Noise(derive_seed(subject.seed, "reconstruction"), start, count, subject.device)
         sampler = subject.create("samplers", *self.uses()["samplers"])
         x0 = self.originals(subject, start, count)

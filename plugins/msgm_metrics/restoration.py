@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import TypeVar
 
-from msgm_bench import Artifact, Examples, MetricProtocol, Model, Subject, Task
+from msgm_bench import Artifact, CountOptions, Examples, MetricProtocol, Model, Subject, Task
 from msgm_metrics.held_out import items, sizes
 from msgm_metrics.tracks import unconditional_only
 
 SHOWN = 10  # images of each split in a picture
 
 
-class Restoration(Task):
+CountOptionsT = TypeVar("CountOptionsT", bound=CountOptions, default=CountOptions, covariant=True)
+
+
+class Restoration(Task[CountOptionsT]):
     """A task whose artifact holds ``x``, one restored image for each held-out one."""
 
     def skip(self, model: Model) -> str | None:
@@ -35,11 +39,11 @@ class Restoration(Task):
 
     def total(self, subject: Subject) -> int:
         """Images of both splits, retain first."""
-        return sum(sizes(subject, self.config.count))
+        return sum(sizes(subject, self.options.count))
 
     def originals(self, subject: Subject, start: int, count: int) -> Tensor:
         """Images ``start .. start+count-1`` in model space, each grey level at its bin's centre."""
-        chosen = items(subject, self.config.count)[start : start + count]
+        chosen = items(subject, self.options.count)[start : start + count]
         return subject.model.codec.encode(chosen.x)
 
     def given(self, subject: Subject, original: Tensor) -> Tensor | None:
@@ -79,7 +83,7 @@ class Pair:
 def pairs(subject: Subject, task: Task, artifact: Artifact) -> Iterator[Pair]:
     """The artifact's images beside the originals, of D_g and of D_f."""
     x = subject.model.codec.decode(artifact["x"].to(subject.device))
-    retain, forget = sizes(subject, task.config.count)
+    retain, forget = sizes(subject, task.options.count)
     parts = (("retain", subject.retain, 0, retain), ("forget", subject.forget, retain, forget))
     for split, examples, start, count in parts:
         few: Examples = examples[:count]

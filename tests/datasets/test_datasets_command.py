@@ -318,7 +318,7 @@ def test_presets_fit_their_images(name, preset):
         settings = Settings.model_validate(merged)
         assert settings.judge["name"]
         assert settings.budget(False).steps > settings.budget(True).steps
-        fields = backbone.cls.Config.model_fields
+        fields = backbone.cls.options_type.model_fields
         options = {key: value for key, value in settings.backbone.items() if key in fields}
         model = skeleton(backbone.cls.create(options), info)
         millions = sum(weight.numel() for weight in model.parameters()) / 1e6

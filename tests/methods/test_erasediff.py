@@ -145,7 +145,7 @@ def test_learning_the_forget_data_is_refused():
 
 def test_defaults():
     """The fixed lambda of 0.1, eta 0.1, K = 2, the target of the model, noise in it alone."""
-    c = EraseDiff.create().config
+    c = EraseDiff.create().options
     assert (c.rule, c.weight, c.eta, c.inner_steps, c.target) == ("fixed", 0.1, 0.1, 2, "auto")
     assert (c.faithful, c.moments) == (False, "own")
 
@@ -194,7 +194,7 @@ def test_only_the_outer_gradient_is_clipped(clip, tmp_path):
 def test_released_run():
     """paper: two epochs before every 36 steps, shared moments, clipped outside, D_f's dropout."""
     options = EraseDiff.presets["paper"]["method"]
-    c = EraseDiff.create(options).config
+    c = EraseDiff.create(options).options
     assert (c.inner_epochs, c.inner_every, c.moments) == (2, 36, "shared")
     assert (c.outer_clip, c.label_dropout, c.weight, c.rule) == (1.0, "forget", 0.1, "fixed")
 

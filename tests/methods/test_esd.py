@@ -26,8 +26,8 @@ def ready(options=None, forgotten=(3,), **trainer):
     made = ESD.create({"trajectory_steps": 6} | (options or {}))
     session = trainer_of(made, forgotten, **trainer)
     made.setup(session)
-    for unit in range(made.preparation(session)):
-        made.prepare(session, unit)
+    for unit in range(made.num_preparation_steps(session)):
+        made.preparation_step(session, unit)
     with torch.no_grad():
         for parameter in session.parameters:
             parameter.mul_(0.7)
@@ -207,7 +207,7 @@ def test_published_budget(preset):
 
 def test_defaults():
     """eta 1 from the null class, the paper's guidance 3 as w = 2, fifty steps, its own way."""
-    c = ESD.create().config
+    c = ESD.create().options
     assert (c.eta, c.push_from, c.guidance, c.trajectory_steps) == (1.0, "null", 2.0, 50)
     assert (c.states, c.weights) == ("trajectory", "all")
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from msgm_backbones.vesde import VESDE
 from msgm_bench import (
     Batch,
+    Batches,
     DataInfo,
     DivergenceError,
     Examples,
@@ -60,6 +61,7 @@ def batch(eps: Tensor) -> Batch:
 
 RETAIN = batch(torch.tensor([[1.0, 1.0], [0.0, 2.0]]))
 FORGET = batch(EPS)
+BATCHES = Batches("msgm", {"retain": RETAIN, "forget": FORGET})
 AT = torch.tensor([1.0, 2.0])
 # At (1, 2): L_g = (0 + 1 + 1 + 0)/4 = 1/2; inner products 1 and 5, over D 1/2 and 5/2;
 # squared products 9, 4, 1, 16.
@@ -103,7 +105,7 @@ def test_whole_loss_by_hand(
 ) -> None:
     """The loss is alpha L_g + (1 - alpha) L_f, with L_g = 1/2 and L_f worked out on paper."""
     made = method.create({"alpha": 0.75, **options})
-    loss = made.loss(model(AT), RETAIN, FORGET, 0)
+    loss = made.loss(model(AT), BATCHES, 0)
     torch.testing.assert_close(loss, torch.tensor(0.75 * 0.5 + 0.25 * expected))
 
 
@@ -225,7 +227,7 @@ def test_half_norm_weight_mirrors_the_score_of_the_forget_data() -> None:
 def test_forget_loss_enters_at_every_so_many_steps(method: type[MSGM], every: int) -> None:
     """Steps 0, every, 2 every, ... have L_f; the others are alpha L_g alone."""
     made = method.create({"alpha": 0.75, "every": every})
-    losses = [made.loss(model(AT), RETAIN, FORGET, step).item() for step in range(8)]
+    losses = [made.loss(model(AT), BATCHES, step).item() for step in range(8)]
     full = 0.75 * 0.5 + 0.25 * (3.25 if method is Orthogonal else 1.5)
     assert losses == pytest.approx([0.375 if step % every else full for step in range(8)])
 
@@ -233,7 +235,7 @@ def test_forget_loss_enters_at_every_so_many_steps(method: type[MSGM], every: in
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
 def test_defaults_are_the_papers(method: type[MSGM]) -> None:
     """alpha = 0.99, L_f at every fourth step, equation 7's product, equation 8's sign."""
-    config = method.create().config
+    config = method.create().options
     assert (config.alpha, config.every) == (0.99, 4)
     stated = config.product if method is Orthogonal else config.sign
     assert stated == ("inner" if method is Orthogonal else "paper")
@@ -248,8 +250,8 @@ def test_alpha_one_is_unseen(method: type[MSGM]) -> None:
     made, unseen = method.create({"alpha": 1.0}), Unseen.create()
     for step in range(5):
         ours, theirs = model(AT.clone()), model(AT.clone())
-        loss = made.loss(ours, RETAIN, FORGET, step)
-        expected = unseen.loss(theirs, RETAIN, None, step)
+        loss = made.loss(ours, BATCHES, step)
+        expected = unseen.loss(theirs, BATCHES, step)
         loss.backward()
         expected.backward()
         assert torch.equal(loss, expected)
@@ -260,9 +262,9 @@ def test_alpha_one_is_unseen(method: type[MSGM]) -> None:
 def test_diagnostics_are_recorded(method: type[MSGM]) -> None:
     """Both losses, |eps_hat|^2/D and the cosine on D_f are there, detached, and as by hand."""
     made = method.create({"every": 2})
-    made.loss(model(AT), RETAIN, FORGET, 1)
+    made.loss(model(AT), BATCHES, 1)
     assert made.recorded == {}
-    made.loss(model(AT), RETAIN, FORGET, 2)
+    made.loss(model(AT), BATCHES, 2)
     expected = {
         "loss_retain": 0.5,
         "loss_forget": 3.25 if method is Orthogonal else 1.5,

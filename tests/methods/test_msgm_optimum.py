@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from msgm_backbones.vesde import VESDE
 from msgm_bench import (
     Batch,
+    Batches,
     DataInfo,
     Examples,
     GaussianMixture,
@@ -202,7 +203,8 @@ def minimiser(case: Case, retain: Batch, forget: Batch, points: int) -> Tensor:
 
     def objective(values: Tensor) -> Tensor:
         table.values = values
-        cycle = [method.loss(model, retain, forget, step) for step in range(case.every)]
+        batches = Batches(method.name, {"retain": retain, "forget": forget})
+        cycle = [method.loss(model, batches, step) for step in range(case.every)]
         return torch.stack(cycle).sum()
 
     start = torch.zeros(points, D, dtype=torch.float64, requires_grad=True)

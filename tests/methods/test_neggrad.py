@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import trainer_of
 
-from msgm_bench import OptionError
+from msgm_bench import Batches, OptionError
 from msgm_bench.testing import check_method
 from msgm_methods.neggrad import NegGrad
 
@@ -41,7 +41,7 @@ def test_loss_is_the_formula():
     L_r, L_f = (
         (batch.x_t @ A.T + b - batch.eps).square().mean().item() for batch in (retain, forget)
     )
-    loss = made.loss(trainer.model, retain, forget, 0)
+    loss = made.loss(trainer.model, Batches("neggrad", {"retain": retain, "forget": forget}), 0)
     assert float(loss.detach()) == pytest.approx(2.5 * L_r - L_f, rel=1e-5)
 
 

@@ -154,7 +154,7 @@ def test_mask_of_guided_outputs(option, w):
     made = SalUn.create({"mask_guidance": option})
     trainer = trainer_of(made, batch_size=12)
     made.setup(trainer)
-    assert made.preparation(trainer) == 1
+    assert made.num_preparation_steps(trainer) == 1
     batch = trainer.noised(trainer.items("forget")[:12], 0, "saliency")
     with torch.no_grad():
         r = Conditioned(trainer.model, batch.y, w).eps(batch.x_t, batch.t) - batch.eps
@@ -163,7 +163,7 @@ def test_mask_of_guided_outputs(option, w):
     of_W[3], of_W[K] = (1 + w) * r.sum(0), -w * r.sum(0)
     expected = torch.cat([(r * batch.x_t.double()).sum(0), of_W.reshape(-1)])
     assert expected.norm() > 1
-    made.prepare(trainer, 0)
+    made.preparation_step(trainer, 0)
     torch.testing.assert_close(
         made.saliency.total.double(), expected / expected.norm(), rtol=1e-4, atol=1e-6
     )

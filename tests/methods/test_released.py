@@ -69,9 +69,9 @@ def test_no_method_of_paper_is_refused(method):
 def test_the_conditional_chain_has_the_posteriors_variance():
     """DDPM's samples of classes, as released; those without classes keep beta."""
     plan = planned(method="unseen", conditional=True)
-    assert plan.tasks["class_generation"].config.options == {"variance": "posterior"}
-    assert plan.tasks["class_generation"].config.sampler == "ancestral"
-    assert planned(method="unseen").tasks["generation"].config.options == {}
+    assert plan.tasks["class_generation"].options.sampler_options == {"variance": "posterior"}
+    assert plan.tasks["class_generation"].options.sampler == "ancestral"
+    assert planned(method="unseen").tasks["generation"].options.sampler_options == {}
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_resumed_choices_are_the_same(tmp_path):
 
 def test_defaults_are_the_released_scripts():
     """Lambda = 5, alpha = 0.1, 50 items a class, the whole set at every iteration."""
-    c = RGD.create().config
+    c = RGD.create().options
     assert (c.weight, c.alpha, c.per_group, c.retain) == (5.0, 0.1, 50, "set")
 
 

@@ -57,14 +57,14 @@ def test_mask_is_of_the_sum_of_clipped_gradients(reduction, tmp_path):
     D = 2 if reduction == "sum" else 1
     trainer = trainer_of(made, clouds({"retain": 20, "forget": 19}))
     made.setup(trainer)
-    assert made.preparation(trainer) == 3
+    assert made.num_preparation_steps(trainer) == 3
     items, total, norms = trainer.items("forget"), torch.zeros(6, dtype=torch.float64), []
     for unit in range(3):
         batch = trainer.noised(items[slice(8 * unit, 8 * unit + 8)], unit, "saliency")
         g = D * matching_gradient(trainer, *of(batch))
         norms.append(float(g.norm()))
         total += g * min(1.0, 1 / norms[-1])
-        made.prepare(trainer, unit)
+        made.preparation_step(trainer, unit)
     assert max(norms) > 1  # the clipping matters
     torch.testing.assert_close(made.saliency.total.double(), total, rtol=1e-5, atol=1e-6)
     chosen = torch.nonzero(made.saliency.mask).flatten().tolist()
@@ -151,7 +151,7 @@ def test_released_reduction():
         made.setup(trainer)
         losses.append(float(made.update(trainer, 0)))
     assert losses[0] == losses[1]
-    assert SalUn.create().config.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
+    assert SalUn.create().options.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
 
 
 @pytest.mark.parametrize("preset", ["standard", "paper"])
@@ -161,9 +161,9 @@ def test_published_budget(preset):
     assert (found.steps, found.batch_size, found.learning_rate) == (1000, 128, 1e-4)
     assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1.0, 0, "none")
     assert SalUn.presets[preset]["method"] == {"alpha": 1e-3, "retain_reduction": "sum"}
-    c = SalUn.create(SalUn.presets[preset]["method"]).config
+    c = SalUn.create(SalUn.presets[preset]["method"]).options
     assert (c.mask_guidance, c.mask_reduction, c.label_dropout) == ("auto", "sum", "auto")
-    quick = SalUn.create(SalUn.presets["quick"]["method"]).config
+    quick = SalUn.create(SalUn.presets["quick"]["method"]).options
     assert (quick.mask_guidance, quick.mask_reduction, quick.label_dropout) == (0, "mean", False)
 
 
@@ -200,8 +200,8 @@ def test_batches_weigh_the_same_in_the_released_mask():
         trainer = wide(made)
         made.setup(trainer)
         lengths, seen = [], made.saliency.total.clone()
-        for unit in range(made.preparation(trainer)):
-            made.prepare(trainer, unit)
+        for unit in range(made.num_preparation_steps(trainer)):
+            made.preparation_step(trainer, unit)
             lengths.append(float((made.saliency.total - seen).norm()))
             seen = made.saliency.total.clone()
         networks[reduction] = lengths

@@ -27,14 +27,14 @@ FEW = {"per_class": 2, "timesteps": 12, "nfe": 9}
 def prepared(made, trainer):
     """The trainer, after the method's preparation."""
     made.setup(trainer)
-    for unit in range(made.preparation(trainer)):
-        made.prepare(trainer, unit)
+    for unit in range(made.num_preparation_steps(trainer)):
+        made.preparation_step(trainer, unit)
     return trainer
 
 
 def seen(made, trainer, item):
     """(x_t, t, eps, c) of an item of F, drawn anew."""
-    n, process = made.config.timesteps, trainer.model.process
+    n, process = made.options.timesteps, trainer.model.process
     t = process.sample_times((torch.arange(n) + 0.5) / n)
     eps = trainer.noise("fisher", item, count=n).normal((2,))
     x0, c = made.memory.x[item].expand(n, 2), made.memory.y[item].expand(n)
@@ -255,13 +255,13 @@ def test_published_budget(preset):
 
 def test_released_run():
     """paper: items of 1,000 ancestral steps at w = 2, and no label dropped."""
-    c = SelectiveAmnesia.create(SelectiveAmnesia.presets["paper"]["method"]).config
+    c = SelectiveAmnesia.create(SelectiveAmnesia.presets["paper"]["method"]).options
     assert (c.sampler, c.nfe, c.guidance, c.label_dropout) == ("ancestral", 1000, 2.0, False)
 
 
 def test_defaults():
     """gamma 1, lambda 10, 500 items a class over 1000 timesteps."""
-    c = SelectiveAmnesia.create().config
+    c = SelectiveAmnesia.create().options
     assert (c.gamma, c.weight, c.per_class, c.timesteps) == (1.0, 10.0, 500, 1000)
 
 

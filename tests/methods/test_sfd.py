@@ -400,7 +400,7 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, fresh, monkeypatch, t
     assert not [name for name in rows if name.startswith("nll")]
     assert "no density" not in rows
     assert "a generator has no density" in found["provenance"]["left_out"]["likelihood"]
-    how = {"sampler": "one_step", "nfe": 1, "guidance": 0.0, "options": {"sigma": 2.5}}
+    how = {"sampler": "one_step", "nfe": 1, "guidance": 0.0, "sampler_options": {"sigma": 2.5}}
     task = found["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
     assert how.items() <= task.items()
     assert found["provenance"]["limits"]["demands"] == {"class_generation": how}

@@ -114,8 +114,8 @@ def test_forgotten_classes_may_have_more_samples():
     assert task.asked(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
     assert task.total(given) == 13
     assert kept(given, {"y": task.asked(given)}).sum() == 3
-    assert task.config.capped(4) == {"per_class": 3, "forgotten": 4}
-    assert ClassGeneration.create().config.capped(9000) == {"per_class": 5000, "forgotten": 5000}
+    assert task.options.capped(4) == {"per_class": 3, "forgotten": 4}
+    assert ClassGeneration.create().options.capped(9000) == {"per_class": 5000, "forgotten": 5000}
 
 
 def test_samples_do_not_depend_on_their_chunk():

@@ -181,7 +181,7 @@ def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch
 def test_distance_is_the_mean_over_retain_images(distance, folder):
     """0 for exact restorations, else the mean of open_clip's own distances; down is good."""
     given, task = subject(channels=3), Inpaint.create({"count": 6})
-    options = {"distance": distance, "options": {"path": str(folder)}}
+    options = {"distance": distance, "embedder_options": {"path": str(folder)}}
     metric = ClipDistance.create(options)
     artifact = perfect(given, task)
     (row,) = metric.measure(given, task, artifact)
@@ -202,7 +202,7 @@ def test_distance_is_the_mean_over_retain_images(distance, folder):
 def test_distance_without_a_model_is_a_dash():
     """Without the files the cell is null, and the reason says what to do."""
     given, task = subject(), Inpaint.create({"count": 6})
-    metric = ClipDistance.create({"options": {"repo": "somebody/gone"}})
+    metric = ClipDistance.create({"embedder_options": {"repo": "somebody/gone"}})
     (row,) = metric.measure(given, task, perfect(given, task))
     assert row.value is None
     assert "hf download" in row.reason

@@ -106,7 +106,7 @@ def test_attributes_are_pairs_of_prompts(folder):
         ["a photo of a person with wearing hat"],
         ["a bare forehead"],
         ["a photo of a person without wearing hat"],
-        *([text] for text in judge.config.unrecognisable),
+        *([text] for text in judge.options.unrecognisable),
     ]
     expected = reference(folder, x, groups)
     torch.testing.assert_close(judge.logits(x), expected, rtol=0, atol=1e-4)
@@ -122,7 +122,7 @@ def test_attributes_are_pairs_of_prompts(folder):
 
 def test_one_template_needs_no_list(folder):
     """A single text stands for a list of one."""
-    assert ClipJudge.create({"template": "the {}"}).config.template == ("the {}",)
+    assert ClipJudge.create({"template": "the {}"}).options.template == ("the {}",)
     a = fitted(folder, CATS, template="the {}").prompts
     b = fitted(folder, CATS, template=["the {}"]).prompts
     assert torch.equal(a, b)
@@ -171,7 +171,7 @@ def test_weights_enter_the_protocol_and_paths_do_not(folder, tmp_path):
     card["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
     (elsewhere / CARD).write_text(json.dumps(card))
     assert judge.protocol() != other.protocol()
-    assert judge.config.model_dump() == other.config.model_dump()
+    assert judge.options.model_dump() == other.options.model_dump()
 
 
 def test_files_that_are_not_there_are_missing(tmp_path, monkeypatch):

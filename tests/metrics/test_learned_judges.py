@@ -135,9 +135,9 @@ def test_report_is_that_of_scikit_learn():
 def test_gates_change_neither_options_nor_protocol():
     """A gate and a path are no part of what a judge is."""
     plain, strict = Attributes.create(), Attributes.create({"gate": 0.99, "path": "here"})
-    assert plain.config.model_dump() == strict.config.model_dump()
-    assert plain.config.gate == 0.85
-    assert Classifier.create().config.gate == 0.9
+    assert plain.options.model_dump() == strict.options.model_dump()
+    assert plain.options.gate == 0.85
+    assert Classifier.create().options.gate == 0.9
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_reconstruction_goes_through_the_latent():
 def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
     """400 evaluations: 100 steps of 2 up, 100 steps and the denoising one down."""
     given, task = subject(), Reconstruct.create({"count": 2})
-    assert task.config.variant == "latent"
+    assert task.options.variant == "latent"
     assert task.start == 1.0
     assert set(drawn(task, given, 4)["nfe"].tolist()) == {200 + 199}
     with pytest.raises(OptionError, match="nfe = 3"):
@@ -225,7 +225,7 @@ def test_every_sampler_starts_from_the_middle(sampler):
     options = {"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler}
     task = Reconstruct.create(PARTIAL | options)
     x, original = drawn(task, given, 40)["x"], perfect(given, task)["x"]
-    far = drawn(Reconstruct.create({**task.config.model_dump(), "t": 1.0}), given, 40)["x"]
+    far = drawn(Reconstruct.create({**task.options.model_dump(), "t": 1.0}), given, 40)["x"]
     near, other = ((v - original).square().mean() for v in (x, far))
     assert float(near) < 0.8 * float(other)
 
@@ -256,16 +256,16 @@ def test_the_default_budget_is_what_a_coarse_grid_has(steps, t, nfe, name):
     """20 evaluations, or one for each grid time up to t; every sampler takes that many."""
     model = discrete(steps)
     task = Reconstruct.create(PARTIAL | {"sampler": name, "t": t}).resolved(model)
-    assert task.config.nfe == nfe
+    assert task.options.nfe == nfe
     registry.registry().create("samplers", *task.uses()["samplers"]).check(model, task.start)
 
 
 def test_an_explicit_budget_stays():
     """What was asked for is not lowered in silence: it is refused, or kept."""
     task = Reconstruct.create(PARTIAL | {"nfe": 20}).resolved(discrete(100))
-    assert task.config.nfe == 20
-    assert Reconstruct.create(PARTIAL).resolved(subject().model).config.nfe == 20
-    assert Reconstruct.create().resolved(subject().model).config.nfe == 400
+    assert task.options.nfe == 20
+    assert Reconstruct.create(PARTIAL).resolved(subject().model).options.nfe == 20
+    assert Reconstruct.create().resolved(subject().model).options.nfe == 400
 
 
 def test_pictures_show_both_splits():

@@ -23,10 +23,13 @@ POINTS = DIGITS | {"dataset": "gaussians", "forget": "middle"}
 def test_tasks_have_presets_of_their_own():
     """A task's preset lies below the dataset's and the backbone's; the user's option above all."""
     plan = planned(RunSpec.model_validate(DIGITS | {"task_params": {"inpainting": {"nfe": 30}}}))
-    assert (plan.tasks["inpainting"].config.nfe, plan.tasks["inpainting"].config.count) == (30, 500)
+    assert (plan.tasks["inpainting"].options.nfe, plan.tasks["inpainting"].options.count) == (
+        30,
+        500,
+    )
     paper = planned(RunSpec.model_validate(DIGITS | {"preset": "paper"}))
-    assert paper.tasks["inpainting"].config.nfe == 2000
-    assert paper.tasks["reconstruction"].config.count == 10_000
+    assert paper.tasks["inpainting"].options.nfe == 2000
+    assert paper.tasks["reconstruction"].options.count == 10_000
     assert task_presets("nobody's") == [{}] * len(task_presets("quick"))
 
 
@@ -50,10 +53,10 @@ def test_the_conditional_track_has_its_own_tasks_and_metrics():
     found = {metric.name for metric in plan.metrics}
     assert {"ua", "ra", "fid-judge", "nll"} <= found
     assert not {"ur", "acc", "psnr"} & found
-    c = plan.tasks["class_generation"].config
+    c = plan.tasks["class_generation"].options
     assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
     standard = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "standard"}))
-    c = standard.tasks["class_generation"].config
+    c = standard.tasks["class_generation"].options
     assert (c.per_class, c.forgotten, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
 
 

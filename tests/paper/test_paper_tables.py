@@ -82,7 +82,7 @@ def test_names_are_those_of_the_bench():
         assert quantity(cell).task in registry().names("tasks")
     for name, stated in STATED.items():
         cls: type[Method] = registry().entry("methods", name).cls
-        assert cls.create(stated).config == cls.create(MSGM).config, "the rest are defaults"
+        assert cls.create(stated).options == cls.create(MSGM).options, "the rest are defaults"
 
 
 def test_baselines_are_retrained(cell):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from msgm_bench import Noise, Task, TaskConfig
+from msgm_bench import CountOptions, Noise, Task
 from msgm_bench.errors import PluginError
 from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
 from msgm_bench.pipeline import RunSpec
@@ -17,13 +17,10 @@ from msgm_bench.pipeline.training_stages import _fresh
 from msgm_bench.registry import registry
 
 
-class Draws(Task):
+class Draws(Task[CountOptions]):
     """Noise of its items, and a count of the calls."""
 
     name = "draws"
-
-    class Config(TaskConfig):
-        """Only the sizes."""
 
     def __init__(self, config=None):
         super().__init__(config)
@@ -31,7 +28,7 @@ class Draws(Task):
 
     def total(self, subject):
         """``count``."""
-        return self.config.count
+        return self.options.count
 
     def draw(self, subject, start, count):
         """Noise."""

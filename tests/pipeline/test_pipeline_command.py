@@ -54,8 +54,10 @@ def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler
             "forget": forget,
             "dataset_params": {"folder": folder, "table": table, "size": 64, "flip": True},
             "backbone_params": {"network": "mlp", "channels": [32, 64]},
-            "task_params": {"generation": {"sampler": sampler, "options": {"norm": options}}},
-            "metric_params": {"clip": {"distance": "cosine", "options": {"model": path}}},
+            "task_params": {
+                "generation": {"sampler": sampler, "sampler_options": {"norm": options}}
+            },
+            "metric_params": {"clip": {"distance": "cosine", "embedder_options": {"model": path}}},
             "judge_params": {"name": "clip", "path": path, "template": [path]},
             "params": {"alpha": 0.5, "unheard": options},
         }
@@ -116,7 +118,7 @@ def test_scoped_options_are_typed_too():
 def test_plugins_read_typed_texts_themselves():
     """What reaches a plugin as it was typed, as options of executors do, is read by its types."""
     options = {"folder": OptionText("~"), "size": OptionText("64"), "grey": OptionText("null")}
-    config = ImageFolder.create(options).config
+    config = ImageFolder.create(options).options
     assert (config.folder, config.size, config.grey) == ("~", 64, None)
     with pytest.raises(OptionError, match="option 'size' of image_folder = 'wide'"):
         ImageFolder.create({"size": OptionText("wide")})

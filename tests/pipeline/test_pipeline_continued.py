@@ -17,7 +17,7 @@ from msgm_bench.pipeline.training_stages import OPTIMIZER
 from msgm_bench.storage.tensors import load_tensors
 
 SOURCE = """
-from msgm_bench import LossMethod, hookimpl, noise_matching
+from msgm_bench import LossMethod, hookimpl, dsm_loss
 
 
 class Onward(LossMethod):
@@ -30,8 +30,8 @@ class Onward(LossMethod):
         "quick": {"finetuning": {"continue_optimizer": True, "decay": "none", "warmup": 50}}
     }
 
-    def loss(self, model, retain, forget, step):
-        return noise_matching(model, retain)
+    def loss(self, model, batches, step):
+        return dsm_loss(model, batches.retain)
 
 
 @hookimpl

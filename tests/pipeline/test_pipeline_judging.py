@@ -38,7 +38,7 @@ def chosen(preset, given=None, labels=CLASSES, **fields):
 def test_the_first_judge_that_suits_is_taken(labels, name):
     """Of several names, the one for these labels, with the options that all share."""
     judge = chosen({"name": BOTH, "width": 8}, labels=labels)
-    assert (judge.name, judge.config.width) == (name, 8)
+    assert (judge.name, judge.options.width) == (name, 8)
 
 
 def test_where_no_judge_suits_the_first_says_why():
@@ -50,9 +50,9 @@ def test_where_no_judge_suits_the_first_says_why():
 def test_options_of_the_user_are_above_those_of_the_preset():
     """Steps of the preset, of ``--steps``, of the judge's own option, each above the last."""
     preset = {"name": "classifier", "steps": 5, "width": 8}
-    assert chosen(preset).config.steps == 5
-    assert chosen(preset, steps=6).config.steps == 6
-    assert chosen(preset, {"steps": 7}, steps=6).config.steps == 7
+    assert chosen(preset).options.steps == 5
+    assert chosen(preset, steps=6).options.steps == 6
+    assert chosen(preset, {"steps": 7}, steps=6).options.steps == 7
     with pytest.raises(OptionError, match="no option 'witdh'"):
         chosen(preset, {"witdh": 7})
     with pytest.raises(OptionError, match="no option 'depth'"):
@@ -63,7 +63,7 @@ def test_another_judge_takes_what_it_has_of_the_preset():
     """Options of the preset's judge that the user's has not are left out, the gate is kept."""
     preset = {"name": "classifier", "steps": 5, "gate": 0.7}
     judge = chosen(preset, {"name": "attributes"}, TRAITS)
-    assert (judge.name, judge.config.steps, judge.config.gate) == ("attributes", 5, 0.7)
+    assert (judge.name, judge.options.steps, judge.options.gate) == ("attributes", 5, 0.7)
     with pytest.raises(IncompatibleError):
         chosen({"name": "classifier", "width": 8}, {"name": "bayes"})
 

@@ -24,9 +24,12 @@ DEMANDS = {"generation": {"sampler": "heun", "nfe": 7}, "nobody's": {"nfe": 1}}
 class Particular(Unseen):
     """Makes models that have no likelihood, and that seven evaluations draw from."""
 
-    lost: ClassVar[Mapping[str, str]] = {"likelihood": "it was lost", "nobody's": "nor this"}
+    unsupported_tasks: ClassVar[Mapping[str, str]] = {
+        "likelihood": "it was lost",
+        "nobody's": "nor this",
+    }
 
-    def demands(self):
+    def required_task_options(self):
         """Heun's method."""
         return DEMANDS
 
@@ -40,16 +43,18 @@ class Particular(Unseen):
 def particular(monkeypatch):
     """``unseen`` is particular."""
     entry = registry().entry("methods", "unseen")
-    monkeypatch.setattr(entry.cls, "lost", Particular.lost)
-    monkeypatch.setattr(entry.cls, "demands", Particular.demands)
+    monkeypatch.setattr(entry.cls, "unsupported_tasks", Particular.unsupported_tasks)
+    monkeypatch.setattr(entry.cls, "required_task_options", Particular.required_task_options)
     monkeypatch.setattr(entry.cls, "check_data", Particular.check_data)
 
 
 def test_demands_lie_over_preset_and_user(particular):
     """The user's sampler goes with its options, the user's sizes stay; other tasks are ignored."""
-    asked = {"generation": {"sampler": "pc", "nfe": 30, "options": {"snr": 0.2}, "count": 64}}
-    c = planned(SPEC.model_copy(update={"task_params": asked})).tasks["generation"].config
-    assert (c.sampler, c.nfe, dict(c.options), c.count) == ("heun", 7, {}, 64)
+    asked = {
+        "generation": {"sampler": "pc", "nfe": 30, "sampler_options": {"snr": 0.2}, "count": 64}
+    }
+    c = planned(SPEC.model_copy(update={"task_params": asked})).tasks["generation"].options
+    assert (c.sampler, c.nfe, dict(c.sampler_options), c.count) == ("heun", 7, {}, 64)
 
 
 def test_lost_tasks_are_left_out_with_the_methods_reason(particular):
@@ -72,7 +77,7 @@ def test_limits_travel_with_the_model(tmp_path):
     """The card holds them, and what evaluates the folder asks accordingly."""
     backbone, info = ToyBackbone.create(), DataInfo.of(toy_images())
     torch.manual_seed(0)
-    limits = Limits("particular", Particular.lost, DEMANDS)
+    limits = Limits("particular", Particular.unsupported_tasks, DEMANDS)
     save_model(tmp_path, backbone.build(info), backbone, info, limits)
     assert Limits.told(read_card(tmp_path)) == limits
     card = json.loads((tmp_path / CARD).read_text("utf-8"))

@@ -27,7 +27,7 @@ def spec(**changes):
 def metric(plan, name):
     """The options of a metric of the plan."""
     (found,) = [metric for metric in plan.metrics if metric.name == name]
-    return found.config
+    return found.options
 
 
 # Judge and metrics ------------------------------------------------------------------------
@@ -36,29 +36,29 @@ def metric(plan, name):
 def test_the_users_judge_options_win():
     """-j lies above the preset, and above --steps where it says steps itself."""
     judge = planned(spec(judge_params={"width": 8})).judge
-    assert (judge.name, judge.config.width, judge.config.steps) == ("classifier", 8, 600)
-    assert planned(spec(steps=5)).judge.config.steps == 5
-    assert planned(spec(steps=5, judge_params={"steps": 7})).judge.config.steps == 7
+    assert (judge.name, judge.options.width, judge.options.steps) == ("classifier", 8, 600)
+    assert planned(spec(steps=5)).judge.options.steps == 5
+    assert planned(spec(steps=5, judge_params={"steps": 7})).judge.options.steps == 7
 
 
 def test_judge_options_lie_above_the_presets(monkeypatch):
     """The preset's width is kept beside -j steps; one that does not suit is refused."""
     preset = {"judge": {"name": "classifier", "width": 10}}
     monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
-    assert planned(spec(judge_params={"steps": 3})).judge.config.width == 10
-    assert planned(spec(judge_params={"name": "classifier"})).judge.config.width == 10
+    assert planned(spec(judge_params={"steps": 3})).judge.options.width == 10
+    assert planned(spec(judge_params={"name": "classifier"})).judge.options.width == 10
     with pytest.raises(IncompatibleError, match="'bayes' needs a dataset with an exact density"):
         planned(spec(judge_params={"name": "bayes"}))
 
 
 def test_metric_options_lie_above_the_presets(monkeypatch):
     """-m reaches one metric only, and merges with what the preset says of it."""
-    preset = {"metrics": {"clip": {"distance": "cosine", "options": {"a": 1}}}}
+    preset = {"metrics": {"clip": {"distance": "cosine", "embedder_options": {"a": 1}}}}
     monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
     monkeypatch.setattr("msgm_metrics.clip_distance.ClipDistance.uses", lambda self: {})
     assert metric(planned(spec()), "clip").distance == "cosine"
     found = metric(planned(spec(metric_params={"clip": {"distance": "l2"}})), "clip")
-    assert (found.distance, found.options) == ("l2", {"a": 1})
+    assert (found.distance, found.embedder_options) == ("l2", {"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_metric_options_lie_above_the_presets(monkeypatch):
         (POINTS, {"clp": {}}, "unknown metric 'clp'"),
         (DIGITS, {"clip": {"distance": "l3"}}, "option 'distance' of clip = 'l3'"),
         (POINTS, {"clip": {"distance": "l3"}}, "option 'distance' of clip = 'l3'"),
-        (DIGITS, {"clip": {"options": {"modle": 1}}}, "clip has no option 'modle'"),
+        (DIGITS, {"clip": {"embedder_options": {"modle": 1}}}, "clip has no option 'modle'"),
     ],
 )
 def test_wrong_metric_options_stop_before_training(cell, given, message):
@@ -80,7 +80,7 @@ def test_wrong_metric_options_stop_before_training(cell, given, message):
 def test_the_command_repeats_every_option(bench, monkeypatch):
     """What provenance states leads back to the very request, odd values included."""
     wanted = spec(
-        metric_params={"clip": {"distance": "cosine", "options": {"model": "a: b"}}},
+        metric_params={"clip": {"distance": "cosine", "embedder_options": {"model": "a: b"}}},
         judge_params={"name": "classifier", "steps": 9, "level": 0.02},
         task_params={"generation": {"nfe": 30}},
         params={},
@@ -164,7 +164,7 @@ def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
 def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
     """Both ways are the probability flow's, whatever samples unconditionally."""
     plan = planned(spec(backbone=backbone, preset=preset))
-    task = plan.tasks["reconstruction"].config
+    task = plan.tasks["reconstruction"].options
     assert (task.variant, task.t, task.sampler, task.nfe) == ("latent", 0.02, "heun", nfe)
 
 
@@ -173,8 +173,8 @@ def test_a_coarse_grid_needs_no_remedy():
     coarse = {"backbone": "ddpm", "backbone_params": {"steps": 100}}
     partial = {"variant": "partial", "sampler": "ancestral"}
     chosen = {"task_params": {"reconstruction": partial}}
-    assert planned(spec(**coarse)).tasks["reconstruction"].config.nfe == 400
-    assert planned(spec(**coarse, **chosen)).tasks["reconstruction"].config.nfe == 2
+    assert planned(spec(**coarse)).tasks["reconstruction"].options.nfe == 400
+    assert planned(spec(**coarse, **chosen)).tasks["reconstruction"].options.nfe == 2
     with pytest.raises(OptionError, match="at most 2 steps"):
         planned(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))
     with pytest.raises(OptionError, match=r"-t reconstruction\.t=T"):
@@ -185,10 +185,10 @@ def test_another_sampler_leaves_the_presets_options_behind():
     """VE's preset tells its corrector which norms to take; Heun's method knows none."""
     chosen = {"generation": {"sampler": "heun"}}
     task = planned(spec(preset="paper", task_params=chosen)).tasks["generation"]
-    assert task.config.options == {}
+    assert task.options.sampler_options == {}
     kept = {"generation": {"sampler": "pc"}}
     task = planned(spec(preset="paper", task_params=kept)).tasks["generation"]
-    assert task.config.options == {"norm": "item"}
+    assert task.options.sampler_options == {"norm": "item"}
 
 
 def test_the_papers_fine_tuning_of_ddpm():
@@ -226,7 +226,7 @@ def test_text_of_a_file_that_yaml_reads_as_something_else(value):
     """A spec file's folder: 2024 is refused with what to do; in quotes it is the name."""
     with pytest.raises(OptionError, match=r"(?s)option .folder. of image_folder = .*in quotes"):
         ImageFolder.create({"folder": value})
-    assert ImageFolder.create({"folder": str(value)}).config.folder == str(value)
+    assert ImageFolder.create({"folder": str(value)}).options.folder == str(value)
 
 
 def test_where_no_model_is_runs_are_named(bench, tmp_path):

@@ -58,9 +58,9 @@ def test_it_is_what_the_plan_is():
     ]
     assert [stint.base for stint in found.training] == [True, False]
     assert [stint.methods for stint in found.training] == [["standard"], ["obt"]]
-    assert found.judge["options"] == plan.judge.config.model_dump(mode="json")
+    assert found.judge["options"] == plan.judge.options.model_dump(mode="json")
     assert {name: task.options for name, task in tasks(found).items()} == {
-        name: task.config.model_dump(mode="json") for name, task in plan.tasks.items()
+        name: task.options.model_dump(mode="json") for name, task in plan.tasks.items()
     }
     assert [gauge.name for gauge in found.metrics] == [metric.name for metric in plan.metrics]
     assert set(found.left_out) == {"class_generation", "frontier_gap"}

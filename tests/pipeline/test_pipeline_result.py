@@ -328,13 +328,13 @@ def test_comments_change_no_key(tmp_path, monkeypatch):
 def test_versions_of_a_method_do_not_mix(strangers, fast, cache, bench, tmp_path):
     """When the code of a method changes, its models are trained again."""
     text = (
-        "from msgm_bench import LossMethod, hookimpl, noise_matching\n"
+        "from msgm_bench import LossMethod, hookimpl, dsm_loss\n"
         "class Mine(LossMethod):\n"
         '    """Mine."""\n'
         "    name = 'mine'\n"
         "    needs = frozenset({'retain'})\n"
-        "    def loss(self, model, retain, forget, step):\n"
-        "        return FACTOR * noise_matching(model, retain)\n"
+        "    def loss(self, model, batches, step):\n"
+        "        return FACTOR * dsm_loss(model, batches.retain)\n"
         "FACTOR = 1.0\n"
         "@hookimpl\n"
         "def register_methods():\n"

@@ -111,12 +111,12 @@ def test_a_network_without_a_scheduler_is_taken_on_trust(place):
 def test_options_tell_what_the_network_is(place):
     """The backbone's options name the network's, so that they rebuild it from a card."""
     write_flat(place)
-    config = load(place, dropout=0.2).backbone.config
+    config = load(place, dropout=0.2).backbone.options
     assert (config.channels, config.layers, config.attention) == ((16, 32), 1, (4,))
     assert config.network["norm_eps"] == 1e-6
     assert "dropout" not in config.network
     again = DDPM.create(config.model_dump(mode="json"))
-    assert again.config == config
+    assert again.options == config
     dropped = [m.p for m in again.build(INFO).modules() if isinstance(m, torch.nn.Dropout)]
     assert max(dropped) == 0.2
 

@@ -6,7 +6,6 @@ import torch
 from pydantic import Field
 
 from msgm_bench import (
-    Config,
     Data,
     Dataset,
     Examples,
@@ -14,6 +13,7 @@ from msgm_bench import (
     LossMethod,
     Metric,
     MetricProtocol,
+    Options,
     Row,
     Verdict,
     hookimpl,
@@ -31,7 +31,13 @@ CLASSES = (
 RED = "\x1b[31mred\x1b[0m \x9b1m [bold]x[/] \u202e \x07"
 
 
-class Harm(Dataset):
+class HarmOptions(Options):
+    """A text."""
+
+    label: str = Field(RED, description=f"a text {RED}")
+
+
+class Harm(Dataset[HarmOptions]):
     __doc__ = f"Clouds in the plane {RED}."
     name = "harm"
     citation = f"Nobody {RED}"
@@ -44,11 +50,6 @@ class Harm(Dataset):
             "tasks": {"likelihood": {"divergence": "exact"}},
         }
     }
-
-    class Config(Config):
-        """A text."""
-
-        label: str = Field(RED, description=f"a text {RED}")
 
     def load(self) -> Data:
         """Draw."""
@@ -70,7 +71,7 @@ class Fails(LossMethod):
     regimes = ("retrain",)
     needs = frozenset({"retain"})
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """No loss."""
         raise ValueError(f"no loss {RED}\nand a second line")
 

@@ -21,7 +21,6 @@ import torch
 from pydantic import Field
 
 from msgm_bench import (
-    Config,
     Data,
     Dataset,
     DivergenceError,
@@ -30,9 +29,10 @@ from msgm_bench import (
     Method,
     Metric,
     MetricProtocol,
+    Options,
     Row,
+    dsm_loss,
     hookimpl,
-    noise_matching,
 )
 from msgm_bench.training import trainer
 
@@ -62,60 +62,71 @@ class Pair(Dataset):
         return Data(*half, classes=("near", "far"), protocol="pair@1")
 
 
-class Steady(LossMethod):
+class SteadyOptions(Options):
+    """One option."""
+
+    weight: float = Field(1.0, gt=0, le=10, description="factor of the loss")
+
+
+class Steady(LossMethod[SteadyOptions]):
     """Denoising score matching on what is kept, in both regimes."""
 
     name = "steady"
     regimes = ("retrain", "finetune")
     needs = frozenset({"retain"})
 
-    class Config(Config):
-        """One option."""
-
-        weight: float = Field(1.0, gt=0, le=10, description="factor of the loss")
-
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """The loss, times the weight."""
-        return self.config.weight * noise_matching(model, retain)
+        return self.options.weight * dsm_loss(model, batches.retain)
 
 
-class Explosive(Steady):
+class ExplosiveOptions(Options):
+    """When."""
+
+    at: int = Field(5, ge=0, description="step of the explosion")
+
+
+class Explosive(LossMethod[ExplosiveOptions]):
     """As steady, until its loss is not a number any more."""
 
     name = "explosive"
+    regimes = ("retrain", "finetune")
+    needs = frozenset({"retain"})
 
-    class Config(Config):
-        """When."""
-
-        at: int = Field(5, ge=0, description="step of the explosion")
-
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """The loss, or NaN."""
-        loss = noise_matching(model, retain)
-        return loss * float("nan") if step == self.config.at else loss
+        loss = dsm_loss(model, batches.retain)
+        return loss * float("nan") if step == self.options.at else loss
 
 
-class Picky(Steady):
+class PickyOptions(Options):
+    """What goes wrong."""
+
+    fault: str = Field("skip", description="skip, trespass, stop or crash")
+
+
+class Picky(LossMethod[PickyOptions]):
     """Refuses VE models, trespasses on the forget data, or stops, as it is told."""
 
     name = "picky"
-
-    class Config(Config):
-        """What goes wrong."""
-
-        fault: str = Field("skip", description="skip, trespass, stop or crash")
+    regimes = ("retrain", "finetune")
+    needs = frozenset({"retain"})
 
     def skip(self, model, regime):
         """A reason, where it is told to have one."""
-        return "it does not like this model" if self.config.fault == "skip" else None
+        return "it does not like this model" if self.options.fault == "skip" else None
+
+    def loss(self, model, batches, step):
+        """The loss."""
+        return dsm_loss(model, batches.retain)
 
     def update(self, session, step):
         """Go wrong."""
-        if self.config.fault == "trespass":
+        if self.options.fault == "trespass":
             session.batch("forget", step)
-        if self.config.fault == "stop":
+        if self.options.fault == "stop":
             raise DivergenceError("this leads nowhere")
-        if self.config.fault == "crash":
+        if self.options.fault == "crash":
             raise ZeroDivisionError("a stranger's mistake")
         return super().update(session, step)
 

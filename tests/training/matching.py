@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgm_bench import LossMethod, noise_matching
+from msgm_bench import LossMethod, dsm_loss
 
 
 class Match(LossMethod):
@@ -11,6 +11,6 @@ class Match(LossMethod):
     name = "match"
     needs = frozenset({"retain"})
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """The loss."""
-        return noise_matching(model, retain)
+        return dsm_loss(model, batches.retain)

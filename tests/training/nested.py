@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from msgm_bench import Method, noise_matching
+from msgm_bench import Method, dsm_loss
 
 
 class Seen(nn.Module):
@@ -30,21 +30,21 @@ class Nested(Method):
         """Mask and critic."""
         self.seen = Seen()
         self.seen.mask = torch.zeros(sum(p.numel() for p in session.model.parameters()), dtype=bool)
-        session.keep("seen", self.seen)
+        session.register_state("seen", self.seen)
         self.critic = copy.deepcopy(session.model)
         self.descent = session.adam("critic", self.critic.network, 1e-3, betas=(0.0, 0.99))
 
-    def preparation(self, session):
+    def num_preparation_steps(self, session):
         """Three batches of D_f."""
         return 3
 
-    def prepare(self, session, unit):
+    def preparation_step(self, session, i):
         """Entries whose gradient is positive on most batches, and a draw of dropout."""
         assert not session.model.training
-        self.seen.units[unit] += 1
-        items = session.items("forget")[slice(unit, unit + 4)]
-        batch = session.noised(items, unit)
-        (gradient,) = session.gradients(noise_matching(session.model, batch))
+        self.seen.units[i] += 1
+        items = session.items("forget")[slice(i, i + 4)]
+        batch = session.noised(items, i)
+        (gradient,) = session.gradients(dsm_loss(session.model, batch))
         self.seen.mask |= gradient > torch.rand(()) * gradient.max()
 
     def update(self, session, step):
@@ -52,12 +52,12 @@ class Nested(Method):
         assert session.model.training
         forget, retain = session.batch("forget", step), session.batch("retain", step)
         self.descent.zero_grad()
-        noise_matching(self.critic, forget).backward()
+        dsm_loss(self.critic, forget).backward()
         self.descent.step()
-        with session.excursion(self.keep_moments):
+        with session.inner_loop(self.keep_moments):
             for k in range(2):
                 inner = session.batch("forget", 2 * step + k, "inner")
-                session.minimise(noise_matching(session.model, inner))
+                session.minimise(dsm_loss(session.model, inner))
         with torch.no_grad():
             aim = self.critic.eps(retain.x_t, retain.t)
         aim = aim + 0.1 * session.noise("aim", step, count=len(aim)).normal(tuple(aim.shape[1:]))

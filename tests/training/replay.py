@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from msgm_bench import Examples, Method, ProbabilityFlow, noise_matching
+from msgm_bench import Examples, Method, ProbabilityFlow, dsm_loss
 
 CHUNKS, CHUNK = 3, 16
 
@@ -22,15 +22,15 @@ class Replay(Method):
         self.memory = nn.Module()
         empty = torch.zeros(CHUNKS * CHUNK, *session.model.shape)
         self.memory.register_buffer("x", empty)
-        session.keep("memory", self.memory)
+        session.register_state("memory", self.memory)
 
-    def preparation(self, session):
+    def num_preparation_steps(self, session):
         """Chunks."""
         return CHUNKS
 
-    def prepare(self, session, unit):
+    def preparation_step(self, session, i):
         """Draw one."""
-        base, first = session.base, unit * CHUNK
+        base, first = session.base, i * CHUNK
         noise = session.noise("replay", start=first, count=CHUNK)
         with torch.no_grad():
             drawn = ProbabilityFlow(3)(base.eps, base.process, base.shape, noise).x
@@ -40,9 +40,11 @@ class Replay(Method):
         """Learn from some of them."""
         size = session.batch_size
         order = session.noise("order", step, count=CHUNKS * CHUNK).uniform(()).argsort()
-        labels = torch.zeros(1) if session.model.classes is None else torch.tensor(session.kept)
+        labels = (
+            torch.zeros(1) if session.model.classes is None else torch.tensor(session.retain_labels)
+        )
         y = labels.long().repeat(size)[:size]  # all but the forgotten ones
         items = Examples(self.memory.x[order[:size]], y)
-        loss = noise_matching(session.model, session.noised(items, step, encoded=True))
+        loss = dsm_loss(session.model, session.noised(items, step, encoded=True))
         session.minimise(loss)
         return loss.detach()

@@ -9,7 +9,7 @@ from msgm_bench.errors import PluginError
 from msgm_bench.registry import registry
 
 SOURCE = """
-from msgm_bench import LossMethod, hookimpl, noise_matching
+from msgm_bench import LossMethod, hookimpl, dsm_loss
 
 
 class Typo(LossMethod):
@@ -18,8 +18,8 @@ class Typo(LossMethod):
     name = "typo"
     regimes = ("fine-tune",)
 
-    def loss(self, model, retain, forget, step):
-        return noise_matching(model, retain)
+    def loss(self, model, batches, step):
+        return dsm_loss(model, batches.retain)
 
 
 @hookimpl
@@ -47,7 +47,10 @@ def method(**attributes):
         ({"needs": frozenset({"all", "base"})}, "needs all of D and nothing else"),
         ({"trains_base": True, "regimes": ("finetune",)}, "trains the base model, from finetune"),
         ({"trains_base": True, "needs": frozenset({"retain", "base"})}, 'no "base" among'),
-        ({"lost": {"likelihood": ""}}, "loses 'likelihood' without a reason"),
+        (
+            {"unsupported_tasks": {"likelihood": ""}},
+            "gives no reason why it does not support 'likelihood'",
+        ),
         ({"presets": {"quick": {"fine_tuning": {}}}}, "did you mean 'finetuning'"),
         ({"presets": {"quick": {"finetuning": {"epochs": 3}}}}, "has no option 'epochs'"),
         ({"presets": {"paper": {"training": {"steps": 0}}}}, "'steps' of training = 0"),
@@ -70,7 +73,7 @@ def test_words_that_mean_nothing_are_refused(attributes, words):
         {"needs": frozenset({"base"}), "regimes": ("finetune", "retrain")},
         {"needs": frozenset({"all"}), "baseline": True, "trains_base": True},
         {"presets": {"of-my-own": {"finetuning": {"ema": 0.0}}}},
-        {"lost": {"likelihood": "it is a generator"}},
+        {"unsupported_tasks": {"likelihood": "it is a generator"}},
     ],
 )
 def test_what_makes_sense_is_taken(attributes):

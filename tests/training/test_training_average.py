@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from msgm_bench import Settings, noise_matching
+from msgm_bench import Settings, dsm_loss
 from msgm_bench.errors import OptionError
 from msgm_bench.training.average import Average
 
@@ -69,7 +69,7 @@ def steps(made, numbers):
     made.model.eval()
     for step in numbers:
         made.trainer.step = step
-        made.trainer.minimise(noise_matching(made.model, made.feed.batch("retain", step)))
+        made.trainer.minimise(dsm_loss(made.model, made.feed.batch("retain", step)))
 
 
 def test_a_training_goes_on_with_weights_optimiser_and_average(world):

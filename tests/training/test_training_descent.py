@@ -9,7 +9,7 @@ import torch
 from nested import Nested, Sharing
 from replay import Replay
 
-from msgm_bench import DataInfo, Examples, Training, noise_matching
+from msgm_bench import DataInfo, Examples, Training, dsm_loss
 from msgm_bench.errors import PluginError
 from msgm_bench.testing import ToyBackbone, check_method, toy_images
 from msgm_bench.training import Feed, Runtime
@@ -36,7 +36,7 @@ def weights(made):
 def loss_of(made, step=0):
     """A loss with a graph, without dropout."""
     made.model.eval()
-    return noise_matching(made.model, made.feed.batch("retain", step))
+    return dsm_loss(made.model, made.feed.batch("retain", step))
 
 
 def test_gradient_is_backward_in_a_row(world):
@@ -111,7 +111,7 @@ def test_excursions_come_back(keep_moments, world):
     for step in range(2):
         made.trainer.minimise(loss_of(made, step))
     before = copy.deepcopy(made.trainer.state_dict())
-    with made.trainer.excursion(keep_moments):
+    with made.trainer.inner_loop(keep_moments):
         made.trainer.minimise(loss_of(made, 2))
         away = weights(made)
     after = made.trainer.state_dict()
@@ -138,7 +138,7 @@ def test_an_excursion_that_fails_comes_back_too(world):
     before = weights(made)
 
     def lost():
-        with made.trainer.excursion():
+        with made.trainer.inner_loop():
             made.trainer.minimise(loss_of(made))
             raise RuntimeError("lost")
 

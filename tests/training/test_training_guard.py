@@ -13,7 +13,7 @@ from nested import Nested
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from msgm_bench import Batch, Method, noise_matching
+from msgm_bench import Batch, Method, dsm_loss
 from msgm_bench.errors import DivergenceError, PluginError
 from msgm_bench.training import Trainer
 
@@ -28,7 +28,7 @@ def silent(*arguments):
 def back(session, step):
     """Gradients in ``.grad``; the loss."""
     session.model.zero_grad()
-    loss = noise_matching(session.model, session.batch("retain", step))
+    loss = dsm_loss(session.model, session.batch("retain", step))
     loss.backward()
     return loss.detach()
 
@@ -89,21 +89,21 @@ class Undeclared(Match):
         """Move here, or nothing."""
         self.at("setup", session)
 
-    def preparation(self, session):
+    def num_preparation_steps(self, session):
         """One unit."""
         return 1
 
-    def prepare(self, session, unit):
+    def preparation_step(self, session, i):
         """Move here, or nothing."""
         self.at("prepare", session)
 
     def update(self, session, step):
         """Move before a known step, after it, in an inner loop, or declared."""
         if self.place == "excursion":
-            with session.excursion():
+            with session.inner_loop():
                 self.at("excursion", session)
         self.at("before", session)
-        loss = noise_matching(session.model, session.batch("retain", step))
+        loss = dsm_loss(session.model, session.batch("retain", step))
         session.minimise(loss)
         self.at("after", session)
         return loss.detach()
@@ -112,7 +112,7 @@ class Undeclared(Match):
         """Move, if this is the place."""
         if self.place != place:
             return
-        loss = noise_matching(session.model, session.noised(session.items("retain")[:4], 0))
+        loss = dsm_loss(session.model, session.noised(session.items("retain")[:4], 0))
         loss.backward()
         self.move(session.model.network)
 
@@ -155,7 +155,7 @@ class OwnSGD(Match):
     def setup(self, session):
         """The optimiser, with momentum, and what it went through."""
         self.sgd = torch.optim.SGD(session.model.parameters(), lr=0.05, momentum=0.5)
-        session.keep("sgd", self.sgd)
+        session.register_state("sgd", self.sgd)
         self.path = []
 
     def update(self, session, step):
@@ -242,7 +242,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/plugins.md").read_text
 def test_methods_of_the_documentation_train(name, world, tmp_path):
     """They run as they are written there, and the model moves."""
     (source,) = [block for block in BLOCKS if f"class {name}(" in block]
-    found = {"Method": Method, "torch": torch, "noise_matching": noise_matching}
+    found = {"Method": Method, "torch": torch, "dsm_loss": dsm_loss}
     exec(source, found)
     cls = type(name, (found[name],), {"name": name.lower()})
     made = world(cls())

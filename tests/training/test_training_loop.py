@@ -10,7 +10,7 @@ import torch
 from matching import Match
 from torch import nn
 
-from msgm_bench import Data, Examples, Method, noise_matching
+from msgm_bench import Data, Examples, Method, dsm_loss
 from msgm_bench.errors import DivergenceError, IncompatibleError, PluginError, StorageError
 from msgm_bench.training import checkpoint
 from msgm_bench.training import trainer as training
@@ -56,12 +56,12 @@ class Kept(Method):
         nn.init.constant_(self.critic.weight, 1.0)
         nn.init.constant_(self.critic.bias, 0.0)
         self.descent = torch.optim.Adam(self.critic.parameters(), lr=0.1)
-        session.keep("critic", self.critic)
-        session.keep("descent", self.descent)
+        session.register_state("critic", self.critic)
+        session.register_state("descent", self.descent)
 
     def update(self, session, step):
         """Both learn."""
-        loss = noise_matching(session.model, session.batch("retain", step))
+        loss = dsm_loss(session.model, session.batch("retain", step))
         judged = self.critic(loss.detach().reshape(1, 1)).square().sum()
         self.descent.zero_grad()
         judged.backward()
@@ -169,7 +169,7 @@ def test_gradients_are_transformed_then_clipped(world):
         for parameter in model.parameters():
             parameter.grad.mul_(1000)
 
-    loss = noise_matching(made.model, made.feed.batch("retain", 0))
+    loss = dsm_loss(made.model, made.feed.batch("retain", 0))
     made.trainer.minimise(loss, transform)
     after = nn.utils.get_total_norm([p.grad for p in made.model.parameters()])
     assert float(made.trainer.gradient_norm) == pytest.approx(1000 * norms[0], rel=1e-4)
@@ -181,9 +181,9 @@ class Blows(Match):
 
     name = "blows"
 
-    def loss(self, model, retain, forget, step):
+    def loss(self, model, batches, step):
         """The loss."""
-        loss = noise_matching(model, retain)
+        loss = dsm_loss(model, batches.retain)
         return loss * float("nan") if step >= 4 else loss
 
 
@@ -218,7 +218,7 @@ def test_undeclared_splits_are_refused(world):
 def test_a_method_knows_the_classes_and_needs_no_item_for_it(world):
     """Which classes are forgotten and which are kept is told to whoever may depend on it."""
     trainer = world(Match()).trainer
-    assert (trainer.forgotten, trainer.kept) == ((1,), (0,))
+    assert (trainer.forget_labels, trainer.retain_labels) == ((1,), (0,))
 
 
 def test_what_all_forget_sets_share_knows_no_classes(world):
@@ -231,7 +231,7 @@ def test_what_all_forget_sets_share_knows_no_classes(world):
         needs = frozenset({"all", "base"})
 
     with pytest.raises(PluginError, match="'whole' asks which classes are forgotten"):
-        assert world(Whole()).trainer.forgotten
+        assert world(Whole()).trainer.forget_labels
 
 
 def test_attributes_are_no_classes(world):
@@ -241,7 +241,7 @@ def test_attributes_are_no_classes(world):
     items = Examples(torch.zeros(4, 2), y)
     trainer.labels = Data(items, items, tuple("abcd")).labels((1,))
     with pytest.raises(IncompatibleError, match="'match' asks for the classes of a forget set"):
-        assert trainer.kept
+        assert trainer.retain_labels
 
 
 def test_setup_must_keep_the_same_names(world, tmp_path):

@@ -13,7 +13,7 @@ from nested import Nested
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from msgm_bench import Conditioned, DataInfo, noise_matching
+from msgm_bench import Conditioned, DataInfo, dsm_loss
 from msgm_bench.testing import ToyBackbone, toy_images
 from msgm_bench.training.passes import Passes
 
@@ -267,7 +267,7 @@ class Teacher(Match):
         batch = session.batch("retain", step)
         with torch.no_grad():
             aim = self.teacher.eps(batch.x_t, batch.t)
-        loss = noise_matching(session.model, batch)
+        loss = dsm_loss(session.model, batch)
         session.minimise(loss + 0.1 * aim.square().mean())
         return loss.detach()
 
