@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,12 @@ def test_importing_costs_nothing():
     )
     assert told.stdout.splitlines()[-1] == "[]"
     assert "Train, unlearn, score" in told.stdout
+
+
+def test_every_package_is_typed():
+    """What the wheel holds is what mypy reads, and each package says that it has types."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    packages = [ROOT / path for path in tools["hatch"]["build"]["targets"]["wheel"]["packages"]]
+    assert sorted(tools["mypy"]["packages"]) == sorted(path.name for path in packages)
+    assert tools["mypy"]["strict"]
+    assert [path for path in packages if not (path / "py.typed").is_file()] == []

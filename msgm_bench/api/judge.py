@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -48,13 +48,16 @@ class Judge(Plugin[JudgeOptionsT], ABC):
     """Tells which class an item shows, or which attributes, and whether it shows anything.
 
     Attributes:
-        criterion: What ``quality`` is, in words.
         report: What ``fit`` measured, JSON-ready; stored beside ``state``, and there again after
             ``restore``.
     """
 
-    criterion: ClassVar[str] = "accuracy on held-out items"
     report: Mapping[str, Any] = {}
+
+    @property
+    def criterion(self) -> str:
+        """What ``quality`` is, in words."""
+        return "accuracy on held-out items"
 
     def missing(self) -> str | None:
         """Why it cannot judge here (its weights are not on this machine), or None."""

@@ -12,8 +12,9 @@ import math
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -51,7 +52,7 @@ def read_bytes(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) 
     return content
 
 
-def open_regular(path: Path, inside: Path | None = None) -> BinaryIO:
+def open_regular(path: Path, inside: Path | None = None) -> BufferedReader:
     """A regular file, open for reading.
 
     Args:

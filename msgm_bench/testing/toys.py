@@ -93,7 +93,7 @@ def _base_weights(classes: int | None) -> Mapping[str, Tensor]:
     adam = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(BASE_STEPS):
         adam.zero_grad()
-        dsm_loss(model, feed.batch("all", step)).backward()  # type: ignore[no-untyped-call]
+        dsm_loss(model, feed.batch("all", step)).backward()
         adam.step()
     return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 

@@ -49,7 +49,7 @@ class Descent:
     ) -> None:
         """Backward, transform, clip to ``budget.clip``, mask, Adam, EMA."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if transform is not None:
             transform(self.model)
         self._move(mask)

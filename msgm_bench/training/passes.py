@@ -85,7 +85,7 @@ class Passes:
             self.thirds += BACKWARD * items * copies
 
         if len(waiting) == 1:
-            waiting[0].register_hook(arrived)  # type: ignore[no-untyped-call]
+            waiting[0].register_hook(arrived)
         else:  # once for each backward, whichever of them it comes by
             register_multi_grad_hook(waiting, arrived, mode="any")
 

@@ -30,7 +30,7 @@ def described_unet(
         IncompatibleError: It does not fit.
         OptionError: There is no such network.
     """
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
     check_images(options, info)
     check_classes(options, info)

@@ -22,7 +22,7 @@ from msgm_bench.storage.tensors import open_tensors
 from msgm_bench.storage.weights import boundary, check_finite, check_network
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
 NETWORK = "UNet2DModel"
 CARD, INDEX, SCHEDULE, PROCESS = (

@@ -15,13 +15,15 @@ from msgm_bench import IncompatibleError, Process
 from msgm_bench.storage.cards import parse_card
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
 UpAttention = Literal["every", "last"]
 
 
 class TimeEmbedding(nn.Module):
     """Sinusoidal features of log(sigma/a), the process's log noise-to-signal ratio."""
+
+    frequencies: Tensor
 
     def __init__(self, process: Process, width: int) -> None:
         super().__init__()
@@ -90,11 +92,12 @@ class ResidualMLP(nn.Module):
         self.time = TimeEmbedding(process, features)
         self.enter = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, features) for _ in range(depth))
-        self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
+        last = nn.Linear(width, dim)
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), last)
         self.gain = nn.Linear(features, 1)
-        for last in (self.leave[-1], self.gain):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for layer in (last, self.gain):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.label = None if classes is None else nn.Embedding(classes + 1, features)
 
     def describe(self) -> dict[str, Any]:
@@ -120,7 +123,7 @@ class ResidualMLP(nn.Module):
         for block in self.blocks:
             h = block(h, e)
         sin_phi, cos_phi = sigma / scale, a * self.std / scale
-        eps = (sin_phi + self.gain(e)) * x + cos_phi * self.leave(h)
+        eps: Tensor = (sin_phi + self.gain(e)) * x + cos_phi * self.leave(h)
         return eps.reshape(x_t.shape)
 
 
@@ -186,7 +189,9 @@ def unet(
     Raises:
         IncompatibleError: The image cannot be halved that often, or is no image.
     """
-    from diffusers import UNet2DModel  # takes seconds, which an MLP need not pay
+    from diffusers.models.unets.unet_2d import (
+        UNet2DModel,  # takes seconds, which an MLP need not pay
+    )
 
     if len(shape) != 3:
         raise IncompatibleError(
@@ -227,8 +232,8 @@ def unet(
 
 def zero_last(unet: UNet2DModel) -> UNet2DModel:
     """The network with its last convolution at zero, as Ho et al. 2020 and score_sde begin."""
-    nn.init.zeros_(unet.conv_out.weight)
-    nn.init.zeros_(unet.conv_out.bias)
+    for weight in unet.conv_out.parameters():
+        nn.init.zeros_(weight)
     return unet
 
 
@@ -238,7 +243,7 @@ def attend_last(unet: UNet2DModel) -> None:
     Source: score_sde_pytorch, models/ddpm.py (Ho et al. 2020 attend behind every block).
     """
     for block in unet.up_blocks:
-        attentions = getattr(block, "attentions", ())
+        attentions = getattr(block, "attentions", nn.ModuleList())
         for i in range(len(attentions) - 1):
             attentions[i] = nn.Identity()
 
@@ -251,7 +256,7 @@ def attend_everywhere(unet: UNet2DModel) -> UNet2DModel:
     """
     whole = copy.deepcopy(unet)
     for block in whole.up_blocks:
-        attentions = getattr(block, "attentions", ())
+        attentions = getattr(block, "attentions", nn.ModuleList())
         for i in range(len(attentions)):
             if isinstance(attentions[i], nn.Identity):
                 attentions[i] = copy.deepcopy(attentions[-1])

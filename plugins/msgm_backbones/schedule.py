@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def read_scheduler(path: Path) -> SchedulerCard:
 
 def betas(card: SchedulerCard) -> Tensor:
     """beta_k as diffusers' own scheduler computes them, float64 ``[N]``."""
-    from diffusers import DDPMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     fields = (
         *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"),
@@ -117,7 +118,8 @@ def betas(card: SchedulerCard) -> Tensor:
 
 def save_scheduler(model: Model, process: DiscreteDDPM, folder: Path) -> str:
     """Write the scheduler, and the card of a pipeline for an unconditional model."""
-    from diffusers import DDPMPipeline, DDPMScheduler
+    from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     scheduler = DDPMScheduler(
         num_train_timesteps=process.steps,
@@ -131,7 +133,8 @@ def save_scheduler(model: Model, process: DiscreteDDPM, folder: Path) -> str:
     scheduler.save_pretrained(folder / "scheduler")
     if model.classes is not None:
         return USE + NO_PIPELINE
-    DDPMPipeline(model.network.unet, scheduler).save_config(folder)
+    unet: Any = model.network.unet
+    DDPMPipeline(unet, scheduler).save_config(folder)
     return USE + PIPELINE.format(steps=process.steps)
 
 

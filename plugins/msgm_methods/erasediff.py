@@ -122,7 +122,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     def target(self, model: Model) -> str:
         """The option of that name, settled for this model."""
         if self.options.target != "auto":
-            return str(self.options.target)
+            return self.options.target
         return "uniform" if model.classes is None else "relabel"
 
     def update(self, session: Session, step: int) -> Tensor:
@@ -176,8 +176,8 @@ class EraseDiff(Method[EraseDiffOptions]):
         """K: the option, or the batches of so many epochs of D_f."""
         c = self.options
         if c.inner_epochs is None:
-            return int(c.inner_steps)
-        return int(c.inner_epochs) * math.ceil(len(session.items("forget")) / session.batch_size)
+            return c.inner_steps
+        return c.inner_epochs * math.ceil(len(session.items("forget")) / session.batch_size)
 
     def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
         """lambda, a scalar."""

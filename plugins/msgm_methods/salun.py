@@ -131,7 +131,7 @@ class SalUn(Method[SalUnOptions]):
     def target(self, model: Model) -> str:
         """The option of that name, settled for this model."""
         if self.options.target != "auto":
-            return str(self.options.target)
+            return self.options.target
         return "random_image" if model.classes is None else "next_class"
 
     def guidance(self) -> float:
@@ -202,15 +202,16 @@ class SalUn(Method[SalUnOptions]):
 
     def other_classes(self, session: Session, forget: Batch, step: int) -> Tensor:
         """c' ``int64 [N]``, classes of D_g, or the null class by ``label_dropout``."""
-        kept, K = torch.tensor(session.retain_labels, device=forget.y.device), session.model.classes
+        kept = torch.tensor(session.retain_labels, device=forget.y.device)
+        K = session.model.null(len(forget.y), forget.y.device)
         if self.target(session.model) == "next_class":
-            other = kept[((kept - forget.y[:, None] - 1) % K).argmin(dim=1)]
+            other = kept[((kept - forget.y[:, None] - 1) % K[:, None]).argmin(dim=1)]
         else:
             u = session.noise("class", step, count=len(forget.y)).uniform(())
             other = kept[(u * len(kept)).long()]
         if self.options.label_dropout:
-            dropped = session.batch("forget", step, "class").condition == K
-            other = other.masked_fill(dropped, K)
+            condition = session.batch("forget", step, "class").condition
+            other = other if condition is None else torch.where(condition == K, K, other)
         return other
 
 
@@ -230,7 +231,8 @@ class Saliency(nn.Module):
 
 def clipped(gradient: Tensor) -> Tensor:
     """``gradient``, or its direction with norm 1 where it is longer."""
-    return gradient / gradient.norm().clamp(min=1.0)
+    norm: Tensor = gradient.norm()
+    return gradient / norm.clamp(min=1.0)
 
 
 def top(score: Tensor, fraction: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class Accuracy(Metric):
         """Accuracy of both splits, and what it is at best."""
         rows = []
         for pair in pairs(subject, task, artifact):
-            common = {
+            common: dict[str, Any] = {
                 "task": task.name,
                 "split": pair.split,
                 "protocol": self.protocol(subject, task).id,

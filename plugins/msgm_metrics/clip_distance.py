@@ -57,7 +57,7 @@ class ClipDistance(Metric[ClipDistanceOptions]):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder."""
         pair = retained(subject, task, artifact)
-        fields = {
+        fields: dict[str, Any] = {
             "task": task.name,
             "metric": self.name,
             "split": pair.split,
@@ -86,8 +86,10 @@ class ClipDistance(Metric[ClipDistanceOptions]):
         sets = (pair.restored, pair.original)
         a, b = (torch.cat([*features(embedder, x, subject.device)]).cpu().double() for x in sets)
         if self.options.distance == "cosine":
-            return 1 - F.cosine_similarity(a, b)
-        return (a - b).norm(dim=1)
+            cosine: Tensor = F.cosine_similarity(a, b)
+            return 1 - cosine
+        euclidean: Tensor = (a - b).norm(dim=1)
+        return euclidean
 
     def _embedder(self, subject: Subject) -> Embedder:
         embedder: Embedder = subject.create("embedders", *self.uses()["embedders"])

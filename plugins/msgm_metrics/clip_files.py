@@ -240,15 +240,15 @@ def converted(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tens
 
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise IncompatibleError("it holds something else than names and tensors")
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    state = convert_state_dict(network, state)
-    if "positional_embedding" in state and not hasattr(network, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
+    named = {str(key).removeprefix("module."): value for key, value in state.items()}
+    weights: dict[str, Tensor] = convert_state_dict(network, named)
+    if "positional_embedding" in weights and not hasattr(network, "positional_embedding"):
+        weights = convert_to_custom_text_state_dict(weights)
     for key in ("logit_scale", "logit_bias"):
         own = getattr(network, key, None)
-        if key in state and own is not None and state[key].numel() == own.numel():
-            state[key] = state[key].reshape(own.shape)
-    return dict(state)
+        if key in weights and own is not None and weights[key].numel() == own.numel():
+            weights[key] = weights[key].reshape(own.shape)
+    return dict(weights)
 
 
 def tokenizer(clip: Clip) -> Any:

@@ -76,7 +76,7 @@ class ClipJudge(Judge[ClipJudgeOptions]):
     @property
     def criterion(self) -> str:
         """Of classes or of attributes, as the report has it."""
-        return BALANCED if "attributes" in self.report else Judge.criterion
+        return BALANCED if "attributes" in self.report else super().criterion
 
     def missing(self) -> str | None:
         """The files may not be there."""
@@ -189,7 +189,8 @@ class ClipJudge(Judge[ClipJudgeOptions]):
     def logits(self, x: Tensor) -> Tensor:
         """scale cos(e(x), e(prompt)), a column for each of ``texts``."""
         embedded = F.normalize(self.features(torch.nan_to_num(x)), dim=1)
-        return self.clip.network.logit_scale.exp() * embedded @ self.prompts
+        logits: Tensor = self.clip.network.logit_scale.exp() * embedded @ self.prompts
+        return logits
 
     def verdict(self, x: Tensor) -> Verdict:
         """The nearest class, or the attributes whose presence is nearer than their absence."""

@@ -111,7 +111,7 @@ class Frechet(Metric[FrechetOptions]):
         else:
             pair = retained(subject, task, artifact)
             x, original = pair.restored, pair.original
-        fields = {
+        fields: dict[str, Any] = {
             "task": task.name,
             "metric": "fid",
             "split": "samples" if generated else "retain",

@@ -95,9 +95,11 @@ def influence(x: Tensor, a: Moments, b: Moments) -> Tensor:
 
     def rise(part: Tensor) -> Tensor:
         d = part.double() - a.mean
-        return 2 * d @ (a.mean - b.mean) + d.square().sum(dim=1) - (d @ half).square().sum(dim=1)
+        mean: Tensor = 2 * d @ (a.mean - b.mean)
+        spread: Tensor = (d @ half).square().sum(dim=1)
+        return mean + d.square().sum(dim=1) - spread
 
-    level = a.covariance.trace() - values[there].sqrt().sum()  # tr((1 - T) S_a)
+    level: Tensor = a.covariance.trace() - values[there].sqrt().sum()  # tr((1 - T) S_a)
     return torch.cat([rise(part) for part in x.split(PART)]) - level
 
 

@@ -31,7 +31,7 @@ from msgm_bench import (
     hookimpl,
     mean_interval,
 )
-from msgm_metrics.held_out import sizes
+from msgm_metrics.held_out import drawn_sizes
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ class FrontierGap(Metric):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """One row."""
         nats = artifact["nats"].double().cpu()
-        count, _ = sizes(subject, task.options.count)
+        count, _ = drawn_sizes(subject, task)
         fields = {
             "task": task.name,
             "metric": self.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ class ImageQuality(Metric):
         """One row."""
         pair = retained(subject, task, artifact)
         values = self.values(pair.restored, pair.original).cpu()
-        fields = {
+        fields: dict[str, Any] = {
             "task": task.name,
             "metric": self.name,
             "split": pair.split,

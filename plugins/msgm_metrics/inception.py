@@ -33,7 +33,8 @@ def network(state: Mapping[str, Tensor]) -> nn.Module:
     original = inception.load_state_dict_from_url
     inception.load_state_dict_from_url = lambda *_, **__: state
     try:
-        return inception.InceptionV3().eval()
+        network: nn.Module = inception.InceptionV3().eval()
+        return network
     finally:
         inception.load_state_dict_from_url = original
 

@@ -108,8 +108,8 @@ def resnet(
     """
     from timm.models.resnet import BasicBlock, ResNet  # takes seconds
 
-    body = ResNet(
-        BasicBlock,
+    body: Any = ResNet(
+        BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance, and takes the class
         tuple(blocks),
         num_classes=embedding,
         in_chans=shape[0],
@@ -133,6 +133,9 @@ class Borrowed(nn.Module):
         outputs: Logits that a judge needs, the last for what is no image; where the network has
             one less, that is never.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, c: LibraryNetwork, channels: int, logits: int, outputs: int) -> None:
         super().__init__()

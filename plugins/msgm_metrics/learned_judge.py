@@ -150,7 +150,8 @@ class LearnedJudge(Judge[LearnedOptionsT]):
                 self._train(data, items, (~held).nonzero().flatten(), seed)
         else:
             self.network = self._network(data, state, device)
-        found = {name: state[name].to(device) for name in self.calibrated if name in (state or {})}
+        known = state or {}
+        found = {name: known[name].to(device) for name in self.calibrated if name in known}
         if not found:
             parts = [self.logits(pixels(data, part)) for part in items.x[held].split(BATCH)]
             found = self.calibrate(torch.cat(parts), items.y[held])

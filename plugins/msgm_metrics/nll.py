@@ -22,7 +22,7 @@ from msgm_bench import (
     median_interval,
     wilson,
 )
-from msgm_metrics.held_out import sizes
+from msgm_metrics.held_out import drawn_sizes
 
 
 class NLL(Metric):
@@ -50,7 +50,7 @@ class NLL(Metric):
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retain and forget."""
         nats = artifact["nats"].double().cpu()
-        retain, _ = sizes(subject, task.options.count)
+        retain, _ = drawn_sizes(subject, task)
         rows = self.rows(subject, task, "retain", nats[:retain])
         return rows + self.rows(subject, task, "forget", nats[retain:])
 
@@ -60,8 +60,15 @@ class NLL(Metric):
         bits = bits_per_dim(nats, subject.model.dim, codec.bits_offset).numpy()
         finite = bits[np.isfinite(bits)]
         failed = n - len(finite)
-        common = {"task": task.name, "split": split, "protocol": self.protocol(subject, task).id}
-        better = {"unit": codec.unit, "direction": "down" if split == "retain" else "up"}
+        common: dict[str, Any] = {
+            "task": task.name,
+            "split": split,
+            "protocol": self.protocol(subject, task).id,
+        }
+        better: dict[str, Any] = {
+            "unit": codec.unit,
+            "direction": "down" if split == "retain" else "up",
+        }
         rows = [
             self.mean(bits, metric="nll", **better, **common),
             Row.of(median_interval(bits), metric="nll_median", n=n, **better, **common),

@@ -82,7 +82,7 @@ class Reconstruct(Restoration[ReconstructOptions]):
     @property
     def start(self) -> float:
         """The time from which the sampler goes back."""
-        return 1.0 if self.latent else float(self.options.t)
+        return 1.0 if self.latent else self.options.t
 
     @property
     def nfe(self) -> int:

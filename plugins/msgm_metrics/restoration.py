@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from msgm_bench import Artifact, CountOptions, Examples, MetricProtocol, Model, Subject, Task
-from msgm_metrics.held_out import items, sizes
+from msgm_metrics.held_out import drawn_sizes, items, sizes
 from msgm_metrics.tracks import unconditional_only
 
 SHOWN = 10  # images of each split in a picture
@@ -83,7 +83,7 @@ class Pair:
 def pairs(subject: Subject, task: Task, artifact: Artifact) -> Iterator[Pair]:
     """The artifact's images beside the originals, of D_g and of D_f."""
     x = subject.model.codec.decode(artifact["x"].to(subject.device))
-    retain, forget = sizes(subject, task.options.count)
+    retain, forget = drawn_sizes(subject, task)
     parts = (("retain", subject.retain, 0, retain), ("forget", subject.forget, retain, forget))
     for split, examples, start, count in parts:
         few: Examples = examples[:count]

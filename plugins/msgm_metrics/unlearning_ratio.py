@@ -65,15 +65,15 @@ class UnlearningRatio(Metric):
         real = n_retain + n_forget
         unknown = int((~samples.recognised).sum())
         unknown_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
-        common = {
+        common: dict[str, Any] = {
             "task": task.name,
             "protocol": self.protocol(subject, task).id,
             "unit": "%",
             "scale": 100,
         }
         drawn = common | {"split": "samples", "direction": "down", "n": n}
-        floor = {"split": "retain", "n": n_retain}
-        whole = {"split": "test", "n": real}
+        floor: dict[str, Any] = {"split": "retain", "n": n_retain}
+        whole: dict[str, Any] = {"split": "test", "n": real}
         judged = (hits(subject, samples, samples.recognised, targets), n)
         return [
             *shares(subject, samples, samples.recognised, "ur", **drawn),

@@ -109,7 +109,7 @@ def _choose(
     for result, row in rows:
         groups.setdefault(variant(result, row), []).append((result, row))
     ways = [(_all_deviations(cell, asked, group), measured(group)) for group in groups.values()]
-    presets = {name: rank for rank, name in enumerate(PRESETS)}
+    presets: dict[str, int] = {name: rank for rank, name in enumerate(PRESETS)}
     ways.sort(key=lambda way: (-presets.get(way[1].preset, -1), len(way[0]), -len(way[1].seeds)))
     against, found = ways[0]
     others = sum(not reasons for reasons, _ in ways[1:])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +24,7 @@ STYLES = {
     Status.NOT_RUN: "dim",
 }
 UNITS = {"embedding distance": "distance", "1": ""}
-COLUMNS = (  # heading, width, alignment
+COLUMNS: tuple[tuple[str, int, JustifyMethod], ...] = (  # heading, width, alignment
     ("quantity", 13, "left"),
     ("method", 10, "left"),
     ("paper", 5, "right"),

@@ -49,7 +49,7 @@ def method(**attributes):
         ({"trains_base": True, "needs": frozenset({"retain", "base"})}, 'no "base" among'),
         (
             {"unsupported_tasks": {"likelihood": ""}},
-            "gives no reason why it does not support 'likelihood'",
+            "why it does not support 'likelihood'",
         ),
         ({"presets": {"quick": {"fine_tuning": {}}}}, "did you mean 'finetuning'"),
         ({"presets": {"quick": {"finetuning": {"epochs": 3}}}}, "has no option 'epochs'"),

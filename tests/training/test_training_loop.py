@@ -215,6 +215,12 @@ def test_undeclared_splits_are_refused(world):
         world().trainer.batch("forget", 0)
 
 
+def test_an_undeclared_base_is_refused(world):
+    """``session.base`` is a model or an error, never None."""
+    with pytest.raises(PluginError, match="'match' reads the base model"):
+        _ = world().trainer.base
+
+
 def test_a_method_knows_the_classes_and_needs_no_item_for_it(world):
     """Which classes are forgotten and which are kept is told to whoever may depend on it."""
     trainer = world(Match()).trainer
