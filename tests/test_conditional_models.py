@@ -97,7 +97,7 @@ def test_conditioned_models_are_models():
     assert (outer.shape, outer.dim, outer.classes) == ((2,), 2, 3)
 
 
-def test_noise_matching_tells_the_condition():
+def test_dsm_loss_tells_the_condition():
     """The loss is that of the batch's condition, not of its labels."""
     condition = torch.tensor([0, 3, 2, 3])
     eps = X + condition[:, None]

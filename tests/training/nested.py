@@ -20,7 +20,7 @@ class Seen(nn.Module):
 
 
 class Nested(Method):
-    """A mask from a pass over D_f, a critic with its own Adam, inner loops, an undone excursion."""
+    """A mask from a pass over D_f, a critic with its own Adam, an inner loop that is undone."""
 
     name = "nested"
     needs = frozenset({"retain", "forget"})
@@ -48,7 +48,7 @@ class Nested(Method):
         self.seen.mask |= gradient > torch.rand(()) * gradient.max()
 
     def update(self, session, step):
-        """Critic, excursion, masked descent."""
+        """Critic, inner loop, masked descent."""
         assert session.model.training
         forget, retain = session.batch("forget", step), session.batch("retain", step)
         self.descent.zero_grad()

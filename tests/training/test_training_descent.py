@@ -1,4 +1,4 @@
-"""Gradients as vectors, masks, excursions, preparation, further networks, counted passes."""
+"""Gradients as vectors, masks, inner loops, preparation, further networks, counted passes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_masked_entries_stay(world):
 
 
 @pytest.mark.parametrize("keep_moments", [False, True])
-def test_excursions_come_back(keep_moments, world):
+def test_inner_loops_come_back(keep_moments, world):
     """Weights and average are as before; Adam's moments, too, unless they are to be kept."""
     made = world()
     for step in range(2):
@@ -132,7 +132,7 @@ def test_excursions_come_back(keep_moments, world):
     assert any(not torch.equal(average[name], before["ema"]["module"][name]) for name in average)
 
 
-def test_an_excursion_that_fails_comes_back_too(world):
+def test_an_inner_loop_that_fails_comes_back_too(world):
     """An error inside leaves the weights where they were, and the average follows again."""
     made = world()
     before = weights(made)

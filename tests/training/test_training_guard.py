@@ -99,9 +99,9 @@ class Undeclared(Match):
 
     def update(self, session, step):
         """Move before a known step, after it, in an inner loop, or declared."""
-        if self.place == "excursion":
+        if self.place == "inner loop":
             with session.inner_loop():
-                self.at("excursion", session)
+                self.at("inner loop", session)
         self.at("before", session)
         loss = dsm_loss(session.model, session.batch("retain", step))
         session.minimise(loss)
@@ -135,7 +135,7 @@ def test_wherever_it_happens(place, world, tmp_path):
 
 def test_an_inner_loop_may_move_as_it_likes(world, tmp_path):
     """What is undone is no move: the weights end as those of plain training, dropout apart."""
-    inner, plain = world(Undeclared(add, "excursion")), world(Undeclared(add, "nowhere"))
+    inner, plain = world(Undeclared(add, "inner loop")), world(Undeclared(add, "nowhere"))
     for made in (inner, plain):
         made.model.network.requires_grad_(True)
         for module in made.model.modules():

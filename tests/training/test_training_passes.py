@@ -250,7 +250,7 @@ def test_passes_of_a_training_are_logged(world, tmp_path):
     assert [row["passes"] for row in plain.rows] == [1, 2, 3, 4, 5, 6]
     strange = world(Nested()).trainer.run(tmp_path / "strange", silent)
     prepared = 3  # batches of four items, forward and backward
-    step = 1 + 2 + 1 / 3 + 1  # critic, excursion, critic without a way back, model
+    step = 1 + 2 + 1 / 3 + 1  # critic, inner loop, critic without a way back, model
     expected = [prepared + n * step for n in range(1, 7)]
     assert [row["passes"] for row in strange.rows] == pytest.approx(expected)
 
