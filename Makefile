@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types boards check gpu clean
+.PHONY: demo test lint types boards check release gpu clean
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
@@ -26,6 +26,11 @@ boards: $(READY)  ## leaderboard pages are what their results say
 	$(BIN)/msgm-bench board check
 
 check: lint types test boards  ## all that CI runs
+
+release: $(READY)  ## sdist and wheel in dist/, built and checked
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"msgm-bench needs Python 3.11 or newer, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.11")'

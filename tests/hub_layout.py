@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from lazy import LazyModule
+
+diffusers = LazyModule("diffusers")
 
 CARD, SCHEDULE = "config.json", "scheduler_config.json"
 SAFE, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
@@ -39,7 +41,7 @@ def network(**changes):
     """The U-Net, always with the same weights."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return UNet2DModel(**UNET | changes).eval()
+        return diffusers.UNet2DModel(**UNET | changes).eval()
 
 
 def write_flat(folder, scheduler=SCHEDULER, **changes):
@@ -48,16 +50,16 @@ def write_flat(folder, scheduler=SCHEDULER, **changes):
     unet.save_pretrained(folder)
     keys = {"_class_name", "_diffusers_version", *UNET, *changes}
     edit(folder / CARD, lambda card: {k: v for k, v in card.items() if k in keys})
-    plan = DDPMScheduler(**scheduler)
+    plan = diffusers.DDPMScheduler(**scheduler)
     plan.save_pretrained(folder)
-    DDPMPipeline(unet, plan).save_config(folder)
+    diffusers.DDPMPipeline(unet, plan).save_config(folder)
     return unet
 
 
 def write_pipeline(folder, scheduler=SCHEDULER, **changes):
     """``model_index.json``, ``unet/``, ``scheduler/``; the network."""
     unet = network(**changes)
-    DDPMPipeline(unet, DDPMScheduler(**scheduler)).save_pretrained(folder)
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**scheduler)).save_pretrained(folder)
     return unet
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
-import open_clip
 import torch
+from lazy import LazyModule
 
 from msgm_metrics.clip_files import CARD
+
+open_clip = LazyModule("open_clip")
 
 TOWER = {"width": 32, "layers": 1}
 TINY = {

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgm_bench.storage.readers import READ_FLAGS
+
 try:
     _fcntl: Any = importlib.import_module("fcntl")
 except ImportError:  # Windows
     _fcntl = None
-
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def take_lease(path: Path) -> int | None:
@@ -27,7 +27,7 @@ def take_lease(path: Path) -> int | None:
     None where the file is not there, or somebody has claimed it to delete it.
     """
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, READ_FLAGS)
     except OSError:
         return None
     if _locks(descriptor, exclusive=False) and _is_still_at(path, descriptor):
@@ -40,7 +40,7 @@ def take_lease(path: Path) -> int | None:
 def claim(path: Path) -> Iterator[bool]:
     """Whether nobody holds a lease on the file; then nobody can take one inside the block."""
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, READ_FLAGS)
     except OSError:
         yield True
         return

@@ -25,6 +25,8 @@ from msgm_bench.storage.yaml_text import CoreLoader
 MIB = 2**20
 TEXT_LIMIT, YAML_LIMIT = 16 * MIB, MIB // 4
 DEPTH, DIGITS = 64, 400
+# a pipe must not hang; Windows would translate line ends, and lacks the other two
+READ_FLAGS = os.O_RDONLY | sum(getattr(os, f"O_{x}", 0) for x in ("CLOEXEC", "NONBLOCK", "BINARY"))
 _QUOTED, _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL), re.compile(r"[][{}]")
 
 
@@ -71,8 +73,8 @@ def open_regular(path: Path, inside: Path | None = None) -> BufferedReader:
                 f"a file inside {single_line(folder)}",
                 "copy the file itself to that place",
             )
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # O_NONBLOCK: a pipe must not hang
+        descriptor = os.open(path, READ_FLAGS)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise StorageError(f"{name} is no regular file", "a regular file")
         return open(descriptor, "rb")

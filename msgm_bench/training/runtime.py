@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import importlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -117,5 +117,19 @@ class Runtime:
         """Bytes: of the device's allocator on a GPU, of this process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+        return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident set of this process so far, in bytes.
+
+    ``getrusage`` counts KiB on Linux and bytes on macOS; Windows has no ``resource`` module, and
+    psutil, a requirement there alone, reads its peak working set.
+    """
+    try:
+        resource: Any = importlib.import_module("resource")
+    except ImportError:  # Windows
+        psutil: Any = importlib.import_module("psutil")
+        return int(psutil.Process().memory_info().peak_wset)
+    scale = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * scale

@@ -215,7 +215,9 @@ def read_file(path: Path, limit: int) -> bytes:
         StorageError: It cannot be read, is a pipe or a device, or is larger than ``limit`` bytes.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # pipes hang
+        # a pipe must not hang, and Windows must not translate line ends
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
         with open(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

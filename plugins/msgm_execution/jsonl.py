@@ -88,7 +88,8 @@ class JsonLines(Tracker[JsonLinesOptions]):
         path = Path(self.options.path).expanduser()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            file = os.open(path, flags, 0o666)
             try:
                 os.write(file, line.encode("utf-8", "backslashreplace"))
             finally:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -170,6 +169,8 @@ def restricted(g: Tensor, other: Tensor) -> Tensor:
 
 def clustered(x: Tensor, order: Tensor, clusters: int, seed: int) -> Tensor:
     """K-means cluster of each item by its pixels, found on the first items of ``order``."""
+    from sklearn.cluster import KMeans  # takes seconds, which other methods need not pay
+
     pixels = x.flatten(1).float().cpu().numpy()
     found = KMeans(clusters, n_init=1, random_state=seed)
     with threadpool_limits(1):  # sums in one order, whatever the machine

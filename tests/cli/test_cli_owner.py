@@ -24,8 +24,9 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
     write_clip(clip)
     fake_data.write_celeba(tmp_path / "faces")
     out = tmp_path / "runs"
-    few = ("--samples", "6", "-j", "embedding=4")  # more items than features
-    code, said, err = bench(*COMMAND, *few, "--data-dir", tmp_path / "faces", "--out", out)
+    # more items than features, and a U-Net a quarter as wide as the preset's, as deep as that
+    small = ("--samples", "6", "-j", "embedding=4", "-b", "channels=[8,16,16]")
+    code, said, err = bench(*COMMAND, *small, "--data-dir", tmp_path / "faces", "--out", out)
     assert code == 0, err
     result = only(out)
     assert result["status"] == "ok"

@@ -10,9 +10,8 @@ import fake_data
 import numpy as np
 import pytest
 import torch
-import torchvision
+from lazy import LazyModule
 from PIL import Image
-from torchvision.transforms.v2 import functional as transforms
 
 from msgm_bench import OptionError, RunSpec, StorageError
 from msgm_bench.pipeline import plan as planned
@@ -20,6 +19,9 @@ from msgm_bench.pipeline.fingerprint import data_fingerprint
 from msgm_bench.testing import check_dataset
 from msgm_datasets import images
 from msgm_datasets.celeba import CelebA
+
+torchvision = LazyModule("torchvision")
+transforms = LazyModule("torchvision.transforms.v2.functional")
 
 
 @pytest.fixture

@@ -16,17 +16,19 @@ import fake_data
 import numpy as np
 import pytest
 import torch
-import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lazy import LazyModule
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import resize
 
 from msgm_bench import OptionError, StorageError
 from msgm_bench.testing import check_dataset
 from msgm_datasets.cifar10 import CIFAR10, read_batch
 from msgm_datasets.mnist import MNIST, FashionMNIST
 from msgm_datasets.stl10 import STL10
+
+torchvision = LazyModule("torchvision")
+transforms = LazyModule("torchvision.transforms.v2.functional")
 
 REAL_FASHION = Path("/usr/share/datasets/fashion-mnist")
 WRITERS = {
@@ -122,9 +124,11 @@ def test_stl10_reduced_with_antialiasing(place):
     fake_data.write_stl10(place)
     whole, reduced = (STL10.create({"size": size}).load().test.x for size in (96, 64))
     assert reduced.shape[1:] == (3, 64, 64)
-    theirs = resize(whole.float(), [64, 64], antialias=True)
+    theirs = transforms.resize(whole.float(), [64, 64], antialias=True)
     assert (reduced.float() - theirs).abs().max() <= 1.0
-    assert (reduced.float() - resize(whole.float(), [64, 64], antialias=False)).abs().max() > 20
+    assert (
+        reduced.float() - transforms.resize(whole.float(), [64, 64], antialias=False)
+    ).abs().max() > 20
 
 
 def test_stl10_splits(place):

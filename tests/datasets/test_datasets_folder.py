@@ -8,13 +8,15 @@ import fake_data
 import numpy as np
 import pytest
 import torch
-import torchvision
+from lazy import LazyModule
 from PIL import Image
 
 from msgm_bench import OptionError, RunSpec, StorageError, UsageError
 from msgm_bench.pipeline import plan as planned
 from msgm_bench.testing import check_dataset
 from msgm_datasets.image_folder import ImageFolder
+
+torchvision = LazyModule("torchvision")
 
 
 def load(**options):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from lazy import LazyModule
 
 from msgm_bench.diffusion import (
     DDIM,
@@ -19,6 +19,8 @@ from msgm_bench.diffusion import (
 )
 from msgm_bench.diffusion.bound import BoundTerms
 from msgm_bench.errors import OptionError
+
+diffusers = LazyModule("diffusers")
 
 V = 0.5
 
@@ -127,7 +129,7 @@ class Recorded(Noise):
 
 def test_alphas_cumprod_are_diffusers() -> None:
     """The table equals DDPMScheduler's."""
-    theirs = DDPMScheduler(beta_start=1e-4, beta_end=0.02).alphas_cumprod.double()
+    theirs = diffusers.DDPMScheduler(beta_start=1e-4, beta_end=0.02).alphas_cumprod.double()
     torch.testing.assert_close(DiscreteDDPM().alphas_cumprod, theirs, rtol=1e-4, atol=0)
 
 
@@ -138,9 +140,12 @@ def test_trajectories_are_diffusers(name: str, mixture: GaussianMixture) -> None
     eps = mixture.eps(process)
     options = {"beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
     if name == "ddim":
-        scheduler, sampler = DDIMScheduler(**options), DDIM(1000)
+        scheduler, sampler = diffusers.DDIMScheduler(**options), DDIM(1000)
     else:
-        scheduler, sampler = DDPMScheduler(variance_type="fixed_large", **options), Ancestral(1000)
+        scheduler, sampler = (
+            diffusers.DDPMScheduler(variance_type="fixed_large", **options),
+            Ancestral(1000),
+        )
     scheduler.set_timesteps(1000)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 2, generator=generator)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import open_clip
 import pytest
 import torch
+from lazy import LazyModule
 from PIL import Image
 from safetensors.torch import save_file
 from subjects import CPU, Quadrants, perfect, subject
@@ -19,6 +19,8 @@ from msgm_metrics.clip import CLIP
 from msgm_metrics.clip_distance import ClipDistance
 from msgm_metrics.clip_files import CARD
 from msgm_metrics.inpainting import Inpaint
+
+open_clip = LazyModule("open_clip")
 
 JUDGE = Quadrants()
 

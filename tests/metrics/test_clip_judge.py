@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import open_clip
 import pytest
 import torch
+from lazy import LazyModule
 from subjects import CPU, images
 from tiny_clip import TINY, write_clip
 from torch.nn import functional as F
@@ -18,6 +18,8 @@ from msgm_metrics import weights
 from msgm_metrics.clip_files import CARD
 from msgm_metrics.clip_judge import ClipJudge
 from msgm_metrics.judge_images import pixels
+
+open_clip = LazyModule("open_clip")
 
 
 def doubled(examples):

@@ -6,13 +6,15 @@ import hashlib
 
 import pytest
 import torch
-import torchvision
+from lazy import LazyModule
 from pytorch_fid import inception
 from subjects import CPU, Quadrants
 
 from msgm_bench import OptionError, StorageError
 from msgm_metrics import weights
 from msgm_metrics.inception import ADDRESS, FILE, Inception
+
+torchvision = LazyModule("torchvision")
 
 JUDGE = Quadrants()
 

@@ -8,9 +8,8 @@ import pickle
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
-import torchvision
+from lazy import LazyModule
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import balanced_accuracy_score
 from subjects import CPU, images
@@ -31,6 +30,9 @@ from msgm_metrics.classifier import Classifier
 from msgm_metrics.judge_images import pixels, spoil
 from msgm_metrics.judge_reports import quality_of, report_of
 from msgm_metrics.weights import sha256
+
+timm = LazyModule("timm")
+torchvision = LazyModule("torchvision")
 
 BUDGET = {"width": 8, "steps": 120}
 NAMES = ("Dark", "Left", "Rare")

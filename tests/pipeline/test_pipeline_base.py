@@ -10,8 +10,8 @@ import hub_layout
 import pytest
 import torch
 import yaml
-from diffusers import DDPMPipeline
 from hub_layout import BETAS, CARD, SAFE, SCHEDULE, STEPS, edit, write_flat, write_pipeline
+from lazy import LazyModule
 from workbench import draw_nothing, results
 
 from msgm_bench import IncompatibleError, MsgmBenchError, Result, RunSpec
@@ -30,6 +30,8 @@ from msgm_bench.pipeline.modelfile import load_model
 from msgm_bench.pipeline.runner import ensure, keep_apart
 from msgm_bench.pipeline.stages import graph
 from msgm_bench.registry import registry
+
+diffusers = LazyModule("diffusers")
 
 PLUGINS = ",".join(
     [
@@ -332,7 +334,7 @@ def test_what_does_not_fit_stops_before_training(made, bench, tmp_path, argument
 def test_an_export_is_a_pipeline_with_a_card(made):
     """diffusers loads and samples; the card tells what it is and what was measured."""
     place, run = made / "exported", run_of(made, "finetune")
-    pipeline = DDPMPipeline.from_pretrained(place)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(place)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline(num_inference_steps=STEPS, output_type="np").images.shape == (1, 8, 8, 1)
     card = (place / "README.md").read_text("utf-8")

@@ -10,11 +10,10 @@ import os
 import hub_layout
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from diffusers.training_utils import EMAModel
 from hub_layout import CARD, PICKLED, SAFE, SCHEDULE, STEPS, edit, write_flat, write_pipeline
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lazy import LazyModule
 from safetensors.torch import load_file, save_file
 
 from msgm_backbones.cards import UNetCard
@@ -29,6 +28,9 @@ from msgm_bench import (
     UsageError,
 )
 from msgm_bench.storage.cards import parse_card
+
+diffusers = LazyModule("diffusers")
+training_utils = LazyModule("diffusers.training_utils")
 
 INFO = DataInfo((1, 8, 8), levels=17, nll_offset=0.0, std=0.3, max_distance=9.0)
 INDEX = "model_index.json"
@@ -55,7 +57,7 @@ def test_weights_are_those_that_diffusers_loads(place, kind):
     if kind in ("pickled", "old"):
         hub_layout.pickle_weights(place, kind == "old")
     inner = "unet" if kind == "pipeline" else None
-    theirs = UNet2DModel.from_pretrained(
+    theirs = diffusers.UNet2DModel.from_pretrained(
         place,
         subfolder=inner,
         use_safetensors=kind in ("flat", "pipeline"),
@@ -90,14 +92,14 @@ def test_cards_of_published_models_are_read(card):
     """google's cards of 2022 make the network that diffusers makes of them."""
     options = parse_card(card, UNetCard, "x").options()
     with torch.device("meta"):
-        theirs, ours = UNet2DModel.from_config(card), UNet2DModel(**options)
+        theirs, ours = diffusers.UNet2DModel.from_config(card), diffusers.UNet2DModel(**options)
     assert repr(theirs) == repr(ours)
     assert {key: theirs.config[key] for key in options} == options
 
 
 def test_every_option_of_diffusers_is_a_field_with_its_default():
     """A card that leaves a field out means diffusers' default, in every field that there is."""
-    parameters = dict(inspect.signature(UNet2DModel.__init__).parameters)
+    parameters = dict(inspect.signature(diffusers.UNet2DModel.__init__).parameters)
     del parameters["self"]
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert {name: field.default for name, field in UNetCard.model_fields.items()} == defaults
@@ -106,7 +108,9 @@ def test_every_option_of_diffusers_is_a_field_with_its_default():
 def test_cards_of_averaged_weights_are_read(place):
     """``EMAModel.save_pretrained`` adds the average's own bookkeeping to the network's card."""
     unet = hub_layout.network()
-    average = EMAModel(unet.parameters(), model_cls=UNet2DModel, model_config=unet.config)
+    average = training_utils.EMAModel(
+        unet.parameters(), model_cls=diffusers.UNet2DModel, model_config=unet.config
+    )
     average.save_pretrained(place)
     assert "optimization_step" in json.loads((place / CARD).read_text("utf-8"))
     assert torch.equal(load(place).weights["unet.conv_in.bias"], unet.conv_in.bias)
@@ -124,7 +128,7 @@ def test_checkpoints_of_a_training_have_their_card_above(place, name, deep):
     source = inner if deep or name == "unet_ema" else inner.parent
     assert "taken on trust" in load(source).remark
     for kind, words in (("v_prediction", "predicts 'v_prediction'"), ("epsilon", None)):
-        plan = DDPMScheduler(**hub_layout.SCHEDULER | {"prediction_type": kind})
+        plan = diffusers.DDPMScheduler(**hub_layout.SCHEDULER | {"prediction_type": kind})
         plan.save_pretrained(place / "scheduler")
         if words is None:
             assert not load(source).remark
@@ -342,7 +346,7 @@ def test_less_attention_is_written_as_identities(place):
             for weight in model.parameters():
                 weight.add_(0.05 * torch.randn_like(weight))
     backbone.dump(model, place)
-    theirs = UNet2DModel.from_pretrained(place / "unet", low_cpu_mem_usage=False)
+    theirs = diffusers.UNet2DModel.from_pretrained(place / "unet", low_cpu_mem_usage=False)
     found = VPSDE.create().load(str(place), INFO)
     again = found.backbone.build(INFO).eval()
     again.network.load_state_dict(found.weights)

@@ -8,11 +8,9 @@ import shutil
 import hub_layout
 import pytest
 import torch
-from diffusers import DDPMPipeline, UNet2DModel
-from diffusers.pipelines.ddpm import pipeline_ddpm
-from diffusers.schedulers import scheduling_ddpm
 from hub_layout import CARD, PICKLED, SAFE, SCHEDULE, STEPS, edit, write_flat, write_pipeline
 from huggingface_hub import constants
+from lazy import LazyModule
 from safetensors.torch import load_file, save_file
 
 from msgm_backbones import folders
@@ -30,6 +28,8 @@ from msgm_bench import (
     UsageError,
 )
 from msgm_bench.testing import ToyBackbone
+
+diffusers = LazyModule("diffusers")
 
 INFO = DataInfo((1, 8, 8), levels=17, nll_offset=0.0, std=0.3, max_distance=9.0)
 TOLD = DataInfo((1, 8, 8), levels=17, nll_offset=0.0, std=0.3, max_distance=9.0, classes=10)
@@ -360,7 +360,7 @@ def test_round_trip(place, kind, info):
     c = None if info.classes is None else torch.tensor([0, 3, 9, 10, 10, 5])
     with torch.no_grad():
         assert torch.equal(again.eps(x, t, c), model.eps(x, t, c))
-        unet = UNet2DModel.from_pretrained(place / "unet")
+        unet = diffusers.UNet2DModel.from_pretrained(place / "unet")
         label = model.process.timestep(t)
         output = unet(x, label, class_labels=c).sample
         eps = -label.reshape(-1, 1, 1, 1) * output if kind is VESDE else output
@@ -387,10 +387,13 @@ def test_an_mlp_is_not_written(place):
 
 def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
     """From the same noise DDPMPipeline makes the images of the Ancestral solver, all N steps."""
+    from diffusers.pipelines.ddpm import pipeline_ddpm
+    from diffusers.schedulers import scheduling_ddpm
+
     backbone = DDPM.create(SMALL | GRID)
     model = trained(backbone, INFO)
     backbone.dump(model, place)
-    pipeline = DDPMPipeline.from_pretrained(place)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(place)
     pipeline.set_progress_bar_config(disable=True)
     noise = Noise(seed=3, start=0, count=4, device=torch.device("cpu"))
     for module in (pipeline_ddpm, scheduling_ddpm):
