@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from msgm_bench.api.result import Result, SpecRecord, digest
-from msgm_bench.boards.board import Column, Gate, Key
+from msgm_bench.boards.board import Column, Gate, Quantity
 from msgm_bench.boards.collect import tidy
 from msgm_bench.boards.protocols import ABSENT, check_same, flatten
 from msgm_bench.boards.ranking import rank, rows
@@ -23,7 +23,7 @@ class Track:
     """What is shown of a kind of models, and what ranks them."""
 
     columns: tuple[Column, ...]
-    by: Key
+    by: Quantity
 
 
 UNCONDITIONAL = Track(
@@ -35,7 +35,7 @@ UNCONDITIONAL = Track(
         Column(metric="nll", split="forget", digits=3),
         Column(metric="nll_median", split="forget", digits=3),
     ),
-    Key(metric="ur", split="samples"),
+    Quantity(metric="ur", split="samples"),
 )
 CONDITIONAL = Track(
     (
@@ -46,7 +46,7 @@ CONDITIONAL = Track(
         Column(metric="nll", split="retain", digits=3),
         Column(metric="nll", split="forget", digits=3),
     ),
-    Key(metric="ua", split="samples"),
+    Quantity(metric="ua", split="samples"),
 )
 CELL = ("dataset", "forget", "backbone", "preset")
 _VARIANT = ("regime", "params", "settings")
@@ -55,7 +55,7 @@ _VARIANT = ("regime", "params", "settings")
 def compare(
     results: Iterable[Result],
     columns: Sequence[Column] | None = None,
-    by: Key | None = None,
+    by: Quantity | None = None,
     gate: Gate | None = None,
 ) -> pd.DataFrame:
     """One line a method and cell, best first.
@@ -82,7 +82,7 @@ def compare(
     """
     cells: dict[str, list[Result]] = {}
     for result in {identity(result): result for result in results}.values():
-        cells.setdefault(f"{cell_of(result.spec)} {_demanded(result)}", []).append(result)
+        cells.setdefault(f"{shared_run(result.spec)} {_demanded(result)}", []).append(result)
     lines: list[dict[str, str]] = []
     shown: dict[Column, None] = {}
     for name in sorted(cells):
@@ -108,7 +108,7 @@ def _demanded(result: Result) -> str:
 def _lines(
     results: Sequence[Result],
     columns: Sequence[Column],
-    by: Key,
+    by: Quantity,
     gate: Gate | None,
 ) -> list[dict[str, str]]:
     used = [*columns, by, *(gate.limits if gate else [])]
@@ -123,15 +123,15 @@ def _lines(
     named = (spec.dataset, ",".join(spec.forget), backbone, spec.preset)
     cell = dict(zip(CELL, named, strict=True))
     lines = []
-    for standing in rank(frame, list(dict.fromkeys(frame["method"])), by.key, gate):
-        seeds = sorted(set(frame.loc[frame["method"] == standing.method, "seed"]))
-        line = {**cell, "rank": standing.label, "method": standing.method}
+    for row in rank(frame, list(dict.fromkeys(frame["method"])), by.key, gate):
+        seeds = sorted(set(frame.loc[frame["method"] == row.method, "seed"]))
+        line = {**cell, "rank": row.label, "method": row.method}
         line["seeds"] = ",".join(map(str, seeds))
-        notes = list(standing.notes)
+        notes = list(row.notes)
         for column in columns:
             if frame.loc[frame["key"] == str(column.key), "protocol"].eq("").all():
                 continue
-            text, said = estimate(rows(frame, standing.method, column.key), column.digits)
+            text, said = estimate(rows(frame, row.method, column.key), column.digits)
             line[heading(frame, column)] = text
             notes += said
         lines.append(line | {"notes": "; ".join(dict.fromkeys(notes))})
@@ -157,7 +157,7 @@ def labels(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def cell_of(spec: SpecRecord) -> str:
+def shared_run(spec: SpecRecord) -> str:
     """What results share that stand side by side: data, forget set, backbone, track, preset."""
     shared = {"dataset_params", "backbone_params", *(["base"] if spec.base else [])}
     options = spec.model_dump(include=shared)
@@ -171,7 +171,7 @@ def identity(result: Result) -> str:
     return result.content_digest()
 
 
-def _labelled(results: Sequence[Result], keys: Sequence[Key]) -> pd.DataFrame:
+def _labelled(results: Sequence[Result], keys: Sequence[Quantity]) -> pd.DataFrame:
     """The tidy table, with the options that differ added to the names of methods."""
     places: set[tuple[str, int]] = set()
     names = labels(results)

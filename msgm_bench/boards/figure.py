@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msgm_bench.api.result import Result, SpecRecord, digest
 from msgm_bench.boards.collect import read
-from msgm_bench.boards.comparison import cell_of, identity, labels
+from msgm_bench.boards.comparison import identity, labels, shared_run
 from msgm_bench.pipeline import pictures, sheets, shown
 from msgm_bench.pipeline.folder import RESULT
 from msgm_bench.pipeline.sheets import Section
@@ -52,7 +52,7 @@ def draw(folders: Iterable[Path], target: Path) -> list[Path]:
 
 def _group(spec: SpecRecord) -> str:
     """Runs of a group were drawn from the same noise, of models that saw the same data."""
-    return "\0".join((cell_of(spec), str(spec.seed), str(spec.seeds.get("sample", spec.seed))))
+    return "\0".join((shared_run(spec), str(spec.seed), str(spec.seeds.get("sample", spec.seed))))
 
 
 def _name(spec: SpecRecord) -> str:

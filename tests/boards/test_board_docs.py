@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from msgm_bench.boards import Board
-from msgm_bench.boards.board import Cell
+from msgm_bench.boards.board import RunConditions
 from msgm_bench.storage import parse_yaml
 
 PAGE = (Path(__file__).parents[2] / "docs" / "boards.md").read_text("utf-8")
@@ -22,7 +22,7 @@ def keys(model):
     for name, field in model.model_fields.items():
         yield name
         for inner in (field.annotation, *typing.get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel) and inner is not Cell:
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and inner is not RunConditions:
                 yield from keys(inner)
 
 
@@ -35,7 +35,7 @@ def test_every_key_is_documented_once():
     """The tables have the keys of the schema, no more and no fewer."""
     before, rest = PAGE.split(CELL[0])
     cell, after = rest.split(CELL[1])
-    assert sorted(documented(cell)) == sorted(Cell.model_fields)
+    assert sorted(documented(cell)) == sorted(RunConditions.model_fields)
     assert sorted(documented(before + after)) == sorted(set(keys(Board)))
 
 
@@ -44,10 +44,10 @@ def test_the_example_is_a_board():
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     content = parse_yaml(text, "the example")
     assert set(content) == set(Board.model_fields)
-    assert Board.model_validate(content).cell.passes == 2000
+    assert Board.model_validate(content).conditions.passes == 2000
 
 
 def test_every_key_describes_itself():
     """The schema carries a description of each key, for whoever reads it without the page."""
-    for model in (Board, Cell):
+    for model in (Board, RunConditions):
         assert all(field.description for field in model.model_fields.values())

@@ -152,7 +152,7 @@ def test_stamped_values_are_marked_and_explained(folder, make, write):
     assert "⚠" not in line_of(page.text, "beta")
     assert page.text.count(doubt) == 2, "at the top and in the note"
     assert [p.text for p in check(folder)] == [f"stamped: {doubt}"]
-    assert [s.method for s in page.standings] == [s.method for s in before.standings]
+    assert [s.method for s in page.ranked] == [s.method for s in before.ranked]
 
 
 def stamped(result, doubt):
@@ -214,7 +214,7 @@ def test_one_seed_shows_the_interval_of_its_items(folder, definition, everything
 
 def test_quick_boards_say_so(folder, definition, everything, make, write):
     """A board of the quick preset carries a note on every page."""
-    definition["cell"]["preset"] = "quick"
+    definition["run"]["preset"] = "quick"
     quick = [make(r.spec.method, r.spec.seed, preset="quick", ur=30.0) for r in everything]
     write(folder, quick, definition)
     assert "> [!NOTE]" in build(folder).text
