@@ -2,6 +2,7 @@
 
 from msgm_bench.api.class_names import indices, join_names, parse_names
 from msgm_bench.api.codec import Codec, GreyLevels, Points, half_range
+from msgm_bench.api.columns import MeasuredRows, MetricColumn, Track
 from msgm_bench.api.data import (
     Box,
     Data,
@@ -29,7 +30,7 @@ from msgm_bench.api.method import LossMethod, Method, Regime, noise_matching
 from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
 from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Config, Plugin, option_error, parse_options
-from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
+from msgm_bench.api.result import Direction, MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.session import Batch, Session, Split
 from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
 
@@ -48,6 +49,7 @@ __all__ = [
     "DataInfo",
     "Dataset",
     "Density",
+    "Direction",
     "Embedder",
     "Examples",
     "Executor",
@@ -55,8 +57,10 @@ __all__ = [
     "Judge",
     "JudgeConfig",
     "LossMethod",
+    "MeasuredRows",
     "Method",
     "Metric",
+    "MetricColumn",
     "MetricProtocol",
     "Model",
     "OptionText",
@@ -78,6 +82,7 @@ __all__ = [
     "Subject",
     "Task",
     "TaskConfig",
+    "Track",
     "Tracker",
     "Training",
     "Verdict",

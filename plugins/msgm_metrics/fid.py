@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,7 +15,9 @@ from msgm_bench import (
     Config,
     Embedder,
     Interval,
+    MeasuredRows,
     Metric,
+    MetricColumn,
     MetricProtocol,
     Model,
     MsgmBenchError,
@@ -27,6 +30,7 @@ from msgm_bench import (
 from msgm_metrics.class_generation import kept
 from msgm_metrics.frechet import Moments, frechet_interval
 from msgm_metrics.restoration import protocol_of, retained
+from msgm_metrics.row_checks import out_of_range
 
 BATCH = 100  # images that an embedder sees at once
 DRAWN = ("generation", "class_generation")  # tasks whose samples have no originals
@@ -56,6 +60,11 @@ class Frechet(Metric):
         """What the embedder is told."""
 
         options: Mapping[str, Any] = Field({}, description="options of the embedder")
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Negative distances."""
+        return out_of_range(rows, 0.0, math.inf)
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The embedder."""
@@ -159,6 +168,17 @@ class JudgeFID(Frechet):
 
     name = "fid-judge"
     embedder = "judge"
+    protocols = ("fid/judge",)
+    columns = (
+        MetricColumn(
+            metric="fid",
+            protocol="fid/judge/kept-classes@1",
+            label="FID",
+            direction="down",
+            track="class",
+            position=40,
+        ),
+    )
 
 
 class InceptionFID(Frechet):
@@ -166,6 +186,7 @@ class InceptionFID(Frechet):
 
     name = "fid-inception"
     embedder = "inception-2015"
+    protocols = ("fid/inception-2015",)
 
 
 @hookimpl

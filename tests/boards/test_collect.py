@@ -49,7 +49,11 @@ def test_a_board_loads(folder):
     """Keys are read, and each quantity is listed once."""
     board = load(folder)
     assert board.run.forget == ["b"]
-    assert [str(key) for key in board.quantities] == ["ur on samples", "nll on retain", "nll on forget"]
+    assert [str(key) for key in board.quantities] == [
+        "ur on samples",
+        "nll on retain",
+        "nll on forget",
+    ]
 
 
 def test_yaml_numbers_are_names(definition):

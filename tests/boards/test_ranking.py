@@ -205,13 +205,12 @@ def test_any_ranking_is_sound(numbers):
     for place, (above, below) in enumerate(itertools.pairwise(found), start=2):
         assert mean[above.method] <= mean[below.method] + 1e-9
         assert below.rank in (above.rank, place)
-    for standing in found:
+    for row in found:
         assert row.tied == (sum(s.rank == row.rank for s in found) > 1)
         best = next(s for s in found if s.rank == row.rank)
-        a, b = (numbers[int(s.method[1:])] for s in (best, standing))
+        a, b = (numbers[int(s.method[1:])] for s in (best, row))
         spread = max(
-            abs((x - y) - (mean[best.method] - mean[row.method]))
-            for x, y in zip(a, b, strict=True)
+            abs((x - y) - (mean[best.method] - mean[row.method])) for x, y in zip(a, b, strict=True)
         )
         if best is not standing and spread > 1e-6:
             assert stats.ttest_rel(a, b).pvalue > 0.05 - 1e-9
