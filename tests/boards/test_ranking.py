@@ -212,5 +212,5 @@ def test_any_ranking_is_sound(numbers):
         spread = max(
             abs((x - y) - (mean[best.method] - mean[row.method])) for x, y in zip(a, b, strict=True)
         )
-        if best is not standing and spread > 1e-6:
+        if best is not row and spread > 1e-6:
             assert stats.ttest_rel(a, b).pvalue > 0.05 - 1e-9
