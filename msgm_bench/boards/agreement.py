@@ -65,12 +65,12 @@ def code(result: Result) -> dict[str, str]:
 
 def cores(results: Iterable[Result]) -> dict[str, set[str]]:
     """Methods whose seeds were made by different versions of the core, with its digests."""
-    found: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     for result in results:
         value = result.provenance.get("code", {}).get(CORE)
         if value is not None:
-            found.setdefault(result.spec.method, set()).add(value)
-    return {method: values for method, values in found.items() if len(values) > 1}
+            digests.setdefault(result.spec.method, set()).add(value)
+    return {method: values for method, values in digests.items() if len(values) > 1}
 
 
 def _minority(

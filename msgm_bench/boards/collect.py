@@ -192,5 +192,5 @@ def _record(result: Result, name: str, key: Quantity) -> dict[str, object]:
         return record | empty | {"value": math.nan, "n": 0, "reason": f"{state}{why}"}
     values = row.model_dump(include={"value", "low", "high", "unit", "direction", "n", "protocol"})
     described = result.protocols[row.protocol]
-    said = {"reason": row.reason or "", "stamp": row.stamp or ""}
-    return record | values | {"hash": described.hash} | said
+    remarks = {"reason": row.reason or "", "stamp": row.stamp or ""}
+    return record | values | {"hash": described.hash} | remarks

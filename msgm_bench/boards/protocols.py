@@ -128,13 +128,13 @@ def mix(key: Quantity, a: Result, b: Result) -> ProtocolMixError:
     ours, theirs = meaning(a, key), meaning(b, key)
     names = {meaning[0].rpartition("@")[0] for meaning in (ours, theirs)}
     if len(names) == 2:
-        found = f"protocols {ours[0]} against {theirs[0]}"
+        differing = f"protocols {ours[0]} against {theirs[0]}"
     elif ours[:2] != theirs[:2]:
-        found = "; ".join(str(difference) for difference in protocol_diff(a, b, names))
+        differing = "; ".join(str(difference) for difference in protocol_diff(a, b, names))
     else:
-        found = f"unit, direction and task {ours[2:]} against {theirs[2:]}"
+        differing = f"unit, direction and task {ours[2:]} against {theirs[2:]}"
     return ProtocolMixError(
-        f"{key}: {name_of(a)} and {name_of(b)} do not compare: {found}",
+        f"{key}: {name_of(a)} and {name_of(b)} do not compare: {differing}",
         "results of one protocol",
         "run one of the two again with the other's settings and version",
     )

@@ -84,16 +84,16 @@ def rank(
 
 def baseline_violations(frame: pd.DataFrame, baseline: Baseline) -> list[str]:
     """Sentences on each band that the baseline's mean over seeds misses."""
-    found = []
+    violations = []
     for band in baseline.bands:
         values = series(frame, baseline.method, band)
         allowed = f"{band.low:g} to {band.high:g}"
         if values.empty or values.isna().any():
-            found.append(f"{baseline.method} has no sound {band} to compare with {allowed}")
+            violations.append(f"{baseline.method} has no sound {band} to compare with {allowed}")
         elif not band.low <= values.mean() <= band.high:
             mean = f"{values.mean():.4g}"
-            found.append(f"{baseline.method} has a mean {band} of {mean}, outside {allowed}")
-    return found
+            violations.append(f"{baseline.method} has a mean {band} of {mean}, outside {allowed}")
+    return violations
 
 
 def stamps_of(frame: pd.DataFrame) -> list[str]:
@@ -103,8 +103,8 @@ def stamps_of(frame: pd.DataFrame) -> list[str]:
 
 def series(frame: pd.DataFrame, method: str, key: Quantity) -> pd.Series[float]:
     """Values by seed; ``NaN`` where a result has none."""
-    found = rows(frame, method, key)
-    return pd.Series(found["value"].to_numpy(), index=found["seed"].to_numpy(), dtype="float64")
+    chosen = rows(frame, method, key)
+    return pd.Series(chosen["value"].to_numpy(), index=chosen["seed"].to_numpy(), dtype="float64")
 
 
 def rows(frame: pd.DataFrame, method: str, key: Quantity) -> pd.DataFrame:
@@ -119,20 +119,20 @@ def direction_sign(frame: pd.DataFrame, key: Quantity) -> int:
     Raises:
         UsageError: The rows do not say which way is better, or disagree.
     """
-    given = set(frame.loc[frame["key"] == str(key), "direction"]) - {""}
-    if len(given) > 1 or "none" in given:
+    directions = set(frame.loc[frame["key"] == str(key), "direction"]) - {""}
+    if len(directions) > 1 or "none" in directions:
         raise UsageError(
-            f"{key} cannot rank or gate: its direction is {' and '.join(sorted(given))}",
+            f"{key} cannot rank or gate: its direction is {' and '.join(sorted(directions))}",
             "one direction, up or down",
             "choose another metric",
         )
-    return -1 if given == {"up"} else 1
+    return -1 if directions == {"up"} else 1
 
 
 def failures(frame: pd.DataFrame, method: str, key: Quantity) -> tuple[str, ...]:
     """What is said of the seeds without a value."""
-    found = rows(frame, method, key)
-    return tuple(remarks(found[found["value"].isna()]))
+    chosen = rows(frame, method, key)
+    return tuple(remarks(chosen[chosen["value"].isna()]))
 
 
 def separable(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> bool:

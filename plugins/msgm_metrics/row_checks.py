@@ -26,7 +26,7 @@ def out_of_range(measured: MeasuredRows, low: float, high: float) -> Iterator[st
     """Rows whose value is not within ``low`` and ``high``."""
     for row in all_rows(measured):
         if row.value is not None and not low - TOLERANCE <= row.value <= high + TOLERANCE:
-            yield f"{row.metric} of {row.value:g} is not within {low:g} and {high:g}"
+            yield f"{row.metric} on {row.split}: {row.value:g} is not within {low:g} and {high:g}"
 
 
 def no_shares(rows: Iterable[Row]) -> Iterator[str]:
@@ -37,10 +37,11 @@ def no_shares(rows: Iterable[Row]) -> Iterator[str]:
         count = count_of(row)
         expected = _wilson(count, row.n)
         if abs(100 * count / row.n - row.value) > TOLERANCE:
-            yield f"{row.metric}: {row.value:.6g} % of {row.n} is no whole number of items"
+            value = f"{row.value:.6g} % of {row.n}"
+            yield f"{row.metric} on {row.split}: {value} is no whole number of items"
         elif differs(row, expected):
             yield (
-                f"{row.metric}: its interval is not Wilson's of {count} of {row.n}, "
+                f"{row.metric} on {row.split}: its interval is not Wilson's of {count} of {row.n}, "
                 f"{expected.low:.4g} to {expected.high:.4g}"
             )
 

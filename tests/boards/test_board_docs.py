@@ -48,7 +48,7 @@ def test_the_example_is_a_board():
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     content = parse_yaml(text, "the example")
     assert set(content) == set(Board.model_fields)
-    assert Board.model_validate(content).conditions.passes == 2000
+    assert Board.model_validate(content).run.passes == 2000
 
 
 def test_every_key_describes_itself():

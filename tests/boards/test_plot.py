@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_the_front_is_what_no_other_dominates(spots):
     best = {a for a in spots if not any(b != a and b[0] >= a[0] and b[1] <= a[1] for b in spots)}
     assert set(front) & set(spots) >= best
     assert bool(front) == bool(spots)
-    assert all(a[0] == b[0] or a[1] == b[1] for a, b in zip(front, front[1:], strict=False))
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(front))
 
 
 def test_labels_do_not_lie_on_each_other():
