@@ -579,7 +579,7 @@ def drawn(change):
     (task(protocol=lambda self, subject: {"nfe": self.options.nfe}), "option .* not its protocol"),
     (task(protocol=lambda self, subject: self.options.model_dump()), "holds batch_size"),
     (task(skip=lambda self, model: "never"), "skips unconditional and class-conditional"),
-    (task(shown=lambda self, s, a: {"all": a["x"] + 9}), r"picture 'all' leaves \[0, 1\]"),
+    (task(preview=lambda self, s, a: {"all": a["x"] + 9}), r"picture 'all' leaves \[0, 1\]"),
 )
 def test_defects_of_tasks_are_named(cls, sentence):
     """Seeds, chunks, shapes, costs, protocols."""

@@ -2,6 +2,7 @@
 
 from msgm_bench.api.class_names import indices, join_names, parse_names
 from msgm_bench.api.codec import Codec, GreyLevels, Points, half_range
+from msgm_bench.api.columns import MeasuredRows, MetricColumn, Track
 from msgm_bench.api.data import (
     Box,
     Data,
@@ -30,7 +31,7 @@ from msgm_bench.api.method import LossMethod, Method, Regime, dsm_loss
 from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
 from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse_options
-from msgm_bench.api.result import MetricProtocol, Result, Row, SpecRecord, digest
+from msgm_bench.api.result import Direction, MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.session import Batch, Batches, Session, Split
 from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
 
@@ -50,6 +51,7 @@ __all__ = [
     "DataInfo",
     "Dataset",
     "Density",
+    "Direction",
     "Embedder",
     "Examples",
     "Executor",
@@ -57,8 +59,10 @@ __all__ = [
     "Judge",
     "JudgeOptions",
     "LossMethod",
+    "MeasuredRows",
     "Method",
     "Metric",
+    "MetricColumn",
     "MetricProtocol",
     "Model",
     "OptionText",
@@ -82,6 +86,7 @@ __all__ = [
     "Subject",
     "Task",
     "TaskOptions",
+    "Track",
     "Tracker",
     "Training",
     "Verdict",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -12,12 +12,14 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from msgm_bench.api.columns import MeasuredRows, MetricColumn
 from msgm_bench.api.data import Data, Examples
 from msgm_bench.api.judge import Judge
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import Options, OptionsT, Plugin
 from msgm_bench.api.result import MetricProtocol, Row
 from msgm_bench.diffusion import Noise, Samples
+from msgm_bench.errors import PluginError
 
 Artifact = Mapping[str, Tensor]
 
@@ -224,11 +226,12 @@ class Task(Plugin[TaskOptionsT], ABC):
         resumes at the chunk that it had not finished. ``nfe`` is reported where it is known.
         """
 
-    def shown(self, subject: Subject, artifact: Artifact) -> Mapping[str, Tensor]:
-        """Rows of [0, 1] images ``[N, C, H, W]`` for a picture of its name, by caption.
+    def preview(self, subject: Subject, artifact: Artifact) -> Mapping[str, Tensor]:
+        """Rows for a picture of its name, by caption.
 
-        Captions are ``label`` or ``heading: label``; what image i shows depends on the model,
-        the seed and i only.
+        [0, 1] images ``[N, C, H, W]``, one row as a square and several as strips, or points
+        ``[N, 2]``, which are scattered over the data. Captions are ``label`` or
+        ``heading: label``; what image i shows depends on the model, the seed and i only.
         """
         return {}
 
@@ -243,9 +246,29 @@ class Metric(Plugin[OptionsT], ABC):
 
     Attributes:
         tasks: Names of the tasks whose artifacts it reads, each by itself.
+        columns: Its rows in the tables that compare methods; none: it stands in reports, and on
+            boards that name it.
+        protocols: Starts of the names of its protocols, whose rows ``violations`` looks at.
     """
 
     tasks: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[MetricColumn, ...]] = ()
+    protocols: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def validate(cls) -> None:
+        """As every plugin, and its columns.
+
+        Raises:
+            PluginError: ``columns`` or ``protocols`` are not what they should be.
+        """
+        super().validate()
+        for attribute, kind in (("columns", MetricColumn), ("protocols", str)):
+            value = getattr(cls, attribute)
+            if not (isinstance(value, tuple) and all(isinstance(part, kind) for part in value)):
+                raise PluginError(
+                    f"{attribute} of {cls.name!r} is {value!r:.100}", f"a tuple of {kind.__name__}"
+                )
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """Other plugins it looks with, ``{kind: (name, options)}``."""
@@ -270,3 +293,8 @@ class Metric(Plugin[OptionsT], ABC):
     def refer(self, scene: Scene) -> dict[str, Tensor]:
         """What it needs that no model changes: computed once, and shared by all of them."""
         return {}
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Reasons why rows of its protocols cannot be, whoever reports them."""
+        return iter(())

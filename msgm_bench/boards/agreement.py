@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from msgm_bench.api.result import Result, digest
-from msgm_bench.boards.board import Board, Key
+from msgm_bench.boards.board import Board, Quantity
 from msgm_bench.boards.protocols import meaning, mix, name_of, settings_diff
 from msgm_bench.errors import MsgmBenchError, UsageError
 
@@ -39,14 +39,14 @@ def agreeing(board: Board, results: Sequence[Result]) -> tuple[list[Result], dic
         left.update(_minority(still, feature, complaint))
 
     settle(results, _shared, _complaint(_shared))
-    if board.cell.passes:
+    if board.run.passes:
         done = [result for result in results if result.status == "ok"]
         settle(done, _pass_items, _complaint(_pass_items))
     for method in dict.fromkeys(result.spec.method for result in results):
         own = [result for result in results if result.spec.method == method]
         settle(own, _own, _complaint(_own))
         settle([result for result in own if code(result)], code, _code_differs)
-    for key in board.keys:
+    for key in board.quantities:
         rows = [result for result in results if key.row(result) is not None]
         settle(rows, partial(_meaning, key=key), partial(mix, key))
     return [result for result in results if place(result) not in left], left
@@ -65,12 +65,12 @@ def code(result: Result) -> dict[str, str]:
 
 def cores(results: Iterable[Result]) -> dict[str, set[str]]:
     """Methods whose seeds were made by different versions of the core, with its digests."""
-    found: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     for result in results:
         value = result.provenance.get("code", {}).get(CORE)
         if value is not None:
-            found.setdefault(result.spec.method, set()).add(value)
-    return {method: values for method, values in found.items() if len(values) > 1}
+            digests.setdefault(result.spec.method, set()).add(value)
+    return {method: values for method, values in digests.items() if len(values) > 1}
 
 
 def _minority(
@@ -110,7 +110,7 @@ def _own(result: Result) -> dict[str, Any]:
     return result.spec.model_dump(include={"params", "regime", "settings"})
 
 
-def _meaning(result: Result, key: Key) -> dict[str, Any]:
+def _meaning(result: Result, key: Quantity) -> dict[str, Any]:
     """What is one over all values of a quantity."""
     return {"meaning": meaning(result, key)}
 

@@ -15,24 +15,26 @@ from msgm_bench.api.settings import Preset
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
 from msgm_bench.storage import read_yaml, single_line
 
-BOARD_FILE, PAGE_FILE, RESULTS = "board.yaml", "README.md", "results"
+BOARD_FILE, RESULTS = "board.yaml", "results"
+PAGE_FILE, PROTOCOLS_FILE, PLOT_FILE = "README.md", "protocols.md", "plot.svg"
 
 
-def _names(given: Any) -> Any:
-    listed = [given] if isinstance(given, str | int) else given
+def _names(value: Any) -> Any:
+    listed = [value] if isinstance(value, str | int) else value
     if not isinstance(listed, list):
         return listed
     return [str(name) if type(name) is int else name for name in listed]
 
 
 MOST = 100  # entries of any list: a page that somebody reads
+WIDEST = 6  # quantities in the table of a page, beside rank and method
 
 Names = Annotated[list[str], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
 Methods = Annotated[list[Name], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
 Values = dict[str, Any]
 
 
-class Key(Options):
+class Quantity(Options):
     """One measured quantity."""
 
     metric: str = Field(description="such as the metric column of a result")
@@ -60,9 +62,9 @@ class Key(Options):
         return fits[0] if fits else None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> Quantity:
         """Only what identifies the quantity."""
-        return Key(metric=self.metric, split=self.split, protocol=self.protocol)
+        return Quantity(metric=self.metric, split=self.split, protocol=self.protocol)
 
     def __str__(self) -> str:
         """``metric on split``."""
@@ -70,14 +72,14 @@ class Key(Options):
         return f"{self.metric} on {self.split}{way}"
 
 
-class Column(Key):
+class Column(Quantity):
     """A column of the page."""
 
     label: str | None = Field(None, description="heading; metric and split where there is none")
     digits: int = Field(2, ge=0, le=6, description="decimals")
 
 
-class Limit(Key):
+class Limit(Quantity):
     """How much worse than the reference a method may be."""
 
     within: float = Field(ge=0, description="largest loss against the reference, in the unit")
@@ -92,7 +94,7 @@ class Gate(Options):
     )
 
 
-class Band(Key):
+class Band(Quantity):
     """Where a baseline's mean must lie."""
 
     low: float = Field(description="smallest mean allowed")
@@ -114,7 +116,7 @@ class Baseline(Options):
     )
 
 
-class Cell(Options):
+class RunConditions(Options):
     """What all results of a board share."""
 
     dataset: Name = Field(description="name of the dataset")
@@ -122,7 +124,7 @@ class Cell(Options):
     backbone: Name = Field(description="name of the backbone")
     preset: Preset = Field(description="quick, standard or paper")
     regime: Regime | None = Field(None, description="of all but the reference and the baseline")
-    conditional: bool = Field(False, description="whether the models are told a class")
+    conditional: bool = Field(False, description="whether the models are class-conditional")
     passes: int | None = Field(
         None, ge=1, description="budget of all but the reference and the baseline; none: steps"
     )
@@ -141,11 +143,16 @@ class Board(Options):
 
     title: str = Field(min_length=1, description="heading of the page")
     summary: str = Field(description="what the board shows; only `code` is markdown")
-    cell: Cell = Field(description="what all results have in common")
+    run: RunConditions = Field(description="what all results have in common")
     methods: Methods = Field(description="rows of the page")
     seeds: int = Field(ge=1, le=1000, description="fewest seeds of each method")
-    columns: list[Column] = Field(min_length=1, max_length=MOST, description="quantities shown")
-    rank: Key = Field(description="the quantity that ranks")
+    columns: list[Column] = Field(
+        min_length=1, max_length=WIDEST, description="quantities in the table of the page"
+    )
+    details: list[Column] = Field(
+        [], max_length=MOST, description="further quantities, in the table of protocols.md"
+    )
+    rank: Quantity = Field(description="the quantity that ranks")
     gate: Gate = Field(description="retain quality without which no method is ranked")
     baseline: Baseline = Field(description="bands in which the base models must lie")
     commands: Names = Field(description="what made the results, one command an entry")
@@ -158,8 +165,8 @@ class Board(Options):
             if name not in self.methods:
                 raise ValueError(f"{role}: {name!r} is not among the board's methods")
         for part, named in (
-            ("cell.method_params", self.cell.method_params),
-            ("cell.training", self.cell.training),
+            ("run.method_params", self.run.method_params),
+            ("run.training", self.run.training),
         ):
             for name in set(named) - set(self.methods):
                 raise ValueError(f"{part}: {name!r} is not among the board's methods")
@@ -170,9 +177,9 @@ class Board(Options):
         return method in (self.gate.reference, self.baseline.method)
 
     @property
-    def keys(self) -> list[Key]:
+    def quantities(self) -> list[Quantity]:
         """All quantities that the page uses, each once."""
-        used = [*self.columns, self.rank, *self.gate.limits, *self.baseline.bands]
+        used = [*self.columns, *self.details, self.rank, *self.gate.limits, *self.baseline.bands]
         return list(dict.fromkeys(entry.key for entry in used))
 
 
@@ -208,8 +215,8 @@ def _complaint(path: Path, error: ValidationError) -> OptionError:
         known = list(_model_at(first["loc"][:-1]).model_fields)
         near = did_you_mean(str(first["loc"][-1])[:80], known)
         return OptionError(f"{path} has no key {where!r}{near}", ", ".join(known))
-    given = "" if first["type"] == "missing" or not where else f" = {repr(first['input'])[:80]}"
-    return OptionError(f"{path}: {where or 'the board'}{given}", first["msg"])
+    value = "" if first["type"] == "missing" or not where else f" = {repr(first['input'])[:80]}"
+    return OptionError(f"{path}: {where or 'the board'}{value}", first["msg"])
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:

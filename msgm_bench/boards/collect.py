@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from msgm_bench.api.result import SCHEMA, Result
 from msgm_bench.boards.agreement import Place, agreeing, place
-from msgm_bench.boards.board import RESULTS, Board, Key
-from msgm_bench.boards.eligibility import foreign
+from msgm_bench.boards.board import RESULTS, Board, Quantity
+from msgm_bench.boards.eligibility import mismatch
 from msgm_bench.boards.plausibility import violation
 from msgm_bench.boards.protocols import check_hashes, name_of
 from msgm_bench.errors import StorageError
@@ -150,7 +150,7 @@ def _own_name_first(entry: tuple[Path, Result]) -> tuple[bool, str]:
 
 def rejection(board: Board, result: Result) -> str | None:
     """Why a valid result may not stand on the board, looked at by itself, or None."""
-    against = foreign(board, result)
+    against = mismatch(board, result)
     if against is not None:
         return f"it does not belong to this board: {against}"
     impossible = violation(result)
@@ -158,14 +158,14 @@ def rejection(board: Board, result: Result) -> str | None:
 
 
 def tidy(
-    results: Iterable[Result], keys: Iterable[Key], labels: Iterable[str] | None = None
+    results: Iterable[Result], quantities: Iterable[Quantity], labels: Iterable[str] | None = None
 ) -> pd.DataFrame:
-    """One row for each result and key, with ``NaN`` and a reason where there is no value.
+    """One row for each result and quantity, with ``NaN`` and a reason where there is no value.
 
     Columns: ``method, seed, key, metric, split, value, low, high, unit, direction, n, protocol,
     hash, reason, stamp``; the value in the row's unit. ``labels`` stand for the methods' names.
     """
-    wanted, listed = list(keys), list(results)
+    wanted, listed = list(quantities), list(results)
     names = [result.spec.method for result in listed] if labels is None else labels
     records = [
         _record(result, name, key)
@@ -176,7 +176,7 @@ def tidy(
     return frame.astype({"value": "float64", "low": "float64", "high": "float64"})
 
 
-def _record(result: Result, name: str, key: Key) -> dict[str, object]:
+def _record(result: Result, name: str, key: Quantity) -> dict[str, object]:
     row = key.row(result)
     record: dict[str, object] = {
         "method": name,
@@ -192,5 +192,5 @@ def _record(result: Result, name: str, key: Key) -> dict[str, object]:
         return record | empty | {"value": math.nan, "n": 0, "reason": f"{state}{why}"}
     values = row.model_dump(include={"value", "low", "high", "unit", "direction", "n", "protocol"})
     described = result.protocols[row.protocol]
-    said = {"reason": row.reason or "", "stamp": row.stamp or ""}
-    return record | values | {"hash": described.hash} | said
+    remarks = {"reason": row.reason or "", "stamp": row.stamp or ""}
+    return record | values | {"hash": described.hash} | remarks

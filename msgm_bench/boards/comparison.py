@@ -1,75 +1,46 @@
-"""Any results side by side, each cell ranked by the board's rules but without a gate."""
+"""Any results side by side, each group ranked by the board's rules but without a gate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from msgm_bench.api import Track
 from msgm_bench.api.result import Result, SpecRecord, digest
-from msgm_bench.boards.board import Column, Gate, Key
+from msgm_bench.boards.board import Column, Gate, Quantity
 from msgm_bench.boards.collect import tidy
 from msgm_bench.boards.protocols import ABSENT, check_same, flatten
-from msgm_bench.boards.ranking import rank, rows
+from msgm_bench.boards.ranking import RankedRow, rank, rows
 from msgm_bench.boards.render import column_label, heading
 from msgm_bench.boards.text import estimate
+from msgm_bench.boards.track_columns import ranking_quantity, track_columns
 from msgm_bench.errors import UsageError
 
-
-@dataclass(frozen=True)
-class Track:
-    """What is shown of a kind of models, and what ranks them."""
-
-    columns: tuple[Column, ...]
-    by: Key
-
-
-UNCONDITIONAL = Track(
-    (
-        Column(metric="ur", split="samples"),
-        Column(metric="unrecognisable", split="samples"),
-        Column(metric="nll", split="retain", digits=3),
-        Column(metric="nll_median", split="retain", digits=3),
-        Column(metric="nll", split="forget", digits=3),
-        Column(metric="nll_median", split="forget", digits=3),
-    ),
-    Key(metric="ur", split="samples"),
-)
-CONDITIONAL = Track(
-    (
-        Column(metric="ua", split="samples"),
-        Column(metric="ua_unrecognisable", split="samples"),
-        Column(metric="ra", split="samples"),
-        Column(metric="fid", split="samples", protocol="fid/judge/kept-classes@1"),
-        Column(metric="nll", split="retain", digits=3),
-        Column(metric="nll", split="forget", digits=3),
-    ),
-    Key(metric="ua", split="samples"),
-)
-CELL = ("dataset", "forget", "backbone", "preset")
+GROUP = ("dataset", "forget", "backbone", "preset")
+FRONT = (*GROUP, "rank", "method", "seeds")
 _VARIANT = ("regime", "params", "settings")
 
 
 def compare(
     results: Iterable[Result],
     columns: Sequence[Column] | None = None,
-    by: Key | None = None,
+    by: Quantity | None = None,
     gate: Gate | None = None,
 ) -> pd.DataFrame:
-    """One line a method and cell, best first.
+    """One line a method and group of results, best first.
 
-    Results share a cell where the dataset, the forget set, the backbone, their options, the track
-    (class-conditional or not), a given base and the preset agree, and where their models are asked
-    in the same way: a one-step generator has a ranking of its own. Within one, a method that was
-    run with several options has a line for each, named by what differs.
+    Results form a group where the dataset, the forget set, the backbone, their options, the track
+    (class-conditional or not), the base checkpoint and the preset agree, and where their models
+    need the same options of tasks: a one-step generator has a ranking of its own. Within one, a
+    method that was run with several options has a line for each, named by what differs.
 
     Args:
         results: In any order; repeats of the same result count once.
-        columns: Quantities to show (None: those of the track); those that no result has are left
-            out.
-        by: What ranks; None: what ranks the track.
+        columns: Quantities in the table (None: those that installed metrics declare for the
+            track); those that no result has are left out.
+        by: What ranks; None: the leftmost column that ranks the track and has a value.
         gate: As a board's; None ranks all.
 
     Returns:
@@ -77,23 +48,22 @@ def compare(
         quantity (heading with unit and arrow) and ``notes``.
 
     Raises:
-        ProtocolMixError: Results of one cell were measured in different ways.
-        UsageError: Two different results of one cell have the same options and seed.
+        ProtocolMixError: Results of one group were measured in different ways.
+        UsageError: Two different results of one group have the same options and seed.
     """
-    cells: dict[str, list[Result]] = {}
+    groups: dict[str, list[Result]] = {}
     for result in {identity(result): result for result in results}.values():
-        cells.setdefault(f"{cell_of(result.spec)} {_demanded(result)}", []).append(result)
+        groups.setdefault(f"{shared_run(result.spec)} {_demanded(result)}", []).append(result)
     lines: list[dict[str, str]] = []
-    shown: dict[Column, None] = {}
-    for name in sorted(cells):
-        track = CONDITIONAL if cells[name][0].spec.conditional else UNCONDITIONAL
-        chosen = track.columns if columns is None else columns
-        lines += _lines(cells[name], chosen, track.by if by is None else by, gate)
-        shown |= dict.fromkeys(chosen)
-    front = (*CELL, "rank", "method", "seeds")
-    found = {name for line in lines for name in line} - {*front, "notes"}
-    order = [*front, *sorted(found, key=lambda name: _place(name, list(shown))), "notes"]
-    return pd.DataFrame(lines, columns=order, dtype="object").fillna("")
+    headings: dict[Column, dict[str, None]] = {}
+    for _, members in sorted(groups.items()):
+        track: Track = "class" if members[0].spec.conditional else "unconditional"
+        chosen = track_columns(track) if columns is None else columns
+        headings |= {column: {} for column in chosen if column not in headings}
+        key = ranking_quantity(members, track) if by is None else by
+        lines += _lines(members, chosen, key, gate, headings)
+    ordered = dict.fromkeys(name for names in headings.values() for name in names)
+    return pd.DataFrame(lines, columns=[*FRONT, *ordered, "notes"], dtype="object").fillna("")
 
 
 def _demanded(result: Result) -> str:
@@ -108,56 +78,68 @@ def _demanded(result: Result) -> str:
 def _lines(
     results: Sequence[Result],
     columns: Sequence[Column],
-    by: Key,
+    by: Quantity | None,
     gate: Gate | None,
+    headings: Mapping[Column, dict[str, None]],
 ) -> list[dict[str, str]]:
-    used = [*columns, by, *(gate.limits if gate else [])]
-    keys = list(dict.fromkeys(key.key for key in used))
-    check_same(results, keys)
-    frame = _labelled(results, keys)
-    spec = results[0].spec
-    track = "class-conditional" if spec.conditional else ""
-    kind = "; ".join(word for word in (track, _demanded(results[0])) if word)
-    backbone = f"{spec.backbone} ({kind})" if kind else spec.backbone
-    backbone += f", base {spec.base[:8]}" if spec.base else ""
-    named = (spec.dataset, ",".join(spec.forget), backbone, spec.preset)
-    cell = dict(zip(CELL, named, strict=True))
+    """Lines of one group; ``headings`` receives those of each column, whose units may differ."""
+    used = [*columns, *([] if by is None else [by]), *(gate.limits if gate else [])]
+    quantities = list(dict.fromkeys(entry.key for entry in used))
+    check_same(results, quantities)
+    frame = _labelled(results, quantities)
+    group = dict(zip(GROUP, _group(results[0]), strict=True))
+    methods = list(dict.fromkeys(frame["method"])) or labels(results)
+    ranked = [RankedRow(method, "missing") for method in methods]
+    if by is not None:
+        ranked = rank(frame, methods, by.key, gate)
     lines = []
-    for standing in rank(frame, list(dict.fromkeys(frame["method"])), by.key, gate):
-        seeds = sorted(set(frame.loc[frame["method"] == standing.method, "seed"]))
-        line = {**cell, "rank": standing.label, "method": standing.method}
+    for row in ranked:
+        seeds = sorted(set(frame.loc[frame["method"] == row.method, "seed"]))
+        line = {**group, "rank": row.label, "method": row.method}
         line["seeds"] = ",".join(map(str, seeds))
-        notes = list(standing.notes)
+        notes = list(row.notes)
         for column in columns:
             if frame.loc[frame["key"] == str(column.key), "protocol"].eq("").all():
                 continue
-            text, said = estimate(rows(frame, standing.method, column.key), column.digits)
-            line[heading(frame, column)] = text
-            notes += said
+            text, remarks = estimate(rows(frame, row.method, column.key), column.digits)
+            title = heading(frame, column, _distinct(column, columns))
+            headings[column][title] = None
+            line[title] = text
+            notes += remarks
         lines.append(line | {"notes": "; ".join(dict.fromkeys(notes))})
     return lines
 
 
-def _place(name: str, columns: Sequence[Column]) -> tuple[int, str]:
-    """Where a heading stands: by its column, then (units may differ between cells) by itself."""
-    labels = [column_label(column) for column in columns]
-    fits = (i for i, label in enumerate(labels) if f"{name} (".startswith(f"{label} ("))
-    return next(fits, len(labels)), name
+def _group(result: Result) -> tuple[str, str, str, str]:
+    """Dataset, forget set, backbone with track and base, and preset of a group."""
+    spec = result.spec
+    track = "class-conditional" if spec.conditional else ""
+    kind = "; ".join(word for word in (track, _demanded(result)) if word)
+    backbone = f"{spec.backbone} ({kind})" if kind else spec.backbone
+    backbone += f", base {spec.base[:8]}" if spec.base else ""
+    return spec.dataset, ",".join(spec.forget), backbone, spec.preset
+
+
+def _distinct(column: Column, columns: Sequence[Column]) -> str:
+    """The label, with the quantity where another column has the same one."""
+    label = column_label(column)
+    same = [other for other in columns if column_label(other) == label]
+    return label if len(same) == 1 else f"{label}, {column.key}"
 
 
 def labels(results: Sequence[Result]) -> list[str]:
     """The method of each result, with the options that differ where one was run with several."""
     variants: dict[str, dict[str, dict[str, Any]]] = {}
     options = [_variant(result.spec) for result in results]
-    for result, given in zip(results, options, strict=True):
-        variants.setdefault(result.spec.method, {})[digest(given)] = flatten(given)
+    for result, chosen in zip(results, options, strict=True):
+        variants.setdefault(result.spec.method, {})[digest(chosen)] = flatten(chosen)
     return [
-        _label(method, variants[method][digest(given)], variants[method])
-        for method, given in zip((r.spec.method for r in results), options, strict=True)
+        _label(method, variants[method][digest(chosen)], variants[method])
+        for method, chosen in zip((r.spec.method for r in results), options, strict=True)
     ]
 
 
-def cell_of(spec: SpecRecord) -> str:
+def shared_run(spec: SpecRecord) -> str:
     """What results share that stand side by side: data, forget set, backbone, track, preset."""
     shared = {"dataset_params", "backbone_params", *(["base"] if spec.base else [])}
     options = spec.model_dump(include=shared)
@@ -171,7 +153,7 @@ def identity(result: Result) -> str:
     return result.content_digest()
 
 
-def _labelled(results: Sequence[Result], keys: Sequence[Key]) -> pd.DataFrame:
+def _labelled(results: Sequence[Result], keys: Sequence[Quantity]) -> pd.DataFrame:
     """The tidy table, with the options that differ added to the names of methods."""
     places: set[tuple[str, int]] = set()
     names = labels(results)
@@ -191,10 +173,10 @@ def _label(method: str, options: Mapping[str, Any], among: Mapping[str, Mapping[
     differing = [
         key for key in names if len({repr(o.get(key, ABSENT)) for o in among.values()}) > 1
     ]
-    said = ", ".join(
+    text = ", ".join(
         f"{key.removeprefix('params.')}={options.get(key, ABSENT)}" for key in differing
     )
-    return f"{method} ({said})" if said else method
+    return f"{method} ({text})" if text else method
 
 
 def _variant(spec: SpecRecord) -> dict[str, Any]:

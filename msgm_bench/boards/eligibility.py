@@ -2,62 +2,58 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgm_bench.api import merge
 from msgm_bench.api.result import Result, SpecRecord
 from msgm_bench.boards.board import Board
+from msgm_bench.boards.departures import preset_training
 from msgm_bench.boards.protocols import ABSENT
-from msgm_bench.errors import UsageError
-from msgm_bench.pipeline.presets import parse_settings, preset_of
-from msgm_bench.pipeline.suite import task_presets
-from msgm_bench.registry import registry
 
 POLICY = ("batch_size", "learning_rate", "warmup", "decay")
 """What decides, beside the passes, how far a budget carries."""
 
 
-def foreign(board: Board, result: Result) -> str | None:
+def mismatch(board: Board, result: Result) -> str | None:
     """Why ``result`` does not belong to ``board``, or None where it does."""
     return next(_mismatches(board, result), None)
 
 
 def _mismatches(board: Board, result: Result) -> Iterator[str]:
-    cell, spec = board.cell, result.spec
+    conditions, spec = board.run, result.spec
     if spec.method not in board.methods:
         yield f"the board does not list the method {spec.method!r}"
-    if spec.preset != cell.preset:
-        yield f"its preset is {spec.preset}, the board's is {cell.preset}"
+    if spec.preset != conditions.preset:
+        yield f"its preset is {spec.preset}, the board's is {conditions.preset}"
     for name, ours, theirs in (
-        ("dataset", cell.dataset, spec.dataset),
-        ("backbone", cell.backbone, spec.backbone),
-        ("forget set", sorted(cell.forget), sorted(spec.forget)),
+        ("dataset", conditions.dataset, spec.dataset),
+        ("backbone", conditions.backbone, spec.backbone),
+        ("forget set", sorted(conditions.forget), sorted(spec.forget)),
     ):
         if ours != theirs:
             yield f"its {name} is {theirs}, the board's is {ours}"
-    if spec.conditional != cell.conditional:
+    if spec.conditional != conditions.conditional:
         track = {True: "class-conditional", False: "unconditional"}
-        yield f"its model is {track[spec.conditional]}, the board's are {track[cell.conditional]}"
-    if spec.base != cell.base:
-        ours, theirs = (base or "trained by the bench" for base in (cell.base, spec.base))
+        ours, theirs = track[conditions.conditional], track[spec.conditional]
+        yield f"its model is {theirs}, the board's are {ours}"
+    if spec.base != conditions.base:
+        ours, theirs = (base or "trained by the bench" for base in (conditions.base, spec.base))
         yield f"its base model is {theirs}, the board's is {ours}"
     yield from _budget(board, spec)
     yield from _options(board, spec)
-    if cell.passes is not None and result.status == "ok":
+    if conditions.passes is not None and result.status == "ok":
         yield from _policy(board, spec)
 
 
 def _budget(board: Board, spec: SpecRecord) -> Iterator[str]:
-    cell = board.cell
+    conditions = board.run
     if board.exempt(spec.method):
         return
-    if cell.regime not in (None, spec.regime):
-        yield f"its regime is {spec.regime}, the board's is {cell.regime}"
+    if conditions.regime not in (None, spec.regime):
+        yield f"its regime is {spec.regime}, the board's is {conditions.regime}"
     passes = training(spec).get("passes")
-    if passes != cell.passes:
-        ours, theirs = (f"{n} passes" if n else "one of steps" for n in (cell.passes, passes))
+    if passes != conditions.passes:
+        ours, theirs = (f"{n} passes" if n else "one of steps" for n in (conditions.passes, passes))
         yield f"its budget is {theirs}, the board's is {ours}"
 
 
@@ -69,16 +65,16 @@ def training(spec: SpecRecord) -> Mapping[str, Any]:
 
 def _options(board: Board, spec: SpecRecord) -> Iterator[str]:
     """Options that the board states and the result has otherwise."""
-    cell = board.cell
+    conditions = board.run
     tasks = spec.settings.get("tasks", {})
     stated: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
-        ("-d ", cell.dataset_params, spec.dataset_params),
-        ("-b ", cell.backbone_params, spec.backbone_params),
-        ("-p ", cell.method_params.get(spec.method, {}), spec.params),
-        ("training: ", cell.training.get(spec.method, {}), training(spec)),
+        ("-d ", conditions.dataset_params, spec.dataset_params),
+        ("-b ", conditions.backbone_params, spec.backbone_params),
+        ("-p ", conditions.method_params.get(spec.method, {}), spec.params),
+        ("training: ", conditions.training.get(spec.method, {}), training(spec)),
     ]
     stated += [
-        (f"-t {name}.", ours, tasks.get(name, {})) for name, ours in cell.task_params.items()
+        (f"-t {name}.", ours, tasks.get(name, {})) for name, ours in conditions.task_params.items()
     ]
     for prefix, ours, theirs in stated:
         for key, value in ours.items():
@@ -95,12 +91,12 @@ def _equal(a: Any, b: Any) -> bool:
 def _policy(board: Board, spec: SpecRecord) -> Iterator[str]:
     """At an equal budget, batch and learning rate are the method's own preset, or stated."""
     trained = training(spec)
-    stated = board.cell.training.get(spec.method, {})
+    stated = board.run.training.get(spec.method, {})
     open_keys = [key for key in POLICY if key not in stated]
     if not trained or not open_keys:
         return
-    where = f"state it as cell.training.{spec.method} in board.yaml"
-    own = own_training(spec.dataset, spec.backbone, spec.method, spec.preset, spec.regime)
+    where = f"state it as run.training.{spec.method} in board.yaml"
+    own = preset_training(spec.dataset, spec.backbone, spec.method, spec.preset, spec.regime)
     if own is None:
         yield (
             f"{spec.method} is not installed, so that its {', '.join(open_keys)} cannot be "
@@ -113,17 +109,3 @@ def _policy(board: Board, spec: SpecRecord) -> Iterator[str]:
                 f"it trained with {key} {trained.get(key, ABSENT)!r}, and the preset "
                 f"{spec.preset!r} of {spec.method} has {own[key]!r}: {where}"
             )
-
-
-@functools.lru_cache(maxsize=256)
-def own_training(
-    dataset: str, backbone: str, method: str, preset: str, regime: str
-) -> Mapping[str, Any] | None:
-    """The training that the method's own preset asks for; None where a plugin is not installed."""
-    names = {"datasets": dataset, "backbones": backbone, "methods": method}
-    try:
-        classes = [registry().entry(kind, name).cls for kind, name in names.items()]
-        layers = [*task_presets(preset), *(preset_of(cls, preset) for cls in classes)]
-        return parse_settings(merge(*layers)).budget(regime == "finetune").model_dump()
-    except UsageError:
-        return None

@@ -18,18 +18,18 @@ class Imported:
     """What an import did.
 
     Attributes:
-        taken: Source to the file written.
+        written: Source to the file written.
         same: Sources whose result was there already, to that file.
         left: Sources to the reason why they were not taken.
     """
 
-    taken: dict[Path, Path] = field(default_factory=dict)
+    written: dict[Path, Path] = field(default_factory=dict)
     same: dict[Path, Path] = field(default_factory=dict)
     left: dict[Path, str] = field(default_factory=dict)
 
 
 def import_results(folder: Path, runs: Path) -> Imported:
-    """Copy each ``runs/*/result.json`` of the board's cell to ``results/METHOD-sSEED.json``.
+    """Copy each ``runs/*/result.json`` of the board's task to ``results/METHOD-sSEED.json``.
 
     A run whose result is damaged, does not belong to the board or cannot be is left with its
     reason. A newer result replaces the board's file for the same method and seed, except that a
@@ -96,7 +96,7 @@ def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:
         done.left[path] = f"{result.status}, and {target.name} holds one that succeeded"
     else:
         write_text(target, result.to_json())
-        done.taken[path] = target
+        done.written[path] = target
 
 
 def _stored(path: Path, folder: Path) -> Result | None:

@@ -10,11 +10,20 @@ import pandas as pd
 
 from msgm_bench.api.result import Result
 from msgm_bench.boards.agreement import cores
-from msgm_bench.boards.board import BOARD_FILE, PAGE_FILE, Board, load
+from msgm_bench.boards.board import (
+    BOARD_FILE,
+    PAGE_FILE,
+    PLOT_FILE,
+    PROTOCOLS_FILE,
+    Board,
+    load,
+)
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.ingest import Imported, import_results
+from msgm_bench.boards.plot import plot
 from msgm_bench.boards.protocols import name_of
-from msgm_bench.boards.ranking import Standing, misses, rank, stamps_of
+from msgm_bench.boards.protocols_page import render_protocols
+from msgm_bench.boards.ranking import RankedRow, baseline_violations, rank, stamps_of
 from msgm_bench.boards.render import render
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
 from msgm_bench.storage import read_text, single_line, write_text
@@ -39,27 +48,27 @@ class Problem:
 
 @dataclass(frozen=True)
 class BoardPage:
-    """A board with its results and the page that follows from them.
+    """A board with its results and the files that follow from them.
 
     Attributes:
         folder: Where it lives.
-        board: What it shows.
+        board: Its definition.
         results: Its results, by method and seed.
         frame: Their tidy table.
-        standings: Methods in the order of the page.
+        ranked: Methods in the order of the page.
         stamps: Bands that the baseline misses.
-        text: The page.
+        files: Texts of the page, of ``protocols.md`` and of the plot, by name.
         left_out: Files of ``results/`` that do not stand on the page, and why.
-        imported: What ``build`` took from the runs, if it was given any.
+        imported: What ``build`` imported from runs, if there were any.
     """
 
     folder: Path
     board: Board
     results: tuple[Result, ...]
     frame: pd.DataFrame
-    standings: tuple[Standing, ...]
+    ranked: tuple[RankedRow, ...]
     stamps: tuple[str, ...]
-    text: str
+    files: Mapping[str, str]
     left_out: Mapping[Path, str] = field(default_factory=dict)
     imported: Imported | None = None
 
@@ -72,6 +81,11 @@ class BoardPage:
     def path(self) -> Path:
         """Where the page is written."""
         return self.folder / PAGE_FILE
+
+    @property
+    def text(self) -> str:
+        """The page."""
+        return self.files[PAGE_FILE]
 
     @property
     def warnings(self) -> list[str]:
@@ -108,25 +122,29 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     board = load(folder)
     collected = collect(board, folder)
     results = collected.results
-    frame = tidy(results, board.keys)
-    standings = rank(frame, board.methods, board.rank.key, board.gate)
-    stamps = misses(frame, board.baseline)
-    text = render(board, results, frame, standings, stamps)
+    frame = tidy(results, board.quantities)
+    ranked = rank(frame, board.methods, board.rank.key, board.gate)
+    stamps = baseline_violations(frame, board.baseline)
+    files = {
+        PAGE_FILE: render(board, results, frame, ranked, stamps),
+        PROTOCOLS_FILE: render_protocols(board, results, frame, ranked),
+        PLOT_FILE: plot(board, frame, ranked),
+    }
     return BoardPage(
         folder,
         board,
         results,
         frame,
-        tuple(standings),
+        tuple(ranked),
         tuple(stamps),
-        text,
+        files,
         collected.left_out,
         imported,
     )
 
 
 def build(folder: Path, runs: Path | None = None) -> BoardPage:
-    """Import the results of ``runs``, if given, and write the page atomically.
+    """Import the results of ``runs``, if there are any, and write each file atomically.
 
     Raises:
         UsageError: As ``page``.
@@ -134,18 +152,19 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     """
     imported = None if runs is None else import_results(folder, runs)
     built = page(folder, imported)
-    write_text(built.path, built.text)
+    for name, text in built.files.items():
+        write_text(folder / name, text)
     return built
 
 
 def check(folder: Path) -> list[Problem]:
-    """What is wrong with a board: errors (invalid or mixed results, a stale page) and warnings."""
+    """What is wrong with a board: errors (invalid or mixed results, a stale file) and warnings."""
     try:
         expected = page(folder)
     except MsgmBenchError as error:
         return [Problem(str(error), error=True)]
-    stale = _stale(expected)
-    wrong = [*([stale] if stale else []), *expected.refusals]
+    stale = (stale_file(folder, name, text) for name, text in expected.files.items())
+    wrong = [*filter(None, stale), *expected.refusals]
     return [
         *(Problem(text, error=True) for text in wrong),
         *(Problem(text, error=False) for text in expected.warnings),
@@ -165,18 +184,19 @@ def find_boards(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{BOARD_FILE}"))
 
 
-def _stale(expected: BoardPage) -> str | None:
-    path = expected.path
-    again = f"run msgm-bench board build {single_line(expected.folder)}"
+def stale_file(folder: Path, name: str, text: str) -> str | None:
+    """Why a generated file is not ``text``, with the command that writes it, or None."""
+    path = folder / name
+    again = f"run msgm-bench board build {single_line(folder)}"
     if not path.exists():
-        return f"{path.name} is missing: {again}"
+        return f"{name} is missing: {again}"
     try:
-        written = read_text(path, inside=expected.folder)
+        written = read_text(path, inside=folder)
     except StorageError as error:
         return f"{error.what}: {again}"
-    if written == expected.text:
+    if written == text:
         return None
-    lines, wanted = written.splitlines(), expected.text.splitlines()
+    lines, wanted = written.splitlines(), text.splitlines()
     pairs = enumerate(zip(lines, wanted, strict=False), start=1)
     line = next((n for n, (a, b) in pairs if a != b), min(len(lines), len(wanted)) + 1)
-    return f"{path.name} is stale from line {line} on: {again}"
+    return f"{name} is stale from line {line} on: {again}"

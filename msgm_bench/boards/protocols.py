@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgm_bench.api.result import MetricProtocol, Result
-from msgm_bench.boards.board import Key
+from msgm_bench.boards.board import Quantity
 from msgm_bench.errors import StorageError, UsageError
 
 ABSENT = "(absent)"
@@ -81,13 +81,13 @@ def check_hashes(result: Result, origin: str) -> None:
             )
 
 
-def check_same(results: Sequence[Result], keys: Iterable[Key]) -> None:
+def check_same(results: Sequence[Result], quantities: Iterable[Quantity]) -> None:
     """Make sure that each quantity has one protocol, unit, direction and task over all results.
 
     Raises:
         ProtocolMixError: Naming two results and the settings that differ.
     """
-    for key in keys:
+    for key in quantities:
         first: Result | None = None
         for result in results:
             if key.row(result) is None:
@@ -114,7 +114,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def meaning(result: Result, key: Key) -> tuple[str, str, str, str, str]:
+def meaning(result: Result, key: Quantity) -> tuple[str, str, str, str, str]:
     """Protocol, its hash, unit, direction and task of a quantity that the result has."""
     row = key.row(result)
     if row is None:
@@ -123,18 +123,18 @@ def meaning(result: Result, key: Key) -> tuple[str, str, str, str, str]:
     return row.protocol, described.hash, row.unit, row.direction, row.task
 
 
-def mix(key: Key, a: Result, b: Result) -> ProtocolMixError:
+def mix(key: Quantity, a: Result, b: Result) -> ProtocolMixError:
     """The error of two results whose quantities mean different things."""
     ours, theirs = meaning(a, key), meaning(b, key)
     names = {meaning[0].rpartition("@")[0] for meaning in (ours, theirs)}
     if len(names) == 2:
-        found = f"protocols {ours[0]} against {theirs[0]}"
+        differing = f"protocols {ours[0]} against {theirs[0]}"
     elif ours[:2] != theirs[:2]:
-        found = "; ".join(str(difference) for difference in protocol_diff(a, b, names))
+        differing = "; ".join(str(difference) for difference in protocol_diff(a, b, names))
     else:
-        found = f"unit, direction and task {ours[2:]} against {theirs[2:]}"
+        differing = f"unit, direction and task {ours[2:]} against {theirs[2:]}"
     return ProtocolMixError(
-        f"{key}: {name_of(a)} and {name_of(b)} do not compare: {found}",
+        f"{key}: {name_of(a)} and {name_of(b)} do not compare: {differing}",
         "results of one protocol",
         "run one of the two again with the other's settings and version",
     )

@@ -19,7 +19,7 @@ from typing import Literal
 
 import pandas as pd
 
-from msgm_bench.boards.board import Baseline, Gate, Key, Limit
+from msgm_bench.boards.board import Baseline, Gate, Limit, Quantity
 from msgm_bench.boards.text import remarks
 from msgm_bench.errors import UsageError
 from msgm_bench.evaluation.statistics import paired_difference
@@ -30,7 +30,7 @@ _STATES: tuple[State, ...] = ("ranked", "gated", "failed", "missing")
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankedRow:
     """The place of a method.
 
     Attributes:
@@ -54,8 +54,8 @@ class Standing:
 
 
 def rank(
-    frame: pd.DataFrame, methods: Sequence[str], key: Key, gate: Gate | None = None
-) -> list[Standing]:
+    frame: pd.DataFrame, methods: Sequence[str], key: Quantity, gate: Gate | None = None
+) -> list[RankedRow]:
     """All ``methods`` in the order of the page: the ranked ones first, then those that are not.
 
     Args:
@@ -67,7 +67,7 @@ def rank(
     Raises:
         UsageError: The rows say that neither direction is better.
     """
-    sign = orientation(frame, key)
+    sign = direction_sign(frame, key)
     states = {method: _state(frame, method, key, gate) for method in methods}
     means = {method: series(frame, method, key).mean() for method in methods}
     ordered = sorted(
@@ -78,22 +78,22 @@ def rank(
         (method for method in methods if states[method][0] != "ranked"),
         key=lambda method: (_STATES.index(states[method][0]), methods.index(method)),
     )
-    unranked = [Standing(method, states[method][0], notes=states[method][1]) for method in below]
+    unranked = [RankedRow(method, states[method][0], notes=states[method][1]) for method in below]
     return _tie(frame, ordered, key) + unranked
 
 
-def misses(frame: pd.DataFrame, baseline: Baseline) -> list[str]:
+def baseline_violations(frame: pd.DataFrame, baseline: Baseline) -> list[str]:
     """Sentences on each band that the baseline's mean over seeds misses."""
-    found = []
+    violations = []
     for band in baseline.bands:
         values = series(frame, baseline.method, band)
         allowed = f"{band.low:g} to {band.high:g}"
         if values.empty or values.isna().any():
-            found.append(f"{baseline.method} has no sound {band} to compare with {allowed}")
+            violations.append(f"{baseline.method} has no sound {band} to compare with {allowed}")
         elif not band.low <= values.mean() <= band.high:
             mean = f"{values.mean():.4g}"
-            found.append(f"{baseline.method} has a mean {band} of {mean}, outside {allowed}")
-    return found
+            violations.append(f"{baseline.method} has a mean {band} of {mean}, outside {allowed}")
+    return violations
 
 
 def stamps_of(frame: pd.DataFrame) -> list[str]:
@@ -101,41 +101,41 @@ def stamps_of(frame: pd.DataFrame) -> list[str]:
     return sorted(set(frame["stamp"]) - {""})
 
 
-def series(frame: pd.DataFrame, method: str, key: Key) -> pd.Series[float]:
+def series(frame: pd.DataFrame, method: str, key: Quantity) -> pd.Series[float]:
     """Values by seed; ``NaN`` where a result has none."""
-    found = rows(frame, method, key)
-    return pd.Series(found["value"].to_numpy(), index=found["seed"].to_numpy(), dtype="float64")
+    chosen = rows(frame, method, key)
+    return pd.Series(chosen["value"].to_numpy(), index=chosen["seed"].to_numpy(), dtype="float64")
 
 
-def rows(frame: pd.DataFrame, method: str, key: Key) -> pd.DataFrame:
+def rows(frame: pd.DataFrame, method: str, key: Quantity) -> pd.DataFrame:
     """The rows of a method and quantity, by seed."""
     chosen = (frame["method"] == method) & (frame["key"] == str(key))
     return frame[chosen].sort_values("seed")
 
 
-def orientation(frame: pd.DataFrame, key: Key) -> int:
+def direction_sign(frame: pd.DataFrame, key: Quantity) -> int:
     """1 where lower is better, -1 where higher is; 1 where nothing was measured.
 
     Raises:
         UsageError: The rows do not say which way is better, or disagree.
     """
-    given = set(frame.loc[frame["key"] == str(key), "direction"]) - {""}
-    if len(given) > 1 or "none" in given:
+    directions = set(frame.loc[frame["key"] == str(key), "direction"]) - {""}
+    if len(directions) > 1 or "none" in directions:
         raise UsageError(
-            f"{key} cannot rank or gate: its direction is {' and '.join(sorted(given))}",
+            f"{key} cannot rank or gate: its direction is {' and '.join(sorted(directions))}",
             "one direction, up or down",
             "choose another metric",
         )
-    return -1 if given == {"up"} else 1
+    return -1 if directions == {"up"} else 1
 
 
-def failures(frame: pd.DataFrame, method: str, key: Key) -> tuple[str, ...]:
+def failures(frame: pd.DataFrame, method: str, key: Quantity) -> tuple[str, ...]:
     """What is said of the seeds without a value."""
-    found = rows(frame, method, key)
-    return tuple(remarks(found[found["value"].isna()]))
+    chosen = rows(frame, method, key)
+    return tuple(remarks(chosen[chosen["value"].isna()]))
 
 
-def separable(frame: pd.DataFrame, a: str, b: str, key: Key) -> bool:
+def separable(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> bool:
     """Whether the seeds that both methods share, or the items of the only one, tell them apart."""
     both = [series(frame, a, key), series(frame, b, key)]
     pair = pd.concat(both, axis=1, join="inner").dropna()
@@ -146,14 +146,14 @@ def separable(frame: pd.DataFrame, a: str, b: str, key: Key) -> bool:
     return not paired_difference(pair[0].to_numpy(), pair[1].to_numpy()).contains(0.0)
 
 
-def _disjoint(frame: pd.DataFrame, a: str, b: str, key: Key) -> bool:
+def _disjoint(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> bool:
     """Whether the intervals over the items of two results have nothing in common."""
     both = pd.concat([rows(frame, a, key), rows(frame, b, key)])
     return bool(both["low"].max() > both["high"].min())
 
 
 def _state(
-    frame: pd.DataFrame, method: str, key: Key, gate: Gate | None
+    frame: pd.DataFrame, method: str, key: Quantity, gate: Gate | None
 ) -> tuple[State, tuple[str, ...]]:
     values = series(frame, method, key)
     if values.empty:
@@ -176,7 +176,7 @@ def _outside(frame: pd.DataFrame, method: str, reference: str, limit: Limit) -> 
     if pair.empty or pair.isna().any(axis=None):
         return f"outside the gate: nothing of {reference} to compare its {limit} with"
     a, b = pair[0].mean(), pair[1].mean()
-    loss = orientation(frame, limit) * (a - b)
+    loss = direction_sign(frame, limit) * (a - b)
     if loss <= limit.within + 1e-9 * max(1.0, abs(a), abs(b)):
         return None
     return (
@@ -185,20 +185,20 @@ def _outside(frame: pd.DataFrame, method: str, reference: str, limit: Limit) -> 
     )
 
 
-def _tie(frame: pd.DataFrame, ordered: Sequence[str], key: Key) -> list[Standing]:
+def _tie(frame: pd.DataFrame, ordered: Sequence[str], key: Quantity) -> list[RankedRow]:
     groups: list[list[str]] = []
     for method in ordered:
         if groups and not separable(frame, groups[-1][0], method, key):
             groups[-1].append(method)
         else:
             groups.append([method])
-    standings: list[Standing] = []
+    ranked: list[RankedRow] = []
     for index, group in enumerate(groups):
-        place = len(standings) + 1
+        place = len(ranked) + 1
         above = groups[index - 1][0] if index else None
         for method in group:
             notes: tuple[str, ...] = ()
             if above is not None and not separable(frame, above, method, key):
                 notes = (f"its seeds do not tell it from {above} of the rank above either",)
-            standings.append(Standing(method, "ranked", place, len(group) > 1, notes))
-    return standings
+            ranked.append(RankedRow(method, "ranked", place, len(group) > 1, notes))
+    return ranked

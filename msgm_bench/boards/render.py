@@ -1,20 +1,15 @@
-"""A board and its results as one page of markdown; the same input gives the same bytes."""
+"""A board and its results as a short page of markdown; the same input gives the same bytes."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import jinja2
 import pandas as pd
 
 from msgm_bench.api.result import Result
-from msgm_bench.boards.board import Board, Cell, Column
-from msgm_bench.boards.eligibility import POLICY, training
-from msgm_bench.boards.protocols import flatten
-from msgm_bench.boards.ranking import Standing, rows, stamps_of
+from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
+from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
 from msgm_bench.boards.text import (
     ARROWS,
     Footnotes,
@@ -24,68 +19,43 @@ from msgm_bench.boards.text import (
     prose,
     tag_text,
 )
-from msgm_bench.storage import one_line_yaml, page_text, single_line
-from msgm_bench.storage.markdown import DASH
-
-SHOWN = (
-    "versions",
-    "packages",
-    "plugins",
-    "code",
-    "python",
-    "torch",
-    "git_commit",
-    "dataset_fingerprint",
-    "hardware",
-    "passes",
-    "device",
-    "threads",
-    "precision",
-)
-"""Parts of the provenance that a page shows."""
-
-_PRIVATE = re.compile(r"host|node|user|path|folder|home|cwd|file$", re.IGNORECASE)
-_PATH = re.compile(r"^(~|/|\.{1,2}/|[A-Za-z]:\\|file:)|[\\/](home|Users|root|tmp|mnt)[\\/]")
+from msgm_bench.storage import one_line_yaml, page_text
 
 
 def render(
     board: Board,
     results: Sequence[Result],
     frame: pd.DataFrame,
-    standings: Sequence[Standing],
+    ranked: Sequence[RankedRow],
     stamps: Sequence[str],
 ) -> str:
     """The text of the page.
 
     Args:
-        board: What is shown.
+        board: What the page is of.
         results: All results of the board.
         frame: Their tidy table.
-        standings: Methods in the order of the page.
+        ranked: Methods in the order of the page.
         stamps: Why the baseline is not sound; every row is stamped if there is any.
     """
     notes = Footnotes()
-    return _template().render(
+    return template("page.md.j2").render(
         board=board,
-        stated=_stated(board.cell),
-        pass_items=_pass_items(results),
-        commands=[" ".join(single_line(line).split()) for line in board.commands],
+        stated=stated(board.run),
+        pass_items=pass_items(results),
         older=sum(bool(result.provenance.get("migrated_from")) for result in results),
         count=len(results),
-        policies=_policies(board, results),
         stamps=stamps,
         doubts=stamps_of(frame),
-        header=[_heading(frame, column) for column in board.columns],
-        rows=[_row(board, frame, standing, notes, bool(stamps)) for standing in standings],
+        header=[page_heading(frame, column) for column in board.columns],
+        rows=[page_row(board, frame, row, notes, bool(stamps)) for row in ranked],
         notes=notes.texts,
-        measured=_measured(board, frame),
-        protocols=_protocols(board, results),
-        options=_options(results),
-        provenance=_provenance(results),
+        names={str(column.key): column_label(column) for column in reversed(columns(board))},
     )
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of markdown, with the filters that escape."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("msgm_bench.boards"),
         autoescape=False,  # markdown: the filters escape
@@ -97,14 +67,14 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         page_text=page_text, code=code, prose=prose, tag_text=tag_text, fenced=fenced
     )
-    return environment.get_template("page.md.j2")
+    return environment.get_template(name)
 
 
-def _stated(cell: Cell) -> list[str]:
+def stated(run: RunConditions) -> list[str]:
     """The options that all results have, as on a command line."""
-    flags = [("-d ", cell.dataset_params), ("-b ", cell.backbone_params)]
-    flags += [(f"-p {name}.", options) for name, options in cell.method_params.items()]
-    flags += [(f"-t {name}.", options) for name, options in cell.task_params.items()]
+    flags = [("-d ", run.dataset_params), ("-b ", run.backbone_params)]
+    flags += [(f"-p {name}.", options) for name, options in run.method_params.items()]
+    flags += [(f"-t {name}.", options) for name, options in run.task_params.items()]
     return [
         f"{flag}{key}={value if isinstance(value, str) else one_line_yaml(value)}"
         for flag, options in flags
@@ -112,22 +82,15 @@ def _stated(cell: Cell) -> list[str]:
     ]
 
 
-def _pass_items(results: Iterable[Result]) -> int | None:
+def pass_items(results: Iterable[Result]) -> int | None:
     """Items of one pass, where a result says so; they are one over a board of passes."""
     counts = (result.spec.settings.get("pass_items") for result in results)
     return next((count for count in counts if count is not None), None)
 
 
-def _policies(board: Board, results: Iterable[Result]) -> dict[str, list[str]]:
-    """What decides, beside the passes, how far each method's budget carries."""
-    if board.cell.passes is None:
-        return {}
-    used = {r.spec.method: training(r.spec) for r in results if training(r.spec)}
-    return {
-        name: [str(used[name].get(key, DASH)) for key in POLICY]
-        for name in board.methods
-        if name in used
-    }
+def columns(board: Board) -> list[Column]:
+    """The columns of both tables."""
+    return [*board.columns, *board.details]
 
 
 def column_label(column: Column) -> str:
@@ -135,88 +98,61 @@ def column_label(column: Column) -> str:
     return column.label or f"{column.metric}, {column.split}"
 
 
-def heading(frame: pd.DataFrame, column: Column) -> str:
-    """Label, unit and arrow: ``UR (%) ↓``."""
-    found = frame[(frame["key"] == str(column.key)) & (frame["unit"] != "")]
-    label = column_label(column)
-    if found.empty:
+def label_of(board: Board, quantity: Quantity) -> str:
+    """The heading of the quantity's column, or its name where it has none."""
+    named = (column for column in columns(board) if column.key == quantity.key)
+    return next((column_label(column) for column in named), str(quantity))
+
+
+def heading(frame: pd.DataFrame, column: Column, label: str | None = None) -> str:
+    """Label, unit and arrow: ``NLL retain (bits/dim) ↓``."""
+    measured = frame[(frame["key"] == str(column.key)) & (frame["unit"] != "")]
+    label = column_label(column) if label is None else label
+    if measured.empty:
         return label
-    unit, direction = found.iloc[0][["unit", "direction"]]
-    return f"{label} ({unit}) {ARROWS.get(direction, '')}".rstrip()
+    unit, direction = measured.iloc[0][["unit", "direction"]]
+    words = (label, "" if unit == "1" else f"({unit})", ARROWS.get(direction, ""))
+    return " ".join(word for word in words if word)
 
 
-def _heading(frame: pd.DataFrame, column: Column) -> str:
+def page_heading(frame: pd.DataFrame, column: Column) -> str:
+    """``heading`` as markdown."""
     return page_text(heading(frame, column))
 
 
-def _row(
-    board: Board, frame: pd.DataFrame, standing: Standing, notes: Footnotes, stamped: bool
+def page_row(
+    board: Board, frame: pd.DataFrame, row: RankedRow, notes: Footnotes, stamped: bool
 ) -> list[str]:
-    """Cells of one line of the table."""
-    method = standing.method
-    count = frame.loc[frame["method"] == method, "seed"].nunique()
-    remarks = list(standing.notes)
+    """Cells of one line of the page's table."""
+    count = seeds_of(frame, row.method)
+    remarks = list(row.notes)
     if 0 < count < board.seeds:
         remarks.append(f"{count} of {board.seeds} seeds")
-    roles = {board.gate.reference: "reference", board.baseline.method: "baseline"}
-    role = f" ({roles[method]})" if method in roles else ""
-    place = f"**{standing.label}**" if standing.rank == 1 else standing.label
+    place = f"**{row.label}**" if row.rank == 1 else row.label
     cells = [
         f"{place}{' ⚠' if stamped else ''}",
-        f"{code(method)}{role}{notes.mark(*remarks)}",
-        str(count),
+        f"{code(row.method)}{role(board, row.method)}{notes.mark(*remarks)}",
     ]
-    for column in board.columns:
-        text, said = estimate(rows(frame, method, column.key), column.digits)
-        cells.append(f"{text}{notes.mark(*said)}")
+    return cells + values(frame, row.method, board.columns, notes)
+
+
+def role(board: Board, method: str) -> str:
+    """What the method is on the board, in brackets, or nothing."""
+    roles = {board.gate.reference: " (reference)", board.baseline.method: " (baseline)"}
+    return roles.get(method, "")
+
+
+def seeds_of(frame: pd.DataFrame, method: str) -> int:
+    """Number of seeds that a method has."""
+    return int(frame.loc[frame["method"] == method, "seed"].nunique())
+
+
+def values(
+    frame: pd.DataFrame, method: str, chosen: Sequence[Column], notes: Footnotes
+) -> list[str]:
+    """The cells of the columns, with marks of their notes."""
+    cells = []
+    for column in chosen:
+        text, remarks = estimate(rows(frame, method, column.key), column.digits)
+        cells.append(f"{text}{notes.mark(*remarks)}")
     return cells
-
-
-def _measured(board: Board, frame: pd.DataFrame) -> list[dict[str, str]]:
-    """Protocol and number of items of each quantity that the page uses."""
-    lines = []
-    for key in board.keys:
-        found = frame[(frame["key"] == str(key)) & (frame["protocol"] != "")]
-        if found.empty:
-            continue
-        counts = sorted(set(found["n"]))
-        span = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
-        protocol, digits = found.iloc[0][["protocol", "hash"]]
-        lines.append({"key": str(key), "protocol": protocol, "hash": digits, "n": span})
-    return lines
-
-
-def _protocols(board: Board, results: Iterable[Result]) -> dict[str, list[str]]:
-    """Settings, as lines of JSON, of the protocols that the page uses."""
-    used: dict[str, list[str]] = {}
-    for result in results:
-        for key in board.keys:
-            row = key.row(result)
-            if row is not None and row.protocol not in used:
-                used[row.protocol] = _json(result.protocols[row.protocol].settings)
-    return dict(sorted(used.items()))
-
-
-def _options(results: Iterable[Result]) -> dict[str, list[str]]:
-    """How each method was run, as lines of JSON."""
-    fields = {"regime", "params", "settings", "backbone_params", "dataset_params"}
-    given = {r.spec.method: r.spec.model_dump(include=fields) for r in results}
-    return {method: _json({k: v for k, v in spec.items() if v}) for method, spec in given.items()}
-
-
-def _json(value: Any) -> list[str]:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).split("\n")
-
-
-def _provenance(results: Iterable[Result]) -> dict[str, str]:
-    """What the results say of their making; no host, path or user."""
-    found: dict[str, set[str]] = {}
-    for result in results:
-        chosen = {key: result.provenance[key] for key in SHOWN if key in result.provenance}
-        for key, value in flatten(chosen).items():
-            parts = value if isinstance(value, list | tuple) else [value]
-            text = ", ".join(str(part) for part in parts if isinstance(part, str | int | float))
-            text = text[:12] if key.startswith("code.") else text
-            if text and not _PATH.search(text) and not _PRIVATE.search(key.rpartition(".")[2]):
-                found.setdefault(key, set()).add(text)
-    return {key: "; ".join(sorted(found[key])) for key in sorted(found)}

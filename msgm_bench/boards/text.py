@@ -45,8 +45,8 @@ def prose(text: object) -> str:
     parts = one_line(text, limit=20 * LONGEST).split("`")
     if len(parts) % 2 == 0:  # a backtick without its partner
         parts[-2:] = ["`".join(parts[-2:])]
-    shown = [code(part) if i % 2 else _inner(part) for i, part in enumerate(parts)]
-    return line_start("".join(shown))
+    spans = [code(part) if i % 2 else _inner(part) for i, part in enumerate(parts)]
+    return line_start("".join(spans))
 
 
 def _inner(part: str) -> str:
@@ -76,32 +76,32 @@ def number(value: float, digits: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def estimate(found: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
+def estimate(chosen: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
     """What the rows of one method and quantity come to, and what must be said of it.
 
     Several seeds: ``mean ± half-width`` of Student's 95 % interval over seeds. One seed: the
     value with the interval of its own result. A dash where any seed has no value, since a mean
     over the seeds that went well would flatter. A value that any seed's result stamps is marked.
     """
-    text, notes = _estimate(found, digits)
-    stamps = [] if text == DASH else sorted(set(found["stamp"]) - {""})
+    text, notes = _estimate(chosen, digits)
+    stamps = [] if text == DASH else sorted(set(chosen["stamp"]) - {""})
     return (f"{text} {STAMP}" if stamps else text), [*notes, *stamps]
 
 
-def _estimate(found: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
-    notes = remarks(found)
-    values = found["value"]
-    if found.empty:
+def _estimate(chosen: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
+    notes = remarks(chosen)
+    values = chosen["value"]
+    if chosen.empty:
         return DASH, notes
     if values.isna().any():
         rest = ", ".join(number(value, digits) for value in values.dropna())
-        first = found.iloc[0]
+        first = chosen.iloc[0]
         others = f"{first['method']}, {first['key']}: the other seeds have {rest}"
         return DASH, [*notes, others] if rest else notes
-    if len(found) > 1:
+    if len(chosen) > 1:
         interval = seeds_interval(values.to_numpy())
         return f"{number(interval.value, digits)} ± {number(interval.half_width, digits)}", notes
-    row = found.iloc[0]
+    row = chosen.iloc[0]
     value = number(float(row["value"]), digits)
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return value, notes
@@ -109,15 +109,15 @@ def _estimate(found: pd.DataFrame, digits: int) -> tuple[str, list[str]]:
     return f"{value} [{low}, {high}]", notes
 
 
-def remarks(found: pd.DataFrame) -> list[str]:
+def remarks(chosen: pd.DataFrame) -> list[str]:
     """Reasons and remarks of the rows, those of several seeds together.
 
     What befell a whole result names no quantity, so that it reads the same in each column.
     """
-    if not found["reason"].astype(bool).any():
+    if not chosen["reason"].astype(bool).any():
         return []
     seeds: dict[tuple[str, str], list[int]] = {}
-    for row in found[found["reason"] != ""].to_dict("records"):
+    for row in chosen[chosen["reason"] != ""].to_dict("records"):
         about = f"{row['method']}, {row['key']}" if row["protocol"] else str(row["method"])
         seeds.setdefault((about, str(row["reason"])), []).append(int(row["seed"]))
     return [

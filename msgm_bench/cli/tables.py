@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,20 +19,8 @@ from msgm_bench.errors import clean
 from msgm_bench.storage import single_line
 
 WIDTH = 80  # columns where output is no terminal
-FRONT = ("dataset", "forget", "backbone", "preset")
-SHORT = {
-    "ur": "UR",
-    "unrecognisable": "unrecog.",
-    "ua": "UA",
-    "ua_unrecognisable": "unrecog.",
-    "ra": "RA",
-    "fid": "FID",
-    "nll": "NLL",
-    "nll_median": "median",
-    "samples": "",
-    "retain": "keep",
-    "forget": "forget",
-}
+GROUP = ("dataset", "forget", "backbone", "preset")
+HEADING = re.compile(r"(?P<label>.*?)(?: \((?P<unit>[^()]*)\))?(?P<arrow> [↑↓])?")
 
 
 class PlainConsole(Console):
@@ -67,32 +56,33 @@ def grid(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
 
 
 def comparison(results: Sequence[Result]) -> None:
-    """Methods ranked within each cell: the leaderboard's rules, without a gate."""
+    """Methods ranked within each group of runs: the leaderboard's rules, without a gate."""
     frame = compare(results)
-    values = [c for c in frame.columns if c not in (*FRONT, "rank", "method", "seeds", "notes")]
-    for cell, part in frame.groupby(list(FRONT), sort=False):
-        dataset, forget, backbone, preset = map(single_line, cell)
+    values = [c for c in frame.columns if c not in (*GROUP, "rank", "method", "seeds", "notes")]
+    for group, part in frame.groupby(list(GROUP), sort=False):
+        dataset, forget, backbone, preset = map(single_line, group)
         title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
         title += " (small budgets)" if preset == "quick" else ""
         table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.title_justify = "left"
         table.add_column("#", no_wrap=True)
         table.add_column("method", no_wrap=True)
-        shown = [column for column in values if part[column].astype(bool).any()]
-        for column in shown:
-            table.add_column(_short(column), justify="right", overflow="fold")
+        columns = [column for column in values if part[column].astype(bool).any()]
+        for column in columns:
+            table.add_column(narrow(column), justify="right", overflow="fold")
         for _, row in part.iterrows():
-            table.add_row(row["rank"], row["method"], *(row[column] for column in shown))
+            table.add_row(row["rank"], row["method"], *(row[column] for column in columns))
         console().print(table)
         notes = dict.fromkeys(note for note in part["notes"] if note)
         for note in notes:
             console().print(f"  {single_line(note)}", style="dim")
 
 
-def _short(heading: str) -> str:
-    """``nll, retain (bits/dim) ↓`` in as many narrow lines as it takes."""
-    name, _, rest = heading.partition(" (")
-    unit, _, arrow = rest.partition(")")
-    metric, _, split = name.partition(", ")
-    words = [f"{SHORT.get(metric, metric)} {arrow.strip()}", SHORT.get(split, split), unit.strip()]
-    return "\n".join(word for word in words if word)
+def narrow(heading: str) -> str:
+    """``NLL retain (bits/dim) ↓`` in narrow lines: first word and arrow, further words, unit."""
+    match = HEADING.fullmatch(heading)
+    if match is None:
+        return heading
+    label, unit, arrow = match["label"], match["unit"] or "", match["arrow"] or ""
+    first, *words = label.split()
+    return "\n".join(word for word in (f"{first}{arrow}", *words, unit) if word)

@@ -28,7 +28,6 @@ from msgm_bench.storage import (
 from msgm_bench.storage.tensors import load_tensors
 
 RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
-GRID = 100  # samples in the picture of a run
 
 
 def write(
@@ -64,18 +63,23 @@ def _pictures(
     rows = _shown(plan, stages, entries, examined)
     shown.write(target, rows)
     for name, found in rows.items():
-        if name == shown.SAMPLES and shown.DATA in rows:
-            pictures.scatter(target / "samples.png", rows[shown.DATA], found)
-        elif name == shown.SAMPLES:
-            sheets.image_grid(target / "samples.png", *found.values())
-        elif name != shown.DATA:
-            bands = [[section] for section in sheets.sections(found)]
-            sheets.strips(target / f"{name}.png", bands)
+        if name != shown.DATA:
+            _picture(target / f"{name}.png", found, rows.get(shown.DATA, {}))
     if examined.model.shape == (2,):
         before = None
         if stages.base is not None:
             before = subject(plan, entries[BASE].path, None).model
         pictures.score_field(target / "score.png", examined, before)
+
+
+def _picture(path: Path, rows: Mapping[str, Tensor], data: Mapping[str, Tensor]) -> None:
+    """The preview of a task: points over the data, one row as a square, several as strips."""
+    if all(x.ndim == 2 for x in rows.values()):
+        pictures.scatter(path, data, rows)
+    elif len(rows) == 1:
+        sheets.image_grid(path, *rows.values())
+    else:
+        sheets.strips(path, [[section] for section in sheets.sections(rows)])
 
 
 def _shown(
@@ -89,10 +93,7 @@ def _shown(
         rows[shown.DATA] = {"keep": retain.x, "forget": forget.x}
     for name, stage in stages.artifacts.items():
         artifact = load_tensors(entries[stage.name].path / ARTIFACT)
-        found = plan.tasks[name].shown(examined, artifact)
-        if name == shown.SAMPLES and (flat or plan.data.levels is not None):
-            few = artifact["x"][: shown.POINTS if flat else GRID]
-            found = {"samples": examined.model.codec.decode(few)}
+        found = plan.tasks[name].preview(examined, artifact)
         if found:
             rows[name] = found
     return rows

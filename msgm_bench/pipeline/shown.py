@@ -15,7 +15,7 @@ NAME = "pictures.safetensors"
 IMAGES, POINTS = 20, 4000  # kept of each row
 LIMIT = 256 * MIB
 SIDE = 4096
-DATA, SAMPLES = "data", "generation"  # names of rows that belong to no other task
+DATA = "data"  # name of the rows that belong to no task
 
 Shown = Mapping[str, Mapping[str, Tensor]]
 """Rows of [0, 1] images ``[N, C, H, W]`` or points ``[N, 2]``, by task and caption.

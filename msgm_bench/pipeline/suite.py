@@ -133,7 +133,7 @@ def metrics_of(spec: RunSpec, tasks: Mapping[str, Task], settings: Settings) -> 
         if not isinstance(named, tuple):
             raise PluginError(
                 f"metric {cls.name!r} of {entry.provenance} has tasks = {named!r}",
-                'a tuple of names, such as tasks = ("generation",)',
+                'a tuple of names, such as tasks = ("TASK",)',
             )
         if set(named) & set(tasks):
             preset, given = (c.get(cls.name, {}) for c in (settings.metrics, spec.metric_params))

@@ -102,6 +102,7 @@ def _check(metric: Metric, subject: Subject, task: Task) -> MetricProtocol:
     changed = [name for name in copies if not _same(copies[name], artifact[name])]
     assert not changed, f"{label}: measuring changes {changed[0]!r} of the artifact"
     _check_rows(label, rows, task, protocol, subject, artifact)
+    _check_columns(label, metric, rows)
     torch.manual_seed(1)
     again = metric.measure(subject, task, artifact)
     assert again == rows, f"{label}: measured again, its rows are others: seed what is random"
@@ -145,6 +146,19 @@ def _check_rows(
         low = -math.inf if row.low is None else row.low
         high = math.inf if row.high is None else row.high
         assert low <= row.value <= high, f"{called}: {row.value} is not in [{low}, {high}]"
+
+
+def _check_columns(label: str, metric: Metric, rows: list[Row]) -> None:
+    """Rows with a column have the direction that the column declares."""
+    for column in metric.columns:
+        for row in rows:
+            fits = (row.metric, row.split) == (column.metric, column.split)
+            if fits and column.protocol in (None, row.protocol):
+                same = row.direction == column.direction
+                assert same, (
+                    f"{label}: {row.metric} on {row.split} is {row.direction!r}, its column "
+                    f"{column.label!r} says {column.direction!r}"
+                )
 
 
 def _check_protocol(

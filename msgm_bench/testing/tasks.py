@@ -170,7 +170,9 @@ def _check_cost(label: str, task: Task, subject: Subject, artifact: Artifact) ->
 
 
 def _check_pictures(label: str, task: Task, subject: Subject, artifact: Artifact) -> None:
-    for caption, images in task.shown(subject, artifact).items():
+    for caption, images in task.preview(subject, artifact).items():
+        if images.ndim == 2 and images.shape[1] == 2:
+            continue  # points
         assert images.ndim == 4, f"{label}: picture {caption!r} has shape {tuple(images.shape)}"
         inside = bool(((images >= 0) & (images <= 1)).all())
         assert inside, f"{label}: picture {caption!r} leaves [0, 1]"

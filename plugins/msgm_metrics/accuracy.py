@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from msgm_bench import Artifact, Metric, MetricProtocol, Row, Subject, Task, hookimpl, wilson
+from msgm_bench import (
+    Artifact,
+    MeasuredRows,
+    Metric,
+    MetricProtocol,
+    Row,
+    Subject,
+    Task,
+    hookimpl,
+    wilson,
+)
 from msgm_metrics.restoration import Pair, pairs, protocol_of
+from msgm_metrics.row_checks import all_rows, no_shares
 
 
 class Accuracy(Metric):
@@ -23,6 +34,12 @@ class Accuracy(Metric):
     name = "acc"
     citation = "MSGM, arXiv:2412.07229, section 4.1 (inpainting and reconstruction)"
     tasks = ("inpainting", "reconstruction")
+    protocols = ("acc/judge",)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Shares of no whole count."""
+        return no_shares(all_rows(rows))
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The judge and the task."""

@@ -92,7 +92,7 @@ class ClassGeneration(Task[ClassGenerationOptions]):
         cost = samples.nfe * (2 if w else 1)
         return {"x": samples.x, "y": y, "nfe": torch.full((count,), cost)}
 
-    def shown(self, subject: Subject, artifact: Artifact) -> dict[str, Tensor]:
+    def preview(self, subject: Subject, artifact: Artifact) -> dict[str, Tensor]:
         """A row of images a class."""
         if len(subject.model.shape) != 3:
             return {}

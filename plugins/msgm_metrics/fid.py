@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,7 +14,9 @@ from msgm_bench import (
     Artifact,
     Embedder,
     Interval,
+    MeasuredRows,
     Metric,
+    MetricColumn,
     MetricProtocol,
     Model,
     MsgmBenchError,
@@ -27,6 +30,7 @@ from msgm_bench import (
 from msgm_metrics.class_generation import kept
 from msgm_metrics.frechet import Moments, frechet_interval
 from msgm_metrics.restoration import protocol_of, retained
+from msgm_metrics.row_checks import out_of_range
 
 BATCH = 100  # images that an embedder sees at once
 DRAWN = ("generation", "class_generation")  # tasks whose samples have no originals
@@ -57,6 +61,11 @@ class Frechet(Metric[FrechetOptions]):
     citation = "Heusel et al. 2017, arXiv:1706.08500"
     tasks = (*DRAWN, "inpainting", "reconstruction")
     embedder: ClassVar[str]
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Negative distances."""
+        return out_of_range(rows, 0.0, math.inf)
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The embedder."""
@@ -160,6 +169,17 @@ class JudgeFID(Frechet):
 
     name = "fid-judge"
     embedder = "judge"
+    protocols = ("fid/judge",)
+    columns = (
+        MetricColumn(
+            metric="fid",
+            protocol="fid/judge/kept-classes@1",
+            label="FID",
+            direction="down",
+            track="class",
+            position=40,
+        ),
+    )
 
 
 class InceptionFID(Frechet):
@@ -167,6 +187,7 @@ class InceptionFID(Frechet):
 
     name = "fid-inception"
     embedder = "inception-2015"
+    protocols = ("fid/inception-2015",)
 
 
 @hookimpl

@@ -9,8 +9,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Cost, CountOptions, Model, Noise, Subject, Task, derive_seed, hookimpl
+from msgm_bench import (
+    Artifact,
+    Cost,
+    CountOptions,
+    Model,
+    Noise,
+    Subject,
+    Task,
+    derive_seed,
+    hookimpl,
+)
 from msgm_metrics.tracks import unconditional_only
+
+IMAGES, POINTS = 100, 4000  # in a picture
 
 
 class GenerationOptions(CountOptions):
@@ -51,6 +63,14 @@ class Generation(Task[GenerationOptions]):
         sampler = subject.create("samplers", *self.uses()["samplers"])
         samples = sampler.sample(subject.model, noise)
         return {"x": samples.x, "nfe": torch.full((count,), samples.nfe)}
+
+    def preview(self, subject: Subject, artifact: Artifact) -> dict[str, Tensor]:
+        """One row of samples."""
+        flat = subject.model.shape == (2,)
+        if not flat and len(subject.model.shape) != 3:
+            return {}
+        x = artifact["x"][: POINTS if flat else IMAGES]
+        return {"samples": subject.model.codec.decode(x)}
 
 
 @hookimpl

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
+    MeasuredRows,
     Metric,
     MetricProtocol,
     Model,
@@ -22,6 +24,7 @@ from msgm_bench import (
     mean_interval,
 )
 from msgm_metrics.restoration import protocol_of, retained
+from msgm_metrics.row_checks import out_of_range
 
 WINDOW = 7
 
@@ -99,6 +102,12 @@ class PSNR(ImageQuality):
 
     name = "psnr"
     kind, unit = "psnr/mean", "dB"
+    protocols = ("psnr/",)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Negative values: images are clamped to [0, 1], so that MSE is at most 1."""
+        return out_of_range(rows, 0.0, math.inf)
 
     def values(self, restored: Tensor, original: Tensor) -> Tensor:
         """PSNR."""
@@ -111,6 +120,12 @@ class SSIM(ImageQuality):
     name = "ssim"
     citation = "Wang et al. 2004, IEEE Transactions on Image Processing 13:600"
     kind, unit = f"ssim/uniform-{WINDOW}", "1"
+    protocols = ("ssim/",)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Values that no similarity has."""
+        return out_of_range(rows, -1.0, 1.0)
 
     def skip(self, scene: Scene, model: Model) -> str | None:
         """A window must fit."""

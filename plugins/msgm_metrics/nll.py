@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
+    Direction,
+    MeasuredRows,
     Metric,
+    MetricColumn,
     MetricProtocol,
     Row,
     Subject,
@@ -23,6 +26,14 @@ from msgm_bench import (
     wilson,
 )
 from msgm_metrics.held_out import drawn_sizes
+from msgm_metrics.row_checks import likelihood_violations
+
+
+def _column(metric: str, label: str, split: str, **fields: Any) -> MetricColumn:
+    direction: Direction = "down" if split == "retain" else "up"
+    return MetricColumn(
+        metric=metric, label=label, split=split, digits=3, direction=direction, **fields
+    )
 
 
 class NLL(Metric):
@@ -36,6 +47,18 @@ class NLL(Metric):
     name = "nll"
     citation = "Song et al. 2021, arXiv:2011.13456, equation 39"
     tasks = ("likelihood",)
+    columns = (
+        _column("nll", "NLL retain", "retain", position=50),
+        _column("nll_median", "median retain", "retain", position=50, track="unconditional"),
+        _column("nll", "NLL forget", "forget", position=60),
+        _column("nll_median", "median forget", "forget", position=60, track="unconditional"),
+    )
+    protocols = ("nll/",)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Means beside failed items, and units that do not agree."""
+        return likelihood_violations(rows)
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The solver and the sizes."""

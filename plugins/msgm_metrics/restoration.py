@@ -50,7 +50,7 @@ class Restoration(Task[CountOptionsT]):
         """What the model is shown of [0, 1] images, for pictures."""
         return None
 
-    def shown(self, subject: Subject, artifact: Artifact) -> dict[str, Tensor]:
+    def preview(self, subject: Subject, artifact: Artifact) -> dict[str, Tensor]:
         """Rows of a picture: original, what is given of it, restored; of both splits."""
         rows = {}
         for pair in pairs(subject, self, artifact):

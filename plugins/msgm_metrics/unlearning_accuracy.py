@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
+    MeasuredRows,
     Metric,
+    MetricColumn,
     MetricProtocol,
     Row,
     Subject,
@@ -20,6 +22,7 @@ from msgm_bench import (
     wilson,
 )
 from msgm_metrics.class_generation import kept
+from msgm_metrics.row_checks import accuracy_violations
 
 
 class Obedience(Metric):
@@ -36,6 +39,11 @@ class Obedience(Metric):
             "data": subject.data.protocol,
         }
         return MetricProtocol(name=f"{self.label}/judge", version=1, settings=settings)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Shares of no whole count, and parts that do not add up."""
+        return accuracy_violations(rows)
 
     def common(self, subject: Subject, task: Task) -> dict[str, Any]:
         """What all its rows have in common."""
@@ -55,6 +63,19 @@ class UnlearningAccuracy(Obedience):
     name = "ua"
     citation = "Heng and Soh 2023, arXiv:2305.10120; Fan et al. 2024, arXiv:2310.12508"
     label = "unlearning_accuracy"
+    columns = (
+        MetricColumn(
+            metric="ua", label="UA", direction="up", track="class", position=10, ranks=True
+        ),
+        MetricColumn(
+            metric="ua_unrecognisable",
+            label="unrecog.",
+            direction="down",
+            track="class",
+            position=20,
+        ),
+    )
+    protocols = ("unlearning_accuracy/judge",)
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """The headline and its companions."""
@@ -99,6 +120,8 @@ class RemainingAccuracy(Obedience):
     name = "ra"
     citation = UnlearningAccuracy.citation
     label = "remaining_accuracy"
+    columns = (MetricColumn(metric="ra", label="RA", direction="up", track="class", position=30),)
+    protocols = ("remaining_accuracy/judge",)
 
     def measure(self, subject: Subject, task: Task, artifact: Artifact) -> list[Row]:
         """The headline and its companions."""

@@ -11,7 +11,9 @@ from torch import Tensor
 from msgm_bench import (
     Artifact,
     Examples,
+    MeasuredRows,
     Metric,
+    MetricColumn,
     MetricProtocol,
     MsgmBenchError,
     Row,
@@ -22,6 +24,7 @@ from msgm_bench import (
     rogan_gladen_interval,
     wilson,
 )
+from msgm_metrics.row_checks import ratio_violations
 
 Count = tuple[int, int]
 
@@ -42,6 +45,29 @@ class UnlearningRatio(Metric):
     name = "ur"
     citation = "MSGM, arXiv:2412.07229, section 4.1 (Unlearning Metric)"
     tasks = ("generation",)
+    columns = (
+        MetricColumn(
+            metric="ur",
+            label="UR",
+            direction="down",
+            track="unconditional",
+            position=10,
+            ranks=True,
+        ),
+        MetricColumn(
+            metric="unrecognisable",
+            label="unrecog.",
+            direction="down",
+            track="unconditional",
+            position=20,
+        ),
+    )
+    protocols = ("unlearning_ratio/judge",)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Shares of no whole count, and parts that do not add up."""
+        return ratio_violations(rows)
 
     def protocol(self, subject: Subject, task: Task) -> MetricProtocol:
         """The judge, the sampler and the sizes."""

@@ -14,7 +14,7 @@ from msgm_bench.evaluation.statistics import wilson
 BOARD = {
     "title": "Toy, forgetting b",
     "summary": "A board for tests.",
-    "cell": {"dataset": "toy", "forget": ["b"], "backbone": "net", "preset": "standard"},
+    "run": {"dataset": "toy", "forget": ["b"], "backbone": "net", "preset": "standard"},
     "methods": ["base", "ideal", "alpha", "beta"],
     "seeds": 3,
     "columns": [

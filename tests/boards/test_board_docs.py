@@ -9,20 +9,24 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from msgm_bench.boards import Board
-from msgm_bench.boards.board import Cell
+from msgm_bench.boards.board import RunConditions
 from msgm_bench.storage import parse_yaml
 
 PAGE = (Path(__file__).parents[2] / "docs" / "boards.md").read_text("utf-8")
-CELL = ("### cell", "### Quantities")
-"""Headings around the table of ``cell``."""
+RUN = ("### run", "### Quantities")
+"""Headings around the table of ``run``."""
 
 
 def keys(model):
-    """Keys of a model and, ``cell`` apart, of the models inside it."""
+    """Keys of a model and, ``run`` apart, of the models inside it."""
     for name, field in model.model_fields.items():
         yield name
         for inner in (field.annotation, *typing.get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel) and inner is not Cell:
+            if (
+                isinstance(inner, type)
+                and issubclass(inner, BaseModel)
+                and inner is not RunConditions
+            ):
                 yield from keys(inner)
 
 
@@ -33,9 +37,9 @@ def documented(text):
 
 def test_every_key_is_documented_once():
     """The tables have the keys of the schema, no more and no fewer."""
-    before, rest = PAGE.split(CELL[0])
-    cell, after = rest.split(CELL[1])
-    assert sorted(documented(cell)) == sorted(Cell.model_fields)
+    before, rest = PAGE.split(RUN[0])
+    run, after = rest.split(RUN[1])
+    assert sorted(documented(run)) == sorted(RunConditions.model_fields)
     assert sorted(documented(before + after)) == sorted(set(keys(Board)))
 
 
@@ -44,10 +48,10 @@ def test_the_example_is_a_board():
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     content = parse_yaml(text, "the example")
     assert set(content) == set(Board.model_fields)
-    assert Board.model_validate(content).cell.passes == 2000
+    assert Board.model_validate(content).run.passes == 2000
 
 
 def test_every_key_describes_itself():
     """The schema carries a description of each key, for whoever reads it without the page."""
-    for model in (Board, Cell):
+    for model in (Board, RunConditions):
         assert all(field.description for field in model.model_fields.values())

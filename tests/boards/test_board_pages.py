@@ -24,23 +24,24 @@ def line_of(text, method):
 def test_a_complete_board(folder):
     """Ranks, ties, intervals and arrows of a board whose numbers were worked out by hand."""
     text = build(folder).text
-    assert "| Rank | Method | Seeds | UR (%) ↓ | nll, retain (bits/dim) ↓ |" in text
+    assert "| Rank | Method | UR (%) ↓ | nll, retain (bits/dim) ↓ |" in text
     assert "nll, forget (bits/dim) ↑" in text
     # mean 5.0333, s = 0.0577, t = 4.303: half-width 0.143
-    assert line_of(text, "alpha").startswith("| **1=** | `alpha` | 3 | 5.0 ± 0.1 | 2.05 ± 0.02 |")
-    assert line_of(text, "beta").startswith("| **1=** | `beta` | 3 | 5.1 ± 0.4 |")
-    assert line_of(text, "ideal").startswith("| 3 | `ideal` (reference) | 3 | 10.0 ± 0.5 |")
-    assert line_of(text, "base").startswith("| 4 | `base` (baseline) | 3 | 30.0 ± 2.5 |")
+    assert line_of(text, "alpha").startswith("| **1=** | `alpha` | 5.0 ± 0.1 | 2.05 ± 0.02 |")
+    assert line_of(text, "beta").startswith("| **1=** | `beta` | 5.1 ± 0.4 |")
+    assert line_of(text, "ideal").startswith("| 3 | `ideal` (reference) | 10.0 ± 0.5 |")
+    assert line_of(text, "base").startswith("| 4 | `base` (baseline) | 30.0 ± 2.5 |")
     assert "⚠" not in text
-    assert "msgm-bench board build BOARD --runs RUNS" in text
-    assert "toy-net-b" not in text, "a folder that moves stays in order"
-    assert "msgm-bench run --dataset toy" in text
+    protocols = (folder / "protocols.md").read_text("utf-8")
+    assert "msgm-bench board build BOARD --runs RUNS" in protocols
+    assert "toy-net-b" not in text + protocols, "a folder that moves stays in order"
+    assert "msgm-bench run --dataset toy" in protocols
     assert check(folder) == []
 
 
 def test_no_secrets_of_the_machine(folder):
     """Versions and device are shown, hosts and paths are not."""
-    text = build(folder).text
+    text = "".join(build(folder).files.values())
     assert "| packages.torch | 2.8.0 |" in text
     assert "| threads | 2 |" in text
     assert "Some CPU" in text
@@ -51,11 +52,12 @@ def test_no_secrets_of_the_machine(folder):
 def test_building_twice_gives_the_same_bytes(folder):
     """A page depends on the board and its results only, not on the order of files or on time."""
     build(folder)
-    first = (folder / "README.md").read_bytes()
+    names = ("README.md", "protocols.md", "plot.svg")
+    first = [(folder / name).read_bytes() for name in names]
     moved = folder / "results" / "alpha-s0.json"
     moved.rename(folder / "results" / "zzz.json")
     build(folder)
-    assert (folder / "README.md").read_bytes() == first
+    assert [(folder / name).read_bytes() for name in names] == first
     assert not list(folder.glob(".*"))
 
 
@@ -71,9 +73,10 @@ def test_a_page_that_was_edited_is_stale(folder):
 
 def test_a_missing_page_is_an_error(folder):
     """Results without a page fail the check."""
-    [problem] = check(folder)
-    assert problem.error
-    assert "missing" in problem.text
+    problems = check(folder)
+    assert all(problem.error and "is missing" in problem.text for problem in problems)
+    names = [problem.text.split()[0] for problem in problems]
+    assert names == ["README.md", "protocols.md", "plot.svg"]
 
 
 def test_a_new_result_makes_the_page_stale(folder, make, write):
@@ -90,7 +93,7 @@ def test_missing_seeds_are_dashes_and_warnings(folder):
     (folder / "results" / "alpha-s2.json").unlink()
     text = build(folder).text
     assert line_of(text, "beta").startswith("| – | `beta`<sup>")
-    assert "| 0 | – | – | – |" in line_of(text, "beta")
+    assert "| – | – | – |" in line_of(text, "beta")
     assert "2 of 3 seeds" in text
     problems = check(folder)
     assert [str(p) for p in problems] == [
@@ -106,7 +109,8 @@ def test_an_empty_board_has_a_page(folder):
         path.unlink()
     page = build(folder)
     assert page.stamps
-    assert "Nothing yet." in page.text
+    assert "Nothing yet." in page.files["protocols.md"]
+    assert "<circle" in page.files["plot.svg"], "its legend"
     assert not any(problem.error for problem in check(folder))
 
 
@@ -146,13 +150,13 @@ def test_stamped_values_are_marked_and_explained(folder, make, write):
     before = build(folder)
     write(folder, [stamped(result, doubt) for result in plain])
     page = build(folder)
-    assert line_of(page.text, "alpha").split(" | ")[3] == "5.1 ± 0.2 ⚠<sup>1</sup>"
-    assert "2.05" in line_of(page.text, "alpha").split(" | ")[4]
+    assert line_of(page.text, "alpha").split(" | ")[2] == "5.1 ± 0.2 ⚠<sup>1</sup>"
+    assert "2.05" in line_of(page.text, "alpha").split(" | ")[3]
     assert line_of(page.text, "alpha").count("⚠") == 1
     assert "⚠" not in line_of(page.text, "beta")
     assert page.text.count(doubt) == 2, "at the top and in the note"
     assert [p.text for p in check(folder)] == [f"stamped: {doubt}"]
-    assert [s.method for s in page.standings] == [s.method for s in before.standings]
+    assert [s.method for s in page.ranked] == [s.method for s in before.ranked]
 
 
 def stamped(result, doubt):
@@ -171,7 +175,9 @@ def test_strangers_words_stay_words(folder, definition, make, write):
     write(folder, [make("beta", 0, status="failed", reason=reason)], definition)
     text = build(folder).text
     assert text.count("忘\n") == 1
-    assert "<summary>Settings of <code>unlearning_ratio/judge@1</code></summary>" in text
+    assert "| `judge` | `width=8` | `unlearning_ratio/judge@1` |" in (
+        (folder / "protocols.md").read_text("utf-8")
+    )
     assert "# Żółć 忘却 \\| &lt;b&gt;x&lt;/b&gt;" in text
     assert "a \\| b \\# c &lt;script&gt; \\[d\\](e) \\`f\\` 忘" in text
     assert check(folder)[0].error is False
@@ -208,13 +214,13 @@ def test_one_seed_shows_the_interval_of_its_items(folder, definition, everything
     definition["seeds"] = 1
     write(folder, [r for r in everything if r.spec.seed == 0], definition)
     text = build(folder).text
-    assert "| **1=** | `alpha` | 1 | 5.0 [3.8, 6.5] |" in text
-    assert "| 4 | `base` (baseline) | 1 |" in text
+    assert "| **1=** | `alpha` | 5.0 [3.8, 6.5] |" in text
+    assert "| 4 | `base` (baseline) | 30.0" in text
 
 
 def test_quick_boards_say_so(folder, definition, everything, make, write):
     """A board of the quick preset carries a note on every page."""
-    definition["cell"]["preset"] = "quick"
+    definition["run"]["preset"] = "quick"
     quick = [make(r.spec.method, r.spec.seed, preset="quick", ur=30.0) for r in everything]
     write(folder, quick, definition)
     assert "> [!NOTE]" in build(folder).text

@@ -48,34 +48,38 @@ def runs_of(place, results):
 def test_a_board_loads(folder):
     """Keys are read, and each quantity is listed once."""
     board = load(folder)
-    assert board.cell.forget == ["b"]
-    assert [str(key) for key in board.keys] == ["ur on samples", "nll on retain", "nll on forget"]
+    assert board.run.forget == ["b"]
+    assert [str(key) for key in board.quantities] == [
+        "ur on samples",
+        "nll on retain",
+        "nll on forget",
+    ]
 
 
 def test_yaml_numbers_are_names(definition):
     """``forget: [3, 7]`` and ``forget: 3`` mean the classes of these names."""
-    definition["cell"]["forget"] = [3, 7]
-    assert Board.model_validate(definition).cell.forget == ["3", "7"]
-    definition["cell"]["forget"] = 3
-    assert Board.model_validate(definition).cell.forget == ["3"]
+    definition["run"]["forget"] = [3, 7]
+    assert Board.model_validate(definition).conditions.forget == ["3", "7"]
+    definition["run"]["forget"] = 3
+    assert Board.model_validate(definition).conditions.forget == ["3"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda d: d.update(sumary="x"), "no key 'sumary' (did you mean 'summary'?)"),
-        (lambda d: d["cell"].update(datset="x"), "'cell.datset' (did you mean 'dataset'?)"),
+        (lambda d: d["run"].update(datset="x"), "'run.datset' (did you mean 'dataset'?)"),
         (lambda d: d["columns"][1].update(lable="x"), "'columns.1.lable' (did you mean 'label'?)"),
         (lambda d: d["gate"]["limits"][0].update(with_in=1), "did you mean 'within'?"),
         (lambda d: d.pop("title"), "title\nallowed: Field required"),
         (lambda d: d.update(seeds=0), "seeds = 0"),
-        (lambda d: d["cell"].update(preset="fast"), "'quick', 'standard' or 'paper'"),
+        (lambda d: d["run"].update(preset="fast"), "'quick', 'standard' or 'paper'"),
         (lambda d: d["gate"].update(reference="nobody"), "'nobody' is not among"),
         (lambda d: d["baseline"].update(method="nobody"), "'nobody' is not among"),
         (lambda d: d["methods"].append("base"), "appears twice"),
         (lambda d: d["baseline"]["bands"][0].update(low=50), "above high"),
-        (lambda d: d["cell"].update(forget=[]), "cell.forget"),
-        (lambda d: d["cell"].update(forget={"a": 1}), "cell.forget"),
+        (lambda d: d["run"].update(forget=[]), "run.forget"),
+        (lambda d: d["run"].update(forget={"a": 1}), "run.forget"),
     ],
 )
 def test_wrong_boards_say_what_is_wrong(folder, definition, write, change, message):
@@ -167,7 +171,7 @@ def test_results_of_another_cell_are_refused(folder, make, write, changes, messa
 
 def test_a_conditional_board_takes_conditional_results_only(definition, make, write, tmp_path):
     """``conditional: true`` binds every result, and stands on the page."""
-    definition["cell"]["conditional"] = True
+    definition["run"]["conditional"] = True
     write(tmp_path, [make("alpha", 0, conditional=True)], definition)
     assert standing(tmp_path) == {("alpha", 0)}
     assert "**backbone** `net` (class-conditional)" in build(tmp_path).text
@@ -178,14 +182,14 @@ def test_a_conditional_board_takes_conditional_results_only(definition, make, wr
 
 def test_the_order_of_the_forget_set_does_not_matter(definition, make, write, tmp_path):
     """``3, 7`` is the same set as ``7, 3``."""
-    definition["cell"]["forget"] = ["7", "3"]
+    definition["run"]["forget"] = ["7", "3"]
     write(tmp_path, [make("alpha", 0, forget=["3", "7"])], definition)
     assert standing(tmp_path) == {("alpha", 0)}
 
 
 def test_the_regime_binds_all_but_the_two_ends(folder, definition, write):
     """A finetuning board still shows its retrained reference and baseline."""
-    definition["cell"]["regime"] = "finetune"
+    definition["run"]["regime"] = "finetune"
     write(folder, [], definition)
     (reason,) = set(left_out(folder).values())
     assert "its regime is retrain, the board's is finetune" in reason
@@ -194,7 +198,7 @@ def test_the_regime_binds_all_but_the_two_ends(folder, definition, write):
 
 def test_the_passes_bind_all_but_the_two_ends(folder, definition, write):
     """Where a board states a budget, contestants with another one do not stand on it."""
-    definition["cell"]["passes"] = 2000
+    definition["run"]["passes"] = 2000
     write(folder, [], definition)
     (reason,) = set(left_out(folder).values())
     assert "budget is one of steps, the board's is 2000 passes" in reason
@@ -339,7 +343,7 @@ def test_tidy_has_a_row_for_each_result_and_key(make, folder):
         make("alpha", 1, None),
         make("beta", 0, status="failed", reason="x"),
     ]
-    frame = tidy(results, load(folder).keys)
+    frame = tidy(results, load(folder).quantities)
     assert len(frame) == 9
     assert frame["value"].isna().sum() == 4
     assert set(frame.loc[frame["value"].isna(), "reason"]) == {"the solver diverged", "failed: x"}
@@ -365,7 +369,7 @@ def test_import_takes_what_fits(folder, make, tmp_path):
     )
     assert {path.parent.name for path in done.left} == {"run-2", "run-3", "broken"}
     again = import_results(folder, runs)
-    assert not again.taken
+    assert not again.written
     assert len(again.same) == 2
 
 
@@ -375,7 +379,7 @@ def test_import_replaces_but_never_by_a_failure(folder, make, tmp_path):
         tmp_path / "runs", [make("alpha", 0, 1.0), make("beta", 0, status="failed", reason="x")]
     )
     done = import_results(folder, runs)
-    assert [p.name for p in done.taken.values()] == ["alpha-s0.json"]
+    assert [p.name for p in done.written.values()] == ["alpha-s0.json"]
     stored = json.loads((folder / "results" / "alpha-s0.json").read_text())
     assert stored["metrics"][0]["value"] == 1.0
     assert "beta-s0.json holds one that succeeded" in next(iter(done.left.values()))
@@ -393,7 +397,7 @@ def test_import_of_two_runs_for_one_place(folder, make, tmp_path):
         ],
     )
     done = import_results(folder, runs)
-    assert [p.parent.name for p in done.taken] == ["run-2"]
+    assert [p.parent.name for p in done.written] == ["run-2"]
     reasons = {path.parent.name: why for path, why in done.left.items()}
     assert reasons["run-0"] == "several runs of alpha seed 0 differ: run-0, run-1"
     assert reasons["run-3"] == "failed, and another run of that seed succeeded"
@@ -410,6 +414,6 @@ def test_build_imports_first(folder, make, tmp_path):
     runs = runs_of(tmp_path / "runs", [make("alpha", 3, 5.0, 2.05)])
     page = build(folder, runs)
     assert page.imported is not None
-    assert len(page.imported.taken) == 1
+    assert len(page.imported.written) == 1
     assert "| `alpha` | 4 |" in page.text
     assert check(folder) == []

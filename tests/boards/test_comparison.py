@@ -16,9 +16,9 @@ def test_a_cell_is_ranked_as_a_board_is(everything):
     assert list(table["rank"]) == ["1=", "1=", "3", "4"]
     assert list(table.columns) == [
         "dataset", "forget", "backbone", "preset", "rank", "method", "seeds",
-        "ur, samples (%) ↓", "nll, retain (bits/dim) ↓", "nll, forget (bits/dim) ↑", "notes",
+        "UR (%) ↓", "NLL retain (bits/dim) ↓", "NLL forget (bits/dim) ↑", "notes",
     ]  # fmt: skip
-    assert table["ur, samples (%) ↓"][0] == "5.03 ± 0.14"
+    assert table["UR (%) ↓"][0] == "5.03 ± 0.14"
     assert table["seeds"][0] == "0,1,2"
 
 
@@ -79,8 +79,8 @@ def test_tracks_do_not_compete(make):
     assert list(table["backbone"]) == ["net", "net (class-conditional)", "net (class-conditional)"]
     assert list(table["method"]) == ["alpha", "beta", "alpha"]
     assert list(table["rank"]) == ["1", "1", "2"]
-    assert list(table["ua, samples (%) ↑"]) == ["", "90.00 [89.00, 91.00]", "60.00 [59.00, 61.00]"]
-    assert table["ur, samples (%) ↓"][1] == ""
+    assert list(table["UA (%) ↑"]) == ["", "90.00 [89.00, 91.00]", "60.00 [59.00, 61.00]"]
+    assert table["UR (%) ↓"][1] == ""
 
 
 def test_options_that_differ_name_the_line(make):
@@ -98,14 +98,14 @@ def test_one_seed_is_ranked_by_its_items(make):
     table = compare([make("alpha", 0, 5.0), make("beta", 0, 50.0), make("gamma", 0, 5.9)])
     assert list(table["method"]) == ["alpha", "gamma", "beta"]
     assert list(table["rank"]) == ["1=", "1=", "3"]
-    assert table["ur, samples (%) ↓"][2] == "50.00 [46.91, 53.09]"
+    assert table["UR (%) ↓"][2] == "50.00 [46.91, 53.09]"
 
 
 def test_failures_are_dashes_with_notes(make):
     """A failed run stands last with its reason."""
     table = compare([make("beta", 0, status="failed", reason="diverged at 3"), make("alpha", 0)])
     assert list(table["method"]) == ["alpha", "beta"]
-    assert table["ur, samples (%) ↓"][1] == "–"
+    assert table["UR (%) ↓"][1] == "–"
     assert "diverged at 3" in table["notes"][1]
 
 

@@ -85,8 +85,8 @@ def board_of(word, definition):
     definition["summary"] = f"S `code` {word}"
     definition["commands"] = [word, f"run {word}"]
     definition["columns"][0]["label"] = word
-    definition["cell"]["forget"] = [word]
-    definition["cell"]["task_params"] = {"generation": {"note": word}}
+    definition["run"]["forget"] = [word]
+    definition["run"]["task_params"] = {"generation": {"note": word}}
     return definition
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msgm_bench.boards import build, collect, load
-from msgm_bench.boards.eligibility import own_training
+from msgm_bench.boards.departures import preset_training
 from msgm_bench.errors import OptionError
 
 PASSES = 2000
@@ -32,7 +32,7 @@ RUN = {
 
 def test_stated_options_bind_and_stand_on_the_page(tmp_path, definition, make, write):
     """A result with them stands; a number and the text that spells it are one."""
-    definition["cell"] |= STATED
+    definition["run"] |= STATED
     write(tmp_path, [make("alpha", s, **RUN) for s in range(3)], definition)
     assert left_out(tmp_path) == {}
     line = next(line for line in build(tmp_path).text.splitlines() if "**options**" in line)
@@ -52,7 +52,7 @@ def test_stated_options_bind_and_stand_on_the_page(tmp_path, definition, make, w
 )
 def test_other_options_are_refused(tmp_path, definition, make, write, change, message):
     """A result without a stated option, or with another value, does not belong to the board."""
-    definition["cell"] |= STATED
+    definition["run"] |= STATED
     write(tmp_path, [make("alpha", 0, **RUN | change)], definition)
     assert message in left_out(tmp_path)["alpha-s0.json"]
 
@@ -60,9 +60,9 @@ def test_other_options_are_refused(tmp_path, definition, make, write, change, me
 @pytest.mark.parametrize("part", ["method_params", "training"])
 def test_options_of_methods_that_are_not_listed(tmp_path, definition, write, part):
     """A typo in the name of a method is an error, not an option that binds nobody."""
-    definition["cell"][part] = {"alhpa": {"a": 1}}
+    definition["run"][part] = {"alhpa": {"a": 1}}
     write(tmp_path, [], definition)
-    with pytest.raises(OptionError, match=f"cell.{part}: 'alhpa' is not among"):
+    with pytest.raises(OptionError, match=f"run.{part}: 'alhpa' is not among"):
         load(tmp_path)
 
 
@@ -72,7 +72,7 @@ def test_options_of_methods_that_are_not_listed(tmp_path, definition, write, par
 @pytest.fixture
 def equal(tmp_path, definition):
     """A board of real methods with equal budgets, and ``run(method, seed, **training)``."""
-    definition["cell"] = {
+    definition["run"] = {
         "dataset": "digits",
         "forget": ["3"],
         "backbone": "vesde",
@@ -93,7 +93,7 @@ def run(make):
     def result(method, seed=0, items=256, **training):
         regime = "finetune" if method == "obt" else "retrain"
         cell = {"dataset": "digits", "forget": ["3"], "backbone": "vesde", "preset": "quick"}
-        own = own_training("digits", "vesde", method, "quick", regime)
+        own = preset_training("digits", "vesde", method, "quick", regime)
         passes = {"passes": PASSES if method == "obt" else None}
         settings = {"training": {**own, **passes, **training}, "pass_items": items}
         return make(method, seed, 5.0, 2.0, regime=regime, settings=settings, **cell)
@@ -129,7 +129,7 @@ def test_another_policy_must_be_stated(equal, definition, run, write, training, 
     write(equal, [run("standard"), run("unseen"), run("obt", **training)], definition)
     assert message in left_out(equal)["obt-s0.json"]
     if "passes" not in training:
-        definition["cell"]["training"] = {"obt": training}
+        definition["run"]["training"] = {"obt": training}
         write(equal, [], definition)
         assert left_out(equal) == {}
         assert "or stated in board.yaml" in build(equal).text
@@ -142,9 +142,9 @@ def test_methods_that_are_not_installed_must_be_stated(equal, definition, run, m
     write(equal, [run("standard"), make("alpha", 0, 5.0, 2.0, **like)], definition)
     reason = left_out(equal)["alpha-s0.json"]
     assert "alpha is not installed" in reason
-    assert "state it as cell.training.alpha in board.yaml" in reason
+    assert "state it as run.training.alpha in board.yaml" in reason
     policy = {"batch_size": 256, "learning_rate": 0.0005, "warmup": 100, "decay": "cosine"}
-    definition["cell"]["training"] = {"alpha": policy}
+    definition["run"]["training"] = {"alpha": policy}
     write(equal, [], definition)
     assert left_out(equal) == {}
 
@@ -158,6 +158,6 @@ def test_passes_have_one_size(equal, definition, run, write):
 
 def test_without_a_stated_budget_nothing_is_compared(equal, definition, run, write):
     """A board of steps shows how methods were run, and takes them as they are."""
-    del definition["cell"]["passes"]
+    del definition["run"]["passes"]
     write(equal, [run("standard"), run("obt", passes=None, learning_rate=0.01)], definition)
     assert left_out(equal) == {}

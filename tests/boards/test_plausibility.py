@@ -219,5 +219,5 @@ def test_an_edited_ratio_and_interval_are_caught_after_build(folder, edit):
     edit(path, impossible, signed=True)
     build(folder)
     (problem, *_) = (p for p in check(folder) if p.error)
-    assert "its values cannot be: ur on samples" in problem.text
+    assert "its values cannot be: unlearning_ratio/judge@1: ur on samples" in problem.text
     assert json.loads(path.read_text())["metrics"][0]["value"] == 0.01, "nothing is deleted"

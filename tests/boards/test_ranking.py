@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from msgm_bench.boards import Gate, Key, rank, tidy
+from msgm_bench.boards import Gate, Quantity, rank, tidy
 from msgm_bench.boards.board import Baseline
-from msgm_bench.boards.ranking import misses, separable
+from msgm_bench.boards.ranking import baseline_violations, separable
 from msgm_bench.errors import UsageError
 
 UR, RETAIN, FORGET = (
-    Key(metric="ur", split="samples"),
-    Key(metric="nll", split="retain"),
-    Key(metric="nll", split="forget"),
+    Quantity(metric="ur", split="samples"),
+    Quantity(metric="nll", split="retain"),
+    Quantity(metric="nll", split="forget"),
 )
 
 
@@ -43,9 +43,9 @@ def table(make):
     return frame
 
 
-def labels(standings):
+def labels(ranked):
     """Method to the rank as shown."""
-    return {s.method: s.label for s in standings}
+    return {s.method: s.label for s in ranked}
 
 
 def test_clear_order(table):
@@ -177,7 +177,7 @@ def test_bands_of_the_baseline(table, values, found):
     """A mean within passes; outside, failed or missing is a miss."""
     bands = [{"metric": "ur", "split": "samples", "low": 20, "high": 40}]
     frame = table({"base": values, "other": [1.0]})
-    assert len(misses(frame, Baseline(method="base", bands=bands))) == found
+    assert len(baseline_violations(frame, Baseline(method="base", bands=bands))) == found
 
 
 values = st.lists(st.floats(0, 100), min_size=3, max_size=3)
@@ -205,13 +205,12 @@ def test_any_ranking_is_sound(numbers):
     for place, (above, below) in enumerate(itertools.pairwise(found), start=2):
         assert mean[above.method] <= mean[below.method] + 1e-9
         assert below.rank in (above.rank, place)
-    for standing in found:
-        assert standing.tied == (sum(s.rank == standing.rank for s in found) > 1)
-        best = next(s for s in found if s.rank == standing.rank)
-        a, b = (numbers[int(s.method[1:])] for s in (best, standing))
+    for row in found:
+        assert row.tied == (sum(s.rank == row.rank for s in found) > 1)
+        best = next(s for s in found if s.rank == row.rank)
+        a, b = (numbers[int(s.method[1:])] for s in (best, row))
         spread = max(
-            abs((x - y) - (mean[best.method] - mean[standing.method]))
-            for x, y in zip(a, b, strict=True)
+            abs((x - y) - (mean[best.method] - mean[row.method])) for x, y in zip(a, b, strict=True)
         )
-        if best is not standing and spread > 1e-6:
+        if best is not row and spread > 1e-6:
             assert stats.ttest_rel(a, b).pvalue > 0.05 - 1e-9

@@ -423,7 +423,7 @@ def test_board(runs, bench, tmp_path):
     assert code == 1
     code, out, err = bench("board", "build", board, "--runs", runs)
     assert code == 0, err
-    assert out.count("taken: ") == 4, out + err
+    assert out.count("imported: ") == 4, out + err
     assert "standard" in (board / "README.md").read_text("utf-8")
     code, out, err = bench("board", "check")
     assert code == 0, out + err

@@ -63,7 +63,7 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
     }
     assert "balanced accuracy" in said
     (folder,) = (path.parent for path in out.rglob("result.json"))
-    for name in ("samples.png", "inpainting.png", "reconstruction.png"):
+    for name in ("generation.png", "inpainting.png", "reconstruction.png"):
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 100
 

@@ -279,7 +279,7 @@ def test_a_picture_has_a_row_a_class():
     """Ten samples of each class, the forgotten one named; points have no picture of this kind."""
     given, task = subject(), ClassGeneration()
     asked = torch.arange(4).repeat_interleave(12)
-    rows = task.shown(given, {"x": torch.zeros(48, 1, 8, 8), "y": asked})
+    rows = task.preview(given, {"x": torch.zeros(48, 1, 8, 8), "y": asked})
     assert list(rows) == ["a (kept)", "b (kept)", "c (kept)", "d (forgotten)"]
     assert all(images.shape == (10, 1, 8, 8) for images in rows.values())
-    assert task.shown(gaussians(), {}) == {}
+    assert task.preview(gaussians(), {}) == {}

@@ -16,8 +16,8 @@ from workbench import draw_nothing, results
 
 from msgm_bench import IncompatibleError, MsgmBenchError, Result, RunSpec
 from msgm_bench.boards import compare
-from msgm_bench.boards.board import Board, Cell
-from msgm_bench.boards.collect import foreign
+from msgm_bench.boards.board import Board, RunConditions
+from msgm_bench.boards.collect import mismatch
 from msgm_bench.cli.main import call
 from msgm_bench.errors import StorageError
 from msgm_bench.pipeline import dry_run, outline
@@ -201,7 +201,7 @@ def test_boards_and_tables_keep_bases_apart(made):
     """A board takes results of its own base only; tables put each base into a cell of its own."""
     document = json.loads((run_of(made, "finetune") / "result.json").read_text("utf-8"))
     mine = Result.model_validate(document)
-    told = mine.spec.model_dump(include=set(Cell.model_fields))
+    told = mine.spec.model_dump(include=set(RunConditions.model_fields))
     page = {"metric": "ur", "split": "samples"}
     board = Board.model_validate(
         {
@@ -211,11 +211,11 @@ def test_boards_and_tables_keep_bases_apart(made):
             "baseline": {"method": "unseen", "bands": [page | {"low": 0, "high": 1}]},
         }
     )
-    assert foreign(board, mine) is None
+    assert mismatch(board, mine) is None
     for base in (None, "0" * 64):
         spec = mine.spec.model_copy(update={"base": base})
         other = mine.model_copy(update={"spec": spec})
-        assert "its base model is" in foreign(board, other)
+        assert "its base model is" in mismatch(board, other)
         assert len(set(compare([mine, other])["backbone"])) == 2
 
 

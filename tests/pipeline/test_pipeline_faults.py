@@ -319,7 +319,7 @@ def test_nan_samples_are_drawn(bench, tmp_path, monkeypatch):
     code, _, err = bench(*tiny(out=tmp_path / "runs"))
     assert code == 0, err
     drawn = {path.name for path in (tmp_path / "runs").rglob("*.png")}
-    assert drawn == {"loss.png", "samples.png", "score.png"}
+    assert drawn == {"loss.png", "generation.png", "score.png"}
 
 
 # Commands that can be repeated -------------------------------------------------------------

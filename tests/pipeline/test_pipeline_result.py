@@ -61,7 +61,7 @@ def test_files(whole):
         "result.json",
         "train.jsonl",
         "loss.png",
-        "samples.png",
+        "generation.png",
         "score.png",
         "pictures.safetensors",
         "report.md",
