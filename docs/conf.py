@@ -25,6 +25,8 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_ext"]
 nitpick_ignore_regex = [("py:.*", ".*")]  # signatures name types of other projects
 
+smartquotes = False  # it would turn the two dashes of an option into one
+
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import sys
 import tomllib
@@ -130,7 +131,7 @@ def is_placeholder(value) -> bool:
 
 def unknown_plugin(words: list[str], defined: set[str]) -> str | None:
     """A plugin that is neither registered nor defined on the page."""
-    for option, name in zip(words, words[1:], strict=False):
+    for option, name in itertools.pairwise(words):
         if option in KINDS and not is_placeholder(name) and name not in defined:
             known = registry().names(KINDS[option])
             if name not in known:
