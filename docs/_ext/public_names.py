@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import msgm_bench
 
+PROJECT = msgm_bench.__name__
 LITERAL = re.compile(r"(``.*?``|`[^`]+`)")
 MARKUP = re.compile(r"([*|]|(?<=\w)_(?!\w))")
 
@@ -83,7 +84,9 @@ def escape(line: str) -> str:
 def escape_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Before napoleon reads its sections."""
+    """Before napoleon reads its sections; docstrings of other projects stay as they are."""
+    if not getattr(obj, "__module__", PROJECT).startswith(PROJECT):
+        return
     lines[:] = [escape(line) for line in lines]
 
 
