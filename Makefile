@@ -26,7 +26,7 @@ boards: $(READY)  ## leaderboard pages are what their results say
 	$(BIN)/msgm-bench board check
 
 docs: $(READY)  ## the documentation, into build/docs; a warning or a broken link is an error
-	@$(BIN)/python -c 'import furo, myst_parser, sphinx, sphinx_click' || { \
+	@$(BIN)/python -c 'import furo, myst_parser, sphinx, sphinx_click' 2>/dev/null || { \
 		echo "make docs needs the extra [docs]: $(BIN)/python -m pip install --editable '.[docs]'"; exit 1; }
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
 
