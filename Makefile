@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types boards check release gpu clean
+.PHONY: demo test lint types boards docs check release gpu clean
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
@@ -25,7 +25,12 @@ types: $(READY)  ## mypy, strict
 boards: $(READY)  ## leaderboard pages are what their results say
 	$(BIN)/msgm-bench board check
 
-check: lint types test boards  ## all that CI runs
+docs: $(READY)  ## the documentation, into build/docs; a warning or a broken link is an error
+	@$(BIN)/python -c 'import furo, myst_parser, sphinx, sphinx_click' 2>/dev/null || { \
+		echo "make docs needs the extra [docs]: $(BIN)/python -m pip install --editable '.[docs]'"; exit 1; }
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
+
+check: lint types test boards docs  ## all that CI runs
 
 release: $(READY)  ## sdist and wheel in dist/, built and checked
 	rm -rf dist

@@ -235,7 +235,8 @@ def test_known_moves_are_no_error(world, tmp_path):
     assert len(world(Nested()).trainer.run(tmp_path, silent).rows) == 6
 
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/plugins.md").read_text("utf-8"), re.S)
+PAGE = (ROOT / "docs/plugins/methods.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python(?: exec)?\n(.*?)```", PAGE, re.S)
 
 
 @pytest.mark.parametrize("name", ["Restricted", "OwnSGD"])
