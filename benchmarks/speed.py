@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from msgm_bench import DataInfo, Noise, Training, derive_seed, dsm_loss, ode_nll
+from msgm_bench import DataStats, Noise, Training, derive_seed, dsm_loss, ode_nll
 from msgm_bench.registry import registry
-from msgm_bench.training import Feed, Runtime
+from msgm_bench.training import NoisedBatches, Runtime
 from msgm_bench.training.runtime import Precision
 
 Pair = tuple[str, Callable[[], object], Callable[[], object]]
@@ -59,18 +59,18 @@ def report(
     print(f"{name:<52}{a_ms:>9.2f}{b_ms:>9.2f}{middle:>7.2f}  {ratios[0]:.2f} to {ratios[-1]:.2f}")
 
 
-def setting(runtime: Runtime, **options: object) -> tuple[torch.nn.Module, Feed]:
+def setting(runtime: Runtime, **options: object) -> tuple[torch.nn.Module, NoisedBatches]:
     """The digits, a VE backbone and its batches."""
     data = registry().create("datasets", "digits").load()
     backbone = registry().create("backbones", "vesde", options)
-    model = runtime.place(backbone.build(DataInfo.of(data)))
-    feed = Feed(
+    model = runtime.place(backbone.build(DataStats.of(data)))
+    feed = NoisedBatches(
         {"all": data.train.to(runtime.device)}, model, 0, Training(batch_size=256).batch_size
     )
     return model, feed
 
 
-def descent(model: torch.nn.Module, feed: Feed, **adam: object) -> Callable[[], object]:
+def descent(model: torch.nn.Module, feed: NoisedBatches, **adam: object) -> Callable[[], object]:
     """One optimiser step on a batch of 256."""
     optimizer = torch.optim.Adam(model.parameters(), **adam)
     batch = feed.batch("all", 0)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from msgm_bench.diffusion import *  # noqa: F403
     from msgm_bench.errors import *  # noqa: F403
     from msgm_bench.evaluation.statistics import *  # noqa: F403
+    from msgm_bench.experiment.spec import RunSpec as RunSpec
     from msgm_bench.hookspecs import hookimpl as hookimpl
-    from msgm_bench.pipeline import RunSpec as RunSpec
-    from msgm_bench.pipeline import run as run
-    from msgm_bench.pipeline import run_grid as run_grid
+    from msgm_bench.runner import run as run
+    from msgm_bench.runner import run_grid as run_grid
     from msgm_bench.storage import atomic as atomic
 
 __version__ = "0.1.0"
@@ -47,7 +47,8 @@ _HOMES = {
         "seeds_interval",
         "wilson",
     ),
-    "msgm_bench.pipeline": ("RunSpec", "run", "run_grid"),
+    "msgm_bench.experiment.spec": ("RunSpec",),
+    "msgm_bench.runner": ("run", "run_grid"),
     "msgm_bench.storage": ("atomic",),
 }
 

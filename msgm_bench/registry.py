@@ -19,7 +19,7 @@ import pluggy
 from msgm_bench import api, hookspecs
 from msgm_bench.api import Plugin, check_presets
 from msgm_bench.errors import PluginError, UnknownNameError, clean, did_you_mean
-from msgm_bench.loading import quarantined
+from msgm_bench.quarantine import quarantined
 
 GROUP = "msgm_bench"
 RESTRICT = "MSGM_BENCH_PLUGINS"

@@ -13,22 +13,22 @@ os.environ["MSGM_BENCH_CACHE"] = _CACHE
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("MSGM_BENCH_PLUGINS", None)
 
+import cli_harness  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-import workbench  # noqa: E402
 
 from msgm_bench import registry  # noqa: E402
+from msgm_bench.cache import fingerprint  # noqa: E402
 from msgm_bench.cli.main import call  # noqa: E402
-from msgm_bench.pipeline import fingerprint  # noqa: E402
-from msgm_bench.pipeline import folder as run_folder  # noqa: E402
+from msgm_bench.report import run_folder  # noqa: E402
 
 torch.set_num_threads(1)
 # no property has a time limit: machines are slow when they are busy; CI tries the same examples
 hypothesis.settings.register_profile("bench", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("bench")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts us with &
-registry.installed = workbench.known_distributions
+registry.installed = cli_harness.known_distributions
 
 
 def pytest_unconfigure() -> None:
@@ -70,7 +70,7 @@ def strangers(tmp_path, monkeypatch, fresh):
     monkeypatch.syspath_prepend(str(place))
 
     def install(name, source, *entries):
-        workbench.write_distribution(place, name, name.replace("-", "_"), source, *entries)
+        cli_harness.write_distribution(place, name, name.replace("-", "_"), source, *entries)
         fresh.cache_clear()
         return place
 
@@ -80,15 +80,15 @@ def strangers(tmp_path, monkeypatch, fresh):
 @pytest.fixture
 def probe(strangers):
     """The stranger of ``strangers/stranger_probe.py``, installed; the folder that it is in."""
-    source = (workbench.STRANGERS / "stranger_probe.py").read_text("utf-8")
+    source = (cli_harness.STRANGERS / "stranger_probe.py").read_text("utf-8")
     return strangers("stranger-probe", source, "stranger.probe")
 
 
 @pytest.fixture
 def fast(monkeypatch, fresh):
     """Without the frontier and without pictures, a cell takes half a second."""
-    monkeypatch.setenv("MSGM_BENCH_PLUGINS", workbench.FAST_PLUGINS)
-    monkeypatch.setattr(run_folder, "_pictures", workbench.draw_nothing)
+    monkeypatch.setenv("MSGM_BENCH_PLUGINS", cli_harness.FAST_PLUGINS)
+    monkeypatch.setattr(run_folder, "_pictures", cli_harness.draw_nothing)
     fresh.cache_clear()
 
 

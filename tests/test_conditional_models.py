@@ -9,10 +9,10 @@ from torch import nn
 from msgm_bench import (
     Batch,
     Conditioned,
+    IdentityCodec,
     IncompatibleError,
     Model,
     OptionError,
-    Points,
     VariancePreserving,
     dsm_loss,
     guided,
@@ -34,7 +34,7 @@ class Told(nn.Module):
 
 def model(classes=3):
     """Points in the plane."""
-    return Model(Told(), VariancePreserving(), Points(), (2,), classes)
+    return Model(Told(), VariancePreserving(), IdentityCodec(), (2,), classes)
 
 
 X, T = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.5)
@@ -46,13 +46,13 @@ def test_no_condition_is_the_null_class():
     assert torch.equal(model().eps(X, T), X + 3)
     assert torch.equal(model().eps(X, T, Y), X + Y[:, None])
     assert torch.equal(model(None).eps(X, T), X)
-    assert torch.equal(model().forward_eps(X, T), X + 3)
+    assert torch.equal(model().eps_fn(X, T), X + 3)
     assert torch.equal(model().null(2), torch.tensor([3, 3]))
 
 
 def test_the_score_is_that_of_the_class():
     """s = -eps_hat(x, t, c) / sigma(t)."""
-    _, sigma = VariancePreserving().coefficients(T)
+    _, sigma = VariancePreserving().marginal(T)
     torch.testing.assert_close(model().score(X, T, Y), -(X + Y[:, None]) / sigma[:, None])
 
 
@@ -82,7 +82,7 @@ def test_an_unconditional_model_has_no_null_class():
 def test_conditioned_models_are_guided(w):
     """Its eps is (1 + w) eps(c) - w eps(null), in one call of the network, or a plain one."""
     inner = model()
-    found = Conditioned(inner, Y, w).forward_eps(X, T)
+    found = Conditioned(inner, Y, w).eps_fn(X, T)
     assert inner.network.calls == [8 if w else 4]
     torch.testing.assert_close(found, guided(inner.eps(X, T, Y), inner.eps(X, T), w))
     torch.testing.assert_close(found, X + (1 + w) * Y[:, None] - w * 3)
@@ -91,7 +91,7 @@ def test_conditioned_models_are_guided(w):
 def test_conditioned_models_are_models():
     """Score, shape, process and further conditions work as on the model within."""
     outer = Conditioned(model(), Y, 1.0)
-    _, sigma = VariancePreserving().coefficients(T)
+    _, sigma = VariancePreserving().marginal(T)
     torch.testing.assert_close(outer.score(X, T), -outer.eps(X, T) / sigma[:, None])
     torch.testing.assert_close(outer.eps(X, T, outer.null(4)), X + 3)
     assert (outer.shape, outer.dim, outer.classes) == ((2,), 2, 3)

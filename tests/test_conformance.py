@@ -10,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from msgm_bench import Batches, LossMethod, Options, Task, dsm_loss
 from msgm_bench.testing import check_method, check_plugin
-from msgm_methods.esd import ESD
-from msgm_methods.finetune import Finetune
-from msgm_methods.msgm import Obtuse, Orthogonal
-from msgm_methods.sfd import SFD
-from msgm_methods.standard import Standard
-from msgm_methods.unseen import Unseen
+from msgm_builtin.methods.baselines import Finetune, Standard, Unseen
+from msgm_builtin.methods.esd import ESD
+from msgm_builtin.methods.msgm import Obtuse, Orthogonal
+from msgm_builtin.methods.sfd import SFD
 
 SOUND = [Obtuse, Orthogonal, Unseen, Finetune, Standard, ESD, SFD]
 
@@ -321,11 +319,11 @@ def test_presets_of_tasks_are_those_of_tasks():
         name = "lonely"
         presets = {"quick": {"tasks": {"lonely": {"cuont": 3}}}}
 
-        def total(self, subject):
+        def total(self, context):
             """None."""
             return 0
 
-        def draw(self, subject, start, count):
+        def draw(self, context, start, count):
             """Nothing."""
             return {}
 

@@ -8,13 +8,11 @@ import pytest
 import torch
 from pydantic import Field
 
-from msgm_backbones.ddpm import DDPM
-from msgm_backbones.samplers import DDIMSampler, Heun, OneStep
-from msgm_backbones.vesde import VESDE
 from msgm_bench import (
     Cost,
     Data,
     Dataset,
+    DatasetInfo,
     DiscreteDDPM,
     Embedder,
     Examples,
@@ -22,14 +20,13 @@ from msgm_bench import (
     Metric,
     MetricProtocol,
     Options,
+    Prediction,
     Row,
     Samples,
-    Sketch,
     SubVariancePreserving,
     Tracker,
     VarianceExploding,
     VariancePreserving,
-    Verdict,
     hookimpl,
 )
 from msgm_bench.registry import registry
@@ -50,12 +47,16 @@ from msgm_bench.testing import (
     toy_subject,
 )
 from msgm_bench.testing.toys import CPU, toy_model
-from msgm_datasets.digits import Digits
-from msgm_datasets.gaussians import Gaussians
-from msgm_metrics.bayes import Bayes
-from msgm_metrics.frontier import FrontierGap
-from msgm_metrics.generation import Generation, GenerationOptions
-from msgm_metrics.judge_features import JudgeFeatures
+from msgm_builtin.backbones.ddpm import DDPM
+from msgm_builtin.backbones.vesde import VESDE
+from msgm_builtin.datasets.digits import Digits
+from msgm_builtin.datasets.gaussians import Gaussians
+from msgm_builtin.embedders.judge_features import JudgeFeatures
+from msgm_builtin.judges.bayes import Bayes
+from msgm_builtin.metrics.frontier import FrontierGap
+from msgm_builtin.samplers.one_step import OneStep
+from msgm_builtin.samplers.reverse import DDIMSampler, Heun
+from msgm_builtin.tasks.generation import Generation, GenerationOptions
 
 
 def named(kind):
@@ -118,9 +119,9 @@ class WrongDiffusion(SubVariancePreserving):
 class WrongSigma(VariancePreserving):
     """sigma^2 where sigma should be."""
 
-    def coefficients(self, t):
+    def marginal(self, t):
         """A variance for a deviation."""
-        a, sigma = super().coefficients(t)
+        a, sigma = super().marginal(t)
         return a, sigma.square()
 
 
@@ -139,7 +140,7 @@ class WrongAlpha(VariancePreserving):
     def transition(self, s, t):
         """The marginal's mean."""
         _, variance = super().transition(s, t)
-        return self.coefficients(t)[0], variance
+        return self.marginal(t)[0], variance
 
 
 class WrongRatio(VariancePreserving):
@@ -147,15 +148,15 @@ class WrongRatio(VariancePreserving):
 
     def noise_to_signal(self, t):
         """Half of it is missing."""
-        return self.coefficients(t)[1]
+        return self.marginal(t)[1]
 
 
 class WrongInverse(VarianceExploding):
     """A time that is another's."""
 
-    def time_of(self, noise_to_signal):
+    def t_from_noise_to_signal(self, noise_to_signal):
         """Off by a factor."""
-        return 0.9 * super().time_of(noise_to_signal)
+        return 0.9 * super().t_from_noise_to_signal(noise_to_signal)
 
 
 class WrongPrior(VarianceExploding):
@@ -262,7 +263,7 @@ def leaking(count):
 
 def sketched(**changes):
     """A sketch of the toy images with these fields."""
-    sketch = Sketch((1, 8, 8), ("a", "b", "c"), 720, 240, levels=16)
+    sketch = DatasetInfo((1, 8, 8), ("a", "b", "c"), 720, 240, levels=16)
     return {"sketch": lambda self: dataclasses.replace(sketch, **changes)}
 
 
@@ -327,7 +328,7 @@ class Peeking(ToyJudge):
     def verdict(self, x):
         """Shifted."""
         said = super().verdict(x)
-        return Verdict((said.classes + getattr(self, "shift", 0)) % 3, said.recognised)
+        return Prediction((said.classes + getattr(self, "shift", 0)) % 3, said.recognised)
 
 
 class Amnesic(Peeking):
@@ -361,7 +362,7 @@ class Whimsical(ToyJudge):
     def verdict(self, x):
         """Shifted."""
         said = super().verdict(x)
-        return Verdict((said.classes + getattr(self, "shift", 0)) % 3, said.recognised)
+        return Prediction((said.classes + getattr(self, "shift", 0)) % 3, said.recognised)
 
 
 class Relative(ToyJudge):
@@ -371,7 +372,7 @@ class Relative(ToyJudge):
         """By ranks in the batch."""
         said = super().verdict(x)
         order = x.flatten(1).sum(dim=1).argsort().argsort()
-        return Verdict(order % 3, said.recognised)
+        return Prediction(order % 3, said.recognised)
 
 
 class Boastful(ToyJudge):
@@ -537,9 +538,9 @@ class Draw(Generation):
         """Heun."""
         return {"samplers": ("heun", {"nfe": self.options.nfe})}
 
-    def draw(self, subject, start, count):
+    def draw(self, context, start, count):
         """Scaled samples."""
-        drawn = super().draw(subject, start, count)
+        drawn = super().draw(context, start, count)
         return drawn | {"x": self.options.scale * drawn["x"]}
 
 
@@ -551,8 +552,8 @@ def task(**methods):
 def drawn(change):
     """A task whose draws are changed."""
 
-    def draw(self, subject, start, count):
-        return change(Draw.draw(self, subject, start, count), subject, start, count)
+    def draw(self, context, start, count):
+        return change(Draw.draw(self, context, start, count), context, start, count)
 
     return task(draw=draw)
 
@@ -574,10 +575,10 @@ def drawn(change):
         "drawn again, the items are others|drawing changes the model's weights",
     ),
     (task(cost=lambda self, model: Cost(1)), "its cost says 1"),
-    (task(total=lambda self, subject: 0), "not a positive number"),
-    (task(total=lambda self, subject: 7), "--samples does not make it shorter"),
-    (task(protocol=lambda self, subject: {"nfe": self.options.nfe}), "option .* not its protocol"),
-    (task(protocol=lambda self, subject: self.options.model_dump()), "holds batch_size"),
+    (task(total=lambda self, context: 0), "not a positive number"),
+    (task(total=lambda self, context: 7), "--samples does not make it shorter"),
+    (task(protocol=lambda self, context: {"nfe": self.options.nfe}), "option .* not its protocol"),
+    (task(protocol=lambda self, context: self.options.model_dump()), "holds batch_size"),
     (task(skip=lambda self, model: "never"), "skips unconditional and class-conditional"),
     (task(preview=lambda self, s, a: {"all": a["x"] + 9}), r"picture 'all' leaves \[0, 1\]"),
 )
@@ -591,15 +592,15 @@ def test_defects_of_tasks_are_named(cls, sentence):
 @named("metrics")
 def test_metrics_conform(cls):
     """On images, or on the points that one is for; those without weights give a reason."""
-    subject = None
+    context = None
     if cls is FrontierGap:
         data = Gaussians.create({"train_size": 200, "test_size": 200}).load()
         judge = Bayes.create()
         judge.fit(data, 0, CPU)
         torch.manual_seed(0)
         model = toy_model(None, data).requires_grad_(False)
-        subject = toy_subject(data=data, model=model, judge=judge, targets=(1,))
-    check_metric(cls, subject=subject)
+        context = toy_subject(data=data, model=model, judge=judge, targets=(1,))
+    check_metric(cls, context=context)
 
 
 class BrightnessOptions(Options):
@@ -615,19 +616,19 @@ class Brightness(Metric[BrightnessOptions]):
     tasks = ("generation",)
     wrong: dict = {}
 
-    def protocol(self, subject, task):
+    def protocol(self, context, task):
         """The factor and the task."""
-        settings = task.protocol(subject) | {"factor": self.options.factor}
+        settings = task.protocol(context) | {"factor": self.options.factor}
         return MetricProtocol(name="brightness", settings=settings)
 
-    def measure(self, subject, task, artifact):
+    def measure(self, context, task, artifact):
         """One row, with what is wrong in it."""
         x = artifact["x"]
         fields = {
             "task": task.name,
             "metric": self.name,
             "split": "samples",
-            "protocol": self.protocol(subject, task).id,
+            "protocol": self.protocol(context, task).id,
             "value": self.options.factor * float(x.double().mean()),
             "unit": "1",
             "n": len(x),
@@ -649,8 +650,8 @@ def metric(**methods):
 def remeasured(change):
     """A metric whose rows are changed."""
 
-    def measure(self, subject, task, artifact):
-        return change(Brightness.measure(self, subject, task, artifact), artifact)
+    def measure(self, context, task, artifact):
+        return change(Brightness.measure(self, context, task, artifact), artifact)
 
     return metric(measure=measure)
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from workbench import only, tiny
+from cli_harness import only, tiny
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "msgm-bench-example"

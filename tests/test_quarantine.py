@@ -9,13 +9,13 @@ import subprocess
 import sys
 
 import pytest
-from workbench import tiny
+from cli_harness import tiny
 
-from msgm_bench import loading
+from msgm_bench import quarantine
 from msgm_bench.api import Plugin
 from msgm_bench.cli import main
 from msgm_bench.errors import PluginError
-from msgm_bench.loading import quarantined, reason_of
+from msgm_bench.quarantine import quarantined, reason_of
 from msgm_bench.registry import MOST_CLASSES
 
 HEAD = "from msgm_bench import LossMethod, Method, Dataset, hookimpl, dsm_loss\n"
@@ -220,7 +220,7 @@ def test_reasons_of_any_exception():
 @pytest.mark.parametrize("name", ["obt", "0", "a.b-c_d", 64 * "x"])
 def test_names_that_are_allowed(name):
     """Letters, digits, dots, dashes, underscores."""
-    assert loading.checked_name(name, "it") == name
+    assert quarantine.checked_name(name, "it") == name
     assert type("Named", (Plugin,), {"name": name}).validate() is None
 
 

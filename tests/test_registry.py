@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from workbench import FAST_PLUGINS, only, results, tiny
+from cli_harness import FAST_PLUGINS, only, results, tiny
 
-from msgm_bench import Judge, Verdict, hookimpl
+from msgm_bench import Judge, Prediction, hookimpl
 from msgm_bench import registry as registration
 from msgm_bench.api import Plugin
 from msgm_bench.errors import OptionError, PluginError, UnknownNameError, did_you_mean
@@ -54,7 +54,7 @@ def test_the_built_in_plugins(fresh):
     assert {"gaussians", "digits"} <= set(registry.names("datasets"))
     told = registry.entry("methods", "obt").provenance
     assert (told.entry_point, told.distribution) == ("methods.msgm", "msgm-bench")
-    assert str(told) == f"msgm-bench {told.version} (msgm_methods.msgm)"
+    assert str(told) == f"msgm-bench {told.version} (msgm_builtin.methods.msgm)"
 
 
 def test_a_stranger_is_as_good_as_a_built_in(strangers, fresh):
@@ -404,7 +404,7 @@ def register_flat_judge(registry):
 
         def verdict(self, x):
             """By the first coordinate."""
-            return Verdict((x[:, 0] > 2).long(), torch.ones(len(x), dtype=torch.bool))
+            return Prediction((x[:, 0] > 2).long(), torch.ones(len(x), dtype=torch.bool))
 
     Flat.__module__ = "workbench"
     module = ModuleType("stranger_flat")

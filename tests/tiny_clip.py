@@ -7,7 +7,7 @@ import json
 import torch
 from lazy import LazyModule
 
-from msgm_metrics.clip_files import CARD
+from msgm_builtin.embedders.clip_files import CARD
 
 open_clip = LazyModule("open_clip")
 

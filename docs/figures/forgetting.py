@@ -27,8 +27,8 @@ from matplotlib.patches import Circle
 from PIL import Image
 
 from msgm_bench.api import Model
-from msgm_bench.pipeline import shown
-from msgm_bench.pipeline.modelfile import load_model
+from msgm_bench.experiment.model_io import load_model
+from msgm_bench.report import saved_images
 from msgm_bench.storage import atomic, read_json
 
 TITLES = {
@@ -68,7 +68,7 @@ def main() -> None:
 
 def draw_panel(ax: Axes, method: str, folder: Path, result: dict[str, Any]) -> None:
     """The field, the samples and UR of one run."""
-    x = next(iter(shown.read(folder)[shown.SAMPLES].values())).numpy()[:POINTS]
+    x = next(iter(saved_images.read(folder)[saved_images.SAMPLES].values())).numpy()[:POINTS]
     middle = posterior(x)[:, FORGOTTEN] > 0.5
     axis, score = score_field(load_model(folder / "model", torch.device("cpu")))
     speed = np.hypot(*score)
@@ -105,9 +105,9 @@ def score_field(model: Model) -> tuple[np.ndarray, np.ndarray]:
     axis = torch.linspace(-REACH, REACH, 60)
     x = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
     t = torch.full((len(x),), TIME)
-    _, sigma = model.process.coefficients(t)
+    _, sigma = model.process.marginal(t)
     with torch.no_grad():
-        score = -model.forward_eps(x, t) / sigma[:, None]
+        score = -model.eps_fn(x, t) / sigma[:, None]
     return axis.numpy(), score.T.reshape(2, len(axis), len(axis)).numpy()
 
 

@@ -1,43 +1,36 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
 from msgm_bench.api.class_names import indices, join_names, parse_names
-from msgm_bench.api.codec import Codec, GreyLevels, Points, half_range
 from msgm_bench.api.columns import MeasuredRows, MetricColumn, Track
+from msgm_bench.api.context import Artifact, EvalContext, ModelContext
 from msgm_bench.api.data import (
     Box,
     Data,
     Dataset,
+    DatasetInfo,
     Density,
     Examples,
     Progress,
-    Sketch,
     Source,
 )
-from msgm_bench.api.evaluation import (
-    Artifact,
-    Cost,
-    CountOptions,
-    Embedder,
-    Metric,
-    Sampler,
-    Scene,
-    Subject,
-    Task,
-    TaskOptions,
-)
-from msgm_bench.api.execution import Executor, Tracker
-from msgm_bench.api.judge import Judge, JudgeOptions, Verdict
+from msgm_bench.api.dequantization import Codec, IdentityCodec, UniformDequantization, half_range
+from msgm_bench.api.embedder import Embedder
+from msgm_bench.api.executor import Executor
+from msgm_bench.api.judge import Judge, JudgeOptions, Prediction
 from msgm_bench.api.method import LossMethod, Method, Regime, dsm_loss
-from msgm_bench.api.model import Adopted, Backbone, Conditioned, DataInfo, Model
+from msgm_bench.api.metric import Metric
+from msgm_bench.api.model import Backbone, Conditioned, DataStats, Model, PretrainedNetwork
 from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse_options
 from msgm_bench.api.result import Direction, MetricProtocol, Result, Row, SpecRecord, digest
+from msgm_bench.api.sampler import Sampler
 from msgm_bench.api.session import Batch, Batches, Session, Split
 from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
+from msgm_bench.api.task import Cost, CountOptions, Task, TaskOptions
+from msgm_bench.api.tracker import Tracker
 
 __all__ = [
     "PRESETS",
-    "Adopted",
     "Artifact",
     "Backbone",
     "Batch",
@@ -48,14 +41,16 @@ __all__ = [
     "Cost",
     "CountOptions",
     "Data",
-    "DataInfo",
+    "DataStats",
     "Dataset",
+    "DatasetInfo",
     "Density",
     "Direction",
     "Embedder",
+    "EvalContext",
     "Examples",
     "Executor",
-    "GreyLevels",
+    "IdentityCodec",
     "Judge",
     "JudgeOptions",
     "LossMethod",
@@ -65,31 +60,30 @@ __all__ = [
     "MetricColumn",
     "MetricProtocol",
     "Model",
+    "ModelContext",
     "OptionText",
     "Options",
     "OptionsT",
     "Plugin",
-    "Points",
+    "Prediction",
     "Preset",
+    "PretrainedNetwork",
     "Progress",
     "Regime",
     "Result",
     "Row",
     "Sampler",
-    "Scene",
     "Session",
     "Settings",
-    "Sketch",
     "Source",
     "SpecRecord",
     "Split",
-    "Subject",
     "Task",
     "TaskOptions",
     "Track",
     "Tracker",
     "Training",
-    "Verdict",
+    "UniformDequantization",
     "check_presets",
     "digest",
     "dsm_loss",

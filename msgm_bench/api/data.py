@@ -149,7 +149,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Sketch:
+class DatasetInfo:
     """What is known of a dataset's items before any file is read.
 
     Attributes:
@@ -225,7 +225,7 @@ class Dataset(Plugin[OptionsT], ABC):
             f"dataset {self.name!r} has nothing to download", "a dataset that has `sources`"
         )
 
-    def sketch(self) -> Sketch | None:
+    def sketch(self) -> DatasetInfo | None:
         """What is known of the items without any file; None where they have to be read first."""
         return None
 

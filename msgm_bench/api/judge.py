@@ -17,7 +17,7 @@ from msgm_bench.api.plugin import Options, Plugin
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Prediction:
     """What a judge says of N images or points.
 
     Attributes:
@@ -85,7 +85,7 @@ class Judge(Plugin[JudgeOptionsT], ABC):
         """Learn from ``data.train``; leaves the accuracy on ``data.test`` in ``report``."""
 
     @abstractmethod
-    def verdict(self, x: Tensor) -> Verdict:
+    def verdict(self, x: Tensor) -> Prediction:
         """Judge ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
 
     def features(self, x: Tensor) -> Tensor | None:

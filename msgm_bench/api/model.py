@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from msgm_bench.api.codec import Codec, GreyLevels, Points
 from msgm_bench.api.data import Data
+from msgm_bench.api.dequantization import Codec, IdentityCodec, UniformDequantization
 from msgm_bench.api.plugin import OptionsT, Plugin
 from msgm_bench.diffusion import Process, guided
 from msgm_bench.errors import IncompatibleError, OptionError
 
 
 @dataclass(frozen=True)
-class DataInfo:
+class DataStats:
     """What a backbone may know of the data; stored with the model.
 
     Attributes:
@@ -55,8 +55,8 @@ class DataInfo:
     def codec(self, low: float, high: float) -> Codec:
         """Grey levels on [low, high) for images, the identity for points."""
         if self.levels is None:
-            return Points(self.nll_offset)
-        return GreyLevels(self.levels, low, high)
+            return IdentityCodec(self.nll_offset)
+        return UniformDequantization(self.levels, low, high)
 
     def record(self) -> dict[str, Any]:
         """A JSON-ready copy."""
@@ -135,7 +135,7 @@ class Model(nn.Module):
 
     def score(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """s = -eps_hat / sigma(t)."""
-        _, sigma = self.process.coefficients(t)
+        _, sigma = self.process.marginal(t)
         return -self.eps(x_t, t, condition) / sigma.reshape(-1, *[1] * len(self.shape))
 
     @property
@@ -144,7 +144,7 @@ class Model(nn.Module):
         return int(torch.Size(self.shape).numel())
 
     @property
-    def forward_eps(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def eps_fn(self) -> Callable[[Tensor, Tensor], Tensor]:
         """``eps`` without a condition, as samplers and solvers take it."""
         return self.eps
 
@@ -179,7 +179,7 @@ class Conditioned(Model):
 
 
 @dataclass(frozen=True)
-class Adopted:
+class PretrainedNetwork:
     """A network that another program wrote, read and found to fit.
 
     Attributes:
@@ -209,17 +209,17 @@ class Backbone(Plugin[OptionsT], ABC):
     conditional: ClassVar[bool] = False
 
     @abstractmethod
-    def process(self, info: DataInfo) -> Process:
+    def process(self, info: DataStats) -> Process:
         """The forward process for this data."""
 
     @abstractmethod
-    def network(self, info: DataInfo, process: Process) -> nn.Module:
+    def network(self, info: DataStats, process: Process) -> nn.Module:
         """A fresh network, initialised from torch's current random state.
 
         With ``info.classes`` = K it is called with classes ``int64 [N]`` in 0 .. K, else with None.
         """
 
-    def build(self, info: DataInfo) -> Model:
+    def build(self, info: DataStats) -> Model:
         """A fresh model for this data."""
         process = self.process(info)
         codec = info.codec(*self.data_range)
@@ -234,7 +234,7 @@ class Backbone(Plugin[OptionsT], ABC):
         """
         return {}
 
-    def load(self, source: str, info: DataInfo, download: bool = True) -> Adopted:
+    def load(self, source: str, info: DataStats, download: bool = True) -> PretrainedNetwork:
         """A network that another program wrote, to start from in the place of one trained here.
 
         Args:

@@ -11,7 +11,7 @@ from typing_extensions import NoDefault, TypeVar, get_original_bases
 
 from msgm_bench.api.option_text import read_option
 from msgm_bench.errors import OptionError, PluginError, did_you_mean, key_at
-from msgm_bench.loading import checked_name
+from msgm_bench.quarantine import checked_name
 from msgm_bench.storage.cards import short
 
 

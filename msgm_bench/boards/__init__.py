@@ -3,8 +3,8 @@
 from msgm_bench.boards.board import Board, Column, Gate, Quantity, load
 from msgm_bench.boards.collect import Collected, collect, read, tidy
 from msgm_bench.boards.comparison import compare
+from msgm_bench.boards.import_results import Imported, import_results
 from msgm_bench.boards.index import build_all, check_index, index, leaders
-from msgm_bench.boards.ingest import Imported, import_results
 from msgm_bench.boards.pages import BoardPage, Problem, build, check, find_boards, page
 from msgm_bench.boards.protocols import Difference, ProtocolMixError, protocol_diff
 from msgm_bench.boards.ranking import RankedRow, rank

@@ -11,8 +11,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from msgm_bench.api.result import SCHEMA, Result
-from msgm_bench.boards.agreement import Place, agreeing, place
 from msgm_bench.boards.board import RESULTS, Board, Quantity
+from msgm_bench.boards.comparability import Place, agreeing, place
 from msgm_bench.boards.eligibility import mismatch
 from msgm_bench.boards.plausibility import violation
 from msgm_bench.boards.protocols import check_hashes, name_of

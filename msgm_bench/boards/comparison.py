@@ -11,10 +11,10 @@ from msgm_bench.api import Track
 from msgm_bench.api.result import Result, SpecRecord, digest
 from msgm_bench.boards.board import Column, Gate, Quantity
 from msgm_bench.boards.collect import tidy
+from msgm_bench.boards.markdown import estimate
 from msgm_bench.boards.protocols import ABSENT, check_same, flatten
 from msgm_bench.boards.ranking import RankedRow, rank, rows
 from msgm_bench.boards.render import column_label, heading
-from msgm_bench.boards.text import estimate
 from msgm_bench.boards.track_columns import ranking_quantity, track_columns
 from msgm_bench.errors import UsageError
 

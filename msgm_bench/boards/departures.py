@@ -10,8 +10,7 @@ from msgm_bench.api import Plugin, Settings, merge
 from msgm_bench.api.result import SpecRecord, digest
 from msgm_bench.boards.protocols import flatten
 from msgm_bench.errors import MsgmBenchError, UsageError
-from msgm_bench.pipeline.presets import create, parse_settings, preset_of
-from msgm_bench.pipeline.suite import task_presets
+from msgm_bench.experiment.components import create, parse_settings, preset_of, task_presets
 from msgm_bench.registry import registry
 
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from msgm_bench.api.result import Result, SpecRecord, digest
 from msgm_bench.boards.collect import read
 from msgm_bench.boards.comparison import identity, labels, shared_run
-from msgm_bench.pipeline import pictures, sheets
-from msgm_bench.pipeline import shown as saved_images
-from msgm_bench.pipeline.folder import RESULT
-from msgm_bench.pipeline.sheets import Section
-from msgm_bench.pipeline.spec import slug
+from msgm_bench.experiment.spec import slug
+from msgm_bench.report import image_grids, plots, saved_images
+from msgm_bench.report.image_grids import Section
+from msgm_bench.report.run_folder import RESULT
 
 
 def draw(run_folders: Iterable[Path], target: Path) -> list[Path]:
@@ -85,14 +84,14 @@ def _side_by_side(path: Path, title: str, runs: Mapping[str, saved_images.Shown]
     if data is not None:
         single = (_single(rows) for rows in previews.values())
         points = (rows for rows in single if rows and all(x.ndim == 2 for x in rows.values()))
-        pictures.scatter(path, data, next(points, {}), title)
+        plots.scatter(path, data, next(points, {}), title)
         return
     bands = [[Section(title, [])]]
     for task, rows in previews.items():
         row = _single(rows)
         heading = next(iter(next(iter(rows.values()))))
         bands.append([Section(heading, [*row.items()])] if row else [*_sections(task, rows)])
-    sheets.strips(path, bands)
+    image_grids.strips(path, bands)
 
 
 def _single(runs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

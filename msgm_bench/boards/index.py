@@ -7,10 +7,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from msgm_bench.boards.board import PAGE_FILE
+from msgm_bench.boards.markdown import code, estimate
 from msgm_bench.boards.pages import BoardPage, Problem, build, find_boards, page, stale_file
 from msgm_bench.boards.ranking import RankedRow, rows
 from msgm_bench.boards.render import column_label, label_of, template
-from msgm_bench.boards.text import code, estimate
 from msgm_bench.errors import MsgmBenchError, UsageError
 from msgm_bench.storage import page_text, write_text
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from msgm_bench.api.result import Result
-from msgm_bench.boards.agreement import cores
 from msgm_bench.boards.board import (
     BOARD_FILE,
     PAGE_FILE,
@@ -19,7 +18,8 @@ from msgm_bench.boards.board import (
     load,
 )
 from msgm_bench.boards.collect import collect, tidy
-from msgm_bench.boards.ingest import Imported, import_results
+from msgm_bench.boards.comparability import cores
+from msgm_bench.boards.import_results import Imported, import_results
 from msgm_bench.boards.plot import plot
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.protocols_page import render_protocols

@@ -13,10 +13,10 @@ from msgm_bench.api.result import Result
 from msgm_bench.boards.board import Board
 from msgm_bench.boards.departures import departures
 from msgm_bench.boards.eligibility import POLICY, training
+from msgm_bench.boards.markdown import Footnotes, code
 from msgm_bench.boards.protocols import flatten
 from msgm_bench.boards.ranking import RankedRow
 from msgm_bench.boards.render import page_heading, role, seeds_of, template, values
-from msgm_bench.boards.text import Footnotes, code
 from msgm_bench.storage import single_line
 from msgm_bench.storage.markdown import DASH
 

@@ -20,7 +20,7 @@ from typing import Literal
 import pandas as pd
 
 from msgm_bench.boards.board import Baseline, Gate, Limit, Quantity
-from msgm_bench.boards.text import remarks
+from msgm_bench.boards.markdown import remarks
 from msgm_bench.errors import UsageError
 from msgm_bench.evaluation.statistics import paired_difference
 from msgm_bench.storage.markdown import DASH

@@ -9,16 +9,8 @@ import pandas as pd
 
 from msgm_bench.api.result import Result
 from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
+from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
-from msgm_bench.boards.text import (
-    ARROWS,
-    Footnotes,
-    code,
-    estimate,
-    fenced,
-    prose,
-    tag_text,
-)
 from msgm_bench.storage import one_line_yaml, page_text
 
 

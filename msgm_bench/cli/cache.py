@@ -15,8 +15,8 @@ def command() -> None:
 @command.command()
 def ls() -> None:
     """List finished stages with their sizes and times."""
+    from msgm_bench.cache.cache import Cache
     from msgm_bench.cli.tables import grid
-    from msgm_bench.pipeline import Cache
 
     cache = Cache()
     entries = cache.entries()
@@ -33,7 +33,7 @@ def ls() -> None:
 @click.option("--all", "everything", is_flag=True, help="Delete everything.")
 def gc(older_than: float, everything: bool) -> None:
     """Delete old stages and abandoned work; what another process uses is left alone."""
-    from msgm_bench.pipeline import Cache
+    from msgm_bench.cache.cache import Cache
 
     count, size = Cache().collect(0.0 if everything else older_than)
     say(f"deleted {count} stages, {size / 1e6:.1f} MB")

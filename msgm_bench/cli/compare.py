@@ -71,7 +71,7 @@ def _read_all(paths: list[Path]) -> tuple[dict[Path, Result], list[str]]:
 def _draw(folders: list[Path], target: Path) -> None:
     from msgm_bench.boards.figure import draw
     from msgm_bench.errors import UsageError
-    from msgm_bench.pipeline.shown import NAME
+    from msgm_bench.report.saved_images import NAME
 
     written = draw(folders, target)
     for figure in written:

@@ -32,7 +32,7 @@ def _machine() -> None:
 
     from msgm_bench import __version__
     from msgm_bench.cli.tables import grid
-    from msgm_bench.pipeline.provenance import packages
+    from msgm_bench.report.provenance import packages
 
     versions = {"msgm-bench": __version__, "python": platform.python_version()} | packages()
     grid(("package", "version"), list(versions.items()), "Versions")
@@ -43,8 +43,8 @@ def _machine() -> None:
 
 def _cache() -> bool:
     """Whether the cache folder can be used."""
+    from msgm_bench.cache.cache import Cache
     from msgm_bench.errors import MsgmBenchError
-    from msgm_bench.pipeline import Cache
 
     try:
         cache = Cache()

@@ -16,10 +16,10 @@ from msgm_bench.cli.options import evaluation_options, plugin_options
 @evaluation_options
 def command(model_dir: str, **given: Any) -> int:
     """Score a trained model: a run folder, or the model/ folder in it, from here or elsewhere."""
-    from msgm_bench.cli.session import run_cells, show_plan
-    from msgm_bench.loading import stdout_to_stderr
-    from msgm_bench.pipeline.modelfile import model_folder, read_card
-    from msgm_bench.pipeline.spec import parse_spec
+    from msgm_bench.cli.run_and_show import run_cells, show_plan
+    from msgm_bench.experiment.model_io import model_folder, read_card
+    from msgm_bench.experiment.spec import parse_spec
+    from msgm_bench.quarantine import stdout_to_stderr
 
     missing = [f"--{name}" for name in ("dataset", "forget") if not given[name]]
     if missing:

@@ -20,7 +20,7 @@ def command(run: str, folder: str, force: bool) -> None:
     sample from it, and a model card that tells method, data, what was forgotten, and what was
     measured. --base FOLDER starts from it.
     """
-    from msgm_bench.pipeline.export import export
+    from msgm_bench.report.export import export
 
     sha256 = export(Path(run), Path(folder), force)
     say(f"{folder}: sha256 {sha256}")

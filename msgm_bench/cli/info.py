@@ -17,7 +17,7 @@ from msgm_bench.cli.options import (
 from msgm_bench.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
-    from msgm_bench.pipeline import RunSpec
+    from msgm_bench.experiment.spec import RunSpec
 
 
 @click.command()
@@ -59,9 +59,9 @@ def _foretell(given: dict[str, Any]) -> None:
     """What a run would do."""
     from dataclasses import asdict
 
-    from msgm_bench.cli.outline import show
-    from msgm_bench.loading import stdout_to_stderr
-    from msgm_bench.pipeline import outline
+    from msgm_bench.cli.estimate import show
+    from msgm_bench.estimate.run_estimate import outline
+    from msgm_bench.quarantine import stdout_to_stderr
 
     as_json, measure = given.pop("as_json"), not given.pop("no_measure")
     with stdout_to_stderr():
@@ -74,7 +74,7 @@ def _foretell(given: dict[str, Any]) -> None:
 
 def _asked(given: dict[str, Any]) -> RunSpec:
     """The request, as far as it goes."""
-    from msgm_bench.pipeline import expand, parse_spec
+    from msgm_bench.experiment.spec import expand, parse_spec
 
     method, params = given.pop("method"), dict(given.pop("params"))
     common = plugin_options(given) | given | {"forget": given["forget"] or ()}

@@ -16,7 +16,7 @@ def command(kind: str | None, as_json: bool) -> None:
     """Show what is installed, and from where: methods, backbones, datasets, metrics, ..."""
     from msgm_bench.cli.tables import grid
     from msgm_bench.errors import UnknownNameError
-    from msgm_bench.loading import stdout_to_stderr
+    from msgm_bench.quarantine import stdout_to_stderr
     from msgm_bench.registry import KINDS, registry
 
     if kind is not None and kind not in KINDS:

@@ -17,7 +17,7 @@ import click
 from msgm_bench import __version__
 from msgm_bench.cli import terminal
 from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, clean, did_you_mean
-from msgm_bench.loading import NAME, load, reason_of
+from msgm_bench.quarantine import NAME, load, reason_of
 
 log = logging.getLogger(__name__)
 

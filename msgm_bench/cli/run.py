@@ -17,7 +17,7 @@ from msgm_bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from msgm_bench.pipeline import RunSpec
+    from msgm_bench.experiment.spec import RunSpec
 
 
 @click.command()
@@ -50,8 +50,8 @@ def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
     seeds make a grid that shares its base models. -p key=value goes to every selected method
     that has the option, -p METHOD.key=value to one. Repeating a command resumes it.
     """
-    from msgm_bench.cli.session import helpers, run_cells, show_plan
-    from msgm_bench.loading import stdout_to_stderr
+    from msgm_bench.cli.run_and_show import helpers, run_cells, show_plan
+    from msgm_bench.quarantine import stdout_to_stderr
 
     out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
     executor, trackers = given.pop("executor"), given.pop("trackers")
@@ -67,7 +67,7 @@ def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
 
 
 def _from_file(ctx: click.Context, path: str) -> list[RunSpec]:
-    from msgm_bench.cli.session import read_spec
+    from msgm_bench.cli.run_and_show import read_spec
 
     loose = ("out", "as_json", "dry_run", "spec_file", "executor", "trackers", "helper_params")
     source = click.core.ParameterSource.DEFAULT
@@ -78,7 +78,7 @@ def _from_file(ctx: click.Context, path: str) -> list[RunSpec]:
 
 
 def _from_options(given: dict[str, Any]) -> list[RunSpec]:
-    from msgm_bench.pipeline import expand
+    from msgm_bench.experiment.spec import expand
 
     missing = [
         f"--{name.rstrip('s')}"

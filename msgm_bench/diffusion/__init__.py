@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from msgm_bench.diffusion.bound import bound_nll
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
-from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
+from msgm_bench.diffusion.elbo import elbo_nll
 from msgm_bench.diffusion.guidance import guided
 from msgm_bench.diffusion.inpainting import Inpainting
 from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
 from msgm_bench.diffusion.mixture import GaussianMixture
 from msgm_bench.diffusion.noise import BLOCK, Noise, derive_seed
+from msgm_bench.diffusion.noise_prediction import CountedEps, EpsFn
 from msgm_bench.diffusion.ode_samplers import ProbabilityFlow
 from msgm_bench.diffusion.process import Process, per_item
 from msgm_bench.diffusion.processes import (
@@ -23,7 +23,7 @@ from msgm_bench.diffusion.reconstruction import (
     reconstruct_latent,
     reconstruct_partial,
 )
-from msgm_bench.diffusion.samplers import Samples, Solver, posterior_mean
+from msgm_bench.diffusion.samplers import ReverseSampler, Samples, posterior_mean
 from msgm_bench.diffusion.sde_samplers import EulerMaruyama, PredictorCorrector
 
 __all__ = [
@@ -42,14 +42,14 @@ __all__ = [
     "PredictorCorrector",
     "ProbabilityFlow",
     "Process",
+    "ReverseSampler",
     "Samples",
-    "Solver",
     "SubVariancePreserving",
     "VarianceExploding",
     "VariancePreserving",
     "bits_per_dim",
-    "bound_nll",
     "derive_seed",
+    "elbo_nll",
     "guided",
     "ode_nll",
     "per_item",

@@ -9,15 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import CountedEps
 from msgm_bench.diffusion.process import Process
-from msgm_bench.diffusion.samplers import Solver, posterior_mean
+from msgm_bench.diffusion.samplers import ReverseSampler, posterior_mean
 from msgm_bench.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Ancestral(Solver):
+class Ancestral(ReverseSampler):
     """x_s ~ N((x_t - variance eps_hat / sigma_t) / alpha, v), on grid times t > s.
 
     alpha and variance are of x_t | x_s.  v is the `variance` itself ('beta', Ho et al.'s choice)
@@ -45,19 +45,19 @@ class Ancestral(Solver):
         times = process.grid(self.steps, t_start)
         for t, s in pairwise(times):
             alpha, variance = process.transition(s, t)
-            sigma_s, sigma_t = process.coefficients(s)[1], process.coefficients(t)[1]
+            sigma_s, sigma_t = process.marginal(s)[1], process.marginal(t)[1]
             v = variance if self.variance == "beta" else variance * (sigma_s / sigma_t) ** 2
             mean = (x - variance / sigma_t * eps(x, t)) / alpha
             x = mean + torch.sqrt(v) * noise.normal(tuple(x.shape[1:]))
         return posterior_mean(eps, process, x, times[-1])
 
-    def steps_for(self, nfe: int) -> int:
+    def steps_within(self, nfe: int) -> int:
         """Return nfe."""
         return nfe
 
 
 @dataclass(frozen=True)
-class DDIM(Solver):
+class DDIM(ReverseSampler):
     """x_s = a_s x0_hat + sqrt(sigma_s^2 - v) eps_hat + sqrt(v) z on grid times t > s.
 
     v = eta^2 variance sigma_s^2 / sigma_t^2, `variance` of x_t | x_s.  eta = 0 is deterministic,
@@ -84,7 +84,7 @@ class DDIM(Solver):
         """Walk down the grid from t_start; draws noise only if eta > 0."""
         times = process.grid(self.steps, t_start)
         for t, s in pairwise(times):
-            (a_s, sigma_s), (a_t, sigma_t) = process.coefficients(s), process.coefficients(t)
+            (a_s, sigma_s), (a_t, sigma_t) = process.marginal(s), process.marginal(t)
             ratio = self.eta**2 * process.transition(s, t)[1] / sigma_t**2  # v / sigma_s^2
             eps_hat = eps(x, t)
             x0_hat = (x - sigma_t * eps_hat) / a_t
@@ -93,6 +93,6 @@ class DDIM(Solver):
                 x = x + sigma_s * torch.sqrt(ratio) * noise.normal(tuple(x.shape[1:]))
         return posterior_mean(eps, process, x, times[-1])
 
-    def steps_for(self, nfe: int) -> int:
+    def steps_within(self, nfe: int) -> int:
         """Return nfe."""
         return nfe

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps
+from msgm_bench.diffusion.noise_prediction import CountedEps
 
 Divergence = Callable[[CountedEps, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(eps, x [N, *item_shape], t) -> (eps_hat [N, *item_shape], div eps_hat [N]), both detached."""

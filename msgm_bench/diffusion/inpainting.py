@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import CountedEps
 from msgm_bench.diffusion.process import Process
 from msgm_bench.diffusion.sde_samplers import PredictorCorrector
 from msgm_bench.errors import OptionError
@@ -58,7 +58,7 @@ class Inpainting(PredictorCorrector):
 
     def constrain(self, process: Process, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """Replace known pixels by a fresh draw of the perturbation kernel."""
-        a, sigma = process.coefficients(t)
+        a, sigma = process.marginal(t)
         z = noise.normal(tuple(x.shape[1:]))
         return self.mask * (a * self.known + sigma * z) + (1 - self.mask) * x
 

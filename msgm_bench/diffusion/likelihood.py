@@ -13,8 +13,8 @@ from torchdiffeq import odeint
 
 from msgm_bench.diffusion.bisection import IntegrationFailure, solve_bisecting
 from msgm_bench.diffusion.divergence import Divergence, exact, hutchinson
-from msgm_bench.diffusion.epsilon import ConditionalEpsFn, CountedEps, EpsFn
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import ConditionalEpsFn, CountedEps, EpsFn
 from msgm_bench.diffusion.process import Process
 from msgm_bench.errors import OptionError
 
@@ -135,8 +135,8 @@ class Flow:
         if self.eps.nfe >= self.last_nfe:
             raise IntegrationFailure("max_nfe exceeded")
         sbar = torch.exp(u)
-        t = self.process.time_of(sbar)
-        a, _ = self.process.coefficients(t)
+        t = self.process.t_from_noise_to_signal(sbar)
+        a, _ = self.process.marginal(t)
         x = (a * y[:, :-1]).reshape(-1, *self.like.shape[1:]).to(self.like.dtype)
         eps_hat, div = self.divergence(self.eps, x, t)
         d_xbar = sbar * eps_hat.flatten(1).to(y.dtype)
@@ -211,7 +211,7 @@ def _nll(flow: Flow, x: Tensor, tolerance: Tolerance) -> Tensor:
     """Solve one batch, all or nothing."""
     process, D = flow.process, x[0].numel()
     t = torch.tensor([process.t_min, process.T], dtype=torch.float64, device=x.device)
-    a, _ = process.coefficients(t)
+    a, _ = process.marginal(t)
     xbar = x.flatten(1).double() / a[0]
     y = torch.cat([xbar, torch.zeros_like(xbar[:, :1])], 1)
     y = tolerance.integrate(flow, y, torch.log(process.noise_to_signal(t)))

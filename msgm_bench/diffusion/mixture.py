@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import EpsFn
+from msgm_bench.diffusion.noise_prediction import EpsFn
 from msgm_bench.diffusion.process import Process
 from msgm_bench.errors import OptionError
 
@@ -84,7 +84,7 @@ class GaussianMixture:
 
     def diffused(self, process: Process, t: float | Tensor) -> GaussianMixture:
         """Return the law of x_t at one time: means a m_k, covariances a^2 Sigma_k + sigma^2 I."""
-        a, sigma = process.coefficients(torch.as_tensor(t, dtype=torch.float64).cpu().reshape(()))
+        a, sigma = process.marginal(torch.as_tensor(t, dtype=torch.float64).cpu().reshape(()))
         eye = torch.eye(self.means.shape[1], dtype=torch.float64)
         return GaussianMixture(
             self.weights, a * self.means, a**2 * self.covariances + sigma**2 * eye
@@ -94,7 +94,7 @@ class GaussianMixture:
         """Return the exact eps_hat(x, t) = -sigma grad log p_t(x), x [N, D], t [N]."""
 
         def eps_hat(x: Tensor, t: Tensor) -> Tensor:
-            a, sigma = process.coefficients(t.double())
+            a, sigma = process.marginal(t.double())
             r, mean = self._noise_means(x, a, sigma)
             return torch.einsum("nk,nkd->nd", r, mean).to(x.dtype)
 
@@ -106,7 +106,7 @@ class GaussianMixture:
         Given the component, eps | x_t ~ N(sigma C^-1 (x - a m), I - sigma^2 C^-1) with
         C = a^2 Sigma + sigma^2 I.
         """
-        a, sigma = process.coefficients(t.double())
+        a, sigma = process.marginal(t.double())
         r, mean = self._noise_means(x, a, sigma)
         values, Q = (v.to(x.device) for v in self._eigen)
         signal = a[:, None, None].square() * values

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import CountedEps
 from msgm_bench.diffusion.process import Process
-from msgm_bench.diffusion.samplers import Solver, posterior_mean
+from msgm_bench.diffusion.samplers import ReverseSampler, posterior_mean
 
 
 def karras_grid(high: float, low: float, points: int, rho: float) -> Tensor:
@@ -37,8 +37,8 @@ def heun(eps: CountedEps, process: Process, x: Tensor, sbars: Tensor) -> Tensor:
     Returns:
         States [N, *item_shape] at the last of `sbars`.
     """
-    times = process.time_of(sbars)
-    a, _ = process.coefficients(times)
+    times = process.t_from_noise_to_signal(sbars)
+    a, _ = process.marginal(times)
     xbar = x / a[0]
     for i in range(len(sbars) - 1):
         h = sbars[i + 1] - sbars[i]
@@ -49,7 +49,7 @@ def heun(eps: CountedEps, process: Process, x: Tensor, sbars: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ProbabilityFlow(Solver):
+class ProbabilityFlow(ReverseSampler):
     """Heun's method for d xbar / d sbar = eps_hat(a xbar, t), xbar = x / a, sbar = sigma / a.
 
     The equation holds for every linear process.  The grid of sbar is Karras et al.'s, from
@@ -71,8 +71,12 @@ class ProbabilityFlow(Solver):
         points = self.steps if self.denoise else self.steps + 1
         sbars = karras_grid(high, low, points, self.rho)
         x = heun(eps, process, x, sbars)
-        return posterior_mean(eps, process, x, process.time_of(sbars[-1])) if self.denoise else x
+        return (
+            posterior_mean(eps, process, x, process.t_from_noise_to_signal(sbars[-1]))
+            if self.denoise
+            else x
+        )
 
-    def steps_for(self, nfe: int) -> int:
+    def steps_within(self, nfe: int) -> int:
         """Return (nfe + 1) / 2 with `denoise`, nfe / 2 without, rounded down."""
         return (nfe + 1) // 2 if self.denoise else nfe // 2

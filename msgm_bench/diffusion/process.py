@@ -45,7 +45,7 @@ class Process(ABC):
         return 1.0
 
     @abstractmethod
-    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (a(t), sigma(t)), both positive for t > 0."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Process(ABC):
         """Return sbar(t) = sigma(t) / a(t), increasing in t."""
 
     @abstractmethod
-    def time_of(self, noise_to_signal: Tensor) -> Tensor:
+    def t_from_noise_to_signal(self, noise_to_signal: Tensor) -> Tensor:
         """Return the t at which sigma / a has the given value, the inverse of noise_to_signal."""
 
     @abstractmethod
@@ -76,12 +76,12 @@ class Process(ABC):
 
     def marginal_prob(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean a(t) x0 [N, *item_shape] and std sigma(t) [N] of x_t | x0."""
-        a, sigma = self.coefficients(t)
+        a, sigma = self.marginal(t)
         return per_item(a, x0) * x0, sigma
 
     def perturb(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Return x_t = a(t) x0 + sigma(t) eps, shape [N, *item_shape]."""
-        a, sigma = self.coefficients(t)
+        a, sigma = self.marginal(t)
         return per_item(a, x0) * x0 + per_item(sigma, x0) * eps
 
     def sde(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ class Process(ABC):
 
     def nearest_time(self, noise_to_signal: float) -> float:
         """Return the time at which sigma / a has the given value, or the grid's nearest to it."""
-        t = self.time_of(torch.tensor(noise_to_signal, dtype=torch.float64))
+        t = self.t_from_noise_to_signal(torch.tensor(noise_to_signal, dtype=torch.float64))
         return float(self.grid(1, float(t))[0])
 
     def spec(self) -> dict[str, float | str | int]:

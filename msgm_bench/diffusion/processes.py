@@ -58,7 +58,7 @@ class VarianceExploding(Process):
         """log(sigma_max / sigma_min)."""
         return math.log(self.sigma_max / self.sigma_min)
 
-    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (1, sigma(t))."""
         return torch.ones_like(t), self.noise_to_signal(t)
 
@@ -75,7 +75,7 @@ class VarianceExploding(Process):
         """Return sigma(t)."""
         return self.sigma_min * torch.exp(self.log_ratio * t)
 
-    def time_of(self, noise_to_signal: Tensor) -> Tensor:
+    def t_from_noise_to_signal(self, noise_to_signal: Tensor) -> Tensor:
         """Return t = log(sigma / sigma_min) / log(sigma_max / sigma_min)."""
         return torch.log(noise_to_signal / self.sigma_min) / self.log_ratio
 
@@ -105,7 +105,7 @@ class LogSignal(Process):
 class UnitVariance(LogSignal):
     """A log-signal process with a^2 + sigma^2 = 1: VP and DDPM."""
 
-    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return a = e^l and sigma = sqrt(1 - e^2l)."""
         log_a = self.log_signal(t)
         return torch.exp(log_a), torch.sqrt(-torch.expm1(2 * log_a))
@@ -124,7 +124,7 @@ class UnitVariance(LogSignal):
         """Return sbar = sqrt(e^-2l - 1)."""
         return torch.sqrt(torch.expm1(-2 * self.log_signal(t)))
 
-    def time_of(self, noise_to_signal: Tensor) -> Tensor:
+    def t_from_noise_to_signal(self, noise_to_signal: Tensor) -> Tensor:
         """Return t(l) at l = -log(1 + sbar^2) / 2."""
         return self.time_of_log_signal(-0.5 * torch.log1p(noise_to_signal.square()))
 
@@ -188,7 +188,7 @@ class SubVariancePreserving(LinearBeta):
     Source: Song et al. 2021, Eq. 28 and 29.
     """
 
-    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return a = e^l and sigma = 1 - e^2l."""
         log_a = self.log_signal(t)
         return torch.exp(log_a), -torch.expm1(2 * log_a)
@@ -207,6 +207,6 @@ class SubVariancePreserving(LinearBeta):
         """Return sbar = 1/a - a = -2 sinh l."""
         return -2 * torch.sinh(self.log_signal(t))
 
-    def time_of(self, noise_to_signal: Tensor) -> Tensor:
+    def t_from_noise_to_signal(self, noise_to_signal: Tensor) -> Tensor:
         """Return t(l) at l = -asinh(sbar / 2)."""
         return self.time_of_log_signal(-torch.asinh(noise_to_signal / 2))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import CountedEps, EpsFn
 from msgm_bench.diffusion.ode_samplers import heun, karras_grid
 from msgm_bench.diffusion.process import Process
 from msgm_bench.diffusion.samplers import Samples

@@ -10,8 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps, EpsFn
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import CountedEps, EpsFn
 from msgm_bench.diffusion.process import Process
 from msgm_bench.errors import OptionError
 
@@ -30,7 +30,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Solver(ABC):
+class ReverseSampler(ABC):
     """A solver of the reverse process with a fixed number of steps.
 
     Every sampler evaluates eps_hat at descending times t_0 > t_1 > ... and, with `denoise`, ends
@@ -88,16 +88,16 @@ class Solver(ABC):
         """Carry x [N, *item_shape] from t_start to the end."""
 
     @abstractmethod
-    def steps_for(self, nfe: int) -> int:
+    def steps_within(self, nfe: int) -> int:
         """Return the largest number of steps that takes at most `nfe` evaluations."""
 
-    def budget_for(self, nfe: int) -> Self:
+    def with_nfe(self, nfe: int) -> Self:
         """Return this sampler with as many steps as `nfe` evaluations a sample allow.
 
         Raises:
             OptionError: if not even one step fits.
         """
-        steps = self.steps_for(nfe)
+        steps = self.steps_within(nfe)
         if steps < 1:
             raise OptionError(f"a budget of {nfe} evaluations for {type(self).__name__}", "more")
         return dataclasses.replace(self, steps=steps)
@@ -105,5 +105,5 @@ class Solver(ABC):
 
 def posterior_mean(eps: CountedEps, process: Process, x: Tensor, t: Tensor) -> Tensor:
     """Return x0_hat = (x - sigma(t) eps_hat(x, t)) / a(t), Tweedie's formula."""
-    a, sigma = process.coefficients(t)
+    a, sigma = process.marginal(t)
     return (x - sigma * eps(x, t)) / a

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.epsilon import CountedEps
 from msgm_bench.diffusion.noise import Noise
+from msgm_bench.diffusion.noise_prediction import CountedEps
 from msgm_bench.diffusion.process import Process, per_item
-from msgm_bench.diffusion.samplers import Solver, posterior_mean
+from msgm_bench.diffusion.samplers import ReverseSampler, posterior_mean
 from msgm_bench.errors import OptionError
 
 NormName = Literal["item", "batch", "expected"]
@@ -26,7 +26,7 @@ def even_times(process: Process, t_start: float, steps: int, denoise: bool) -> T
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(Solver):
+class EulerMaruyama(ReverseSampler):
     """The reverse SDE dx = [f x - g^2 score] dt + g dw, backwards in even steps of t.
 
     nfe = steps.  Source: Song et al. 2021, Eq. 6 and appendix G.
@@ -42,19 +42,19 @@ class EulerMaruyama(Solver):
         times = even_times(process, t_start, self.steps, self.denoise)
         for t, s in pairwise(times):
             f, g = process.rates(t)
-            _, sigma = process.coefficients(t)
+            _, sigma = process.marginal(t)
             score = -eps(x, t) / sigma
             z = noise.normal(tuple(x.shape[1:]))
             x = x - (f * x - g**2 * score) * (t - s) + g * torch.sqrt(t - s) * z
         return posterior_mean(eps, process, x, times[-1]) if self.denoise else x
 
-    def steps_for(self, nfe: int) -> int:
+    def steps_within(self, nfe: int) -> int:
         """Return nfe."""
         return nfe
 
 
 @dataclass(frozen=True)
-class PredictorCorrector(Solver):
+class PredictorCorrector(ReverseSampler):
     """Langevin corrector, then reverse-diffusion predictor, at every time of an even grid.
 
     nfe = steps (1 + corrector_steps).
@@ -101,21 +101,19 @@ class PredictorCorrector(Solver):
         for t, s in pairwise(times):
             alpha, variance = process.transition(s, t)
             x = self._correct(eps, process, x, t, float(alpha), noise)
-            score = -eps(x, t) / process.coefficients(t)[1]
+            score = -eps(x, t) / process.marginal(t)[1]
             z = noise.normal(tuple(x.shape[1:]))
             x = (2 - alpha) * x + variance * score + torch.sqrt(variance) * z
             x = self.constrain(process, x, s, noise)
         if not self.denoise:
             return x
-        x = self._correct(
-            eps, process, x, times[-1], float(process.coefficients(times[-1])[0]), noise
-        )
+        x = self._correct(eps, process, x, times[-1], float(process.marginal(times[-1])[0]), noise)
         return posterior_mean(eps, process, x, times[-1])
 
     def _correct(
         self, eps: CountedEps, process: Process, x: Tensor, t: Tensor, alpha: float, noise: Noise
     ) -> Tensor:
-        sigma = process.coefficients(t)[1]
+        sigma = process.marginal(t)[1]
         for _ in range(self.corrector_steps):
             score = -eps(x, t) / sigma
             z = noise.normal(tuple(x.shape[1:]))
@@ -139,6 +137,6 @@ class PredictorCorrector(Solver):
         n = math.sqrt(score[0].numel())
         return n_s.clamp_min(torch.finfo(n_s.dtype).tiny).reciprocal() * n
 
-    def steps_for(self, nfe: int) -> int:
+    def steps_within(self, nfe: int) -> int:
         """Return nfe / (1 + corrector_steps), rounded down."""
         return nfe // (1 + self.corrector_steps)

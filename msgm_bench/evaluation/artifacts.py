@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Subject, Task
+from msgm_bench.api import ModelContext, Task
 from msgm_bench.errors import PluginError, StorageError
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 
@@ -16,19 +16,19 @@ ARTIFACT = "artifact.safetensors"
 OnChunk = Callable[[int, int, Mapping[str, float]], None]
 
 
-def draw_artifact(task: Task, subject: Subject, folder: Path, on_chunk: OnChunk) -> None:
+def draw_artifact(task: Task, context: ModelContext, folder: Path, on_chunk: OnChunk) -> None:
     """Draw ``task.total`` items, one file a chunk, and join them into one artifact.
 
     A chunk that an earlier attempt finished is read and not drawn again.
     """
-    total, size = task.total(subject), task.options.batch_size
+    total, size = task.total(context), task.options.batch_size
     parts = []
     for start in range(0, total, size):
         path = folder / f"chunk-{start:08d}.safetensors"
         count = min(size, total - start)
         part = _read(path)
         if part is None:
-            part = _checked(task, task.draw(subject, start, count), count)
+            part = _checked(task, task.draw(context, start, count), count)
             save_tensors(path, part)
         parts.append(part)
         on_chunk(start + count, total, {})

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Backbone, DataInfo
+from msgm_bench.api import Backbone, DataStats
 from msgm_bench.testing.plugins import check_plugin
 from msgm_bench.testing.processes import check_process
 from msgm_bench.testing.toys import SEED, toy_images
@@ -23,7 +23,7 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
     rest of the batch. One that is ``conditional`` tells the classes and the null class apart.
     """
     check_plugin(cls)
-    info = DataInfo.of(toy_images())
+    info = DataStats.of(toy_images())
     check_process(cls.create(options).process(info))
     models = []
     for _ in range(2):
@@ -44,7 +44,7 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
 
 
 @torch.no_grad()
-def _check_classes(backbone: Backbone, info: DataInfo, x: Tensor, t: Tensor) -> None:
+def _check_classes(backbone: Backbone, info: DataStats, x: Tensor, t: Tensor) -> None:
     torch.manual_seed(SEED)
     model = backbone.build(replace(info, classes=3)).eval()
     for weight in model.parameters():  # fresh weights may silence the network

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Data, Dataset, Examples, Sketch
+from msgm_bench.api import Data, Dataset, DatasetInfo, Examples
 from msgm_bench.testing.plugins import check_plugin
 
 LEAK = 0.01
@@ -56,7 +56,7 @@ def check_dataset(
     _check_leak(name, first, leak)
 
 
-def _check_sketch(name: str, sketch: Sketch, data: Data, excerpt: bool) -> None:
+def _check_sketch(name: str, sketch: DatasetInfo, data: Data, excerpt: bool) -> None:
     said = (sketch.shape, sketch.levels, sketch.classes, sketch.attributes)
     here = (data.shape, data.levels, data.classes, data.train.y.ndim == 2)
     assert said == here, f"{name}: its sketch says {said}, its items are {here}"

@@ -25,7 +25,7 @@ from msgm_bench.errors import MsgmBenchError
 from msgm_bench.testing.plugins import check_plugin
 from msgm_bench.testing.toys import SEED, toy_images, toy_model
 from msgm_bench.testing.training import differ, trained, with_other_pixels
-from msgm_bench.training import Feed
+from msgm_bench.training import NoisedBatches
 
 TARGETS, OTHER_TARGETS = (0,), (1,)
 DRAWS = 32  # noises of each item, where errors are compared
@@ -186,7 +186,7 @@ class _Trial:
         for own, weight in zip(model.parameters(), weights, strict=True):
             own.copy_(weight)
         _, forget = self.data.split(self.data.train, TARGETS)
-        feed = Feed({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
+        feed = NoisedBatches({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
         batches = (feed.noised(forget, "error", draw) for draw in range(DRAWS))
         return float(torch.stack([dsm_loss(model, batch) for batch in batches]).mean())
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from msgm_bench.api import Artifact, Metric, MetricProtocol, Row, Subject, Task
+from msgm_bench.api import Artifact, Metric, MetricProtocol, ModelContext, Row, Task
 from msgm_bench.errors import UnknownNameError
 from msgm_bench.registry import registry
 from msgm_bench.testing.plugins import check_plugin, variations
@@ -24,7 +24,7 @@ def check_metric(
     cls: type[Metric],
     options: Mapping[str, Any] | None = None,
     *,
-    subject: Subject | None = None,
+    context: ModelContext | None = None,
     tasks: Mapping[str, Task] | None = None,
 ) -> None:
     """What a metric must keep on every task that it reads, for toy models of both tracks.
@@ -38,14 +38,14 @@ def check_metric(
     Args:
         cls: The metric.
         options: Its options.
-        subject: A model under evaluation, for metrics that have nothing to say of toy images.
+        context: A model under evaluation, for metrics that have nothing to say of toy images.
         tasks: Instances of the tasks that it reads, by name; small ones of the registered ones.
     """
     check_plugin(cls)
     name, metric = cls.name, cls.create(options)
     reads = isinstance(cls.tasks, tuple) and all(isinstance(task, str) for task in cls.tasks)
     assert reads, f"{name}: tasks is {cls.tasks!r}, not a tuple of names"
-    scenes = [subject] if subject else [small_subject(classes, HELD_OUT) for classes in (None, 3)]
+    scenes = [context] if context else [small_subject(classes, HELD_OUT) for classes in (None, 3)]
     tried, ids = 0, dict[str, MetricProtocol]()
     for scene in scenes:
         if metric.skip(scene, scene.model) is not None:
@@ -60,16 +60,16 @@ def check_metric(
     assert tried, f"{name}: says nothing of these data and models on any of {cls.tasks}"
 
 
-def _reference(metric: Metric, scene: Subject) -> Artifact:
-    if not metric.refers(scene):
+def _reference(metric: Metric, scene: ModelContext) -> Artifact:
+    if not metric.needs_reference(scene):
         return {}
-    first, second = metric.refer(scene), metric.refer(scene)
+    first, second = metric.compute_reference(scene), metric.compute_reference(scene)
     same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
     assert same, f"{metric.name}: its reference changes from call to call"
     return first
 
 
-def _tasks(cls: type[Metric], scene: Subject, tasks: Mapping[str, Task] | None) -> list[Task]:
+def _tasks(cls: type[Metric], scene: ModelContext, tasks: Mapping[str, Task] | None) -> list[Task]:
     """The tasks of ``cls`` that such models do."""
     chosen = []
     for name in cls.tasks:
@@ -82,34 +82,34 @@ def _tasks(cls: type[Metric], scene: Subject, tasks: Mapping[str, Task] | None) 
                 raise AssertionError(f"{cls.name}: reads an unknown task: {error}") from error
             task = shortened(task, MANY)
         if task.skip(scene.model) is None:
-            chosen.append(task.resolved(scene.model))
+            chosen.append(task.with_model_defaults(scene.model))
     return chosen
 
 
 def shortened(task: Task, samples: int) -> Task:
     """The task as ``--samples`` would make it."""
     options = task.options.model_dump(exclude_unset=True)
-    sizes = dict.fromkeys(task.options.capped(samples), samples)
+    sizes = dict.fromkeys(task.options.limit_samples(samples), samples)
     return type(task).create(options | sizes)
 
 
-def _check(metric: Metric, subject: Subject, task: Task) -> MetricProtocol:
+def _check(metric: Metric, context: ModelContext, task: Task) -> MetricProtocol:
     label = f"{metric.name} on {task.name}"
-    artifact = task.draw(subject, 0, task.total(subject))
+    artifact = task.draw(context, 0, task.total(context))
     copies = {name: values.clone() for name, values in artifact.items()}
     torch.manual_seed(0)
-    rows, protocol = metric.measure(subject, task, artifact), metric.protocol(subject, task)
+    rows, protocol = metric.measure(context, task, artifact), metric.protocol(context, task)
     changed = [name for name in copies if not _same(copies[name], artifact[name])]
     assert not changed, f"{label}: measuring changes {changed[0]!r} of the artifact"
-    _check_rows(label, rows, task, protocol, subject, artifact)
+    _check_rows(label, rows, task, protocol, context, artifact)
     _check_columns(label, metric, rows)
     torch.manual_seed(1)
-    again = metric.measure(subject, task, artifact)
+    again = metric.measure(context, task, artifact)
     assert again == rows, f"{label}: measured again, its rows are others: seed what is random"
-    _check_protocol(label, metric, subject, task, artifact, rows)
+    _check_protocol(label, metric, context, task, artifact, rows)
     half = shortened(task, MANY // 2)
-    if half.total(subject) < task.total(subject):
-        fewer = metric.measure(subject, half, half.draw(subject, 0, half.total(subject)))
+    if half.total(context) < task.total(context):
+        fewer = metric.measure(context, half, half.draw(context, 0, half.total(context)))
         counted = fewer[0].n < rows[0].n or rows[0].value is None
         assert counted, f"{label}: n is {fewer[0].n} of fewer items, as of all: count what is read"
     return protocol
@@ -124,7 +124,7 @@ def _check_rows(
     rows: list[Row],
     task: Task,
     protocol: MetricProtocol,
-    subject: Subject,
+    context: ModelContext,
     artifact: Artifact,
 ) -> None:
     assert rows, f"{label}: no row"
@@ -133,7 +133,7 @@ def _check_rows(
     better = rows[0].direction != "none"
     assert better, f"{label}: the first row is the headline and says no direction"
     most = max(len(values) for values in artifact.values())
-    most = max(most, len(subject.retain) + len(subject.forget))
+    most = max(most, len(context.retain) + len(context.forget))
     for row in rows:
         called = f"{label}: {row.metric} of {row.split}"
         assert row.task == task.name, f"{called} names the task {row.task!r}"
@@ -164,17 +164,17 @@ def _check_columns(label: str, metric: Metric, rows: list[Row]) -> None:
 def _check_protocol(
     label: str,
     metric: Metric,
-    subject: Subject,
+    context: ModelContext,
     task: Task,
     artifact: Artifact,
     rows: list[Row],
 ) -> None:
-    protocol = metric.protocol(subject, task)
+    protocol = metric.protocol(context, task)
     json.dumps(protocol.settings, allow_nan=False)
-    again = type(metric).create(metric.options.model_dump()).protocol(subject, task)
+    again = type(metric).create(metric.options.model_dump()).protocol(context, task)
     assert again.hash == protocol.hash, f"{label}: the hash of its protocol changes"
     for option, other in variations(metric):
         assert isinstance(other, Metric)
-        if other.protocol(subject, task).hash == protocol.hash:
-            same = other.measure(subject, task, artifact) == rows
+        if other.protocol(context, task).hash == protocol.hash:
+            same = other.measure(context, task, artifact) == rows
             assert same, f"{label}: option {option!r} changes its rows, not its protocol"

@@ -20,7 +20,8 @@ def check_process(process: Process) -> None:
 
     a' = f a and (sigma^2)' - 2 f sigma^2 = g^2 by automatic differentiation; transition(s, t) is
     a_t / a_s with sigma_t^2 - alpha^2 sigma_s^2, and composes through any time between; sigma / a
-    is ``noise_to_signal``, increases, and has ``time_of`` as its inverse. Training times lie in
+    is ``noise_to_signal``, increases, and has ``t_from_noise_to_signal`` as its
+    inverse. Training times lie in
     [t_min, T] and reach over it; grids descend to t_sampling; the prior has the spread of x_T
     for data of a variance from 0 to 1; ``spec`` is JSON.
 
@@ -48,7 +49,7 @@ def _close(value: Tensor, truth: Tensor, tolerance: float = ROUNDING) -> bool:
 
 
 def _check_positive(name: str, process: Process, t: Tensor) -> None:
-    for what, value in zip(("a", "sigma"), process.coefficients(t), strict=True):
+    for what, value in zip(("a", "sigma"), process.marginal(t), strict=True):
         positive = bool((value > 0).all() and torch.isfinite(value).all())
         assert positive, f"{name}: {what}(t) is not positive and finite"
         assert value.shape == t.shape, f"{name}: {what}(t) has shape {tuple(value.shape)}"
@@ -57,7 +58,7 @@ def _check_positive(name: str, process: Process, t: Tensor) -> None:
 
 def _check_rates(name: str, process: Process, t: Tensor) -> None:
     t = t.clone().requires_grad_(True)
-    a, sigma = process.coefficients(t)
+    a, sigma = process.marginal(t)
     if a.requires_grad:
         (da,) = torch.autograd.grad(a.sum(), t, retain_graph=True)
     else:
@@ -73,7 +74,7 @@ def _check_rates(name: str, process: Process, t: Tensor) -> None:
 
 def _check_transition(name: str, process: Process, t: Tensor) -> None:
     s, m, u = t[: POINTS // 3], t[POINTS // 3 : 2 * (POINTS // 3)], t[2 * (POINTS // 3) :]
-    (a_s, sigma_s), (a_u, sigma_u) = process.coefficients(s), process.coefficients(u)
+    (a_s, sigma_s), (a_u, sigma_u) = process.marginal(s), process.marginal(u)
     alpha, variance = process.transition(s, u)
     assert _close(alpha * a_s, a_u), f"{name}: transition(s, t) has not alpha = a_t / a_s"
     marginal = alpha.square() * sigma_s.square() + variance
@@ -91,11 +92,11 @@ def _check_transition(name: str, process: Process, t: Tensor) -> None:
 
 
 def _check_inverse(name: str, process: Process, t: Tensor) -> None:
-    a, sigma = process.coefficients(t)
+    a, sigma = process.marginal(t)
     ratio = process.noise_to_signal(t)
     assert _close(ratio, sigma / a), f"{name}: noise_to_signal is not sigma / a"
     assert bool((ratio.diff() > 0).all()), f"{name}: sigma / a does not increase"
-    back = process.time_of(ratio)
+    back = process.t_from_noise_to_signal(ratio)
     inverse = _close(process.noise_to_signal(back), ratio, 1e-6) and _close(back, t, 1e-5)
     assert inverse, f"{name}: time_of is not the inverse of noise_to_signal"
 
@@ -117,7 +118,7 @@ def _check_times(name: str, process: Process) -> None:
 
 
 def _check_prior(name: str, process: Process) -> None:
-    ends = process.coefficients(torch.tensor([process.T], dtype=torch.float64))
+    ends = process.marginal(torch.tensor([process.T], dtype=torch.float64))
     a, sigma = (float(value) for value in ends)
     close = 0.99 * sigma < process.prior_std < 1.01 * math.hypot(a, sigma)
     assert close, f"{name}: prior_std is not that of x_T"

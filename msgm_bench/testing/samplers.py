@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msgm_bench.api import Model, Points, Sampler
+from msgm_bench.api import IdentityCodec, Model, Sampler
 from msgm_bench.diffusion import (
     DiscreteDDPM,
     Noise,
@@ -38,7 +38,7 @@ class _Exact(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         self.calls += 1
-        a, sigma = (per_item(v, x_t) for v in self.process.coefficients(t))
+        a, sigma = (per_item(v, x_t) for v in self.process.marginal(t))
         return sigma * (x_t - a * MEAN) / (a**2 * STD**2 + sigma**2)
 
 
@@ -60,7 +60,7 @@ def check_sampler(
     check_plugin(cls)
     tried = 0
     for process in PROCESSES:
-        model = Model(_Exact(process), process, Points(0.0), SHAPE).eval()
+        model = Model(_Exact(process), process, IdentityCodec(0.0), SHAPE).eval()
         sampler, label = cls.create(options), f"{cls.name} on {type(process).__name__}"
         try:
             sampler.check(model)

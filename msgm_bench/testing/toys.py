@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from msgm_bench.api import (
     Backbone,
     Data,
-    DataInfo,
+    DataStats,
     Examples,
     Judge,
     Model,
-    Subject,
-    Verdict,
+    ModelContext,
+    Prediction,
     dsm_loss,
 )
 from msgm_bench.diffusion import Process, VariancePreserving
 from msgm_bench.registry import registry
-from msgm_bench.training import Feed
+from msgm_bench.training import NoisedBatches
 
 SEED = 0
 CPU = torch.device("cpu")
@@ -48,11 +48,11 @@ class ToyBackbone(Backbone):
     name = "toy"
     conditional = True
 
-    def process(self, info: DataInfo) -> Process:
+    def process(self, info: DataStats) -> Process:
         """The usual schedule."""
         return VariancePreserving()
 
-    def network(self, info: DataInfo, process: Process) -> nn.Module:
+    def network(self, info: DataStats, process: Process) -> nn.Module:
         """One hidden layer."""
         return _ToyNetwork(torch.Size(info.shape).numel(), info.classes)
 
@@ -73,7 +73,7 @@ class _ToyNetwork(nn.Module):
 
 def toy_model(classes: int | None, data: Data | None = None) -> Model:
     """A model with fresh weights from torch's current random state."""
-    info = replace(DataInfo.of(data or toy_images()), classes=classes)
+    info = replace(DataStats.of(data or toy_images()), classes=classes)
     return ToyBackbone.create().build(info)
 
 
@@ -89,7 +89,7 @@ def _base_weights(classes: int | None) -> Mapping[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = toy_model(classes)
-    feed = Feed({"all": toy_images().train}, model, SEED, 64)
+    feed = NoisedBatches({"all": toy_images().train}, model, SEED, 64)
     adam = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(BASE_STEPS):
         adam.zero_grad()
@@ -110,11 +110,11 @@ class ToyJudge(Judge):
         right = (self.verdict(x).classes == data.test.y).double().mean()
         self.report = {"accuracy": float(right), "items": len(data.test)}
 
-    def verdict(self, x: Tensor) -> Verdict:
+    def verdict(self, x: Tensor) -> Prediction:
         """The brightest pixel; all that is a finite image is recognised."""
         finite = torch.nan_to_num(x)
         corners = torch.stack([finite[:, 0, i, i] for i in range(3)], dim=1)
-        return Verdict(corners.argmax(dim=1), torch.isfinite(x).flatten(1).all(dim=1))
+        return Prediction(corners.argmax(dim=1), torch.isfinite(x).flatten(1).all(dim=1))
 
     def features(self, x: Tensor) -> Tensor:
         """Means of the quadrants ``[N, 4 C]``."""
@@ -130,14 +130,14 @@ def toy_subject(
     targets: tuple[int, ...] = (0,),
     seed: int = SEED,
     reference: Mapping[str, Any] | None = None,
-) -> Subject:
+) -> ModelContext:
     """The trained toy model under evaluation, or another one with its data and judge."""
     data = data or toy_images()
     if judge is None:
         judge = ToyJudge.create()
         judge.fit(data, SEED, CPU)
     retain, forget = data.split(data.test, targets)
-    return Subject(
+    return ModelContext(
         data=data,
         targets=targets,
         judge=judge,

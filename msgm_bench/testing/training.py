@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msgm_bench.api import Batch, Data, Examples, Method, Model, Regime, Split, Training
 from msgm_bench.testing.toys import CPU, SEED, toy_base, toy_model
-from msgm_bench.training import Feed, Runtime, Trainer
+from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 STEPS = 6
 BUDGET = Training(batch_size=16, learning_rate=1e-2, ema=0.5)
@@ -25,7 +25,7 @@ class _Killed(Exception):  # noqa: N818 - not an error but an event
     """Stands for a kill between two steps."""
 
 
-class _WatchedFeed(Feed):
+class _WatchedFeed(NoisedBatches):
     """A feed whose batches of D_g are looked at."""
 
     targets: tuple[int, ...]
@@ -177,7 +177,7 @@ def _trainer(
 
 def _feed(
     method: Method, model: Model, data: Data, targets: tuple[int, ...], spoiled: Split | None
-) -> Feed:
+) -> NoisedBatches:
     retain, forget = data.split(data.train, targets)
     assert not data.members(retain, targets).any(), "D_g holds items of D_f"
     splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}

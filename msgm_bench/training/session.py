@@ -11,12 +11,12 @@ from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
 from msgm_bench.api.session import undeclared
 from msgm_bench.diffusion import Noise, derive_seed
 from msgm_bench.errors import IncompatibleError, PluginError
-from msgm_bench.training.descent import Descent
-from msgm_bench.training.feed import Feed
-from msgm_bench.training.passes import Passes
+from msgm_bench.training.batches import NoisedBatches
+from msgm_bench.training.optimizer import Optimizer
+from msgm_bench.training.pass_counter import PassCounter
 
 
-class TrainingSession(Descent):
+class TrainingSession(Optimizer):
     """Implements ``Session``, but for the number of steps in all, which the loop knows.
 
     Args:
@@ -35,7 +35,7 @@ class TrainingSession(Descent):
         self,
         model: Model,
         method: Method,
-        feed: Feed,
+        feed: NoisedBatches,
         budget: Training,
         device: torch.device,
         seed: int,
@@ -48,7 +48,7 @@ class TrainingSession(Descent):
         self.seed, self._base = seed, base
         self.batch_size = budget.batch_size
         self.labels = labels or {}
-        self.passes = Passes(pass_items or budget.batch_size)
+        self.passes = PassCounter(pass_items or budget.batch_size)
         for network in [model.network] if base is None else [model.network, base.network]:
             self.passes.add(network)
         if budget.passes is not None:  # as if a step took its batch forward and backward once

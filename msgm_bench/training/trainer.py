@@ -22,11 +22,11 @@ from msgm_bench.errors import (
     StorageError,
 )
 from msgm_bench.training import checkpoint
-from msgm_bench.training.feed import Feed
-from msgm_bench.training.guard import Guard
+from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.interrupt import deferred
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.session import TrainingSession
+from msgm_bench.training.weight_guard import WeightGuard
 
 LOGGED_ROWS = 200
 CHECKPOINT_SECONDS = 20.0
@@ -68,7 +68,7 @@ class Trainer(TrainingSession):
         self,
         model: Model,
         method: Method,
-        feed: Feed,
+        feed: NoisedBatches,
         budget: Training,
         runtime: Runtime,
         seed: int,
@@ -110,7 +110,7 @@ class Trainer(TrainingSession):
     def _in_session(self) -> Iterator[None]:
         """Precision, counted passes and guarded weights; the process is left as it was."""
         base = None if self._base is None else self._base.network
-        guard = Guard(self.method.name, self.model.network, base, self.optimizer)
+        guard = WeightGuard(self.method.name, self.model.network, base, self.optimizer)
         cuda = [self.device] if self.device.type == "cuda" else []
         with (
             torch.random.fork_rng(cuda),

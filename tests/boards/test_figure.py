@@ -9,7 +9,7 @@ from PIL import Image
 
 from msgm_bench.boards.figure import draw
 from msgm_bench.errors import StorageError
-from msgm_bench.pipeline import sheets, shown
+from msgm_bench.report import image_grids, saved_images
 
 GREYS = torch.linspace(0.1, 0.9, 5)
 
@@ -27,7 +27,7 @@ def leave(tmp_path, make):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(make(**told).to_json(), encoding="utf-8")
-        shown.write(folder, rows)
+        saved_images.write(folder, rows)
         return folder
 
     return write
@@ -153,37 +153,39 @@ def test_rows_keep_their_order_and_their_first_items(tmp_path):
         "zeta": {"b: second/third": plain(torch.rand(30)), "a": plain(GREYS)},
         "alpha": {"points": torch.rand(5000, 2)},
     }
-    shown.write(tmp_path, rows)
-    found = shown.read(tmp_path)
+    saved_images.write(tmp_path, rows)
+    found = saved_images.read(tmp_path)
     assert [(task, *captions) for task, captions in found.items()] == [
         ("zeta", "b: second/third", "a"),
         ("alpha", "points"),
     ]
     assert torch.equal(found["zeta"]["b: second/third"], rows["zeta"]["b: second/third"][:20])
-    assert len(found["alpha"]["points"]) == shown.POINTS
-    assert shown.read(tmp_path / "nowhere") == {}
+    assert len(found["alpha"]["points"]) == saved_images.POINTS
+    assert saved_images.read(tmp_path / "nowhere") == {}
 
 
 def test_damaged_pictures_are_an_error(leave, tmp_path):
     """A truncated file is named."""
     rows = {"generation": {"samples": plain(GREYS)}}
     folders = [leave(rows, name, method=name) for name in "ab"]
-    (folders[1] / shown.NAME).write_bytes(b"short")
-    with pytest.raises(StorageError, match=shown.NAME):
+    (folders[1] / saved_images.NAME).write_bytes(b"short")
+    with pytest.raises(StorageError, match=saved_images.NAME):
         draw(folders, tmp_path / "figure.png")
 
 
 def test_strips_have_room_for_their_words(tmp_path):
     """One column of images still leaves a figure as wide as its heading."""
-    band = [sheets.Section("a heading of forty letters, more or less", [("x", plain(GREYS[:1]))])]
-    sheets.strips(tmp_path / "strip.png", [band])
+    band = [
+        image_grids.Section("a heading of forty letters, more or less", [("x", plain(GREYS[:1]))])
+    ]
+    image_grids.strips(tmp_path / "strip.png", [band])
     pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("L"))
     assert (pixels[:, -5:] > 250).all()
 
 
 def test_grid_is_as_square_as_it_can_be(tmp_path):
     """Ten images make three lines of four, the last two places white."""
-    sheets.image_grid(tmp_path / "grid.png", plain(torch.full((10,), 0.5)))
+    image_grids.image_grid(tmp_path / "grid.png", plain(torch.full((10,), 0.5)))
     pixels = np.asarray(Image.open(tmp_path / "grid.png").convert("L")).astype(int)
     height, width = pixels.shape
     assert height / width == pytest.approx(3 / 4, abs=0.02)

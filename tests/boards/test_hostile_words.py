@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from msgm_bench.api.result import MetricProtocol, ProtocolRecord, Result
 from msgm_bench.boards import build, check, compare
-from msgm_bench.boards.text import code, fenced, prose
+from msgm_bench.boards.markdown import code, fenced, prose
 from msgm_bench.storage import page_text
 
 WORDS = [

@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from msgm_bench.pipeline.loaded_data import load
-from msgm_datasets import files
+from msgm_bench.experiment.loaded_data import load
+from msgm_builtin.datasets import files
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from msgm_bench import StorageError
-from msgm_datasets import decode as decoding
-from msgm_datasets.decode import ORIENTATION, decode, look
+from msgm_builtin.datasets import decode as decoding
+from msgm_builtin.datasets.decode import ORIENTATION, decode, look
 
 
 def saved(image, kind="PNG", **options):

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msgm_bench import StorageError, UsageError
-from msgm_datasets import table_text
-from msgm_datasets.table import read_table
-from msgm_datasets.table_text import read_rows
+from msgm_builtin.datasets import table_text
+from msgm_builtin.datasets.table import read_table
+from msgm_builtin.datasets.table_text import read_rows
 
 FILES = [f"{i}.png" for i in range(6)]
 

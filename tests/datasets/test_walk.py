@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from msgm_bench import StorageError, UsageError
-from msgm_datasets import files, images, walk
-from msgm_datasets.image_folder import ImageFolder
-from msgm_datasets.walk import describe, listing
+from msgm_builtin.datasets import files, images, walk
+from msgm_builtin.datasets.image_folder import ImageFolder
+from msgm_builtin.datasets.walk import describe, listing
 
 
 def load(**options):
@@ -99,7 +99,7 @@ def test_a_file_that_changes_meanwhile(animals, monkeypatch):
         return seen
 
     monkeypatch.setattr(images, "looks", change)
-    monkeypatch.setattr("msgm_datasets.image_folder.looks", change)
+    monkeypatch.setattr("msgm_builtin.datasets.image_folder.looks", change)
     with pytest.raises(StorageError, match=r"cat/000.png changed while the folder was read"):
         load()
 

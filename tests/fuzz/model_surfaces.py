@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from surface import Surface
 from tiny_clip import write_clip
 
-from msgm_metrics.judge_networks import small
+from msgm_builtin.judges.networks import small
 
 HO = {"num_train_timesteps": 1000, "variance_type": "fixed_large"}  # as the backbone has it
 DIGITS = ("--dataset", "digits", "--forget", "3")

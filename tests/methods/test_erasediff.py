@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import budget, descents, matching_gradient, of, silent, trainer_of, weights
+from toy_models import budget, descents, matching_gradient, of, silent, trainer_of, weights
 
 from msgm_bench import OptionError
 from msgm_bench.testing import check_method
-from msgm_methods.erasediff import EraseDiff
+from msgm_builtin.methods.erasediff import EraseDiff
 
 
 def parts(trainer, made, step=0):
@@ -128,7 +128,7 @@ def test_faithful_noise_is_in_both():
     made = EraseDiff.create({"faithful": True})
     trainer = trainer_of(made)
     batch, eps_f = made.aimed(trainer, 0, "outer")
-    _, sigma = trainer.model.process.coefficients(batch.t)
+    _, sigma = trainer.model.process.marginal(batch.t)
     torch.testing.assert_close((batch.x_t - batch.x0) / sigma[:, None], eps_f, rtol=0, atol=1e-4)
     assert float(eps_f.min()) >= 0
     assert float(eps_f.max()) < 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from told import K, Told, slope, told, trainer_of
-from toys import budget, silent
+from conditional_toy import K, Told, slope, told, trainer_of
+from toy_models import budget, silent
 
 from msgm_bench import (
     DDIM,
@@ -16,9 +16,9 @@ from msgm_bench import (
     RunSpec,
     VariancePreserving,
 )
-from msgm_bench.pipeline.plan import plan
+from msgm_bench.experiment.plan import plan
 from msgm_bench.testing import check_method
-from msgm_methods.esd import ESD
+from msgm_builtin.methods.esd import ESD
 
 
 def ready(options=None, forgotten=(3,), **trainer):
@@ -120,7 +120,7 @@ def test_noised_items_are_of_forgotten_classes():
     assert set(c_f.tolist()) == {1, 3}
     assert sorted(made.drawn.y.tolist()) == [1] * 4 + [3] * 4
     batch = session.noised(made.drawn[torch.zeros(50).long()], 0, "states", encoded=True)
-    a, sigma = session.model.process.coefficients(batch.t)
+    a, sigma = session.model.process.marginal(batch.t)
     x0 = (x_t - sigma[:, None] * batch.eps) / a[:, None]
     near = (x0[:, None] - made.drawn.x).abs().amax(dim=2).amin(dim=1)
     assert float(near.max()) < 1e-4

@@ -11,24 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from msgm_backbones.vesde import VESDE
 from msgm_bench import (
     Batch,
     Batches,
-    DataInfo,
+    DataStats,
     DivergenceError,
     Examples,
+    IdentityCodec,
     Model,
     OptionError,
-    Points,
     Training,
     VarianceExploding,
 )
-from msgm_bench.training.feed import Feed
+from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.trainer import Trainer
-from msgm_methods.msgm import MSGM, Erase, Obtuse, Orthogonal
-from msgm_methods.unseen import Unseen
+from msgm_builtin.backbones.vesde import VESDE
+from msgm_builtin.methods.baselines import Unseen
+from msgm_builtin.methods.msgm import MSGM, Erase, Obtuse, Orthogonal
 
 EPS_HAT = torch.tensor([[1.0, 2.0], [-3.0, 1.0]])
 EPS = torch.tensor([[3.0, -1.0], [1.0, 2.0]])
@@ -50,7 +50,7 @@ class Constant(nn.Module):
 
 def model(value: Tensor) -> Model:
     """A model that predicts ``value``."""
-    return Model(Constant(value), VarianceExploding(), Points(), (2,))
+    return Model(Constant(value), VarianceExploding(), IdentityCodec(), (2,))
 
 
 def batch(eps: Tensor) -> Batch:
@@ -167,7 +167,7 @@ def plane(made: MSGM, batch_size: int = 8) -> Trainer:
     world = model(AT.clone())
     budget = Training(steps=8, batch_size=batch_size, ema=0.0)
     items = Examples(torch.zeros(12, 2), torch.zeros(12, dtype=torch.long))
-    feed = Feed({"retain": items, "forget": items}, world, 0, batch_size)
+    feed = NoisedBatches({"retain": items, "forget": items}, world, 0, batch_size)
     return Trainer(world, made, feed, budget, Runtime(torch.device("cpu")), 0)
 
 
@@ -295,13 +295,13 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
         name: Examples(torch.randn(64, 2, generator=generator), torch.zeros(64, dtype=torch.long))
         for name in ("retain", "forget")
     }
-    info = DataInfo(shape=(2,), levels=None, nll_offset=0.0, std=1.0, max_distance=5.0)
+    info = DataStats(shape=(2,), levels=None, nll_offset=0.0, std=1.0, max_distance=5.0)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         trained = VESDE.create({"width": 16, "depth": 1}).build(info)
     budget = Training(steps=400, batch_size=64, learning_rate=0.05, clip=1e9)
     method = Obtuse.create({"alpha": 0.001, "every": 1, "abort_norm": 50.0})
-    feed = Feed(splits, trained, 0, budget.batch_size)
+    feed = NoisedBatches(splits, trained, 0, budget.batch_size)
     trainer = Trainer(trained, method, feed, budget, Runtime(torch.device("cpu")), 0)
     with pytest.raises(DivergenceError, match="forget data"):
         trainer.run(tmp_path, lambda *_: None)

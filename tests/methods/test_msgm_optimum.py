@@ -16,22 +16,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from msgm_backbones.vesde import VESDE
 from msgm_bench import (
     Batch,
     Batches,
-    DataInfo,
+    DataStats,
     Examples,
     GaussianMixture,
+    IdentityCodec,
     Model,
-    Points,
     Training,
     VarianceExploding,
 )
-from msgm_bench.training.feed import Feed
+from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.trainer import Trainer
-from msgm_methods.msgm import MSGM, Obtuse, Orthogonal
+from msgm_builtin.backbones.vesde import VESDE
+from msgm_builtin.methods.msgm import MSGM, Obtuse, Orthogonal
 
 D = 3
 
@@ -199,7 +199,7 @@ def minimiser(case: Case, retain: Batch, forget: Batch, points: int) -> Tensor:
     Every objective is quadratic in eps_hat, so that one step is exact.
     """
     table, method = Table(), case.create()
-    model = Model(table, VarianceExploding(), Points(), (D,))
+    model = Model(table, VarianceExploding(), IdentityCodec(), (D,))
 
     def objective(values: Tensor) -> Tensor:
         table.values = values
@@ -306,12 +306,12 @@ def fit(case: Case, folders: pytest.TempPathFactory) -> tuple[Model, list[float]
     for split, law in (("retain", RETAIN), ("forget", FORGET)):
         x, y = law.sample(ITEMS, generator)
         splits[split] = Examples(x.float(), y)
-    info = DataInfo(shape=(D,), levels=None, nll_offset=0.0, std=1.2, max_distance=10.0)
+    info = DataStats(shape=(D,), levels=None, nll_offset=0.0, std=1.2, max_distance=10.0)
     options = {"sigma_min": 0.5, "sigma_max": 2.0, "width": 32, "depth": 1}
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = VESDE.create(options).build(info)
-    feed = Feed(splits, model, 1, BUDGET.batch_size)
+    feed = NoisedBatches(splits, model, 1, BUDGET.batch_size)
     trainer = Trainer(model, case.create(), feed, BUDGET, Runtime(torch.device("cpu")), 0)
     log = trainer.run(folders.mktemp("train"), lambda *_: None)
     return model, [row["gradient_norm"] for row in log.rows]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import trainer_of
+from toy_models import trainer_of
 
 from msgm_bench import Batches, OptionError
 from msgm_bench.testing import check_method
-from msgm_methods.neggrad import NegGrad
+from msgm_builtin.methods.neggrad import NegGrad
 
 ERROR = [[0.5, 3.0], [1.5, 0.1]]  # item means 1.75 and 0.8
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from told import K, matching, slope, told, trainer_of
-from toys import descents
+from conditional_toy import K, matching, slope, told, trainer_of
+from toy_models import descents
 
 from msgm_bench import Conditioned, Model, RunSpec
-from msgm_bench.pipeline.plan import plan
+from msgm_bench.experiment.plan import plan
 from msgm_bench.testing import check_method
-from msgm_methods.erasediff import EraseDiff, other_class
-from msgm_methods.salun import SalUn
+from msgm_builtin.methods.erasediff import EraseDiff, other_class
+from msgm_builtin.methods.salun import SalUn
 
 
 def unconditional():

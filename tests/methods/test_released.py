@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from msgm_bench import RunSpec
-from msgm_bench.pipeline.plan import arranged
-from msgm_bench.pipeline.standin import known_data
+from msgm_bench.estimate.placeholder_data import known_data
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_method
 from msgm_bench.training import Runtime
-from msgm_methods.erasediff import EraseDiff
-from msgm_methods.msgm import Erase
-from msgm_methods.salun import SalUn
-from msgm_methods.selective_amnesia import SelectiveAmnesia
+from msgm_builtin.methods.erasediff import EraseDiff
+from msgm_builtin.methods.msgm import Erase
+from msgm_builtin.methods.salun import SalUn
+from msgm_builtin.methods.selective_amnesia import SelectiveAmnesia
 
 FORGET = {"cifar10": "automobile,dog", "stl10": "airplane", "celeba": "bangs", "mnist": "3,7"}
 OWN = ("erasediff", "salun", "sfd", "selective_amnesia", "rgd", "esd")  # with budgets of their own
@@ -24,7 +24,7 @@ def planned(dataset="cifar10", **fields):
     spec = RunSpec.model_validate(common | fields)
     known = known_data(spec)
     targets = known.loaded.data.targets(spec.forget)
-    return arranged(spec, Runtime.select("cpu", "fp32", False), known.loaded, targets, False)
+    return resolve(spec, Runtime.select("cpu", "fp32", False), known.loaded, targets, False)
 
 
 @pytest.mark.parametrize(

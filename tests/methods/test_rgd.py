@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import (
+from toy_models import (
     PROCESS,
     budget,
     clouds,
@@ -20,9 +20,9 @@ from toys import (
     weights,
 )
 
-from msgm_bench import Batch, Data, Examples, GreyLevels, OptionError, UsageError
+from msgm_bench import Batch, Data, Examples, OptionError, UniformDequantization, UsageError
 from msgm_bench.testing import check_method
-from msgm_methods.rgd import RGD, restricted, truncated
+from msgm_builtin.methods.rgd import RGD, restricted, truncated
 
 SMALL = {"per_group": 3}
 
@@ -88,7 +88,7 @@ def batch_at(t, eps):
 def test_truncation_is_by_pixel_in_the_units_of_x0():
     """min(sigma^2 (eps_hat - eps)^2/a^2, cut) a^2/sigma^2, and no slope past the cut."""
     t = 0.6
-    _, sigma = PROCESS.coefficients(torch.tensor(t))
+    _, sigma = PROCESS.marginal(torch.tensor(t))
     cut = 0.5
     gap = math.sqrt(cut) / float(sigma)  # error of eps at which x0_hat's squared error is cut
     eps_hat = torch.tensor([[0.5 * gap, 2.0 * gap], [-3.0 * gap, -0.9 * gap]], requires_grad=True)
@@ -109,7 +109,7 @@ def test_the_cut_scales_with_the_range(low, cut):
     x = torch.arange(256).to(torch.uint8).reshape(64, 1, 2, 2)
     splits = {"retain": Examples(x, torch.zeros(64, dtype=torch.long))}
     trainer = trainer_of(made, splits)
-    trainer.model.codec = GreyLevels(256, low, 1.0)
+    trainer.model.codec = UniformDequantization(256, low, 1.0)
     made.setup(trainer)
     assert float(made.cut) == pytest.approx(cut)
 

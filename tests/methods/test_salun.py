@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toys import budget, clouds, matching_gradient, of, silent, trainer_of, weights
+from toy_models import budget, clouds, matching_gradient, of, silent, trainer_of, weights
 
-from msgm_bench import Examples, Model, OptionError, Points, Training, VariancePreserving
+from msgm_bench import Examples, IdentityCodec, Model, OptionError, Training, VariancePreserving
 from msgm_bench.testing import check_method
-from msgm_bench.training import Feed, Runtime, Trainer
-from msgm_methods.salun import SalUn, top
+from msgm_bench.training import NoisedBatches, Runtime, Trainer
+from msgm_builtin.methods.salun import SalUn, top
 
 
 def oracle(score, count):
@@ -108,7 +108,7 @@ def test_random_image_is_where_it_leads():
     trainer = trainer_of(made, process=VariancePreserving(), batch_size=64)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
     eps = made.elsewhere(trainer, forget, retain, 0)
-    a, sigma = (c[:, None] for c in trainer.model.process.coefficients(forget.t))
+    a, sigma = (c[:, None] for c in trainer.model.process.marginal(forget.t))
     led = (forget.x_t - sigma * eps) / a
     inside = eps.abs() < 2.0
     assert 0.2 < float(inside.float().mean()) < 1
@@ -183,9 +183,9 @@ def wide(made):
     """The trainer of points in 64 dimensions, whose D_f comes in batches of 8, 8, 8 and 2."""
     x = torch.randn(26, 64, generator=torch.Generator().manual_seed(1))
     items = Examples(x, torch.zeros(26, dtype=torch.long))
-    model = Model(Wide(), VariancePreserving(), Points(), (64,))
+    model = Model(Wide(), VariancePreserving(), IdentityCodec(), (64,))
     budget = Training(steps=4, batch_size=8, learning_rate=1e-2, ema=0.0, clip=1e9)
-    feed = Feed({"retain": items, "forget": items}, model, 0, 8)
+    feed = NoisedBatches({"retain": items, "forget": items}, model, 0, 8)
     return Trainer(model, made, feed, budget, Runtime(torch.device("cpu")), 0)
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from told import Curved, K, matching, slope, told, trainer_of
-from toys import budget, silent
+from conditional_toy import Curved, K, matching, slope, told, trainer_of
+from toy_models import budget, silent
 
 from msgm_bench import (
     DDIM,
     Conditioned,
     DiscreteDDPM,
-    GreyLevels,
     Model,
     OptionError,
     ProbabilityFlow,
+    UniformDequantization,
     VariancePreserving,
 )
 from msgm_bench.testing import check_method
-from msgm_methods.generated import Generated
-from msgm_methods.selective_amnesia import SelectiveAmnesia
+from msgm_builtin.methods.generated_data import Generated
+from msgm_builtin.methods.selective_amnesia import SelectiveAmnesia
 
 FEW = {"per_class": 2, "timesteps": 12, "nfe": 9}
 
@@ -121,7 +121,7 @@ def test_update_is_the_formula():
 def test_surrogate_fills_the_range_of_images(low):
     """U[low, high] of model space, under the forgotten classes and never under the null class."""
     made = SelectiveAmnesia.create(FEW)
-    codec = GreyLevels(17, low, 1.0)
+    codec = UniformDequantization(17, low, 1.0)
     trainer = trainer_of(made, (1, 3), codec=codec, batch_size=4000, unconditional=0.5)
     made.setup(trainer)
     batch = made.surrogate(trainer, 0)
@@ -205,7 +205,7 @@ def test_items_are_the_base_models(process, w):
     y = torch.tensor([0, 3] * 5)
     guided = Conditioned(told(process=process), y, w)
     noise = trainer.noise("generated", count=10)
-    expected = ProbabilityFlow(5)(guided.forward_eps, process, (2,), noise).x
+    expected = ProbabilityFlow(5)(guided.eps_fn, process, (2,), noise).x
     assert torch.equal(drawn.y, y)
     torch.testing.assert_close(drawn.x, expected)
 
@@ -219,7 +219,7 @@ def test_items_of_the_reverse_chain(w):
     drawn.draw(trainer, 0)
     guided = Conditioned(told(process=process), torch.tensor([0, 3] * 3), w)
     noise = trainer.noise("generated", count=6)
-    expected = DDIM(40, eta=1.0)(guided.forward_eps, process, (2,), noise).x
+    expected = DDIM(40, eta=1.0)(guided.eps_fn, process, (2,), noise).x
     torch.testing.assert_close(drawn.x, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -234,7 +234,7 @@ def test_more_ancestral_steps_than_the_grid_has_are_refused():
 def test_images_are_cut_off():
     """Drawn images lie in the range of the data."""
     made = SelectiveAmnesia.create()
-    trainer = trainer_of(made, codec=GreyLevels(16, -0.1, 0.1))
+    trainer = trainer_of(made, codec=UniformDequantization(16, -0.1, 0.1))
     drawn = Generated(trainer, (0,), 8, nfe=9)
     drawn.draw(trainer, 0)
     assert (float(drawn.x.min()), float(drawn.x.max())) == pytest.approx((-0.1, 0.1))

@@ -8,30 +8,30 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cli_harness import only, tiny
 from torch import nn
-from toys import descents, silent
-from workbench import only, tiny
+from toy_models import descents, silent
 
 from msgm_bench import (
     Data,
-    DataInfo,
+    DataStats,
     DiscreteDDPM,
     Examples,
-    GreyLevels,
+    IdentityCodec,
     Model,
     Noise,
     OptionError,
-    Points,
     RunSpec,
     Training,
+    UniformDequantization,
     VarianceExploding,
     VariancePreserving,
     run,
 )
-from msgm_bench.pipeline import plan as planned
+from msgm_bench.experiment.plan import plan as planned
 from msgm_bench.testing import ToyBackbone, check_method, toy_images, trained
-from msgm_bench.training import Feed, Runtime, Trainer
-from msgm_methods.sfd import SFD, Draw, distillation, generated, matching, pick
+from msgm_bench.training import NoisedBatches, Runtime, Trainer
+from msgm_builtin.methods.sfd import SFD, Draw, distillation, generated, matching, pick
 
 PROCESS, V = VarianceExploding(0.01, 10.0), 0.25
 MEANS = torch.tensor([[-1.0], [0.5], [2.0]])
@@ -59,7 +59,7 @@ class Smooth(nn.Module):
 
 def smooth(process, seed):
     """A model of it in float64."""
-    return Model(Smooth(seed), process, Points(), (2,), classes=3)
+    return Model(Smooth(seed), process, IdentityCodec(), (2,), classes=3)
 
 
 class Gaussians(nn.Module):
@@ -73,14 +73,14 @@ class Gaussians(nn.Module):
 
     def forward(self, x_t, t, condition):
         """eps_hat."""
-        a, sigma = (v[:, None].to(x_t) for v in self.process.coefficients(t))
+        a, sigma = (v[:, None].to(x_t) for v in self.process.marginal(t))
         m, v = self.m[condition], self.log_v[condition].exp()
         return sigma * (x_t - a * m) / (a**2 * v + sigma**2)
 
 
 def gaussians(process=PROCESS, means=MEANS, v=V):
     """A model of it."""
-    return Model(Gaussians(process, means, v), process, Points(), (1,), classes=3)
+    return Model(Gaussians(process, means, v), process, IdentityCodec(), (1,), classes=3)
 
 
 def a_draw(N, D, dtype=torch.float64):
@@ -103,7 +103,7 @@ def trainer_of(options=None, base=None, forgotten=(2,), **budget):
     defaults = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "ema": 0.0, "clip": 1e9}
     chosen = Training(**defaults | budget)
     labels = {"forget": forgotten, "retain": tuple({0, 1, 2} - set(forgotten))}
-    feed, runtime = Feed({}, model, 0, chosen.batch_size), Runtime(torch.device("cpu"))
+    feed, runtime = NoisedBatches({}, model, 0, chosen.batch_size), Runtime(torch.device("cpu"))
     return Trainer(model, SFD.create(options), feed, chosen, runtime, 0, base, labels)
 
 
@@ -116,8 +116,8 @@ def test_the_generators_gradient_is_that_of_its_loss(process, alpha):
     x_g = generated(theta, draw.z, t_i, draw.c)
     loss = (draw.w * distillation(phi, psi, x_g, draw, alpha)).sum()
     got = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(theta.parameters()))])
-    a_i, sigma_i = (float(v) for v in process.coefficients(torch.tensor(t_i, dtype=torch.float64)))
-    a, sigma = (v[:, None] for v in process.coefficients(draw.t))
+    a_i, sigma_i = (float(v) for v in process.marginal(torch.tensor(t_i, dtype=torch.float64)))
+    a, sigma = (v[:, None] for v in process.marginal(draw.t))
 
     def x0(model, x_t, t, a, sigma, c):
         return (x_t - sigma * model.network(x_t, t, c)) / a
@@ -178,12 +178,12 @@ def test_the_fake_score_matches_noise_on_what_is_generated():
     """sum_n w_n |eps_psi - eps|^2 on the generator's items; x_g is a constant of it."""
     theta, psi, draw = smooth(PROCESSES[0], 0), smooth(PROCESSES[0], 2), a_draw(6, 2)
     process = PROCESSES[0]
-    a_i, sigma_i = (float(v) for v in process.coefficients(torch.tensor(0.6, dtype=torch.float64)))
+    a_i, sigma_i = (float(v) for v in process.marginal(torch.tensor(0.6, dtype=torch.float64)))
     x = sigma_i * draw.z
     x_g = generated(theta, draw.z, 0.6, draw.c)
     by_hand = (x - sigma_i * theta.network(x, torch.full((6,), 0.6).double(), draw.c)) / a_i
     torch.testing.assert_close(x_g, by_hand)
-    a, sigma = (v[:, None] for v in process.coefficients(draw.t))
+    a, sigma = (v[:, None] for v in process.marginal(draw.t))
     predicted = psi.network(a * by_hand + sigma * draw.eps, draw.t, draw.c)
     torch.testing.assert_close(matching(psi, x_g, draw), (predicted - draw.eps).square().sum(1))
 
@@ -274,7 +274,7 @@ def test_noise_levels_follow_the_datas_range():
     trainer.method.setup(trainer)
     whole = trainer.method.t_i, trainer.method.low, trainer.method.high
     assert PROCESS.noise_to_signal(torch.tensor(whole[0])).item() == pytest.approx(2.5)
-    trainer.model.codec = GreyLevels(16, 0.0, 1.0)
+    trainer.model.codec = UniformDequantization(16, 0.0, 1.0)
     trainer.method.setup(trainer)
     half = trainer.method.t_i, trainer.method.low, trainer.method.high
     shift = math.log(2) / PROCESS.log_ratio
@@ -367,7 +367,7 @@ def test_presets():
 @pytest.mark.parametrize("sigmas", [(200.0, 300.0), (1e-9, 1e-8)])
 def test_noise_levels_beyond_the_process_are_refused(sigmas):
     """They would all be its last one."""
-    model = ToyBackbone.create().build(replace(DataInfo.of(toy_images()), classes=3))
+    model = ToyBackbone.create().build(replace(DataStats.of(toy_images()), classes=3))
     with pytest.raises(OptionError, match=r"sigmas = .* on this process"):
         SFD.create({"sigmas": sigmas}).skip(model, "finetune")
     assert SFD.create({"sigmas": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None

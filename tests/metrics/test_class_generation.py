@@ -6,29 +6,29 @@ import dataclasses
 
 import pytest
 import torch
-from subjects import CPU, Quadrants, subject
+from contexts import CPU, Quadrants, context
 from torch import nn
 
 from msgm_bench import (
+    IdentityCodec,
     Model,
-    Points,
-    Subject,
+    ModelContext,
+    Prediction,
     VarianceExploding,
     VariancePreserving,
-    Verdict,
     registry,
     wilson,
 )
-from msgm_metrics.bayes import Bayes
-from msgm_metrics.class_generation import ClassGeneration, kept
-from msgm_metrics.fid import JudgeFID
-from msgm_metrics.frontier import FrontierGap
-from msgm_metrics.generation import Generation
-from msgm_metrics.inpainting import Inpaint
-from msgm_metrics.likelihood import Likelihood
-from msgm_metrics.nll import NLL
-from msgm_metrics.reconstruction import Reconstruct
-from msgm_metrics.unlearning_accuracy import RemainingAccuracy, UnlearningAccuracy
+from msgm_builtin.judges.bayes import Bayes
+from msgm_builtin.metrics.fid import JudgeFID
+from msgm_builtin.metrics.frontier import FrontierGap
+from msgm_builtin.metrics.nll import NLL
+from msgm_builtin.metrics.unlearning_accuracy import RemainingAccuracy, UnlearningAccuracy
+from msgm_builtin.tasks.class_generation import ClassGeneration, kept
+from msgm_builtin.tasks.generation import Generation
+from msgm_builtin.tasks.inpainting import Inpaint
+from msgm_builtin.tasks.likelihood import Likelihood
+from msgm_builtin.tasks.reconstruction import Reconstruct
 
 MEANS = torch.tensor([[-2.0, -2.0], [0.0, 0.0], [2.0, 2.0]])
 
@@ -55,8 +55,8 @@ def gaussians(targets=(1,)):
     judge = Bayes.create()
     judge.fit(data, 0, CPU)
     retain, forget = data.split(data.test, targets)
-    return Subject(
-        model=Model(network, process, Points(8.0), (2,), 3).eval(),
+    return ModelContext(
+        model=Model(network, process, IdentityCodec(8.0), (2,), 3).eval(),
         data=data,
         targets=targets,
         retain=retain,
@@ -114,8 +114,11 @@ def test_forgotten_classes_may_have_more_samples():
     assert task.asked(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
     assert task.total(given) == 13
     assert kept(given, {"y": task.asked(given)}).sum() == 3
-    assert task.options.capped(4) == {"per_class": 3, "forgotten": 4}
-    assert ClassGeneration.create().options.capped(9000) == {"per_class": 5000, "forgotten": 5000}
+    assert task.options.limit_samples(4) == {"per_class": 3, "forgotten": 4}
+    assert ClassGeneration.create().options.limit_samples(9000) == {
+        "per_class": 5000,
+        "forgotten": 5000,
+    }
 
 
 def test_samples_do_not_depend_on_their_chunk():
@@ -129,10 +132,10 @@ def test_samples_do_not_depend_on_their_chunk():
 
 def test_tracks_do_not_mix():
     """Each task skips the other track's models, with a reason; the likelihood serves both."""
-    told, untold = gaussians().model, subject().model
+    told, untold = gaussians().model, context().model
     assert "told no class" in ClassGeneration().skip(untold)
     assert ClassGeneration().skip(told) is None
-    images = Model(nn.Identity(), VarianceExploding(), Points(), (1, 8, 8), 4)
+    images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), 4)
     for task in (Generation(), Inpaint(), Reconstruct()):
         assert f"{task.name} belongs to the unconditional track" in task.skip(images)
         assert task.skip(untold) is None
@@ -166,17 +169,17 @@ class Scripted(Quadrants):
 
     def __init__(self, classes, recognised):
         super().__init__()
-        self.script = Verdict(torch.tensor(classes), torch.tensor(recognised))
+        self.script = Prediction(torch.tensor(classes), torch.tensor(recognised))
 
     def verdict(self, x):
         """As many as there are items."""
         n = len(x)
-        return Verdict(self.script.classes[:n], self.script.recognised[:n])
+        return Prediction(self.script.classes[:n], self.script.recognised[:n])
 
 
 def scripted(classes, recognised, targets=(3,), test=60):
     """A subject whose judge says so."""
-    given = subject(judge=Scripted(classes * 20, recognised * 20), test=test)
+    given = context(judge=Scripted(classes * 20, recognised * 20), test=test)
     retain, forget = given.data.split(given.data.test, targets)
     return dataclasses.replace(given, targets=targets, retain=retain, forget=forget)
 
@@ -238,8 +241,8 @@ def test_guidance_is_part_of_what_a_value_means():
 
 def test_fid_looks_at_the_classes_that_are_kept():
     """D_g's training images are at distance 0, whatever was drawn of the forgotten class."""
-    given, metric, task = subject(), JudgeFID(), ClassGeneration()
-    given = dataclasses.replace(given, reference=metric.refer(given))
+    given, metric, task = context(), JudgeFID(), ClassGeneration()
+    given = dataclasses.replace(given, reference=metric.compute_reference(given))
     train = given.data.train
     artifact = {"x": given.model.codec.encode(train.x), "y": train.y}
     artifact["x"][train.y == 3] = 0.0
@@ -264,7 +267,7 @@ def test_the_likelihood_is_that_of_the_true_class():
     rows = NLL().measure(given, task, artifact)
     assert {row.protocol for row in rows} == {"nll/pf-ode/true-class@1"}
     assert NLL().protocol(given, task).settings["condition"] == "true class"
-    untold = dataclasses.replace(given, model=subject().model)
+    untold = dataclasses.replace(given, model=context().model)
     assert NLL().protocol(untold, task).id == "nll/pf-ode@1"
     assert "condition" not in NLL().protocol(untold, task).settings
 
@@ -277,7 +280,7 @@ def test_the_frontier_is_not_for_conditional_densities():
 
 def test_a_picture_has_a_row_a_class():
     """Ten samples of each class, the forgotten one named; points have no picture of this kind."""
-    given, task = subject(), ClassGeneration()
+    given, task = context(), ClassGeneration()
     asked = torch.arange(4).repeat_interleave(12)
     rows = task.preview(given, {"x": torch.zeros(48, 1, 8, 8), "y": asked})
     assert list(rows) == ["a (kept)", "b (kept)", "c (kept)", "d (forgotten)"]

@@ -6,19 +6,19 @@ import json
 
 import pytest
 import torch
+from contexts import CPU, Quadrants, context, perfect
 from lazy import LazyModule
 from PIL import Image
 from safetensors.torch import save_file
-from subjects import CPU, Quadrants, perfect, subject
 from tiny_clip import CODE, TINY, write_clip
 from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError, StorageError
-from msgm_metrics import weights
-from msgm_metrics.clip import CLIP
-from msgm_metrics.clip_distance import ClipDistance
-from msgm_metrics.clip_files import CARD
-from msgm_metrics.inpainting import Inpaint
+from msgm_builtin.embedders import weights_files
+from msgm_builtin.embedders.clip import CLIP
+from msgm_builtin.embedders.clip_files import CARD
+from msgm_builtin.metrics.clip_distance import ClipDistance
+from msgm_builtin.tasks.inpainting import Inpaint
 
 open_clip = LazyModule("open_clip")
 
@@ -167,7 +167,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch):
     """In the data folder it needs no option; half a folder is no model; nothing is downloaded."""
-    monkeypatch.setenv(weights.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     embedder = CLIP.create({"repo": "somebody/vit_tiny"})
     assert "`hf download somebody/vit_tiny`" in embedder.missing(JUDGE)
     (tmp_path / "vit_tiny").mkdir()
@@ -182,7 +182,7 @@ def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch
 @pytest.mark.parametrize("distance", ["l2", "cosine"])
 def test_distance_is_the_mean_over_retain_images(distance, folder):
     """0 for exact restorations, else the mean of open_clip's own distances; down is good."""
-    given, task = subject(channels=3), Inpaint.create({"count": 6})
+    given, task = context(channels=3), Inpaint.create({"count": 6})
     options = {"distance": distance, "embedder_options": {"path": str(folder)}}
     metric = ClipDistance.create(options)
     artifact = perfect(given, task)
@@ -203,7 +203,7 @@ def test_distance_is_the_mean_over_retain_images(distance, folder):
 
 def test_distance_without_a_model_is_a_dash():
     """Without the files the cell is null, and the reason says what to do."""
-    given, task = subject(), Inpaint.create({"count": 6})
+    given, task = context(), Inpaint.create({"count": 6})
     metric = ClipDistance.create({"embedder_options": {"repo": "somebody/gone"}})
     (row,) = metric.measure(given, task, perfect(given, task))
     assert row.value is None

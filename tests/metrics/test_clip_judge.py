@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from contexts import CPU, images
 from lazy import LazyModule
-from subjects import CPU, images
 from tiny_clip import TINY, write_clip
 from torch.nn import functional as F
 
 from msgm_bench import Data, Examples, IncompatibleError, OptionError, StorageError
 from msgm_bench.testing import check_judge
-from msgm_metrics import weights
-from msgm_metrics.clip_files import CARD
-from msgm_metrics.clip_judge import ClipJudge
-from msgm_metrics.judge_images import pixels
+from msgm_builtin.embedders import weights_files
+from msgm_builtin.embedders.clip_files import CARD
+from msgm_builtin.judges.augmentation import pixels
+from msgm_builtin.judges.clip import ClipJudge
 
 open_clip = LazyModule("open_clip")
 
@@ -178,10 +178,10 @@ def test_weights_enter_the_protocol_and_paths_do_not(folder, tmp_path):
 
 def test_files_that_are_not_there_are_missing(tmp_path, monkeypatch):
     """The reason names the model, where it is looked for and how to get it."""
-    monkeypatch.setenv(weights.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     judge = ClipJudge.create({"repo": "somebody/vit_gone"})
     reason = judge.missing()
-    for words in ("somebody/vit_gone", "hf download somebody/vit_gone", weights.VARIABLE):
+    for words in ("somebody/vit_gone", "hf download somebody/vit_gone", weights_files.VARIABLE):
         assert words in reason
     assert judge.checksum() == ""
 

@@ -8,19 +8,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from contexts import Blind, context, perfect
 from scipy.linalg import sqrtm
-from subjects import Blind, perfect, subject
 
-from msgm_metrics.fid import InceptionFID, JudgeFID
-from msgm_metrics.frechet import (
+from msgm_builtin.metrics.fid import InceptionFID, JudgeFID
+from msgm_builtin.metrics.frechet import (
     Moments,
     TooFewError,
     frechet_distance,
     frechet_interval,
     influence,
 )
-from msgm_metrics.generation import Generation
-from msgm_metrics.inpainting import Inpaint
+from msgm_builtin.tasks.generation import Generation
+from msgm_builtin.tasks.inpainting import Inpaint
 
 
 def cloud(n, dim, seed, scale=1.0):
@@ -174,8 +174,8 @@ def test_interval_of_features_without_variance():
 
 def test_fid_of_samples_looks_at_the_training_items():
     """Samples that are D_g's training items are at distance 0, D_f's far away."""
-    given, metric, task = subject(), JudgeFID(), Generation()
-    given = dataclasses.replace(given, reference=metric.refer(given))
+    given, metric, task = context(), JudgeFID(), Generation()
+    given = dataclasses.replace(given, reference=metric.compute_reference(given))
     retain, forget = given.data.split(given.data.train, given.targets)
     near, far = (
         metric.measure(given, task, {"x": given.model.codec.encode(part.x)})[0]
@@ -197,7 +197,7 @@ def test_fid_of_samples_looks_at_the_training_items():
 
 def test_fid_of_restored_images_looks_at_the_originals():
     """Exact restorations are at distance 0; only D_g counts; the protocol names the task."""
-    given, metric, task = subject(), JudgeFID(), Inpaint.create({"count": 40})
+    given, metric, task = context(), JudgeFID(), Inpaint.create({"count": 40})
     artifact = perfect(given, task)
     artifact["x"][40:] = 0.0
     (row,) = metric.measure(given, task, artifact)
@@ -213,17 +213,17 @@ def test_fid_of_restored_images_looks_at_the_originals():
 def test_fid_says_why_it_is_null():
     """Too few items, NaN, a judge without features and absent weights: null rows with reasons."""
     task = Inpaint.create({"count": 4})
-    given = subject()
+    given = context()
     artifact = perfect(given, task)
     (row,) = JudgeFID().measure(given, task, artifact)
     assert (row.value, row.reason) == (
         None,
         "4 items: a covariance of 4 features needs more than 4",
     )
-    blind = subject(judge=Blind())
+    blind = context(judge=Blind())
     (row,) = JudgeFID().measure(blind, task, artifact)
     assert (row.value, row.reason) == (None, "the judge 'blind' has no features")
-    assert not JudgeFID().refers(blind)
+    assert not JudgeFID().needs_reference(blind)
     artifact["x"][2, 0, 3, 3] = torch.nan
     (row,) = JudgeFID().measure(given, task, artifact)
     assert (row.value, row.reason) == (None, "1 of 4 images are not finite")
@@ -234,13 +234,13 @@ def test_fid_without_inception_weights_is_a_dash(tmp_path, monkeypatch):
     monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    given, task = subject(), Inpaint.create({"count": 4})
+    given, task = context(), Inpaint.create({"count": 4})
     metric = InceptionFID()
     (row,) = metric.measure(given, task, perfect(given, task))
     assert row.value is None
     assert "pt_inception-2015-12-05-6726825d.pth is not there" in row.reason
     assert metric.protocol(given, task).settings["embedder"]["weights"] == "6726825d"
-    assert not metric.refers(given)
+    assert not metric.needs_reference(given)
 
 
 def test_moments_of_the_data_are_shared(bench, cache, tmp_path, monkeypatch):

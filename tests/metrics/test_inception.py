@@ -6,13 +6,13 @@ import hashlib
 
 import pytest
 import torch
+from contexts import CPU, Quadrants
 from lazy import LazyModule
 from pytorch_fid import inception
-from subjects import CPU, Quadrants
 
 from msgm_bench import OptionError, StorageError
-from msgm_metrics import weights
-from msgm_metrics.inception import ADDRESS, FILE, Inception
+from msgm_builtin.embedders import weights_files
+from msgm_builtin.embedders.inception import ADDRESS, FILE, Inception
 
 torchvision = LazyModule("torchvision")
 
@@ -68,7 +68,7 @@ def test_the_published_file_is_the_one_that_is_looked_for():
 def test_a_damaged_file_is_recognised_by_its_name(tmp_path, monkeypatch):
     """A file whose SHA-256 is not what its name says is not used, wherever it was found."""
     (tmp_path / FILE).write_bytes(b"half of it")
-    monkeypatch.setenv(weights.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     embedder = Inception()
     assert "is damaged" in embedder.missing(JUDGE)
     with pytest.raises(StorageError, match="SHA-256"):
@@ -97,7 +97,7 @@ def test_checksums_follow_the_file(tmp_path):
     """A file that is replaced has another checksum at once."""
     path = tmp_path / "weights.pth"
     path.write_bytes(b"first")
-    first = weights.sha256(path)
+    first = weights_files.sha256(path)
     path.write_bytes(b"the second")
     assert first == hashlib.sha256(b"first").hexdigest()
-    assert weights.sha256(path) == hashlib.sha256(b"the second").hexdigest()
+    assert weights_files.sha256(path) == hashlib.sha256(b"the second").hexdigest()

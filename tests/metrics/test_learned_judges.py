@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from contexts import CPU, images
 from lazy import LazyModule
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import balanced_accuracy_score
-from subjects import CPU, images
 from torch.nn import functional
 
 from msgm_bench import (
@@ -20,16 +20,16 @@ from msgm_bench import (
     Examples,
     IncompatibleError,
     MsgmBenchError,
+    Prediction,
     StorageError,
     UsageError,
-    Verdict,
 )
 from msgm_bench.testing import check_judge
-from msgm_metrics.attributes import Attributes, cuts
-from msgm_metrics.classifier import Classifier
-from msgm_metrics.judge_images import pixels, spoil
-from msgm_metrics.judge_reports import quality_of, report_of
-from msgm_metrics.weights import sha256
+from msgm_builtin.embedders.weights_files import sha256
+from msgm_builtin.judges.attributes import Attributes, cuts
+from msgm_builtin.judges.augmentation import pixels, spoil
+from msgm_builtin.judges.classifier import Classifier
+from msgm_builtin.judges.reports import quality_of, report_of
 
 timm = LazyModule("timm")
 torchvision = LazyModule("torchvision")
@@ -121,7 +121,7 @@ def test_report_is_that_of_scikit_learn():
     held = Examples(torch.zeros(150, 1, 4, 4, dtype=torch.uint8), y)
     data = Data(held, held, tuple("abcd"), 2)
     seen = torch.arange(150) < 120
-    report = json.loads(json.dumps(report_of(data, Verdict(said, seen))))
+    report = json.loads(json.dumps(report_of(data, Prediction(said, seen))))
     for i, name in enumerate("abc"):
         each = report["attributes"][name]
         expected = balanced_accuracy_score(y[:, i].numpy(), said[:, i].numpy())

@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from subjects import STD, Exact, perfect, subject
+from contexts import STD, Exact, context, perfect
 
-from msgm_bench import DiscreteDDPM, GreyLevels, Model, OptionError, Points, registry
-from msgm_metrics.accuracy import Accuracy
-from msgm_metrics.inpainting import Inpaint, mask
-from msgm_metrics.reconstruction import Reconstruct
+from msgm_bench import (
+    DiscreteDDPM,
+    IdentityCodec,
+    Model,
+    OptionError,
+    UniformDequantization,
+    registry,
+)
+from msgm_builtin.metrics.accuracy import Accuracy
+from msgm_builtin.tasks.inpainting import Inpaint, mask
+from msgm_builtin.tasks.reconstruction import Reconstruct
 
 SMALL = {"count": 5, "nfe": 20}
 PARTIAL = {"variant": "partial"}
@@ -26,7 +33,7 @@ def drawn(task, given, chunk):
 
 def test_known_pixels_are_the_originals():
     """Outside of the upper half every restored pixel is the centre of the original's bin."""
-    given, task = subject(), Inpaint.create(SMALL)
+    given, task = context(), Inpaint.create(SMALL)
     x = drawn(task, given, 10)["x"]
     original = perfect(given, task)["x"]
     assert torch.equal(x[:, :, 4:], original[:, :, 4:])
@@ -35,7 +42,7 @@ def test_known_pixels_are_the_originals():
 
 def test_retain_comes_first():
     """The artifact holds at most ``count`` items of D_g, then of D_f, in the order of the data."""
-    given, task = subject(), Inpaint.create(SMALL)
+    given, task = context(), Inpaint.create(SMALL)
     lower = drawn(task, given, 10)["x"][:, :, 4:]
     levels = (lower * 17 - 0.5).round().to(torch.uint8)
     expected = torch.cat([given.retain.x[:5], given.forget.x[:5]])[:, :, 4:]
@@ -45,7 +52,7 @@ def test_retain_comes_first():
 @pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
 def test_chunks_change_nothing(cls):
     """Drawing three items at a time gives the tensors of drawing all at once."""
-    given, task = subject(), cls.create(SMALL)
+    given, task = context(), cls.create(SMALL)
     whole, parts = drawn(task, given, 10), drawn(task, given, 3)
     assert torch.equal(whole["x"], parts["x"])
     assert whole["nfe"].tolist() == [20 if cls is Inpaint else 19] * 10
@@ -53,7 +60,7 @@ def test_chunks_change_nothing(cls):
 
 def test_drawn_region_has_the_law_of_the_data():
     """With independent pixels the drawn ones follow N(m, s^2), whatever is known."""
-    given = subject(test=400)
+    given = context(test=400)
     task = Inpaint.create({"count": 300, "nfe": 400, "box": (2, 2, 5, 4)})
     x = drawn(task, given, 400)["x"][:, :, 2:7, 2:6]
     assert float(x.mean()) == pytest.approx(0.5, abs=0.01)
@@ -62,7 +69,7 @@ def test_drawn_region_has_the_law_of_the_data():
 
 def test_noise_stays_without_denoising():
     """``denoise=False`` keeps the last noise on unknown pixels, and only there."""
-    given = subject()
+    given = context()
     clean, noisy = (
         drawn(Inpaint.create(SMALL | {"denoise": flag}), given, 10)["x"] for flag in (True, False)
     )
@@ -76,7 +83,7 @@ def test_noise_stays_without_denoising():
 def test_mask_must_lie_in_the_image(box):
     """A box that is empty, outside or everything is refused before training, with the size."""
     with pytest.raises(OptionError, match="8x8"):
-        Inpaint.create({"box": box}).check_data(subject().data, (3,))
+        Inpaint.create({"box": box}).check_data(context().data, (3,))
 
 
 def test_box_is_what_is_drawn():
@@ -103,7 +110,7 @@ REGIONS = {"a": (0, 1, 2, 3), "c": (4, 2, 2, 6), "d": (1, 2, 3, 4)}
 )
 def test_region_is_the_features_where_it_is_known(options, targets, expected):
     """The box of what is to be forgotten, or the smallest around several; else the upper half."""
-    given = subject()
+    given = context()
     data = replace(given.data, regions=REGIONS)
     assert Inpaint.create(options).box(data, targets) == expected
     if not options:
@@ -112,7 +119,7 @@ def test_region_is_the_features_where_it_is_known(options, targets, expected):
 
 def test_region_is_drawn_shown_and_named():
     """What changes, what the picture leaves grey and what the protocol says are one box."""
-    given, task = subject(), Inpaint.create(SMALL)
+    given, task = context(), Inpaint.create(SMALL)
     given = replace(given, data=replace(given.data, regions=REGIONS))
     x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
     changed = (x != original).any(dim=0)[0].nonzero()
@@ -123,12 +130,12 @@ def test_region_is_drawn_shown_and_named():
     settings = task.protocol(given)
     assert settings["box"] == [1, 2, 3, 4]
     assert "region" not in settings
-    assert Inpaint.create(SMALL | {"box": (1, 2, 3, 4)}).protocol(subject()) == settings
+    assert Inpaint.create(SMALL | {"box": (1, 2, 3, 4)}).protocol(context()) == settings
 
 
 def test_a_feature_without_a_region_is_refused():
     """The error names what has no region, and those that have."""
-    data = replace(subject().data, regions=REGIONS)
+    data = replace(context().data, regions=REGIONS)
     task = Inpaint.create({"region": "feature"})
     with pytest.raises(OptionError, match=r"no region of b is known\nallowed: a, c, d"):
         task.check_data(data, (1, 3))
@@ -139,7 +146,7 @@ def test_budget_counts_corrector_steps():
     task = Inpaint.create({"nfe": 11, "corrector_steps": 4})
     assert task.solver(torch.zeros(1, 1, 8, 8), (0, 0, 4, 8)).steps == 2
     with pytest.raises(OptionError, match="budget"):
-        Inpaint.create({"nfe": 1}).check(subject().model)
+        Inpaint.create({"nfe": 1}).check(context().model)
 
 
 def test_predictor_only_is_labelled():
@@ -151,10 +158,10 @@ def test_predictor_only_is_labelled():
 @pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
 def test_points_are_skipped(cls):
     """Both tasks are for images, and say so."""
-    process = subject().model.process
-    points = Model(Exact(process), process, Points(), (2,))
+    process = context().model.process
+    points = Model(Exact(process), process, IdentityCodec(), (2,))
     assert "images" in cls.create().skip(points)
-    assert cls.create().skip(subject().model) is None
+    assert cls.create().skip(context().model) is None
 
 
 def test_reconstruction_goes_through_the_latent():
@@ -162,18 +169,18 @@ def test_reconstruction_goes_through_the_latent():
 
     VE's z is 8 wide, so that sigma(0.02) = 0.011 on it moves a pixel by s/8 of that: 0.0003.
     """
-    given, task = subject(), Reconstruct.create({"count": 5, "nfe": 800})
+    given, task = context(), Reconstruct.create({"count": 5, "nfe": 800})
     move = drawn(task, given, 10)["x"] - perfect(given, task)["x"]
     none = drawn(Reconstruct.create({"count": 5, "nfe": 800, "t": 0.0}), given, 10)["x"]
     noise = drawn(task, given, 10)["x"] - none
-    sigma = float(given.model.process.coefficients(torch.tensor(0.02))[1])
+    sigma = float(given.model.process.marginal(torch.tensor(0.02))[1])
     assert float(noise.std()) == pytest.approx(sigma * STD / 8.0, rel=0.1)
     assert float(move.abs().max()) < 0.005
 
 
 def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
     """400 evaluations: 100 steps of 2 up, 100 steps and the denoising one down."""
-    given, task = subject(), Reconstruct.create({"count": 2})
+    given, task = context(), Reconstruct.create({"count": 2})
     assert task.options.variant == "latent"
     assert task.start == 1.0
     assert set(drawn(task, given, 4)["nfe"].tolist()) == {200 + 199}
@@ -183,7 +190,7 @@ def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
 
 def test_the_variants_have_protocols_of_their_own():
     """The latent is version 2 of the name under which partial was version 1."""
-    given = subject()
+    given = context()
     ids = {
         variant: Accuracy().protocol(given, Reconstruct.create({"variant": variant})).id
         for variant in ("latent", "partial")
@@ -196,15 +203,15 @@ def test_the_variants_have_protocols_of_their_own():
 
 def test_partial_reconstruction_is_near_and_not_equal():
     """From t = 0.02 of a VE process (sigma 0.011) an image comes back within its noise."""
-    given, task = subject(), Reconstruct.create(SMALL | PARTIAL)
+    given, task = context(), Reconstruct.create(SMALL | PARTIAL)
     error = (drawn(task, given, 10)["x"] - perfect(given, task)["x"]).square().mean().sqrt()
-    sigma = float(given.model.process.coefficients(torch.tensor(0.02))[1])
+    sigma = float(given.model.process.marginal(torch.tensor(0.02))[1])
     assert 0.5 * sigma < float(error) < 1.5 * sigma
 
 
 def test_partial_reconstruction_from_far_forgets_the_image():
     """From t = 1 nothing of the image is left: what comes back is a sample."""
-    given, task = subject(), Reconstruct.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
+    given, task = context(), Reconstruct.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
     x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
     correlation = torch.corrcoef(torch.stack([x.flatten(), original.flatten()]))[0, 1]
     assert abs(float(correlation)) < 0.15
@@ -214,14 +221,14 @@ def test_partial_reconstruction_from_far_forgets_the_image():
 def test_reconstruction_time_must_be_sampled():
     """A time at which the sampler stops anyway is refused."""
     with pytest.raises(OptionError, match="t = 1e-05"):
-        Reconstruct.create(PARTIAL | {"t": 1e-5}).check(subject().model)
+        Reconstruct.create(PARTIAL | {"t": 1e-5}).check(context().model)
 
 
 @pytest.mark.parametrize("sampler", ["heun", "em", "pc", "ancestral", "ddim"])
 def test_every_sampler_starts_from_the_middle(sampler):
     """Started from x_t at t = 0.05, each sampler ends nearer to x0 than from the prior."""
     process = DiscreteDDPM()
-    given = subject(process=process)
+    given = context(process=process)
     options = {"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler}
     task = Reconstruct.create(PARTIAL | options)
     x, original = drawn(task, given, 40)["x"], perfect(given, task)["x"]
@@ -233,7 +240,7 @@ def test_every_sampler_starts_from_the_middle(sampler):
 def test_the_default_budget_suits_the_discrete_grid():
     """DDPM has 20 steps up to t = 0.02: the default budget passes, 21 evaluations do not."""
     model = discrete(1000)
-    task = Reconstruct.create(PARTIAL | {"sampler": "ancestral"}).resolved(model)
+    task = Reconstruct.create(PARTIAL | {"sampler": "ancestral"}).with_model_defaults(model)
     sampler = registry.registry().create("samplers", *task.uses()["samplers"])
     sampler.check(model, task.start)
     longer = registry.registry().create("samplers", "ancestral", {"nfe": 21})
@@ -245,7 +252,7 @@ def test_the_default_budget_suits_the_discrete_grid():
 def discrete(steps):
     """A model on a DDPM grid."""
     process = DiscreteDDPM(steps)
-    return Model(Exact(process), process, GreyLevels(17), (1, 8, 8))
+    return Model(Exact(process), process, UniformDequantization(17), (1, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -255,22 +262,22 @@ def discrete(steps):
 def test_the_default_budget_is_what_a_coarse_grid_has(steps, t, nfe, name):
     """20 evaluations, or one for each grid time up to t; every sampler takes that many."""
     model = discrete(steps)
-    task = Reconstruct.create(PARTIAL | {"sampler": name, "t": t}).resolved(model)
+    task = Reconstruct.create(PARTIAL | {"sampler": name, "t": t}).with_model_defaults(model)
     assert task.options.nfe == nfe
     registry.registry().create("samplers", *task.uses()["samplers"]).check(model, task.start)
 
 
 def test_an_explicit_budget_stays():
     """What was asked for is not lowered in silence: it is refused, or kept."""
-    task = Reconstruct.create(PARTIAL | {"nfe": 20}).resolved(discrete(100))
+    task = Reconstruct.create(PARTIAL | {"nfe": 20}).with_model_defaults(discrete(100))
     assert task.options.nfe == 20
-    assert Reconstruct.create(PARTIAL).resolved(subject().model).options.nfe == 20
-    assert Reconstruct.create().resolved(subject().model).options.nfe == 400
+    assert Reconstruct.create(PARTIAL).with_model_defaults(context().model).options.nfe == 20
+    assert Reconstruct.create().with_model_defaults(context().model).options.nfe == 400
 
 
 def test_pictures_show_both_splits():
     """A picture has the original, what is given of it and the restored image of each split."""
-    given, task = subject(), Inpaint.create(SMALL)
+    given, task = context(), Inpaint.create(SMALL)
     rows = task.preview(given, perfect(given, task))
     assert list(rows) == [
         f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "given", "restored")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from contexts import context, perfect
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from subjects import perfect, subject
 
-from msgm_metrics.accuracy import Accuracy
-from msgm_metrics.image_quality import PSNR, SSIM, psnr, ssim
-from msgm_metrics.inpainting import Inpaint
-from msgm_metrics.reconstruction import Reconstruct
+from msgm_builtin.metrics.accuracy import Accuracy
+from msgm_builtin.metrics.image_quality import PSNR, SSIM, psnr, ssim
+from msgm_builtin.tasks.inpainting import Inpaint
+from msgm_builtin.tasks.reconstruction import Reconstruct
 
 
 def pictures(channels, size, count=4):
@@ -62,7 +62,7 @@ def test_ssim_is_that_of_scikit_image(channels, size):
 
 def test_quality_rows_are_means_over_retain_images():
     """Only D_g enters; the value is the mean over images; the interval holds it; up is good."""
-    given, task = subject(), Inpaint.create({"count": 12})
+    given, task = context(), Inpaint.create({"count": 12})
     artifact = {"x": perfect(given, task)["x"] + 0.03}
     artifact["x"][12:] = 0.0
     artifact["x"][0] += 0.03
@@ -77,7 +77,7 @@ def test_quality_rows_are_means_over_retain_images():
 
 def test_quality_without_a_finite_value_is_null():
     """An image restored exactly has no finite PSNR, one that is NaN no SSIM: null, with why."""
-    given, task = subject(), Reconstruct.create({"count": 4})
+    given, task = context(), Reconstruct.create({"count": 4})
     artifact = perfect(given, task)
     (row,) = PSNR().measure(given, task, artifact)
     assert (row.value, row.reason) == (None, "4 of 4 images have no finite value")
@@ -88,7 +88,7 @@ def test_quality_without_a_finite_value_is_null():
 
 def test_accuracy_counts_images_that_are_judged_as_they_are_labelled():
     """Three of ten retain images and all but one forget image spoiled: 70 % and 10 %."""
-    given, task = subject(), Inpaint.create({"count": 10})
+    given, task = context(), Inpaint.create({"count": 10})
     artifact = perfect(given, task)
     artifact["x"][[1, 4, 8]] = 1 - artifact["x"][[1, 4, 8]]
     artifact["x"][11:] = 1 - artifact["x"][11:]
@@ -103,7 +103,7 @@ def test_accuracy_counts_images_that_are_judged_as_they_are_labelled():
 
 def test_accuracy_takes_no_image_that_is_not_finite():
     """A judge may find a class in NaN; it does not count."""
-    given, task = subject(), Inpaint.create({"count": 5})
+    given, task = context(), Inpaint.create({"count": 5})
     artifact = perfect(given, task)
     artifact["x"][0, 0, 0, 0] = torch.nan
     assert only(Accuracy().measure(given, task, artifact), "acc").value == pytest.approx(80)
@@ -111,7 +111,7 @@ def test_accuracy_takes_no_image_that_is_not_finite():
 
 def test_protocols_of_two_tasks_differ():
     """Rows of inpainting and of reconstruction never share an id, nor do biased draws."""
-    given = subject()
+    given = context()
     biased = Inpaint.create({"corrector_steps": 0})
     ids = [Accuracy().protocol(given, t).id for t in (Inpaint(), biased, Reconstruct())]
     assert len(set(ids)) == 3

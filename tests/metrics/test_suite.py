@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from subjects import Quadrants, subject
+from contexts import Quadrants, context
 
-from msgm_bench import Metric, MetricProtocol, PluginError, RunSpec, Verdict, wilson
-from msgm_bench.pipeline import measuring
-from msgm_bench.pipeline import plan as planned
-from msgm_bench.pipeline.suite import metrics_of, task_presets
-from msgm_metrics.generation import Generation
-from msgm_metrics.unlearning_ratio import UnlearningRatio
+from msgm_bench import Metric, MetricProtocol, PluginError, Prediction, RunSpec, wilson
+from msgm_bench.evaluation import scoring
+from msgm_bench.experiment.components import metrics_of, task_presets
+from msgm_bench.experiment.plan import plan as planned
+from msgm_builtin.metrics.unlearning_ratio import UnlearningRatio
+from msgm_builtin.tasks.generation import Generation
 
 DIGITS = {"dataset": "digits", "forget": "3,7", "backbone": "vesde", "method": "unseen"}
 POINTS = DIGITS | {"dataset": "gaussians", "forget": "middle"}
@@ -76,11 +76,11 @@ class Loose(Metric):
     name = "loose"
     tasks = "generation"
 
-    def protocol(self, subject, task):
+    def protocol(self, context, task):
         """One id for all tasks, whatever their settings."""
         return MetricProtocol(name="loose", settings={"task": task.name})
 
-    def measure(self, subject, task, artifact):
+    def measure(self, context, task, artifact):
         """Nothing."""
         return []
 
@@ -90,7 +90,7 @@ def test_tasks_must_be_a_tuple(monkeypatch):
     plan = planned(RunSpec.model_validate(DIGITS))
     entry = type("Entry", (), {"cls": Loose, "provenance": "somebody's 1.0"})
     fake = type("Fake", (), {"entries": lambda self, kind: [entry]})
-    monkeypatch.setattr("msgm_bench.pipeline.suite.registry", fake)
+    monkeypatch.setattr("msgm_bench.experiment.components.registry", fake)
     with pytest.raises(PluginError, match=r"somebody's 1\.0 has tasks = 'generation'"):
         metrics_of(plan.spec, plan.tasks, plan.settings)
 
@@ -100,12 +100,14 @@ class Stubborn(Quadrants):
 
     def verdict(self, x):
         """The first."""
-        return Verdict(torch.zeros(len(x), dtype=torch.long), torch.ones(len(x), dtype=torch.bool))
+        return Prediction(
+            torch.zeros(len(x), dtype=torch.long), torch.ones(len(x), dtype=torch.bool)
+        )
 
 
 def test_a_judge_no_better_than_chance_has_no_corrected_ratio():
     """The corrected ratio is null with a reason; the others are there, and nothing is lost."""
-    given = subject(judge=Stubborn())
+    given = context(judge=Stubborn())
     artifact = {"x": given.model.codec.encode(given.retain.x)}
     rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
     assert rows["ur"].value == 0
@@ -123,10 +125,10 @@ def test_one_id_means_one_thing(tmp_path, monkeypatch):
 
     plan = planned(RunSpec.model_validate(DIGITS))
     object.__setattr__(plan, "metrics", (Wide(),))
-    monkeypatch.setattr(measuring, "load_tensors", lambda path: {})
+    monkeypatch.setattr(scoring, "load_tensors", lambda path: {})
     needs = dict.fromkeys(plan.tasks, tmp_path)
     with pytest.raises(PluginError, match="loose@1 already"):
-        measuring.measured(plan, subject(), needs)
+        scoring.measured(plan, context(), needs)
 
 
 def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):
@@ -134,15 +136,15 @@ def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):
     monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
     plan = planned(RunSpec.model_validate(DIGITS))
     metric = next(m for m in plan.metrics if m.name == "fid-inception")
-    before = json.dumps(measuring.looking(metric), sort_keys=True)
+    before = json.dumps(scoring.looking(metric), sort_keys=True)
     (tmp_path / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"weights")
-    assert json.dumps(measuring.looking(metric), sort_keys=True) != before
+    assert json.dumps(scoring.looking(metric), sort_keys=True) != before
 
 
 @pytest.mark.parametrize("targets", [(3,), (1, 3), (0, 1, 2)])
 def test_ratios_of_classes_add_up(targets):
     """Each of several forgotten classes has its share with Wilson's interval; one has only UR."""
-    given = replace(subject(), targets=targets)
+    given = replace(context(), targets=targets)
     data = given.data
     samples = data.test[torch.tensor([0, 1, 1, 2, 3, 3, 3, 0])]
     artifact = {"x": given.model.codec.encode(samples.x)}
@@ -169,13 +171,13 @@ class Doubtful(Quadrants):
     def verdict(self, x):
         """Verdicts as Quadrants', of which bright images are not recognised."""
         seen = super().verdict(x)
-        return Verdict(seen.classes, torch.nan_to_num(x).flatten(1).mean(dim=1) < 0.6)
+        return Prediction(seen.classes, torch.nan_to_num(x).flatten(1).mean(dim=1) < 0.6)
 
 
 @pytest.mark.parametrize("targets", [(3,), (1, 3)])
 def test_the_argmax_companion_counts_what_is_not_recognised(targets):
     """ur counts recognised samples, ur_argmax all finite ones, each by Wilson's interval."""
-    given = replace(subject(judge=Doubtful()), targets=targets)
+    given = replace(context(judge=Doubtful()), targets=targets)
     x = given.visible(given.data.test)[torch.tensor([0, 1, 1, 2, 3, 3, 3, 3])]
     x[4] = x[4] / 2 + 0.5  # the same quadrant, too bright to be recognised
     x[5] = torch.nan  # no image at all, which a judge may still put into some class

@@ -12,7 +12,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
-from workbench import tiny
+from cli_harness import tiny
 
 import msgm_bench
 

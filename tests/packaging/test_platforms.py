@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from workbench import tiny
+from cli_harness import tiny
 
 from msgm_bench.storage import readers
 from msgm_bench.training import runtime

@@ -6,7 +6,7 @@ import pytest
 
 from msgm_bench import MetricProtocol, Result, Row, SpecRecord
 from msgm_bench.api.result import ProtocolRecord
-from msgm_bench.cli import session
+from msgm_bench.cli import run_and_show
 from msgm_paper.mapping import CHOICES, quantity, setting
 from msgm_paper.tables import cells
 
@@ -102,5 +102,5 @@ def specs(monkeypatch):
         planned.extend(specs)
         return 0
 
-    monkeypatch.setattr(session, "show_plan", remember)
+    monkeypatch.setattr(run_and_show, "show_plan", remember)
     return planned

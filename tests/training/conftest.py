@@ -8,9 +8,9 @@ import pytest
 import torch
 from matching import Match
 
-from msgm_bench import Data, DataInfo, Examples, Training
+from msgm_bench import Data, DataStats, Examples, Training
 from msgm_bench.registry import registry
-from msgm_bench.training import Feed, Runtime, Trainer
+from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 
 def images(count=24, size=8):
@@ -31,9 +31,9 @@ def world():
 
     def build(method=None, seed=0, base=None, pass_items=None, **budget):
         torch.manual_seed(1)
-        model = backbone.build(DataInfo.of(data))
+        model = backbone.build(DataStats.of(data))
         chosen = Training(**{"steps": 6, "batch_size": 4, "warmup": 2, "ema": 0.9} | budget)
-        feed = Feed({"retain": retain, "forget": forget}, model, seed, chosen.batch_size)
+        feed = NoisedBatches({"retain": retain, "forget": forget}, model, seed, chosen.batch_size)
         trained = Match() if method is None else method
         runtime = Runtime.select("cpu")
         trainer = Trainer(model, trained, feed, chosen, runtime, seed, base, labels, pass_items)

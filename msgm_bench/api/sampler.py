@@ -1,0 +1,38 @@
+"""Samplers: how items are drawn from a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from msgm_bench.api.model import Model
+from msgm_bench.api.plugin import OptionsT, Plugin
+from msgm_bench.diffusion import Noise, Samples
+
+
+class Sampler(Plugin[OptionsT], ABC):
+    """A way to draw from a model."""
+
+    @abstractmethod
+    def sample(
+        self, model: Model, noise: Noise, start: tuple[Tensor, float] | None = None
+    ) -> Samples:
+        """``noise.count`` items in model space, and the network evaluations that each cost.
+
+        Args:
+            model: The model.
+            noise: The source of all randomness.
+            start: (x_t ``[N, *shape]``, t) to start from instead of the prior at T.
+        """
+
+    def check(self, model: Model, t: float = 1.0) -> None:
+        """Refuse a model or a budget before anything is trained; weights are not there yet.
+
+        Args:
+            model: The model, without weights.
+            t: The time from which it will sample.
+
+        Raises:
+            UsageError: The sampler cannot run on this process, or with these options.
+        """

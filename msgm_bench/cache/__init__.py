@@ -1,0 +1,1 @@
+"""Finished stages on disk, known by the hash of all that determines them."""

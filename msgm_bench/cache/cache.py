@@ -1,0 +1,287 @@
+"""The content-addressed cache: a stage is computed once, verified, and shared."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import platform
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+import platformdirs
+
+from msgm_bench.api import digest
+from msgm_bench.cache.entry import (
+    DAMAGED,
+    RECORD,
+    Entry,
+    StageRecord,
+    contents,
+    describe,
+    is_plain,
+    matches,
+    modified,
+    payload,
+    read_record,
+    remove,
+    size_of,
+)
+from msgm_bench.errors import StorageError
+from msgm_bench.storage import (
+    claim,
+    explained,
+    read_json,
+    read_text,
+    single_line,
+    take_lease,
+    write_text,
+)
+
+log = logging.getLogger(__name__)
+VARIABLE = "MSGM_BENCH_CACHE"
+HOLDER = ".holder"  # who works in a partial folder
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Report(Protocol):
+    """Hears of progress: ``step`` of ``total``, what is logged, and of which part of the stage."""
+
+    def __call__(
+        self, step: int, total: int, values: Mapping[str, float], part: str = "", /
+    ) -> None:
+        """A unit is done."""
+
+
+Produce = Callable[[Path, Mapping[str, Path], Report], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A unit of work whose outcome is determined by its inputs.
+
+    Attributes:
+        name: What is shown, such as ``draw generation``.
+        inputs: JSON-ready; all that determines the outcome, and nothing else.
+        produce: Writes the outcome into a folder, given the folders of ``needs``. The folder
+            keeps what an earlier, killed attempt left there.
+        needs: Stages that come first.
+        units: Number of units of progress.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    produce: Produce = field(repr=False)
+    needs: Mapping[str, Stage] = field(default_factory=dict)
+    units: int = 1
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the inputs and of the keys of all that it needs."""
+        needs = {name: stage.key for name, stage in self.needs.items()}
+        return digest({"name": self.name, "inputs": dict(self.inputs), "needs": needs})
+
+
+class Cache:
+    """A folder of finished stages, and of unfinished ones that can go on.
+
+    What this object has found or computed is leased: no ``cache gc`` of another process deletes
+    it while this object lives.
+
+    Args:
+        root: The folder; ``MSGM_BENCH_CACHE`` or the user's cache folder by default.
+
+    Raises:
+        StorageError: The folder cannot be made.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        chosen = root or os.environ.get(VARIABLE) or platformdirs.user_cache_dir("msgm-bench")
+        self.root = Path(chosen).expanduser().absolute()
+        self._leases: dict[str, int] = {}
+        weakref.finalize(self, _close, self._leases)
+        self.read_only = self._is_read_only()
+
+    def _is_read_only(self) -> bool:
+        """Make the folders; whether they are there and cannot be written."""
+        with explained(self.root):
+            try:
+                for part in ("done", "partial", "locks"):
+                    (self.root / part).mkdir(parents=True, exist_ok=True)
+                (self.root / "locks" / ".writable").touch()
+            except OSError as error:
+                if error.errno not in READ_ONLY or not contents(self.root / "done"):
+                    raise
+                return True
+        return False
+
+    def find(self, key: str) -> Entry | None:
+        """The finished stage with this key, verified once; None if there is none or it is damaged.
+
+        Deletes nothing: another process may just have replaced what was damaged.
+        """
+        path = self.root / "done" / key
+        known = key in self._leases
+        if not known and not self._lease(key):
+            return None
+        record = read_record(path)
+        if record is None or not (known or matches(path, record)):
+            os.close(self._leases.pop(key))
+            return None
+        return Entry(path, record)
+
+    def _lease(self, key: str) -> bool:
+        """Lease an entry, so that it stays; whether it is there."""
+        lease = take_lease(self.root / "done" / key / RECORD)
+        if lease is not None:
+            self._leases[key] = lease
+        return lease is not None
+
+    def reserve(self, stages: Iterable[Stage]) -> None:
+        """Lease what is here of all that a run needs, before it begins.
+
+        Raises:
+            StorageError: The cache is read-only and lacks a stage.
+        """
+        missing = [stage.name for stage in stages if self.find(stage.key) is None]
+        if missing and self.read_only:
+            raise StorageError(
+                f"the cache {single_line(self.root)} is read-only and lacks {', '.join(missing)}",
+                "a read-only cache that holds every stage of the run, or one that can be written",
+                f"choose another with {VARIABLE}",
+            )
+
+    def release(self) -> None:
+        """Give all leases back."""
+        _close(self._leases)
+
+    def partial(self, key: str) -> Path:
+        """Where an unfinished stage keeps its work."""
+        return self.root / "partial" / key
+
+    @contextlib.contextmanager
+    def locked(self, stage: Stage) -> Iterator[None]:
+        """Hold the stage's lock; wait for whoever else computes it, and say who that is."""
+        path = self.root / "locks" / f"{stage.key}.lock"
+        holder = self.partial(stage.key) / HOLDER
+        lock = filelock.FileLock(path)
+        with explained(path):
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                log.warning("waiting for %s, which computes %s", _name_of(holder), stage.name)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
+        """Run ``stage`` under its lock, and publish what it leaves by one rename.
+
+        Raises:
+            StorageError: The disk is full or the folder cannot be written.
+        """
+        with self.locked(stage):
+            entry = self.find(stage.key)
+            if entry is not None:
+                return entry
+            work, done = self.partial(stage.key), self.root / "done" / stage.key
+            self._clear(work, done)
+            started = time.monotonic()
+            try:
+                stage.produce(work, needs, report)
+            finally:
+                (work / HOLDER).unlink(missing_ok=True)
+            files = {path.name: describe(path) for path in payload(work)}
+            record = StageRecord(
+                name=stage.name,
+                inputs=dict(stage.inputs),
+                seconds=round(time.monotonic() - started, 3),
+                files=files,
+            )
+            text = json.dumps(record.model_dump(), indent=1, sort_keys=True)
+            write_text(work / RECORD, text)
+            with explained(done):
+                work.rename(done)
+            self._lease(stage.key)
+            return Entry(done, record)
+
+    def _clear(self, work: Path, done: Path) -> None:
+        """Make room: no damaged entry, and of a killed attempt whole regular files only."""
+        with explained(work):
+            if os.path.lexists(done):
+                log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
+                remove(done)
+            if work.is_symlink() or not work.is_dir():
+                remove(work)
+            work.mkdir(parents=True, exist_ok=True)
+            for path in work.iterdir():
+                if path.name.startswith(".") or not is_plain(path):
+                    remove(path)
+            holder = f"process {os.getpid()} on {platform.node()}"
+            (work / HOLDER).write_text(holder, encoding="utf-8")
+
+    def entries(self) -> list[Entry]:
+        """All finished stages, unverified, the oldest first."""
+        paths = sorted(contents(self.root / "done"), key=modified)
+        return [Entry(path, read_record(path) or DAMAGED) for path in paths]
+
+    def collect(self, older_than_days: float = 0.0) -> tuple[int, int]:
+        """Delete entries and partial work not touched for so long; (count, bytes).
+
+        What any process computes or has leased is spared.
+
+        Raises:
+            StorageError: The cache cannot be written.
+        """
+        self.release()
+        limit, count, size = time.time() - older_than_days * 86_400, 0, 0
+        for path in [*contents(self.root / "done"), *contents(self.root / "partial")]:
+            if modified(path) > limit:
+                continue
+            lock = filelock.FileLock(self.root / "locks" / f"{path.name}.lock")
+            with (
+                explained(path),
+                contextlib.suppress(filelock.Timeout),
+                lock.acquire(blocking=False),
+                claim(path / RECORD) as free,
+            ):
+                if free and os.path.lexists(path):
+                    size += size_of(path)
+                    count += 1
+                    remove(path)
+        return count, size
+
+
+def load_json(entry: Path, name: str) -> Any:
+    """A JSON file of an entry.
+
+    Raises:
+        StorageError: It is not there or not JSON.
+    """
+    try:
+        return read_json(entry / name)
+    except StorageError as error:
+        raise StorageError(error.what, error.allowed, "repeat the command") from error
+
+
+def _close(leases: dict[str, int]) -> None:
+    while leases:
+        os.close(leases.popitem()[1])
+
+
+def _name_of(holder: Path) -> str:
+    """Who holds a lock, as far as it is known."""
+    try:
+        return single_line(read_text(holder, limit=1000))
+    except StorageError:
+        return "another process"

@@ -1,0 +1,219 @@
+"""A base model from elsewhere: found, checked, and known by the hash of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self, cast
+
+import torch
+from pydantic import Field, ValidationError
+
+from msgm_bench.api import Backbone, DataStats, Method, PretrainedNetwork, Regime, Result
+from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.experiment.model_io import (
+    CARD,
+    WEIGHTS,
+    Limits,
+    load_hashed_model,
+    model_folder,
+    read_card,
+)
+from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.registry import registry
+from msgm_bench.storage import read_text, single_line
+from msgm_bench.storage.cards import Card, short
+from msgm_bench.storage.cards import read_card as read_schema
+from msgm_bench.storage.weights import check_finite
+
+ORIGIN, RESULT = "origin.json", "result.json"
+Name = Annotated[str, Field(max_length=1_000)]
+
+
+class Origin(Card):
+    """``origin.json``: which classes of which data a model was made without."""
+
+    dataset: Name
+    without: Annotated[tuple[Name, ...], Field(max_length=100_000)]
+
+    @classmethod
+    def of(cls, result: Result) -> Self:
+        """That of the model of a run."""
+        gone = tuple(result.spec.forget) if unlearned(result) else ()
+        return cls(dataset=result.spec.dataset, without=gone)
+
+
+@dataclass(frozen=True)
+class BaseCheckpoint:
+    """The base model that the user gave.
+
+    Attributes:
+        source: Where it was found, as the request says.
+        sha256: Of its weights' file; all that results and stages know it by.
+        remark: What had to be taken on trust.
+    """
+
+    source: str
+    sha256: str
+    remark: str = ""
+
+    def __str__(self) -> str:
+        """Source, hash, remark."""
+        said = f"{self.source}, sha256 {self.sha256}"
+        return f"{said}; {self.remark}" if self.remark else said
+
+
+def given_base(
+    spec: RunSpec, backbone: Backbone, info: DataStats, download: bool, forget: Sequence[str]
+) -> tuple[Backbone, BaseCheckpoint | None]:
+    """The backbone as the given base has it, and the base; nothing changes where none is given.
+
+    ``forget`` holds the names of D_f's classes as the dataset has them.
+
+    Raises:
+        UsageError: The base is not there, or fits neither data, process nor options.
+        StorageError: Its files are damaged or not to be had.
+    """
+    if spec.base is None:
+        return backbone, None
+    check_origin(Path(spec.base).expanduser(), spec.dataset, forget)
+    found = adopt(backbone, spec.base, info, download)
+    asked, has = backbone.options.model_dump(), found.backbone.options.model_dump()
+    for key in spec.backbone_params:
+        if asked[key] != has[key]:
+            raise IncompatibleError(
+                f"-b {key}={asked[key]} beside --base, which brings its own network",
+                f"{key} {has[key]}",
+                f"leave out -b {key}",
+            )
+    return found.backbone, BaseCheckpoint(spec.base, found.sha256, found.remark)
+
+
+def adopt(backbone: Backbone, source: str, info: DataStats, download: bool) -> PretrainedNetwork:
+    """The network at ``source``: of a run of ours, or whatever the backbone reads.
+
+    Raises:
+        UsageError: It is not there, or fits neither data nor process.
+        StorageError: Its files are damaged or not to be had.
+    """
+    folder = model_folder(Path(source).expanduser())
+    if (folder / CARD).is_file():
+        return adopt_own(backbone, folder, info)
+    return backbone.load(source, info, download)
+
+
+def adopt_own(backbone: Backbone, folder: Path, info: DataStats) -> PretrainedNetwork:
+    """The network of a run, whose card says what it is.
+
+    Raises:
+        IncompatibleError: It is another backbone's, or was trained on other data or another
+            process, or only its own sampler draws from it.
+    """
+    card, name = read_card(folder), single_line(folder)
+    if card.backbone != backbone.name:
+        raise IncompatibleError(
+            f"the base {name} of the backbone {card.backbone!r}",
+            f"a base of {backbone.name!r}",
+            f"choose --backbone {card.backbone}",
+        )
+    if Limits.told(card).demands:
+        raise IncompatibleError(
+            f"the base {name}, which only its own sampler draws from", "a base of any sampler"
+        )
+    theirs, mine = card.data.model_dump(mode="json"), info.record()
+    for key, value in mine.items():
+        if theirs[key] != value:
+            raise IncompatibleError(
+                f"the base {name} was trained on data with {key} = {short(theirs[key])}",
+                f"{short(value)}, as the dataset has",
+                "choose the dataset, its options (-d) and the track that the base was trained on",
+            )
+    model, sha256 = load_hashed_model(folder, torch.device("cpu"))
+    process = backbone.process(info).spec()
+    if model.process.spec() != process:
+        raise IncompatibleError(
+            f"the base {name} was trained on {short(model.process.spec(), 120)}",
+            short(process, 120),
+            "give the backbone's options (-b) of that training",
+        )
+    weights = model.network.state_dict()
+    check_finite(single_line(folder / WEIGHTS), weights)
+    return PretrainedNetwork(card.create(), weights, sha256)
+
+
+def check_origin(folder: Path, dataset: str, forget: Sequence[str]) -> None:
+    """Refuse a model that was made without what is to be forgotten.
+
+    Raises:
+        IncompatibleError: It does not know one of the classes.
+        StorageError: What says so cannot be read.
+    """
+    origin = origin_of(folder)
+    if origin is None:
+        return  # a model of another program: what it was trained on is taken on trust
+    unknown = [name for name in forget if name in origin.without]
+    if unknown and origin.dataset == dataset:
+        raise IncompatibleError(
+            f"--forget {', '.join(unknown)} with the base {folder}, which was made without it",
+            "classes that the base knows",
+            "choose another base, or other classes to forget",
+        )
+
+
+def origin_of(folder: Path) -> Origin | None:
+    """What a folder says of its model's data: ``origin.json``, or the result of a run.
+
+    Raises:
+        StorageError: The file is damaged.
+        IncompatibleError: It is none of ours.
+    """
+    if (folder / ORIGIN).exists():
+        return read_schema(folder / ORIGIN, Origin)
+    run = folder.parent if (folder / CARD).is_file() else folder
+    if not (model_folder(folder) / CARD).is_file() or not (run / RESULT).exists():
+        return None
+    return Origin.of(read_result(run / RESULT))
+
+
+def read_result(path: Path) -> Result:
+    """The result of a run folder.
+
+    Raises:
+        StorageError: It is missing or damaged.
+    """
+    try:
+        return Result.model_validate_json(read_text(path))
+    except ValidationError as error:
+        reason = single_line(error.errors()[0]["msg"])
+        raise StorageError(
+            f"{single_line(path)} cannot be read as a result: {reason}",
+            hint="repeat the run's command: all that is done is cached",
+        ) from error
+
+
+def unlearned(result: Result) -> bool:
+    """Whether the model is one that was made without D_f, not a base model that knows it."""
+    entries = {entry.cls.name: entry.cls for entry in registry().entries("methods")}
+    cls = entries.get(result.spec.method)
+    return cls is None or not cast(type[Method], cls).trains_base
+
+
+def regimes_of(method: Method, spec: RunSpec) -> tuple[Regime, ...]:
+    """Those of the method, the default first; with a given base those that start from it.
+
+    Baselines and methods that look at a base in every regime keep all of theirs.
+    """
+    own = method.baseline or "base" in method.needs
+    if spec.base is None or own or "finetune" not in method.regimes:
+        return method.regimes
+    return ("finetune",)
+
+
+def unused(method: Method, spec: RunSpec) -> str | None:
+    """Why a method has no use for the given base, or None."""
+    if spec.base is None or method.baseline or "base" in method.needs:
+        return None
+    if "finetune" in method.regimes:
+        return None
+    return f"{method.name} trains from fresh weights and makes nothing of --base"

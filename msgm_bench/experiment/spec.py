@@ -1,0 +1,197 @@
+"""What a user asks for: one cell, or a grid of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from msgm_bench.api import (
+    PRESETS,
+    Dataset,
+    Method,
+    Preset,
+    Regime,
+    digest,
+    indices,
+    option_error,
+    parse_names,
+)
+from msgm_bench.errors import OptionError, UsageError, did_you_mean
+from msgm_bench.experiment.request_options import read_options
+from msgm_bench.registry import registry
+from msgm_bench.storage import path_part
+
+SHORT = 40  # letters of each name in a run folder's name, but for the forget set
+MOST = 10**12  # steps, passes, samples: what a result may hold
+
+
+class RunSpec(BaseModel):
+    """One cell: a method on a backbone, a dataset and a forget set, with one seed.
+
+    Immutable and picklable; knows nothing of the command line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    forget: tuple[str, ...] = Field(description="classes or attributes to forget")
+    backbone: str
+    method: str
+    params: dict[str, Any] = Field({}, description="options of the method")
+    backbone_params: dict[str, Any] = Field({}, description="options of the backbone")
+    dataset_params: dict[str, Any] = Field({}, description="options of the dataset")
+    task_params: dict[str, dict[str, Any]] = Field({}, description="options of each task")
+    metric_params: dict[str, dict[str, Any]] = Field({}, description="options of each metric")
+    judge_params: dict[str, Any] = Field({}, description="options of the judge, and its `name`")
+    regime: Regime | None = Field(None, description="empty: the first that the method declares")
+    preset: Preset | None = Field(None, description="empty: the dataset's own default")
+    seed: int = Field(0, ge=0, lt=2**63, description="all three seeds")
+    train_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="initial weights and base model"
+    )
+    unlearn_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="batches and noise of the method"
+    )
+    sample_seed: int | None = Field(None, ge=0, lt=2**63, description="noise of the evaluation")
+    steps: int | None = Field(None, ge=1, le=MOST, description="replaces every training budget")
+    passes: int | None = Field(
+        None,
+        ge=1,
+        le=MOST,
+        description="budget in passes, of all but the baselines and the base model",
+    )
+    samples: int | None = Field(None, ge=1, le=MOST, description="caps every evaluation set")
+    device: str = "auto"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    compile: bool = False
+    conditional: bool = Field(False, description="whether the model is told the class of an item")
+    base: str | None = Field(
+        None, description="a base model from elsewhere to start from: a folder, or a hub's name"
+    )
+    model: str | None = Field(None, description="folder of a trained model to evaluate instead")
+
+    @field_validator("forget", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Names as they were typed; a list in one text stays whole where only the data can tell."""
+        if isinstance(value, str):
+            return parse_names(value)
+        names = value if isinstance(value, list | tuple) else (value,)
+        for name in names:
+            if isinstance(name, bool) or not isinstance(name, str | int):
+                raise ValueError(f"{name!r} is no name: put it in quotes if it is one")
+        return tuple(str(name) for name in names if str(name).strip())
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The three seeds."""
+        return {
+            "train": self.seed if self.train_seed is None else self.train_seed,
+            "unlearn": self.seed if self.unlearn_seed is None else self.unlearn_seed,
+            "sample": self.seed if self.sample_seed is None else self.sample_seed,
+        }
+
+    @property
+    def folder(self) -> str:
+        """Name of the run folder: readable, and unique by the hash of all that was asked for."""
+        short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
+        backbone = f"{self.backbone}-cond" if self.conditional else self.backbone
+        names = (path_part(name, SHORT) for name in (backbone, self.method, f"s{self.seed}"))
+        return "-".join((path_part(self.dataset, SHORT), slug(self.forget), *names, short))
+
+
+def slug(forget: Sequence[str]) -> str:
+    """The forget set as a part of a file's name."""
+    return path_part("+".join(forget))
+
+
+def parse_spec(values: Mapping[str, Any]) -> RunSpec:
+    """A ``RunSpec`` from plain values; ``OptionText`` is read by the type of its option.
+
+    Raises:
+        OptionError: Naming the field, what was given and what is allowed.
+    """
+    if values.get("preset") not in (None, *PRESETS):
+        given = values["preset"]
+        near = did_you_mean(str(given), PRESETS)
+        raise OptionError(f"unknown preset {given!r}{near}", ", ".join(PRESETS))
+    fields = read_options(values)
+    try:
+        return RunSpec.model_validate(fields)
+    except ValidationError as error:
+        raise option_error("the run", RunSpec, fields, error) from error
+
+
+def check_names(spec: RunSpec) -> None:
+    """Look for the classes to forget in what is known of the data before they are read or fetched.
+
+    Raises:
+        OptionError: One of them is not there.
+    """
+    dataset = cast(Dataset, registry().create("datasets", spec.dataset, spec.dataset_params))
+    sketch = dataset.sketch()
+    if sketch is not None:
+        indices(sketch.classes, spec.forget)
+
+
+def expand(
+    methods: Sequence[str],
+    backbones: Sequence[str],
+    seeds: Sequence[int],
+    params: Mapping[str, Any],
+    **common: Any,
+) -> list[RunSpec]:
+    """The grid of methods x backbones x seeds, which shares its base models.
+
+    Args:
+        methods: Names of methods; what is given twice counts once, here and below.
+        backbones: Names of backbones.
+        seeds: Seeds.
+        params: Options of the methods; ``name.key`` for one of them, ``key`` for all that
+            have it.
+        common: Further fields of every ``RunSpec``.
+
+    Raises:
+        UsageError: An option that no selected method has, or an unknown name.
+    """
+    options = {name: _options_of(name, methods, params) for name in methods}
+    _refuse_unused(methods, params)
+    return [
+        parse_spec(
+            common | {"method": m, "backbone": b, "seed": s, "params": options[m]},
+        )
+        for b, s, m in dict.fromkeys(itertools.product(backbones, seeds, methods))
+    ]
+
+
+def _fields(method: str) -> list[str]:
+    cls: type[Method] = registry().entry("methods", method).cls  # type: ignore[assignment]
+    return list(cls.options_type.model_fields)
+
+
+def _options_of(name: str, methods: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
+    fields, own = _fields(name), {}
+    for key, value in params.items():
+        scope, dot, option = key.rpartition(".")
+        if (dot and scope == name) or (not dot and key in fields):
+            own[option] = value
+    return own
+
+
+def _refuse_unused(methods: Sequence[str], params: Mapping[str, Any]) -> None:
+    for key in params:
+        scope, dot, _ = key.rpartition(".")
+        if dot and scope not in methods:
+            raise UsageError(
+                f"option {key!r} is for {scope!r}, which is not among the methods",
+                ", ".join(methods),
+            )
+        known = sorted({field for method in methods for field in _fields(method)})
+        if not dot and key not in known:
+            raise OptionError(
+                f"no selected method has an option {key!r}{did_you_mean(key, known)}",
+                ", ".join(known) or "the selected methods have no options",
+            )

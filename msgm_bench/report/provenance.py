@@ -1,0 +1,150 @@
+"""Where a result comes from: versions, code, hardware, times."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from msgm_bench import __version__
+from msgm_bench.api import join_names
+from msgm_bench.cache.entry import Entry
+from msgm_bench.cache.fingerprint import plugin_source, source_of
+from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.request_options import write_options
+from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.experiment.training_stages import LOG
+from msgm_bench.registry import registry
+
+FLAGS = {
+    "-p": "params",
+    "-b": "backbone_params",
+    "-d": "dataset_params",
+    "-t": "task_params",
+    "-m": "metric_params",
+    "-j": "judge_params",
+}
+CORE = ("api", "diffusion", "training", "evaluation", "experiment", "runner")
+PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
+
+
+def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """All that a reader needs to repeat or to doubt a result."""
+    seconds = {name: entry.seconds for name, entry in entries.items()}
+    return {
+        "command": command(plan.spec),
+        "versions": {"msgm-bench": __version__, "python": platform.python_version()} | packages(),
+        "plugins": plugins(plan),
+        "code": code(plan),
+        "git_commit": git_commit(),
+        "dataset_fingerprint": plan.loaded.fingerprint,
+        "left_out": dict(plan.left_out),
+        "unmeasured": dict(plan.unmeasured),
+        "limits": plan.limits.record(),
+        "stages": {name: entry.path.name for name, entry in entries.items()},
+        **({} if plan.given is None else {"base": asdict(plan.given)}),
+        "seeds": plan.spec.seeds,
+        "hardware": plan.runtime.hardware(),
+        "passes": passes(entries),
+        "seconds": seconds,
+        "wall_seconds": round(sum(seconds.values()), 3),
+    }
+
+
+def passes(entries: Mapping[str, Entry]) -> dict[str, float]:
+    """Passes through networks of every training: batches forward and backward."""
+    logs = {name: entry.path / LOG for name, entry in entries.items()}
+    last = {
+        name: log.read_text("utf-8").splitlines()[-1] for name, log in logs.items() if log.exists()
+    }
+    return {name: json.loads(row)["passes"] for name, row in last.items()}
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def plugins(plan: Plan) -> dict[str, str]:
+    """Where each plugin of the cell comes from."""
+    names = {"datasets": plan.spec.dataset, "backbones": plan.spec.backbone}
+    names |= {"judges": plan.judge.name}
+    if plan.trained is not None:
+        names["methods"] = plan.spec.method
+    return {
+        f"{kind}/{name}": str(registry().entry(kind, name).provenance)
+        for kind, name in names.items()
+    }
+
+
+def code(plan: Plan) -> dict[str, str]:
+    """Digests of the code that makes the values: ``kind/name`` of each plugin, and the core.
+
+    SHA-256 of the syntax trees: comments, docstrings and layout do not count.
+    """
+    names = {("datasets", plan.spec.dataset), ("backbones", plan.spec.backbone)}
+    names |= {("judges", plan.judge.name)}
+    names |= {("methods", part.method.name) for part in (plan.trained, plan.base) if part}
+    names |= {("tasks", name) for name in plan.tasks}
+    names |= {("metrics", metric.name) for metric in plan.metrics}
+    uses = [task.uses() for task in plan.tasks.values()]
+    uses += [metric.uses() for metric in plan.metrics]
+    names |= {(kind, name) for used in uses for kind, (name, _) in used.items()}
+    plugins = {
+        f"{kind}/{name}": plugin_source(registry().entry(kind, name).cls)
+        for kind, name in sorted(names)
+    }
+    return {"core": source_of(*(f"msgm_bench.{package}" for package in CORE))} | plugins
+
+
+def git_commit() -> str | None:
+    """Commit of the ruler's own checkout, marked when it has changes; None outside one."""
+    try:
+        _git("ls-files", "--error-unmatch", __file__)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    told = subprocess.run(
+        ["git", *words],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return told.stdout.strip()
+
+
+def command(spec: RunSpec) -> str:
+    """The command that runs this cell again."""
+    options: list[str] = []
+    if spec.model is None:
+        options += ["run", "--method", spec.method]
+    else:
+        options += ["evaluate", spec.model]
+    options += ["--dataset", spec.dataset, "--forget", join_names(spec.forget)]
+    options += ["--backbone", spec.backbone] if spec.model is None else []
+    options += ["--conditional"] if spec.conditional and spec.model is None else []
+    scalars = ("preset", "regime", "steps", "passes", "samples")
+    seeds = ("train_seed", "unlearn_seed", "sample_seed")
+    for name in ("base", "seed", *scalars, *seeds, "device", "precision"):
+        value = getattr(spec, name)
+        if name == "seed" or value != RunSpec.model_fields[name].default:
+            options += [f"--{name.replace('_', '-')}", str(value)]
+    options += ["--compile"] if spec.compile else []
+    flags = {field: flag for flag, field in FLAGS.items()}
+    if spec.model is not None:
+        del flags["params"], flags["backbone_params"]
+    for field, flag in flags.items():
+        for key, text in write_options(spec.model_dump(), field).items():
+            options += [flag, f"{key}={text}"]
+    return shlex.join(["msgm-bench", *options])

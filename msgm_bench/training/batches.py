@@ -1,0 +1,115 @@
+"""Noised batches that depend on (seed, split, step, draw) and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from msgm_bench.api import Batch, Examples, Model, Split
+from msgm_bench.diffusion import derive_seed
+from msgm_bench.errors import PluginError
+
+
+class NoisedBatches:
+    """Draws batches of each split.
+
+    Items come in epochs: a permutation of the split derived from (seed, split, epoch), so
+    every item is seen equally often. Times are stratified over the batch,
+    u_i = (i + u) / B with one u ~ U[0, 1) (Kingma et al. 2021, appendix I.1): each is
+    uniform, and the loss has less variance.
+
+    Args:
+        splits: Items of each split, on the training device.
+        model: Gives the codec and the process; its weights are not used.
+        seed: Seed of this training stage.
+        batch_size: B, over all devices.
+        flip: Mirror each image left to right with probability 1/2.
+        unconditional: Share of the labels that a class-conditional model sees as its null class.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[Split, Examples],
+        model: Model,
+        seed: int,
+        batch_size: int,
+        flip: bool = False,
+        unconditional: float = 0.1,
+    ) -> None:
+        self.splits, self.codec, self.process = splits, model.codec, model.process
+        self.classes, self.unconditional = model.classes, unconditional
+        self.seed, self.batch_size, self.flip = seed, batch_size, flip
+        self._orders: dict[Split, tuple[int, Tensor]] = {}
+
+    def batch(
+        self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
+    ) -> Batch:
+        """Batch number ``step`` of ``split``; ``draw`` gives further noise for the same items.
+
+        Times and noise are those of ``like``, where it is there. What belongs to the items
+        (mirroring, dequantisation, dropped labels) is of the batch's own stream in any case.
+        """
+        chosen = self.splits[split][self._positions(split, step)]
+        return self.noised(chosen, "batch", split, step, draw, like=like)
+
+    def noised(
+        self,
+        items: Examples,
+        *stream: int | str,
+        encoded: bool = False,
+        like: Batch | None = None,
+    ) -> Batch:
+        """These items with noise of their own stream; ``encoded`` ones are in model space.
+
+        Raises:
+            PluginError: ``like`` has another number of items.
+        """
+        if like is not None and len(like.t) != len(items):
+            raise PluginError(f"like= with {len(like.t)} items", f"a batch of {len(items)} items")
+        x, device, size = items.x, items.x.device, len(items)
+        generator = torch.Generator(device)
+        generator.manual_seed(derive_seed(self.seed, *stream))
+        if self.flip:
+            mirrored = torch.rand(size, generator=generator, device=device) < 0.5
+            x = torch.where(mirrored.reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+        x0 = x if encoded else self._encode(x, generator)
+        offset = torch.rand((), generator=generator, device=device)
+        t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
+        eps = torch.randn(x0.shape, generator=generator, device=device)
+        if like is not None:
+            t, eps = like.t, like.eps
+        condition = None
+        if self.classes is not None:
+            dropped = torch.rand(size, generator=generator, device=device) < self.unconditional
+            condition = items.y.masked_fill(dropped, self.classes)
+        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), items.y, condition)
+
+    def _encode(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        u = None
+        if self.codec.dequantised:
+            u = torch.rand(x.shape, generator=generator, device=x.device)
+        return self.codec.encode(x, u)
+
+    def _positions(self, split: Split, step: int) -> Tensor:
+        """Items ``step B .. (step + 1) B - 1`` of the endless sequence of epochs."""
+        count = len(self.splits[split])
+        position, end, parts = step * self.batch_size, (step + 1) * self.batch_size, []
+        while position < end:
+            epoch, offset = divmod(position, count)
+            taken = min(count - offset, end - position)
+            parts.append(self._order(split, epoch)[offset : offset + taken])
+            position += taken
+        return torch.cat(parts)
+
+    def _order(self, split: Split, epoch: int) -> Tensor:
+        held = self._orders.get(split)
+        if held is None or held[0] != epoch:
+            device = self.splits[split].x.device
+            generator = torch.Generator(device)
+            generator.manual_seed(derive_seed(self.seed, "epoch", split, epoch))
+            count = len(self.splits[split])
+            held = (epoch, torch.randperm(count, generator=generator, device=device))
+            self._orders[split] = held
+        return held[1]

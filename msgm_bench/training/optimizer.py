@@ -1,0 +1,200 @@
+"""How weights move: gradients, clipping, masks, Adam, the learning rate and the average."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msgm_bench.api import Model, Training
+from msgm_bench.training.ema import EMA
+from msgm_bench.training.weight_guard import WeightGuard
+
+
+class Optimizer:
+    """Adam on one model, with the average of its weights.
+
+    Args:
+        model: The model to train.
+        budget: Steps and optimiser.
+    """
+
+    def __init__(self, model: Model, budget: Training) -> None:
+        self.model, self.budget = model, budget
+        self.step = 0
+        self.horizon = float(budget.steps)  # steps in all, as far as is known yet
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            self.parameters,
+            lr=budget.learning_rate,
+            betas=(budget.beta1, budget.beta2),
+            fused=True,
+        )
+        self.ema = EMA(model.network, budget.ema, budget.ema_warmup)
+        self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
+        self.guard: WeightGuard | None = None
+        self._averaging = budget.ema > 0
+
+    def minimise(
+        self,
+        loss: Tensor,
+        transform: Callable[[nn.Module], None] | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        """Backward, transform, clip to ``budget.clip``, mask, Adam, EMA."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if transform is not None:
+            transform(self.model)
+        self._move(mask)
+
+    def gradients(self, *losses: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of each loss, ``float32 [P]``; zero where it does not reach.
+
+        The losses may share their graph, which is freed with the last of them.
+        """
+        return tuple(
+            self._gradient(loss, retain_graph=i < len(losses)) for i, loss in enumerate(losses, 1)
+        )
+
+    def _gradient(self, loss: Tensor, retain_graph: bool) -> Tensor:
+        gradients = torch.autograd.grad(
+            loss, self.parameters, retain_graph=retain_graph, materialize_grads=True
+        )
+        return torch.cat([gradient.reshape(-1) for gradient in gradients]).float()
+
+    def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
+        """Clip ``gradient [P]`` to ``budget.clip``, mask, Adam, EMA."""
+        for parameter, part in zip(self.parameters, shaped(gradient, self.parameters), strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(part)
+        self._move(mask)
+
+    def _move(self, mask: Tensor | None) -> None:
+        """A step of the optimiser down the gradients that the parameters hold."""
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        with self._known_move():
+            with self._masked(mask):
+                self.optimizer.step()
+            self._average()
+
+    def _average(self) -> None:
+        if self._averaging:
+            self.ema.update(self.model.network)
+
+    def _known_move(self) -> AbstractContextManager[None]:
+        """Changes of the weights inside the block are the trainer's, or declared."""
+        return contextlib.nullcontext() if self.guard is None else self.guard.free()
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator[None]:
+        """The method moves the weights inside the block, without gradients; EMA afterwards."""
+        with self._known_move(), torch.no_grad():
+            yield
+            self._average()
+
+    @contextlib.contextmanager
+    def _masked(self, mask: Tensor | None) -> Iterator[None]:
+        """No gradient and no motion where ``mask [P]`` is false."""
+        if mask is None:
+            yield
+            return
+        parts = shaped(mask, self.parameters)
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.mul_(part)
+        yield
+        with torch.no_grad():
+            for parameter, part, old in zip(self.parameters, parts, before, strict=True):
+                parameter.copy_(torch.where(part, parameter, old))
+
+    @contextlib.contextmanager
+    def inner_loop(self, keep_moments: bool = False) -> Iterator[None]:
+        """Steps inside move the model, not its average; afterwards it is where it was."""
+        weights = copy.deepcopy(self.model.network.state_dict())
+        moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())
+        averaging, self._averaging = self._averaging, False
+        try:
+            with self._known_move():
+                yield
+        finally:
+            self._averaging = averaging
+            with self._known_move():
+                self.model.network.load_state_dict(weights)
+            if moments is not None:
+                self.optimizer.load_state_dict(moments)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then constant or half a cosine down to 0.
+
+        A training that goes on with another's optimiser has its warm-up behind it.
+        """
+        budget = self.budget
+        warmup = 0 if budget.continue_optimizer else budget.warmup
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        if budget.decay == "cosine" and step >= warmup:
+            share = (step - warmup) / max(1.0, self.horizon - warmup)
+            warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        return budget.learning_rate * warm
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the model, where there are any."""
+        if self.budget.ema:
+            self.model.network.load_state_dict(self.ema.module.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, average and Adam's moments."""
+        return {
+            "network": self.model.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo ``state_dict``."""
+        self.model.network.load_state_dict(state["network"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def continuation(self) -> dict[str, Tensor]:
+        """What a training that goes on from this one needs beside the averaged weights.
+
+        The raw weights, Adam's state of each parameter and the number of averaged steps.
+        """
+        tensors = {f"network.{name}": w for name, w in self.model.network.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        return tensors | {"averaged": torch.tensor(self.ema.count)}
+
+    def continue_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where the training that left ``tensors`` ended; the average starts at its own.
+
+        Raises:
+            KeyError: ``tensors`` are not those of ``continuation``.
+        """
+        network: dict[str, Tensor] = {}
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "network":
+                network[rest] = value
+            elif kind == "adam":
+                i, _, part = rest.partition(".")
+                states.setdefault(int(i), {})[part] = value
+        self.model.network.load_state_dict(network)
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+        self.ema.count = int(tensors["averaged"])
+
+
+def shaped(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of ``vector [P]`` in the shapes of ``parameters``."""
+    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
+    return [part.view_as(like) for part, like in zip(parts, parameters, strict=True)]

@@ -1,0 +1,55 @@
+"""Image features of CLIP, through open_clip and from local files only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msgm_bench import Embedder, Judge, hookimpl
+from msgm_builtin.embedders import clip_files
+
+
+class CLIP(Embedder[clip_files.ClipOptions]):
+    """CLIP's image embedding, not normalised.
+
+    Images are resized (bicubic, antialiased, clamped to [0, 1]) to the model's size and
+    normalised with its mean and deviation; grey ones are repeated in three channels. Nothing is
+    rounded to eight bits.
+    """
+
+    name = "clip"
+    citation = "Radford et al. 2021, arXiv:2103.00020; open_clip"
+
+    def missing(self, judge: Judge) -> str | None:
+        """The files may not be there."""
+        return clip_files.missing(self.options)
+
+    def checksum(self) -> str:
+        """SHA-256 over those of the files."""
+        return clip_files.checksum(self.options)
+
+    def protocol(self) -> dict[str, Any]:
+        """The model's name, and the start of the checksum where another was given."""
+        given = {"weights": self.checksum()[:8]} if self.options.path else {}
+        return {"name": self.name, "model": self.options.repo, **given}
+
+    def load(self, judge: Judge, device: torch.device) -> None:
+        """Read the weights.
+
+        Raises:
+            StorageError: They are not there, not readable or of another network.
+        """
+        self.clip = clip_files.load(self.options, device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings ``[N, E]``."""
+        return self.clip.image_features(x)
+
+
+@hookimpl
+def register_embedders() -> Sequence[type[Embedder]]:
+    """CLIP."""
+    return [CLIP]

@@ -1,0 +1,65 @@
+"""The reference rows of every comparison: standard, unseen and fine-tuning on what is kept."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from msgm_bench import Batches, LossMethod, Method, Model, dsm_loss, hookimpl
+
+
+class Standard(LossMethod):
+    """Trained on all of D: the base model, and the row that shows what there is to forget.
+
+    Objective: E ||eps_hat(x_t, t) - eps||^2 / D over x0 in D.
+    Cost: one pass a step.
+    """
+
+    name = "standard"
+    citation = "Song et al. 2021, arXiv:2011.13456, equation 7"
+    needs = frozenset({"all"})
+    baseline = True
+    trains_base = True
+
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
+        """Denoising score matching on D."""
+        return dsm_loss(model, batches.all)
+
+
+class Unseen(LossMethod):
+    """Trained from scratch on D_g, D without D_f: a baseline with a row, not an oracle.
+
+    Objective: E ||eps_hat(x_t, t) - eps||^2 / D over x0 in D_g (alpha = 1 in equation 9).
+    Cost: one pass a step.
+    """
+
+    name = "unseen"
+    citation = "MSGM, arXiv:2412.07229, equations 4 and 5"
+    needs = frozenset({"retain"})
+    baseline = True
+
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
+        """Denoising score matching on D_g."""
+        return dsm_loss(model, batches.retain)
+
+
+class Finetune(LossMethod):
+    """The base model trained on with D_g alone: forgetting by neglect.
+
+    Objective: E ||eps_hat(x_t, t) - eps||^2 / D over x0 in D_g, from the base's weights.
+    Cost: one pass a step.
+    """
+
+    name = "finetune"
+    citation = "MSGM, arXiv:2412.07229, section 3.2 (Erasing by Fine-tuning)"
+    regimes = ("finetune",)
+    needs = frozenset({"retain"})
+
+    def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
+        """Denoising score matching on D_g."""
+        return dsm_loss(model, batches.retain)
+
+
+@hookimpl
+def register_methods() -> list[type[Method]]:
+    """Register the three reference methods."""
+    return [Standard, Unseen, Finetune]

@@ -1,0 +1,180 @@
+"""Inpainting of held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import (
+    Box,
+    Cost,
+    CountOptions,
+    Data,
+    Inpainting,
+    Model,
+    ModelContext,
+    Noise,
+    OptionError,
+    Task,
+    derive_seed,
+    hookimpl,
+)
+from msgm_builtin.tasks.restoration import Restoration
+
+
+class InpaintOptions(CountOptions):
+    """Region and sampler."""
+
+    region: Literal["auto", "upper-half", "feature"] = Field(
+        "auto",
+        description="what is drawn; auto: where the dataset says that what is to be forgotten "
+        "shows (feature), else the upper half",
+    )
+    box: Box | None = Field(
+        None, description="top, left, height, width in pixels; in place of `region`"
+    )
+    nfe: int = Field(1000, ge=1, description="most network evaluations an image")
+    corrector_steps: int = Field(1, ge=0, description="Langevin steps a step; 0 is biased")
+    snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
+    norm: Literal["expected", "item", "batch"] = Field(
+        "expected", description="norms in the size of a Langevin step, as in the sampler pc"
+    )
+    denoise: bool = Field(
+        True, description="return the posterior mean; false leaves noise, as score_sde does"
+    )
+
+
+class Inpaint(Restoration[InpaintOptions]):
+    """A region of held-out images drawn anew, given the rest of them.
+
+    Conditional predictor-corrector; known pixels end as they were given. Without corrector steps
+    the draws are biased at any number of steps, and the protocol says so.
+    """
+
+    name = "inpainting"
+    citation = "Song et al. 2021, arXiv:2011.13456, section 5 and appendix I.2"
+    presets = {
+        "quick": {"tasks": {"inpainting": {"nfe": 50, "count": 500}}},
+        "standard": {"tasks": {"inpainting": {"nfe": 1000}}},
+        "paper": {"tasks": {"inpainting": {"nfe": 2000, "count": 10_000}}},
+    }
+
+    @property
+    def label(self) -> str:
+        """``inpainting``, and whether it is biased."""
+        return self.name if self.options.corrector_steps else f"{self.name} predictor-only (biased)"
+
+    def check(self, model: Model) -> None:
+        """A step must fit into the budget.
+
+        Raises:
+            OptionError: It does not.
+        """
+        shape = model.shape
+        self.solver(torch.zeros(1, *shape), (0, 0, shape[1] // 2, shape[2]))
+
+    def cost(self, model: Model) -> Cost:
+        """The budget."""
+        return Cost(self.options.nfe)
+
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """The region must be known, lie in the image and leave something known.
+
+        Raises:
+            OptionError: It is or does not.
+        """
+        mask(data.shape, self.box(data, targets))
+
+    def box(self, data: Data, targets: Sequence[int]) -> Box:
+        """What is drawn: the given box, the region of what is to be forgotten, or the upper half.
+
+        The region of several attributes is the smallest box around theirs.
+
+        Raises:
+            OptionError: The region is asked for, and the dataset names none.
+        """
+        c, _, height, width = self.options, *data.shape
+        if c.box is not None:
+            given: Box = c.box
+            return given
+        names = [data.classes[target] for target in targets]
+        regions = [data.regions[name] for name in names if name in data.regions]
+        if c.region != "upper-half" and len(regions) == len(names):
+            return around(regions)
+        if c.region == "feature":
+            lacking = ", ".join(name for name in names if name not in data.regions)
+            raise OptionError(
+                f"inpainting.region = feature: no region of {lacking} is known",
+                ", ".join(data.regions) or "this dataset names none: upper-half, or a box",
+            )
+        return (0, 0, height // 2, width)
+
+    def protocol(self, context: ModelContext) -> dict[str, Any]:
+        """The sampler, and the box that is drawn, whatever named it."""
+        settings = super().protocol(context)
+        del settings["region"]
+        return settings | {"box": list(self.box(context.data, context.targets))}
+
+    def solver(self, known: Tensor, box: Box) -> Inpainting:
+        """The sampler, given the clean images in model space."""
+        c = self.options
+        solver = Inpainting(
+            corrector_steps=c.corrector_steps,
+            snr=c.snr,
+            norm=c.norm,
+            denoise=c.denoise,
+            known=known,
+            mask=mask(tuple(known.shape[1:]), box).to(known),
+        )
+        return solver.with_nfe(c.nfe)
+
+    def given(self, context: ModelContext, original: Tensor) -> Tensor:
+        """The known pixels, grey elsewhere."""
+        box = self.box(context.data, context.targets)
+        known = mask(tuple(original.shape[1:]), box).to(original)
+        return known * original + (1 - known) * 0.5
+
+    def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
+        """``x``: restored images in model space; ``nfe``: what each cost."""
+        model = context.model
+        noise = Noise(derive_seed(context.seed, "inpainting"), start, count, context.device)
+        box = self.box(context.data, context.targets)
+        solver = self.solver(self.originals(context, start, count), box)
+        samples = solver(model.eps_fn, model.process, model.shape, noise)
+        return {"x": samples.x, "nfe": torch.full((count,), samples.nfe)}
+
+
+def mask(shape: tuple[int, ...], box: Box) -> Tensor:
+    """``[1, H, W]``: 1 where known, 0 where drawn.
+
+    Raises:
+        OptionError: The box is empty, leaves the image or fills it.
+    """
+    _, height, width = shape
+    top, left, h, w = box
+    inside = 0 <= top < top + h <= height and 0 <= left < left + w <= width
+    if not inside or (h, w) == (height, width):
+        raise OptionError(
+            f"box = {box} for inpainting",
+            f"(top, left, height, width) inside {height}x{width} pixels, and not all of them",
+        )
+    known = torch.ones(1, height, width)
+    known[:, top : top + h, left : left + w] = 0
+    return known
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """The smallest box around ``boxes``."""
+    top, left = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    bottom, right = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+    return (top, left, bottom - top, right - left)
+
+
+@hookimpl
+def register_tasks() -> Sequence[type[Task]]:
+    """Inpainting."""
+    return [Inpaint]

@@ -1,0 +1,161 @@
+"""Reconstruction of held-out images: to the latent and back, or a little noise and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import (
+    Cost,
+    CountOptions,
+    Encoder,
+    Model,
+    ModelContext,
+    Noise,
+    OptionError,
+    Samples,
+    Task,
+    derive_seed,
+    hookimpl,
+    reconstruct_latent,
+    reconstruct_partial,
+)
+from msgm_builtin.tasks.restoration import Restoration
+
+LATENT = 400  # network evaluations of an image, both ways
+PARTIAL = 20  # from t = 0.02, where a grid of 1000 has as many steps
+
+
+class ReconstructOptions(CountOptions):
+    """What is perturbed and how far, and the way back."""
+
+    variant: Literal["latent", "partial"] = Field(
+        "latent", description="what is perturbed: the latent at T, or the image"
+    )
+    t: float = Field(
+        0.02, ge=0, le=1, description="time of the perturbation; 0, for a latent: none"
+    )
+    sampler: str = Field("heun", description="name of the sampler of the way back")
+    nfe: int | None = Field(
+        None,
+        ge=1,
+        description="most network evaluations an image; of a latent half of them each way. "
+        "Empty: 400; of partial 20, or as many as a discrete process has steps up to t",
+    )
+    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+
+class Reconstruct(Restoration[ReconstructOptions]):
+    """Held-out images, encoded to T and back, with noise on the latent (or on the image).
+
+    ``variant=latent``, the paper's: x0 is encoded to z at T by the probability-flow ODE, the
+    latent is perturbed, z' = a(t) z + sigma(t) eps, and decoded from T by ``sampler``.
+    ``variant=partial``: x0 itself is perturbed to x_t and brought back from t by ``sampler``.
+    """
+
+    name = "reconstruction"
+    citation = "MSGM, arXiv:2412.07229, section 4.3 (reconstruction, t = 0.02), and its code"
+    presets = {
+        "quick": {"tasks": {"reconstruction": {"count": 500}}},
+        "paper": {"tasks": {"reconstruction": {"count": 10_000, "nfe": 1000}}},
+    }
+
+    @property
+    def latent(self) -> bool:
+        """Whether the noise is on the latent."""
+        return bool(self.options.variant == "latent")
+
+    @property
+    def label(self) -> str:
+        """``reconstruction``, and the variant where it is not the paper's."""
+        return self.name if self.latent else f"{self.name} partial"
+
+    @property
+    def version(self) -> int:
+        """Of the protocol: 2 for the latent, since version 1 of the name was partial."""
+        return 2 if self.latent else 1
+
+    @property
+    def start(self) -> float:
+        """The time from which the sampler goes back."""
+        return 1.0 if self.latent else self.options.t
+
+    @property
+    def nfe(self) -> int:
+        """The budget of an image."""
+        return int(self.options.nfe or (LATENT if self.latent else PARTIAL))
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """The sampler of the way back."""
+        nfe = self.nfe // 2 if self.latent else self.nfe
+        options = {"nfe": max(nfe, 1), **self.options.sampler_options}
+        return {"samplers": (self.options.sampler, options)}
+
+    def with_model_defaults(self, model: Model) -> Self:
+        """With the budget that the process's grid allows, where the options have none."""
+        if self.options.nfe is not None:
+            return self
+        nfe, points = self.nfe, model.process.grid_points(self.start)
+        if not self.latent and points is not None:
+            nfe = min(nfe, points)
+        return type(self)(self.options.model_copy(update={"nfe": nfe}))
+
+    def check(self, model: Model) -> None:
+        """``t`` must be above the time where samplers stop; both ways need a step.
+
+        Raises:
+            OptionError: It is not, or they have none.
+        """
+        if self.latent:
+            self.encoder()
+            return
+        if self.options.t <= model.process.t_sampling:
+            raise OptionError(
+                f"t = {self.options.t:g} for reconstruction",
+                f"{model.process.t_sampling:g} < t <= 1",
+                "-t reconstruction.t=T",
+            )
+
+    def encoder(self) -> Encoder:
+        """The way to the latent, with half of the budget.
+
+        Raises:
+            OptionError: Not one step fits.
+        """
+        if self.nfe < 4:
+            raise OptionError(
+                f"nfe = {self.nfe} for reconstruction", "nfe >= 4", "-t reconstruction.nfe=N"
+            )
+        return Encoder(self.nfe // 4)
+
+    def cost(self, model: Model) -> Cost:
+        """The budget."""
+        return Cost(self.nfe)
+
+    def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
+        """``x``: restored images in model space; ``nfe``: what each cost."""
+        model, t = context.model, self.options.t
+        noise = Noise(derive_seed(context.seed, "reconstruction"), start, count, context.device)
+        sampler = context.create("samplers", *self.uses()["samplers"])
+        x0 = self.originals(context, start, count)
+
+        def decode(latent: tuple[Tensor, float], noise: Noise) -> Samples:
+            samples: Samples = sampler.sample(model, noise, latent)
+            return samples
+
+        if self.latent:
+            eps, process, encode = model.eps_fn, model.process, self.encoder()
+            samples = reconstruct_latent(encode, decode, eps, process, x0, t, noise)
+        else:
+            samples = reconstruct_partial(decode, model.process, x0, t, noise)
+        return {"x": samples.x, "nfe": torch.full((count,), samples.nfe)}
+
+
+@hookimpl
+def register_tasks() -> Sequence[type[Task]]:
+    """Reconstruction."""
+    return [Reconstruct]

@@ -1,1 +1,0 @@
-"""Built-in methods of msgm-bench, registered through entry points as anybody's are."""

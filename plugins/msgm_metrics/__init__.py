@@ -1,1 +1,0 @@
-"""Built-in metrics of msgm-bench, registered through entry points as anybody's are."""

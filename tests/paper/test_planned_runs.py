@@ -1,0 +1,131 @@
+"""What the printed commands leave behind is what the view accepts, cell by cell."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+import torch
+
+from msgm_bench import Judge, ModelContext, Prediction, Result
+from msgm_bench.api.result import ProtocolRecord
+from msgm_bench.estimate.placeholder_data import known_data
+from msgm_bench.estimate.run_estimate import crowd
+from msgm_bench.experiment.plan import resolve, skeleton
+from msgm_bench.report.provenance import command
+from msgm_bench.runner import spec_record
+from msgm_bench.training import Runtime
+from msgm_paper.caveats import objections
+from msgm_paper.mapping import quantity, setting
+from msgm_paper.tables import cells
+from msgm_paper.verdict import Status, verdict
+
+COMMANDS = dict.fromkeys(line for cell in cells() if (line := setting(cell).command()))
+HALF = 1e-3
+
+
+class Guess(Judge):
+    """Random labels of the shape that the data's have, everything recognised."""
+
+    name = "guess"
+
+    def __init__(self, labels: torch.Tensor, count: int) -> None:
+        super().__init__()
+        self.labels, self.count = labels, count
+
+    def fit(self, data, seed, device):
+        """Nothing to learn."""
+
+    def verdict(self, x):
+        """One of the labels, or some of the attributes."""
+        generator = torch.Generator().manual_seed(len(x))
+        shape = (len(x), *self.labels.shape[1:])
+        classes = torch.randint(self.count if len(shape) == 1 else 2, shape, generator=generator)
+        return Prediction(classes.to(self.labels.dtype), torch.ones(len(x), dtype=torch.bool))
+
+
+def planned(spec):
+    """The plan of a request, on noise in the place of files that are not here."""
+    known = known_data(spec)
+    targets = known.loaded.data.targets(spec.forget)
+    runtime = Runtime.select(spec.device, spec.precision, spec.compile)
+    return resolve(spec, runtime, known.loaded, targets, download=False)
+
+
+def subject_of(plan) -> ModelContext:
+    """An untrained model without weights beside a few items of each split."""
+    retain, forget = plan.data.split(plan.data.test[:200], plan.targets)
+    empty = crowd(plan, skeleton(plan.backbone, plan.loaded.info), (1, 1))
+    judge = Guess(plan.data.test.y, len(plan.data.classes))
+    return replace(empty, retain=retain, forget=forget, judge=judge)
+
+
+def artifact_of(task, context):
+    """Noise in the place of what the task would draw."""
+    total, generator = min(task.total(context), 400), torch.Generator().manual_seed(0)
+    if task.name == "likelihood":
+        return {"nats": torch.rand(total, generator=generator) + 1}
+    low, high = context.model.codec.bounds or (-1.0, 1.0)
+    x = torch.rand(total, *context.model.shape, generator=generator)
+    return {"x": low + (high - low) * x}
+
+
+def result_of(plan) -> Result:
+    """The result that a run of the plan leaves, with values of noise."""
+    context, rows, protocols = subject_of(plan), [], {}
+    for metric in plan.metrics:
+        for task in (plan.tasks[name] for name in metric.tasks if name in plan.tasks):
+            rows += metric.measure(context, task, artifact_of(task, context))
+            protocol = metric.protocol(context, task)
+            record = ProtocolRecord(hash=protocol.hash, settings=protocol.settings)
+            protocols[protocol.id] = record
+    return Result(
+        status="ok",
+        spec=spec_record(plan),
+        metrics=rows,
+        protocols=protocols,
+        provenance={"command": command(plan.spec)},
+    )
+
+
+def with_value(result, row, value) -> Result:
+    """The same, with this value of this row."""
+    ends = {"low": value - HALF, "high": value + HALF}
+    changed = row.model_copy(update={"value": value, "reason": None, **ends})
+    return Result(
+        status="ok",
+        spec=result.spec,
+        metrics=[changed if other is row else other for other in result.metrics],
+        protocols=result.protocols,
+        provenance=result.provenance,
+    )
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(shlex.split(line)[3:13:2]))
+def test_what_a_command_measures_is_accepted(line, bench, specs):
+    """The command is planned, its rows are made by the metrics themselves, and each cell of its
+    run that is a target is reproduced by its own value; the others say why they cannot be.
+    """
+    code, _, err = bench(*shlex.split(line)[1:], "--dry-run")
+    assert code == 0, err
+    plan = planned(specs.pop())
+    assert plan.skip is None
+    result = result_of(plan)
+    answered = [cell for cell in cells() if setting(cell).command() == line]
+    assert answered
+    for cell in answered:
+        row = quantity(cell).row(result)
+        assert row is not None, f"{cell}: no such row"
+        found = verdict(cell, [with_value(result, row, cell.value)], cells())
+        flaws = objections(cell)
+        assert found.reasons == flaws, cell
+        assert found.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), cell
+
+
+def test_every_cell_has_a_command_or_a_reason():
+    """The columns of real images have no run; of 240 values that leaves those of the commands."""
+    without = [cell for cell in cells() if setting(cell).command() is None]
+    assert len(cells()) == 240
+    assert all(objections(cell) for cell in without)
+    assert {cell.method for cell in without} == {"real-data"}

@@ -1,0 +1,93 @@
+"""Fine-tuning that goes on with the base training's optimiser, through the whole pipeline."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from cli_harness import tiny
+
+from msgm_bench.cache.cache import Cache
+from msgm_bench.experiment.graph import graph
+from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.experiment.training_plan import skip_of
+from msgm_bench.experiment.training_stages import OPTIMIZER
+from msgm_bench.storage.tensors import load_tensors
+
+SOURCE = """
+from msgm_bench import LossMethod, hookimpl, dsm_loss
+
+
+class Onward(LossMethod):
+    '''Trains on, on what is kept, as if it were one training.'''
+
+    name = "onward"
+    regimes = ("finetune",)
+    needs = frozenset({"retain"})
+    presets = {
+        "quick": {"finetuning": {"continue_optimizer": True, "decay": "none", "warmup": 50}}
+    }
+
+    def loss(self, model, batches, step):
+        return dsm_loss(model, batches.retain)
+
+
+@hookimpl
+def register_methods():
+    return [Onward]
+"""
+
+
+@pytest.fixture
+def onward(strangers, fast):
+    """The method above, installed."""
+    strangers("stranger-onward", SOURCE, "stranger.onward")
+
+
+def spec(method, **fields):
+    """A tiny cell in the plane."""
+    return RunSpec(
+        dataset="gaussians",
+        forget="middle",
+        backbone="vesde",
+        method=method,
+        device="cpu",
+        steps=4,
+        dataset_params={"train_size": 500, "test_size": 500},
+        backbone_params={"width": 16, "depth": 1},
+        **fields,
+    )
+
+
+def test_it_goes_on_and_leaves_both_in_the_base(bench, cache, onward, tmp_path):
+    """Its first step has no warm-up; the base's folder holds raw weights and Adam's state."""
+    code, _, errors = bench(*tiny("--preset", "quick", method="onward"))
+    assert code == 0, errors
+    (log,) = (tmp_path / "runs").rglob("train.jsonl")
+    rates = {json.loads(row)["learning_rate"] for row in log.read_text("utf-8").splitlines()}
+    assert len(rates) == 1
+    (path,) = cache.rglob(OPTIMIZER)
+    tensors = load_tensors(path)
+    assert int(tensors["averaged"]) == 20
+    assert {int(n) for name, n in tensors.items() if name.endswith(".step")} == {20}
+    weights = load_tensors(path.with_name("weights.safetensors"))
+    raw = {n.removeprefix("network."): w for n, w in tensors.items() if n.startswith("network.")}
+    assert raw.keys() == weights.keys()
+    assert not all(torch.equal(raw[name], weights[name]) for name in raw)
+
+
+def test_only_those_bases_hold_it_from_which_one_goes_on(cache, onward):
+    """The base of such a method has a key of its own; all others share one."""
+    keys = {m: graph(planned(spec(m))).base.key for m in ("onward", "finetune", "neggrad")}
+    assert keys["finetune"] == keys["neggrad"] != keys["onward"]
+    assert Cache().find(keys["onward"]) is None
+
+
+def test_a_given_base_brings_no_optimiser(cache, onward):
+    """The method is skipped, with the reason."""
+    plan = planned(spec("onward"))
+    given = plan.spec.model_copy(update={"base": "somewhere"})
+    assert "which --base does not bring" in skip_of(plan.trained, given, plan.backbone)
+    assert skip_of(plan.trained, plan.spec, plan.backbone) is None

@@ -1,0 +1,242 @@
+"""Options of judges, metrics and presets: who wins, what is remembered, what is left out."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+import yaml
+from cli_harness import only, tiny
+
+from msgm_bench import IncompatibleError, OptionError, RunSpec, UsageError
+from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.spec import parse_spec
+from msgm_bench.report.provenance import command
+from msgm_bench.runner import dry_run
+from msgm_builtin.datasets.digits import Digits
+from msgm_builtin.datasets.image_folder import ImageFolder
+
+DIGITS = {"dataset": "digits", "forget": "3,7", "backbone": "vesde", "method": "unseen"}
+POINTS = DIGITS | {"dataset": "gaussians", "forget": "middle"}
+
+
+def spec(**changes):
+    """A request on digits."""
+    return RunSpec.model_validate(DIGITS | changes)
+
+
+def metric(plan, name):
+    """The options of a metric of the plan."""
+    (found,) = [metric for metric in plan.metrics if metric.name == name]
+    return found.options
+
+
+# Judge and metrics ------------------------------------------------------------------------
+
+
+def test_the_users_judge_options_win():
+    """-j lies above the preset, and above --steps where it says steps itself."""
+    judge = planned(spec(judge_params={"width": 8})).judge
+    assert (judge.name, judge.options.width, judge.options.steps) == ("classifier", 8, 600)
+    assert planned(spec(steps=5)).judge.options.steps == 5
+    assert planned(spec(steps=5, judge_params={"steps": 7})).judge.options.steps == 7
+
+
+def test_judge_options_lie_above_the_presets(monkeypatch):
+    """The preset's width is kept beside -j steps; one that does not suit is refused."""
+    preset = {"judge": {"name": "classifier", "width": 10}}
+    monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
+    assert planned(spec(judge_params={"steps": 3})).judge.options.width == 10
+    assert planned(spec(judge_params={"name": "classifier"})).judge.options.width == 10
+    with pytest.raises(IncompatibleError, match="'bayes' needs a dataset with an exact density"):
+        planned(spec(judge_params={"name": "bayes"}))
+
+
+def test_metric_options_lie_above_the_presets(monkeypatch):
+    """-m reaches one metric only, and merges with what the preset says of it."""
+    preset = {"metrics": {"clip": {"distance": "cosine", "embedder_options": {"a": 1}}}}
+    monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
+    monkeypatch.setattr("msgm_builtin.metrics.clip_distance.ClipDistance.uses", lambda self: {})
+    assert metric(planned(spec()), "clip").distance == "cosine"
+    found = metric(planned(spec(metric_params={"clip": {"distance": "l2"}})), "clip")
+    assert (found.distance, found.embedder_options) == ("l2", {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("cell", "given", "message"),
+    [
+        (DIGITS, {"clp": {}}, "unknown metric 'clp'"),
+        (POINTS, {"clp": {}}, "unknown metric 'clp'"),
+        (DIGITS, {"clip": {"distance": "l3"}}, "option 'distance' of clip = 'l3'"),
+        (POINTS, {"clip": {"distance": "l3"}}, "option 'distance' of clip = 'l3'"),
+        (DIGITS, {"clip": {"embedder_options": {"modle": 1}}}, "clip has no option 'modle'"),
+    ],
+)
+def test_wrong_metric_options_stop_before_training(cell, given, message):
+    """Unknown metrics and options are refused, whether or not the metric applies."""
+    with pytest.raises(UsageError, match=message):
+        planned(RunSpec.model_validate(cell | {"metric_params": given}))
+
+
+def test_the_command_repeats_every_option(bench, monkeypatch):
+    """What provenance states leads back to the very request, odd values included."""
+    wanted = spec(
+        metric_params={"clip": {"distance": "cosine", "embedder_options": {"model": "a: b"}}},
+        judge_params={"name": "classifier", "steps": 9, "level": 0.02},
+        task_params={"generation": {"nfe": 30}},
+        params={},
+        steps=40,
+        passes=30,
+        samples=20,
+        train_seed=1,
+        unlearn_seed=2,
+        sample_seed=3,
+        conditional=True,
+        compile=True,
+    )
+    heard = []
+    monkeypatch.setattr(
+        "msgm_bench.cli.run_and_show.show_plan", lambda specs: heard.extend(specs) or 0
+    )
+    assert bench(*shlex.split(command(wanted))[1:], "--dry-run")[0] == 0
+    assert heard == [wanted]
+    assert parse_spec(yaml.safe_load(yaml.safe_dump(wanted.model_dump(mode="json")))) == wanted
+
+
+def test_the_folder_is_named_by_what_was_asked_for():
+    """Options change the name; saying a default aloud does not."""
+    names = {
+        spec(**change).folder
+        for change in ({}, {"judge_params": {"steps": 9}}, {"metric_params": {"clip": {"a": 1}}})
+    }
+    assert len(names) == 3
+    assert spec(seed=0, judge_params={}).folder == spec().folder
+
+
+# What is left out -------------------------------------------------------------------------
+
+
+def test_metrics_that_say_nothing_are_left_out_with_the_reason():
+    """Images have no frontier, points no Frechet distance; the plan knows before training."""
+    images, points = (planned(RunSpec.model_validate(request)) for request in (DIGITS, POINTS))
+    assert set(images.unmeasured) == {"frontier_gap"}
+    assert set(points.unmeasured) == {"fid-judge", "fid-inception"}
+    assert "images" in points.unmeasured["fid-judge"]
+    for plan in (images, points):
+        assert not set(plan.unmeasured) & {metric.name for metric in plan.metrics}
+
+
+def test_a_preview_says_what_will_be_missing(monkeypatch, tmp_path, cache):
+    """Tasks and metrics that do not apply, and metrics whose weights are not here."""
+    monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
+    points, images = (dry_run(RunSpec.model_validate(request)) for request in (POINTS, DIGITS))
+    assert {"inpainting", "reconstruction", "fid-judge"} <= set(points.left_out)
+    assert "fid-inception" in images.blind
+    assert "fid-judge" not in images.blind, "the judge has features"
+
+
+def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
+    """--dry-run, the result's provenance and the report name what is left out, and why."""
+    monkeypatch.setenv(
+        "MSGM_BENCH_PLUGINS",
+        "datasets.gaussians,backbones.*,samplers.*,methods.*,tasks.*,judges.bayes,metrics.nll,"
+        "metrics.unlearning_ratio,metrics.fid,embedders.*",
+    )
+    fresh.cache_clear()
+    code, out, _ = bench(*tiny("--dry-run", method="unseen"))
+    assert code == 0
+    words = " ".join(out.split())
+    assert "left out: inpainting: inpainting is for images" in words
+    assert "left out: fid-judge: the Frechet distance is for images" in words
+    assert bench(*tiny(method="unseen", out=tmp_path / "runs"))[0] == 0
+    told = only(tmp_path / "runs")["provenance"]
+    assert told["left_out"]["reconstruction"] == "reconstruction is for images"
+    assert set(told["unmeasured"]) == {"fid-judge", "fid-inception"}
+    (page,) = (tmp_path / "runs").rglob("report.md")
+    text = page.read_text("utf-8")
+    assert "Tasks left out:\n\n- " in text
+    assert "\n- inpainting: inpainting is for images" in text
+    assert "Metrics left out:\n\n- fid-inception: " in text
+
+
+# Presets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["vesde", "vpsde", "subvpsde", "ddpm"])
+@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("standard", 400), ("paper", 1000)])
+def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
+    """Both ways are the probability flow's, whatever samples unconditionally."""
+    plan = planned(spec(backbone=backbone, preset=preset))
+    task = plan.tasks["reconstruction"].options
+    assert (task.variant, task.t, task.sampler, task.nfe) == ("latent", 0.02, "heun", nfe)
+
+
+def test_a_coarse_grid_needs_no_remedy():
+    """On 100 steps partial reconstruction takes the two that it has; 20 by request is refused."""
+    coarse = {"backbone": "ddpm", "backbone_params": {"steps": 100}}
+    partial = {"variant": "partial", "sampler": "ancestral"}
+    chosen = {"task_params": {"reconstruction": partial}}
+    assert planned(spec(**coarse)).tasks["reconstruction"].options.nfe == 400
+    assert planned(spec(**coarse, **chosen)).tasks["reconstruction"].options.nfe == 2
+    with pytest.raises(OptionError, match="at most 2 steps"):
+        planned(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))
+    with pytest.raises(OptionError, match=r"-t reconstruction\.t=T"):
+        planned(spec(backbone="ddpm", backbone_params={"steps": 50}, **chosen))
+
+
+def test_another_sampler_leaves_the_presets_options_behind():
+    """VE's preset tells its corrector which norms to take; Heun's method knows none."""
+    chosen = {"generation": {"sampler": "heun"}}
+    task = planned(spec(preset="paper", task_params=chosen)).tasks["generation"]
+    assert task.options.sampler_options == {}
+    kept = {"generation": {"sampler": "pc"}}
+    task = planned(spec(preset="paper", task_params=kept)).tasks["generation"]
+    assert task.options.sampler_options == {"norm": "item"}
+
+
+def test_the_papers_fine_tuning_of_ddpm():
+    """The backbone's 30,000 steps win over the dataset's; retraining keeps the dataset's."""
+    budgets = {
+        (backbone, regime): planned(
+            spec(method="obt", backbone=backbone, preset="paper", regime=regime)
+        ).trained.budget.steps
+        for backbone in ("ddpm", "vpsde")
+        for regime in ("finetune", "retrain")
+    }
+    assert budgets["ddpm", "finetune"] == 30_000
+    assert budgets["vpsde", "finetune"] != 30_000
+    assert budgets["ddpm", "retrain"] == budgets["vpsde", "retrain"]
+
+
+def test_passes_are_for_those_who_unlearn():
+    """``--passes`` beside ``--steps``: baselines and the base model keep their steps."""
+    budgets = {
+        name: planned(spec(method=name, steps=7, passes=5, regime="finetune")).trained.budget
+        for name in ("standard", "unseen", "obt", "finetune")
+    }
+    told = {name: (budget.steps, budget.passes) for name, budget in budgets.items()}
+    assert told == {
+        "standard": (7, None),
+        "unseen": (7, None),
+        "obt": (7, 5),
+        "finetune": (7, 5),
+    }
+    assert planned(spec(method="obt", passes=5, regime="finetune")).base.budget.passes is None
+
+
+@pytest.mark.parametrize("value", [2024, 1.5, True, ["a"]])
+def test_text_of_a_file_that_yaml_reads_as_something_else(value):
+    """A spec file's folder: 2024 is refused with what to do; in quotes it is the name."""
+    with pytest.raises(OptionError, match=r"(?s)option .folder. of image_folder = .*in quotes"):
+        ImageFolder.create({"folder": value})
+    assert ImageFolder.create({"folder": str(value)}).options.folder == str(value)
+
+
+def test_where_no_model_is_runs_are_named(bench, tmp_path):
+    """Both commands that take a model from elsewhere say that a run folder is one."""
+    data = ("--dataset", "digits", "--forget", "3", "--dry-run")
+    base = ("run", "--base", tmp_path, "--backbone", "ddpm", "--method", "ort")
+    for words in (("evaluate", tmp_path), base):
+        code, _, err = bench(*words, *data)
+        assert code == 2
+        assert "allowed: a run folder" in err
