@@ -59,9 +59,9 @@ def test_a_board_loads(folder):
 def test_yaml_numbers_are_names(definition):
     """``forget: [3, 7]`` and ``forget: 3`` mean the classes of these names."""
     definition["run"]["forget"] = [3, 7]
-    assert Board.model_validate(definition).conditions.forget == ["3", "7"]
+    assert Board.model_validate(definition).run.forget == ["3", "7"]
     definition["run"]["forget"] = 3
-    assert Board.model_validate(definition).conditions.forget == ["3"]
+    assert Board.model_validate(definition).run.forget == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_conditional_board_takes_conditional_results_only(definition, make, wr
     definition["run"]["conditional"] = True
     write(tmp_path, [make("alpha", 0, conditional=True)], definition)
     assert standing(tmp_path) == {("alpha", 0)}
-    assert "**backbone** `net` (class-conditional)" in build(tmp_path).text
+    assert "**backbone** `net`, class-conditional" in build(tmp_path).text
     write(tmp_path, [make("beta", 0)])
     reason = left_out(tmp_path)["beta-s0.json"]
     assert "unconditional, the board's are class-conditional" in reason

@@ -105,8 +105,8 @@ def test_own_presets_stand(equal, definition, run, write):
     """Results of the presets stand, and the page shows what decides how far a pass carries."""
     write(equal, [run(method) for method in definition["methods"]], definition)
     assert left_out(equal) == {}
-    text = build(equal).text
-    assert "**passes** 2,000 · **pass** 256 items" in text
+    text = "".join(build(equal).files.values())
+    assert "**budget** 2,000 passes of 256 items" in text
     assert "| `obt` | 256 | 0.0005 | 100 | cosine |" in text
     assert "| `standard` | 256 | 0.001 | 100 | cosine |" in text
 
@@ -132,7 +132,7 @@ def test_another_policy_must_be_stated(equal, definition, run, write, training, 
         definition["run"]["training"] = {"obt": training}
         write(equal, [], definition)
         assert left_out(equal) == {}
-        assert "or stated in board.yaml" in build(equal).text
+        assert "or stated in board.yaml" in build(equal).files["protocols.md"]
 
 
 def test_methods_that_are_not_installed_must_be_stated(equal, definition, run, make, write):

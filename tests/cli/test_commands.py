@@ -394,7 +394,7 @@ def test_schema(runs, bench):
 BOARD = {
     "title": "Tiny",
     "summary": "A board for tests.",
-    "cell": {"dataset": "gaussians", "forget": ["middle"], "backbone": "vesde", "preset": "quick"},
+    "run": {"dataset": "gaussians", "forget": ["middle"], "backbone": "vesde", "preset": "quick"},
     "methods": ["standard", "obt"],
     "seeds": 2,
     "columns": [

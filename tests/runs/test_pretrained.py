@@ -205,7 +205,7 @@ def test_boards_and_tables_keep_bases_apart(made):
     page = {"metric": "ur", "split": "samples"}
     board = Board.model_validate(
         {
-            **{"title": "Base", "summary": "A base.", "cell": told, "seeds": 1, "rank": page},
+            **{"title": "Base", "summary": "A base.", "run": told, "seeds": 1, "rank": page},
             **{"methods": ["finetune", "unseen"], "columns": [page], "commands": ["run"]},
             "gate": {"reference": "unseen", "limits": [page | {"within": 1}]},
             "baseline": {"method": "unseen", "bands": [page | {"low": 0, "high": 1}]},
