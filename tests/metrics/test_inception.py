@@ -8,12 +8,12 @@ import pytest
 import torch
 from contexts import CPU, Quadrants
 from lazy import LazyModule
-from pytorch_fid import inception
 
 from msgm_bench import OptionError, StorageError
 from msgm_builtin.embedders import weights_files
 from msgm_builtin.embedders.inception import ADDRESS, FILE, Inception
 
+inception = LazyModule("pytorch_fid.inception")
 torchvision = LazyModule("torchvision")
 
 JUDGE = Quadrants()
@@ -23,7 +23,8 @@ JUDGE = Quadrants()
 def stored(tmp_path_factory):
     """A weights file of pytorch-fid's own network with random weights, named by its checksum."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
+        name = "pytorch_fid.inception.load_state_dict_from_url"
+        patch.setattr(name, lambda *_, **__: {})
         patch.setattr(torchvision.models.Inception3, "load_state_dict", lambda *_: None)
         torch.manual_seed(0)
         state = inception.fid_inception_v3().state_dict()
