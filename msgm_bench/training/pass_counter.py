@@ -80,8 +80,10 @@ class PassCounter:
         if not items or not waiting:
             return
 
+        own_copies = _copies(waiting[0])  # a hook that held the tensor would keep its graph alive
+
         def arrived(gradient: Tensor) -> None:
-            copies = max(_copies(gradient) // _copies(waiting[0]), 1)
+            copies = max(_copies(gradient) // own_copies, 1)
             self.thirds += BACKWARD * items * copies
 
         if len(waiting) == 1:

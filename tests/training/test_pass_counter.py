@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -276,3 +278,27 @@ def test_a_teacher_of_the_methods_own_counts(world, tmp_path):
     """A third of a pass a step, beside the model's one."""
     rows = world(Teacher()).trainer.run(tmp_path, silent).rows
     assert [row["passes"] for row in rows] == pytest.approx([n * 4 / 3 for n in range(1, 7)])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("descends", [False, True])
+def test_a_counted_graph_is_freed(outputs, descends):
+    """What a network has evaluated goes when nobody refers to it, with or without a backward."""
+
+    class Network(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            return y if outputs == 1 else (y, y * 2)
+
+    counter = PassCounter(4)
+    network = Network(3, 3)
+    counter.add(network)
+    with counter.counting():
+        evaluated = network(torch.ones(4, 3))
+        tensors = [evaluated] if outputs == 1 else list(evaluated)
+        if descends:
+            sum(tensor.sum() for tensor in tensors).backward()
+        references = [weakref.ref(tensor) for tensor in tensors]
+        del evaluated, tensors
+        gc.collect()
+    assert [reference() for reference in references] == [None] * outputs
