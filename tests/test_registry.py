@@ -214,11 +214,11 @@ def test_restriction(strangers, fresh, monkeypatch):
     """``MSGM_BENCH_PLUGINS`` loads what it names, imports nothing else, and solves clashes."""
     strangers("stranger-one", METHOD.format(name="obt"), "stranger.one")
     strangers("stranger-two", "raise RuntimeError('imported')", "stranger.two")
-    monkeypatch.setenv("MSGM_BENCH_PLUGINS", "methods.standard, stranger.one")
+    monkeypatch.setenv("MSGM_BENCH_PLUGINS", "methods.baselines, stranger.one")
     fresh.cache_clear()
     assert fresh().broken == []
     assert {kind: fresh().names(kind) for kind in KINDS if fresh().names(kind)} == {
-        "methods": ["obt", "standard"]
+        "methods": ["finetune", "obt", "standard", "unseen"]
     }
     assert fresh().entry("methods", "obt").provenance.distribution == "stranger-one"
 

@@ -123,7 +123,7 @@ FOLDERS = (
 
 PICTURES = ",".join(
     [
-        *("datasets.image_folder", "backbones.*", "samplers.*", "methods.unseen"),
+        *("datasets.image_folder", "backbones.*", "samplers.*", "methods.baselines"),
         *("tasks.generation", "judges.classifier", "metrics.unlearning_ratio", "stranger.*"),
     ]
 )
