@@ -455,7 +455,7 @@ def test_defects_of_embedders_are_named(cls, sentence):
 def test_samplers_conform(cls):
     """Gaussians from their exact score; the one-step generator is for other models."""
     few = {"nfe": 200} if cls is not OneStep else None
-    check_sampler(cls, few, exact=cls is not OneStep)
+    check_sampler(cls, few)
 
 
 class Plain(Heun):

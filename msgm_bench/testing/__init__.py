@@ -5,8 +5,9 @@ Each check raises ``AssertionError`` with a sentence on what is wrong, and takes
 
 from msgm_bench.testing.backbones import check_backbone
 from msgm_bench.testing.datasets import check_dataset
+from msgm_bench.testing.embedders import check_embedder
 from msgm_bench.testing.execution import check_executor, check_tracker
-from msgm_bench.testing.judges import check_embedder, check_judge
+from msgm_bench.testing.judges import check_judge
 from msgm_bench.testing.methods import check_method
 from msgm_bench.testing.metrics import check_metric
 from msgm_bench.testing.plugins import check_plugin
