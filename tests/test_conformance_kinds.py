@@ -18,6 +18,7 @@ from msgm_bench import (
     Examples,
     Executor,
     Metric,
+    MetricColumn,
     MetricProtocol,
     Options,
     Prediction,
@@ -43,8 +44,8 @@ from msgm_bench.testing import (
     check_sampler,
     check_task,
     check_tracker,
+    toy_context,
     toy_images,
-    toy_subject,
 )
 from msgm_bench.testing.toys import CPU, toy_model
 from msgm_builtin.backbones.ddpm import DDPM
@@ -599,7 +600,7 @@ def test_metrics_conform(cls):
         judge.fit(data, 0, CPU)
         torch.manual_seed(0)
         model = toy_model(None, data).requires_grad_(False)
-        context = toy_subject(data=data, model=model, judge=judge, targets=(1,))
+        context = toy_context(data=data, model=model, judge=judge, targets=(1,))
     check_metric(cls, context=context)
 
 
@@ -688,6 +689,12 @@ def bright(rows, **changes):
         metric(protocol=lambda s, u, t: MetricProtocol(name="b", settings={"id": id(s)})),
         "the hash of its protocol changes",
     ),
+    (
+        metric(
+            columns=(MetricColumn(metric="brightness", label="brightness", direction="up"),),
+        ),
+        "brightness on samples is 'down', its column 'brightness' says 'up'",
+    ),
     (metric(tasks="generation"), "tasks is 'generation', not a tuple of names"),
     (metric(tasks=("generations",)), "reads an unknown task.*did you mean 'generation'"),
     (metric(skip=lambda self, scene, model: "never"), "says nothing of these data and models"),
@@ -735,9 +742,9 @@ def swallowing(self, function, cells):
     (executor(lambda self, f, cells: reversed(list(Serial.map(self, f, cells)))), "the place of"),
     (
         executor(lambda self, f, cells: list(Serial.map(self, f, cells))[:-1]),
-        "results of 8 cells|of",
+        "results of 8 runs",
     ),
-    (executor(lambda self, f, cells: [f(("run", 0))]), "results of no cells"),
+    (executor(lambda self, f, cells: [f(("run", 0))]), "results of no runs"),
     (executor(swallowing), "swallows a KeyboardInterrupt"),
 )
 def test_defects_of_executors_are_named(cls, sentence):

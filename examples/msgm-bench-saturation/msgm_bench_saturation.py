@@ -33,9 +33,9 @@ class Saturation(Metric[SaturationOptions]):
     tasks = ("generation",)
     columns = (MetricColumn(metric=name, label="saturated", direction="down"),)
 
-    def skip(self, scene: EvalContext, model: Model) -> str | None:
+    def skip(self, context: EvalContext, model: Model) -> str | None:
         """Points have no pixels."""
-        return "points have no pixels" if scene.data.levels is None else None
+        return "points have no pixels" if context.data.levels is None else None
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """All that a value depends on."""

@@ -40,15 +40,15 @@ def command(kind: str, name: str, params: tuple[tuple[str, Any], ...], as_json: 
         entry = registry().entry(plural, name)
         entry.cls.create(dict(params))  # wrong options are the user's, not the plugin's
         outcomes = check_all(plural, entry.cls, dict(params))
-    said = {"kind": singular(kind), "name": name, "from": str(entry.provenance)}
+    header = {"kind": singular(kind), "name": name, "from": str(entry.provenance)}
     if not as_json:
-        say(f"{said['kind']} {name}, from {said['from']}\n")
+        say(f"{header['kind']} {name}, from {header['from']}\n")
     done = list(_collected(outcomes, quiet=as_json))
     counts = Counter(outcome.status for outcome in done)
     if as_json:
         from dataclasses import asdict
 
-        say_json(said | {"checks": [asdict(outcome) for outcome in done]})
+        say_json(header | {"checks": [asdict(outcome) for outcome in done]})
     else:
         say(f"\n{', '.join(f'{counts[s]} {s}' for s in ('passed', 'failed', 'skipped'))}")
     return FAILED if counts["failed"] else 0

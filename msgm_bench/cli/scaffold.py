@@ -44,7 +44,7 @@ USES: Mapping[str, tuple[str, str]] = {
         RUN.format("obt") + " -t generation.sampler={name} -t generation.nfe=100",
     ),
     "executor": (
-        "It runs the cells of a grid:",
+        "It executes the runs of a grid:",
         RUN.format("obt") + " --seed 0 --seed 1 --executor {name}",
     ),
     "tracker": ("It hears of a run:", RUN.format("obt") + " --track {name}"),

@@ -32,7 +32,7 @@ class DatasetCase:
         cls: The dataset.
         options: Its options.
         leak: Largest share of held-out items with an exact double among the training items.
-        excerpt: Whether the files here hold fewer items than the sketch counts.
+        excerpt: Whether the files here hold fewer items than the info counts.
     """
 
     cls: type[Dataset]
@@ -75,10 +75,10 @@ def _check_names(case: DatasetCase) -> None:
 
 
 def _check_info(case: DatasetCase) -> str | None:
-    sketch = case.cls.create(case.options).sketch()
-    if sketch is None:
+    info = case.cls.create(case.options).sketch()
+    if info is None:
         return "it describes no items before it loads them"
-    _check_sketch(case.cls.name, sketch, case.data, case.excerpt)
+    _check_counts(case.cls.name, info, case.data, case.excerpt)
     return None
 
 
@@ -114,7 +114,7 @@ def check_dataset(
     leak: float = LEAK,
     excerpt: bool = False,
 ) -> None:
-    """Loads twice the same, and what its sketch says; both splits hold every class.
+    """Loads twice the same, and what its info says; both splits hold every class.
 
     Items are finite, their labels in range; grey levels lie in 0 .. levels - 1; at most a share
     ``leak`` of the held-out items is among the training items; regions lie in the image.
@@ -123,17 +123,17 @@ def check_dataset(
         cls: The dataset.
         options: Its options.
         leak: Largest share of held-out items with an exact double among the training items.
-        excerpt: Whether the files here hold fewer items than the sketch counts.
+        excerpt: Whether the files here hold fewer items than the info counts.
     """
     require(DATASET_CHECKS, DatasetCase(cls, options, leak, excerpt))
 
 
-def _check_sketch(name: str, sketch: DatasetInfo, data: Data, excerpt: bool) -> None:
-    said = (sketch.shape, sketch.levels, sketch.classes, sketch.attributes)
+def _check_counts(name: str, info: DatasetInfo, data: Data, excerpt: bool) -> None:
+    expected = (info.shape, info.levels, info.classes, info.attributes)
     here = (data.shape, data.levels, data.classes, data.train.y.ndim == 2)
-    assert said == here, f"{name}: its sketch says {said}, its items are {here}"
-    counts, loaded = (sketch.train, sketch.test), (len(data.train), len(data.test))
-    assert excerpt or counts == loaded, f"{name}: its sketch counts {counts}, it loads {loaded}"
+    assert expected == here, f"{name}: its info says {expected}, its items are {here}"
+    counts, loaded = (info.train, info.test), (len(data.train), len(data.test))
+    assert excerpt or counts == loaded, f"{name}: its info counts {counts}, it loads {loaded}"
 
 
 def _check_items(label: str, data: Data, part: Examples) -> None:

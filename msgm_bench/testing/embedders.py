@@ -24,14 +24,14 @@ class EmbedderCase:
     Attributes:
         cls: The embedder.
         options: Its options.
-        given_data: Images of a size that it takes; toy images of 8x8 pixels without them.
-        given_judge: A fitted judge of these data; the toy judge without it.
+        custom_data: Images of a size that it takes; toy images of 8x8 pixels without them.
+        custom_judge: A fitted judge of these data; the toy judge without it.
     """
 
     cls: type[Embedder]
     options: Mapping[str, Any] | None = None
-    given_data: Data | None = None
-    given_judge: Judge | None = None
+    custom_data: Data | None = None
+    custom_judge: Judge | None = None
 
     def obstacle(self) -> str | None:
         """Weights that are not here."""
@@ -40,13 +40,13 @@ class EmbedderCase:
     @functools.cached_property
     def data(self) -> Data:
         """The images."""
-        return self.given_data or toy_images(size=8)
+        return self.custom_data or toy_images(size=8)
 
     @functools.cached_property
     def judge(self) -> Judge:
         """The judge that it may look with."""
-        if self.given_judge is not None:
-            return self.given_judge
+        if self.custom_judge is not None:
+            return self.custom_judge
         judge = ToyJudge.create()
         judge.fit(self.data, SEED, CPU)
         return judge

@@ -28,12 +28,12 @@ class JudgeCase:
     Attributes:
         cls: The judge.
         options: Its options.
-        given_data: What it judges; the first kind of toy data that it does not refuse without it.
+        custom_data: What it judges; the first kind of toy data that it does not refuse without it.
     """
 
     cls: type[Judge]
     options: Mapping[str, Any] | None = None
-    given_data: Data | None = None
+    custom_data: Data | None = None
 
     def obstacle(self) -> str | None:
         """Weights that are not here, or toy data that are nothing for it."""
@@ -44,9 +44,9 @@ class JudgeCase:
     def choice(self) -> tuple[Data, str]:
         """The data, and why there are none for it."""
         judge, reasons = self.cls.create(self.options), list[str]()
-        if self.given_data is not None:
-            judge.check(self.given_data)
-            return self.given_data, ""
+        if self.custom_data is not None:
+            judge.check(self.custom_data)
+            return self.custom_data, ""
         for data in (toy_images(960, size=8), toy_attributes(), toy_points()):
             try:
                 judge.check(data)

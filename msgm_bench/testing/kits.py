@@ -11,18 +11,15 @@ from msgm_bench.testing.backbones import BACKBONE_CHECKS, BackboneCase
 from msgm_bench.testing.checks import Check, Outcome, outcomes
 from msgm_bench.testing.datasets import DATASET_CHECKS, DatasetCase
 from msgm_bench.testing.embedders import EMBEDDER_CHECKS, EmbedderCase
-from msgm_bench.testing.execution import (
-    EXECUTOR_CHECKS,
-    TRACKER_CHECKS,
-    ExecutorCase,
-    TrackerCase,
-)
+from msgm_bench.testing.executors import EXECUTOR_CHECKS, ExecutorCase
 from msgm_bench.testing.judges import JUDGE_CHECKS, JudgeCase
 from msgm_bench.testing.methods import METHOD_CHECKS, MethodCase
-from msgm_bench.testing.metrics import METRIC_CHECKS, MetricCase
+from msgm_bench.testing.metric_trials import MetricCase
+from msgm_bench.testing.metrics import METRIC_CHECKS
 from msgm_bench.testing.plugins import quick_options
 from msgm_bench.testing.samplers import SAMPLER_CHECKS, SamplerCase
 from msgm_bench.testing.tasks import TASK_CHECKS, TaskCase
+from msgm_bench.testing.trackers import TRACKER_CHECKS, TrackerCase
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class MethodCase:
         return trials
 
 
-def _each(function: Callable[[_Trial], str | None]) -> Callable[[MethodCase], str | None]:
+def _of_all(function: Callable[[_Trial], str | None]) -> Callable[[MethodCase], str | None]:
     """``function`` on every trial; the reason to skip it where all have one."""
 
     def check(case: MethodCase) -> str | None:
@@ -137,8 +137,8 @@ class _Trial:
         )
         for part, step in kills:
             where = f"{part} {step}" if part else f"step {step}"
-            lost = differ(first, self.run(kills=[(part, step)], **steps))
-            assert not lost, (
+            differs = differ(first, self.run(kills=[(part, step)], **steps))
+            assert not differs, (
                 f"{self.label}: a resumed training ends elsewhere: killed after {where}, it lost "
                 "state that session.register_state would have stored"
             )
@@ -180,8 +180,8 @@ class _Trial:
         for own, weight in zip(model.parameters(), weights, strict=True):
             own.copy_(weight)
         _, forget = self.data.split(self.data.train, TARGETS)
-        feed = NoisedBatches({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
-        batches = (feed.noised(forget, "error", draw) for draw in range(DRAWS))
+        batcher = NoisedBatches({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
+        batches = (batcher.noised(forget, "error", draw) for draw in range(DRAWS))
         return float(torch.stack([dsm_loss(model, batch) for batch in batches]).mean())
 
 
@@ -227,12 +227,16 @@ def _check_training(trial: _Trial) -> None:
 
 METHOD_CHECKS: tuple[Check[MethodCase], ...] = (
     *PLUGIN_CHECKS,
-    Check("session", "weights and passes go through the session only", _each(_check_training)),
-    Check("finite", "weights stay finite", _each(_check_finite)),
-    Check("resume", "killed and resumed, a training ends with the same bits", _each(_check_resume)),
-    Check("forget-set", "another forget set gives other weights", _each(_check_forget_set)),
-    Check("splits", "declared splits matter, others are not read", _each(_check_splits)),
-    Check("direction", "D_f is not learned", _each(_check_direction)),
+    Check("session", "weights and passes go through the session only", _of_all(_check_training)),
+    Check("finite", "weights stay finite", _of_all(_check_finite)),
+    Check(
+        "resume",
+        "killed and resumed, a training ends with the same bits",
+        _of_all(_check_resume),
+    ),
+    Check("forget-set", "another forget set gives other weights", _of_all(_check_forget_set)),
+    Check("splits", "declared splits matter, others are not read", _of_all(_check_splits)),
+    Check("direction", "D_f is not learned", _of_all(_check_direction)),
 )
 
 

@@ -2,127 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from msgm_bench.api import Artifact, Metric, MetricProtocol, ModelContext, Row, Task
-from msgm_bench.errors import UnknownNameError
-from msgm_bench.registry import registry
+from msgm_bench.api import Metric, MetricProtocol, ModelContext, Task
 from msgm_bench.testing.checks import Check, require
+from msgm_bench.testing.metric_trials import MANY, MetricCase, MetricTrial, reference_of, shortened
 from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
-from msgm_bench.testing.tasks import small, small_subject
-from msgm_bench.testing.toys import (
-    CPU,
-    SEED,
-    ToyPointsJudge,
-    toy_model,
-    toy_points,
-    toy_subject,
-)
-
-HELD_OUT = 240  # toy images, a quarter of them held out
-MANY = 16  # items of a split; half of them are measured, too
 
 
-@dataclass(frozen=True, eq=False)
-class MetricCase:
-    """A metric under check.
-
-    Attributes:
-        cls: The metric.
-        options: Its options.
-        context: A model under evaluation; toy models of images, and of points for a metric that
-            has nothing to say of images, without it.
-        tasks: Instances of the tasks that it reads, by name; small ones of the registered ones.
-    """
-
-    cls: type[Metric]
-    options: Mapping[str, Any] | None = None
-    context: ModelContext | None = None
-    tasks: Mapping[str, Task] | None = None
-
-    @property
-    def metric(self) -> Metric:
-        """With its options."""
-        return self.cls.create(self.options)
-
-    def obstacle(self) -> str | None:
-        """Why it says nothing of any of the models."""
-        if self.subjects:
-            return None
-        reasons = (self.metric.skip(context, context.model) for context in self._images())
-        known = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
-        return f"it says nothing of these data and models: {known}"
-
-    def _images(self) -> list[ModelContext]:
-        """Models of images of both tracks, unless another one is to be looked at."""
-        if self.context is not None:
-            return [self.context]
-        return [small_subject(None, HELD_OUT), small_subject(3, HELD_OUT)]
-
-    @functools.cached_property
-    def subjects(self) -> list[ModelContext]:
-        """Models that it has something to say of: of points only where of no images."""
-        metric = self.metric
-        chosen = [s for s in self._images() if metric.skip(s, s.model) is None]
-        if not chosen and self.context is None:
-            chosen = [s for s in [points_subject()] if metric.skip(s, s.model) is None]
-        return chosen
-
-    @functools.cached_property
-    def trials(self) -> list[_Trial]:
-        """One for each model and each task that it reads of it."""
-        trials = list[_Trial]()
-        for context in self.subjects:
-            examined = replace(context, reference=_reference(self.metric, context))
-            tasks = _tasks(self.cls, context, self.tasks)
-            trials += [_Trial(self.metric, examined, task) for task in tasks]
-        name, read = self.cls.name, self.cls.tasks
-        assert trials, f"{name}: says nothing of these data and models on any of {read}"
-        return trials
-
-
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    """A metric on one task of one model."""
-
-    metric: Metric
-    context: ModelContext
-    task: Task
-
-    @property
-    def label(self) -> str:
-        """Metric and task."""
-        return f"{self.metric.name} on {self.task.name}"
-
-    @functools.cached_property
-    def artifact(self) -> Artifact:
-        """What the task draws."""
-        return self.task.draw(self.context, 0, self.task.total(self.context))
-
-    def measure(self) -> list[Row]:
-        """The rows."""
-        return self.metric.measure(self.context, self.task, self.artifact)
-
-    @functools.cached_property
-    def rows(self) -> list[Row]:
-        """The rows, measured once."""
-        torch.manual_seed(0)
-        return self.measure()
-
-    @functools.cached_property
-    def protocol(self) -> MetricProtocol:
-        """What the rows mean."""
-        return self.metric.protocol(self.context, self.task)
-
-
-def _each(function: Callable[[_Trial], object]) -> Callable[[MetricCase], None]:
+def _of_all(function: Callable[[MetricTrial], object]) -> Callable[[MetricCase], None]:
     """``function`` on every trial."""
 
     def check(case: MetricCase) -> None:
@@ -139,7 +32,7 @@ def _check_names(case: MetricCase) -> None:
 
 
 def _check_reference(case: MetricCase) -> str | None:
-    used = [bool(_reference(case.metric, context)) for context in case.subjects]
+    used = [bool(reference_of(case.metric, context)) for context in case.contexts]
     return None if any(used) else "it needs no reference"
 
 
@@ -151,21 +44,21 @@ def _check_ids(case: MetricCase) -> None:
         assert same, f"{case.cls.name}: {known.id} means one thing here, another there"
 
 
-def _check_purity(trial: _Trial) -> None:
+def _check_purity(trial: MetricTrial) -> None:
     artifact = {name: values.clone() for name, values in trial.artifact.items()}
     trial.metric.measure(trial.context, trial.task, artifact)
     changed = [name for name in artifact if not _same(artifact[name], trial.artifact[name])]
     assert not changed, f"{trial.label}: measuring changes {changed[0]!r} of the artifact"
 
 
-def _check_repeatable(trial: _Trial) -> None:
+def _check_repeatable(trial: MetricTrial) -> None:
     rows = trial.rows
     torch.manual_seed(1)
     same = trial.measure() == rows
     assert same, f"{trial.label}: measured again, its rows are others: seed what is random"
 
 
-def _check_counts(trial: _Trial) -> None:
+def _check_counts(trial: MetricTrial) -> None:
     half, context = shortened(trial.task, MANY // 2), trial.context
     if half.total(context) < trial.task.total(context):
         artifact = half.draw(context, 0, half.total(context))
@@ -175,54 +68,11 @@ def _check_counts(trial: _Trial) -> None:
         assert counted, f"{label}: n is {fewer} of fewer items, as of all: count what is read"
 
 
-def points_subject() -> ModelContext:
-    """A toy model of points with a known density, and the judge of their x coordinate."""
-    data = toy_points()
-    torch.manual_seed(SEED)
-    model = toy_model(None, data).requires_grad_(False)
-    judge = ToyPointsJudge.create()
-    judge.fit(data, SEED, CPU)
-    return toy_subject(data=data, model=model, judge=judge)
-
-
-def _reference(metric: Metric, scene: ModelContext) -> Artifact:
-    if not metric.needs_reference(scene):
-        return {}
-    first, second = metric.compute_reference(scene), metric.compute_reference(scene)
-    same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-    assert same, f"{metric.name}: its reference changes from call to call"
-    return first
-
-
-def _tasks(cls: type[Metric], scene: ModelContext, tasks: Mapping[str, Task] | None) -> list[Task]:
-    """The tasks of ``cls`` that such models do."""
-    chosen = []
-    for name in cls.tasks:
-        if tasks is not None and name in tasks:
-            task = tasks[name]
-        else:
-            try:
-                task = small(cast(type[Task], registry().entry("tasks", name).cls))
-            except UnknownNameError as error:
-                raise AssertionError(f"{cls.name}: reads an unknown task: {error}") from error
-            task = shortened(task, MANY)
-        if task.skip(scene.model) is None:
-            chosen.append(task.with_model_defaults(scene.model))
-    return chosen
-
-
-def shortened(task: Task, samples: int) -> Task:
-    """The task as ``--samples`` would make it."""
-    options = task.options.model_dump(exclude_unset=True)
-    sizes = dict.fromkeys(task.options.limit_samples(samples), samples)
-    return type(task).create(options | sizes)
-
-
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and bool(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
 
 
-def _check_rows(trial: _Trial) -> None:
+def _check_rows(trial: MetricTrial) -> None:
     label, rows, task, context = trial.label, trial.rows, trial.task, trial.context
     protocol, artifact = trial.protocol, trial.artifact
     assert rows, f"{label}: no row"
@@ -252,7 +102,7 @@ def _check_columns(case: MetricCase) -> str | None:
     return None if case.cls.columns else "it declares no columns"
 
 
-def _check_directions(trial: _Trial) -> None:
+def _check_directions(trial: MetricTrial) -> None:
     """Rows with a column have the direction that the column declares."""
     for column in trial.metric.columns:
         for row in trial.rows:
@@ -265,7 +115,7 @@ def _check_directions(trial: _Trial) -> None:
                 )
 
 
-def _check_protocol(trial: _Trial) -> None:
+def _check_protocol(trial: MetricTrial) -> None:
     label, metric, context, task = trial.label, trial.metric, trial.context, trial.task
     protocol, artifact, rows = trial.protocol, trial.artifact, trial.rows
     json.dumps(protocol.settings, allow_nan=False)
@@ -282,12 +132,12 @@ METRIC_CHECKS: tuple[Check[MetricCase], ...] = (
     *PLUGIN_CHECKS,
     Check("tasks", "a tuple of names of tasks", _check_names, True),
     Check("reference", "what no model changes is the same from call to call", _check_reference),
-    Check("purity", "measuring changes nothing of the artifact", _each(_check_purity)),
-    Check("rows", "task, protocol, unit, count, direction, interval", _each(_check_rows)),
+    Check("purity", "measuring changes nothing of the artifact", _of_all(_check_purity)),
+    Check("rows", "task, protocol, unit, count, direction, interval", _of_all(_check_rows)),
     Check("columns", "rows have the direction that their column declares", _check_columns),
-    Check("repeatability", "the same rows twice, whatever the seed", _each(_check_repeatable)),
-    Check("counts", "n is less of fewer items", _each(_check_counts)),
-    Check("protocol", "JSON whose hash changes with the values", _each(_check_protocol)),
+    Check("repeatability", "the same rows twice, whatever the seed", _of_all(_check_repeatable)),
+    Check("counts", "n is less of fewer items", _of_all(_check_counts)),
+    Check("protocol", "JSON whose hash changes with the values", _of_all(_check_protocol)),
     Check("protocol-id", "one id means one protocol on every model", _check_ids),
 )
 

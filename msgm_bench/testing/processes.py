@@ -113,8 +113,8 @@ def _check_times(name: str, process: Process) -> None:
     assert math.isclose(float(grid[0]), process.T), f"{name}: grid does not start at T"
     assert math.isclose(float(grid[-1]), process.t_sampling), f"{name}: grid misses t_sampling"
     labels = process.timestep(grid)
-    told = bool(torch.isfinite(labels).all()) and len(set(labels.tolist())) == len(grid)
-    assert told, f"{name}: timestep labels two times of a grid alike"
+    distinct = bool(torch.isfinite(labels).all()) and len(set(labels.tolist())) == len(grid)
+    assert distinct, f"{name}: timestep labels two times of a grid alike"
 
 
 def _check_prior(name: str, process: Process) -> None:

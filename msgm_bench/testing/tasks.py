@@ -19,7 +19,7 @@ from msgm_bench.errors import UsageError
 from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
 from msgm_bench.testing.checks import Check, require
 from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
-from msgm_bench.testing.toys import SEED, toy_images, toy_model, toy_subject
+from msgm_bench.testing.toys import SEED, toy_context, toy_images, toy_model
 
 SMALL = 6  # items of a split, and evaluations a sample
 CHUNK = 4
@@ -47,7 +47,7 @@ class TaskCase:
         """One for each of the toy models, unconditional and class-conditional, that it takes."""
         trials = []
         for classes in (None, 3):
-            context = small_subject(classes)
+            context = small_context(classes)
             task = small(self.cls, self.options)
             if task.skip(context.model) is not None:
                 continue
@@ -87,7 +87,7 @@ class _Trial:
         return self.draw()
 
 
-def _each(function: Callable[[_Trial], str | None]) -> Callable[[TaskCase], str | None]:
+def _of_all(function: Callable[[_Trial], str | None]) -> Callable[[TaskCase], str | None]:
     """``function`` on every trial; the reason to skip it where all have one."""
 
     def check(case: TaskCase) -> str | None:
@@ -105,11 +105,11 @@ def small(cls: type[Task], options: Mapping[str, Any] | None = None) -> Task:
     return cls.create(known | task.options.limit_samples(SMALL) | dict(options or {}))
 
 
-def small_subject(classes: int | None, count: int = 96) -> ModelContext:
+def small_context(classes: int | None, count: int = 96) -> ModelContext:
     """A toy model under evaluation on ``count`` images of 8x8, a quarter of them held out."""
     data = toy_images(count, size=8)
     torch.manual_seed(SEED)
-    return toy_subject(classes, data=data, model=toy_model(classes, data).requires_grad_(False))
+    return toy_context(classes, data=data, model=toy_model(classes, data).requires_grad_(False))
 
 
 def _check_items(trial: _Trial) -> None:
@@ -137,7 +137,7 @@ def _check_seed(trial: _Trial) -> None:
     torch.manual_seed(1)
     again = trial.draw()
     same = all(torch.equal(again[name], whole[name]) for name in whole)
-    assert same, f"{label}: drawn again, the items are others: all noise comes from subject.seed"
+    assert same, f"{label}: drawn again, the items are others: all noise comes from context.seed"
     if task.uses().get("samplers"):
         context = replace(trial.context, seed=trial.context.seed + 1)
         other = task.draw(context, 0, trial.total)
@@ -216,8 +216,8 @@ def _check_cost(trial: _Trial) -> str | None:
     if cost is None or "nfe" not in trial.artifact or cost.assumed:
         return "its options do not fix the evaluations of an item"
     spent = int(trial.artifact["nfe"].max())
-    said = f"{trial.label}: an item took {spent} evaluations, its cost says {cost.nfe}"
-    assert spent <= cost.nfe, said
+    message = f"{trial.label}: an item took {spent} evaluations, its cost says {cost.nfe}"
+    assert spent <= cost.nfe, message
     return None
 
 
@@ -235,15 +235,15 @@ def _check_preview(trial: _Trial) -> str | None:
 
 TASK_CHECKS: tuple[Check[TaskCase], ...] = (
     *PLUGIN_CHECKS,
-    Check("items", "tensors of as many items as it counts, without NaN", _each(_check_items)),
-    Check("size", "--samples makes it shorter", _each(_check_size)),
-    Check("seed", "the same seed draws the same items, another one others", _each(_check_seed)),
-    Check("chunks", "an item does not depend on the chunk it is drawn in", _each(_check_chunks)),
-    Check("weights", "drawing changes nothing of the model", _each(_check_weights)),
-    Check("resume", "killed and resumed, it ends with the same artifact", _each(_check_resume)),
-    Check("protocol", "JSON that changes with what is drawn", _each(_check_protocol)),
-    Check("cost", "no item takes more evaluations than it says", _each(_check_cost)),
-    Check("preview", "images in [0, 1], or points in the plane", _each(_check_preview)),
+    Check("items", "tensors of as many items as it counts, without NaN", _of_all(_check_items)),
+    Check("size", "--samples makes it shorter", _of_all(_check_size)),
+    Check("seed", "the same seed draws the same items, another one others", _of_all(_check_seed)),
+    Check("chunks", "an item does not depend on the chunk it is drawn in", _of_all(_check_chunks)),
+    Check("weights", "drawing changes nothing of the model", _of_all(_check_weights)),
+    Check("resume", "killed and resumed, it ends with the same artifact", _of_all(_check_resume)),
+    Check("protocol", "JSON that changes with what is drawn", _of_all(_check_protocol)),
+    Check("cost", "no item takes more evaluations than it says", _of_all(_check_cost)),
+    Check("preview", "images in [0, 1], or points in the plane", _of_all(_check_preview)),
 )
 
 

@@ -195,7 +195,7 @@ class ToyPointsJudge(ToyJudge):
         return x.float()
 
 
-def toy_subject(
+def toy_context(
     classes: int | None = None,
     *,
     data: Data | None = None,
