@@ -28,8 +28,6 @@ HOMONYMS = [
     ("digits", "msgm_bench/boards/", "decimals of a column"),
     ("digits", "msgm_bench/api/result.py", "hexadecimal digits"),
     ("ddpm", "msgm_bench/diffusion/", "the module of a process"),
-    ("clip", "msgm_bench/api/", "the largest norm of a gradient"),
-    ("clip", "msgm_bench/training/", "the largest norm of a gradient"),
     ("attributes", "msgm_bench/api/", "labels of which an item may have many"),
     ("attributes", "msgm_bench/cli/options.py", "labels of which an item may have many"),
     ("attributes", "msgm_bench/pipeline/", "labels of which an item may have many"),

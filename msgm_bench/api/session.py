@@ -31,7 +31,7 @@ class Batch:
         x_t: a(t) x0 + sigma(t) eps.
         y: Labels ``[N]`` or ``[N, A]``.
         condition: What a class-conditional model is told: ``y``, with the null class K in the
-            place of a share of the labels (``Training.unconditional``); None for other models.
+            place of a share of the labels (``Training.label_dropout_prob``); None for other models.
     """
 
     x0: Tensor

@@ -93,7 +93,7 @@ def _trainer(plan: Plan, trained: TrainingPlan, seed: int, base_folder: Path | N
     splits = _splits(plan, trained, device)
     budget, flip = trained.budget, plan.data.flip
     stream = derive_seed(seed, "training")
-    feed = NoisedBatches(splits, model, stream, budget.batch_size, flip, budget.unconditional)
+    feed = NoisedBatches(splits, model, stream, budget.batch_size, flip, budget.label_dropout_prob)
     labels = plan.data.labels(plan.targets)
     place = (plan.runtime, seed, base, labels, trained.pass_items)
     trainer = Trainer(model, trained.method, feed, budget, *place)

@@ -114,7 +114,7 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     spec = result.spec
     forgotten = page_text(", ".join(spec.forget))
     track = " (class-conditional)" if spec.conditional else ""
-    ema = spec.settings.get("training", {}).get("ema", 0)
+    ema = spec.settings.get("training", {}).get("ema_decay", 0)
     averaged = f"averaged with the decay {ema:g}" if ema else "as they were scored"
     facts = {
         "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",

@@ -17,7 +17,7 @@ from msgm_bench.testing.toys import CPU, SEED, toy_base, toy_model
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 STEPS = 6
-BUDGET = Training(batch_size=16, learning_rate=1e-2, ema=0.5)
+BUDGET = Training(batch_size=16, learning_rate=1e-2, ema_decay=0.5)
 LEVEL = 15  # the brightest grey of the toy images
 
 

@@ -26,7 +26,7 @@ class NoisedBatches:
         seed: Seed of this training stage.
         batch_size: B, over all devices.
         flip: Mirror each image left to right with probability 1/2.
-        unconditional: Share of the labels that a class-conditional model sees as its null class.
+        label_dropout_prob: Probability that a class-conditional model sees the null class.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class NoisedBatches:
         seed: int,
         batch_size: int,
         flip: bool = False,
-        unconditional: float = 0.1,
+        label_dropout_prob: float = 0.1,
     ) -> None:
         self.splits, self.codec, self.process = splits, model.codec, model.process
-        self.classes, self.unconditional = model.classes, unconditional
+        self.classes, self.label_dropout_prob = model.classes, label_dropout_prob
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
@@ -82,7 +82,7 @@ class NoisedBatches:
             t, eps = like.t, like.eps
         condition = None
         if self.classes is not None:
-            dropped = torch.rand(size, generator=generator, device=device) < self.unconditional
+            dropped = torch.rand(size, generator=generator, device=device) < self.label_dropout_prob
             condition = items.y.masked_fill(dropped, self.classes)
         return Batch(x0, t, eps, self.process.perturb(x0, t, eps), items.y, condition)
 

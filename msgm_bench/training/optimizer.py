@@ -33,13 +33,13 @@ class Optimizer:
         self.optimizer = torch.optim.Adam(
             self.parameters,
             lr=budget.learning_rate,
-            betas=(budget.beta1, budget.beta2),
+            betas=budget.adam_betas,
             fused=True,
         )
-        self.ema = EMA(model.network, budget.ema, budget.ema_warmup)
+        self.ema = EMA(model.network, budget.ema_decay, budget.use_ema_warmup)
         self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
         self.guard: WeightGuard | None = None
-        self._averaging = budget.ema > 0
+        self._averaging = budget.ema_decay > 0
 
     def minimise(
         self,
@@ -47,7 +47,7 @@ class Optimizer:
         transform: Callable[[nn.Module], None] | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        """Backward, transform, clip to ``budget.clip``, mask, Adam, EMA."""
+        """Backward, transform, clip to ``budget.max_grad_norm``, mask, Adam, EMA."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if transform is not None:
@@ -70,14 +70,14 @@ class Optimizer:
         return torch.cat([gradient.reshape(-1) for gradient in gradients]).float()
 
     def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
-        """Clip ``gradient [P]`` to ``budget.clip``, mask, Adam, EMA."""
+        """Clip ``gradient [P]`` to ``budget.max_grad_norm``, mask, Adam, EMA."""
         for parameter, part in zip(self.parameters, shaped(gradient, self.parameters), strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(part)
         self._move(mask)
 
     def _move(self, mask: Tensor | None) -> None:
         """A step of the optimiser down the gradients that the parameters hold."""
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.clip)
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         with self._known_move():
@@ -138,16 +138,16 @@ class Optimizer:
         A training that goes on with another's optimiser has its warm-up behind it.
         """
         budget = self.budget
-        warmup = 0 if budget.continue_optimizer else budget.warmup
+        warmup = 0 if budget.continue_optimizer else budget.warmup_steps
         warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        if budget.decay == "cosine" and step >= warmup:
+        if budget.lr_schedule == "cosine" and step >= warmup:
             share = (step - warmup) / max(1.0, self.horizon - warmup)
             warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return budget.learning_rate * warm
 
     def use_average(self) -> None:
         """Put the averaged weights into the model, where there are any."""
-        if self.budget.ema:
+        if self.budget.ema_decay:
             self.model.network.load_state_dict(self.ema.module.state_dict())
 
     def state_dict(self) -> dict[str, Any]:

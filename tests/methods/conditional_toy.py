@@ -65,7 +65,13 @@ def trainer_of(
 ) -> Trainer:
     """The real trainer, batches of 8 of items that lie near (class, 0); the base is the start."""
     model, base = (told(network, process, codec) for _ in range(2))
-    defaults = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "ema": 0.0, "clip": 1e9}
+    defaults = {
+        "steps": 4,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "ema_decay": 0.0,
+        "max_grad_norm": 1e9,
+    }
     chosen = Training(**defaults | budget)
     y = torch.arange(60) % K
     x = torch.stack([y.float(), torch.zeros(60)], dim=1)
@@ -75,7 +81,9 @@ def trainer_of(
         "forget": Examples(x[gone], y[gone]),
     }
     kept = tuple(label for label in range(K) if label not in forgotten)
-    feed = NoisedBatches(splits, model, 0, chosen.batch_size, unconditional=chosen.unconditional)
+    feed = NoisedBatches(
+        splits, model, 0, chosen.batch_size, label_dropout_prob=chosen.label_dropout_prob
+    )
     labels = {"retain": kept, "forget": forgotten}
     base.requires_grad_(False)
     runtime = Runtime(torch.device("cpu"))

@@ -156,8 +156,10 @@ def test_published_budget(preset):
     found = budget("erasediff", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (288, 128, 1e-4)
     released = preset == "paper"
-    assert (found.ema, found.warmup, found.decay) == (0.99, 0, "none")
-    assert (found.clip, found.ema_warmup) == ((1e9, False) if released else (1.0, True))
+    assert (found.ema_decay, found.warmup_steps, found.lr_schedule) == (0.99, 0, "constant")
+    assert (found.max_grad_norm, found.use_ema_warmup) == (
+        (1e9, False) if released else (1.0, True)
+    )
     assert not found.continue_optimizer
 
 

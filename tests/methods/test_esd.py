@@ -201,7 +201,7 @@ def test_published_budget(preset):
         )
     ).trained.budget
     assert (found.steps, found.batch_size, found.learning_rate) == (200, 1, 5e-5)
-    assert (found.ema, found.warmup, found.decay) == (0.0, 0, "none")
+    assert (found.ema_decay, found.warmup_steps, found.lr_schedule) == (0.0, 0, "constant")
     assert budget("esd", preset) == found
 
 

@@ -266,10 +266,10 @@ BUDGET = Training(
     steps=1200,
     batch_size=1024,
     learning_rate=2e-2,
-    warmup=100,
-    decay="cosine",
-    clip=1e9,
-    ema=0.995,
+    warmup_steps=100,
+    lr_schedule="cosine",
+    max_grad_norm=1e9,
+    ema_decay=0.995,
 )
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 ITEMS = 200_000

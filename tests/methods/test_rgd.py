@@ -248,7 +248,12 @@ def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("rgd", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (782, 64, 1e-5)
-    assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1e9, 0, "none")
+    assert (found.ema_decay, found.max_grad_norm, found.warmup_steps, found.lr_schedule) == (
+        0.0,
+        1e9,
+        0,
+        "constant",
+    )
 
 
 @pytest.mark.parametrize(

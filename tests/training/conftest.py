@@ -32,7 +32,9 @@ def world():
     def build(method=None, seed=0, base=None, pass_items=None, **budget):
         torch.manual_seed(1)
         model = backbone.build(DataStats.of(data))
-        chosen = Training(**{"steps": 6, "batch_size": 4, "warmup": 2, "ema": 0.9} | budget)
+        chosen = Training(
+            **{"steps": 6, "batch_size": 4, "warmup_steps": 2, "ema_decay": 0.9} | budget
+        )
         feed = NoisedBatches({"retain": retain, "forget": forget}, model, seed, chosen.batch_size)
         trained = Match() if method is None else method
         runtime = Runtime.select("cpu")

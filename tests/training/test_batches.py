@@ -18,12 +18,12 @@ class Parts:
         self.codec, self.classes = codec, classes
 
 
-def feed(count=10, batch_size=4, seed=0, codec=None, classes=None, unconditional=0.1):
+def feed(count=10, batch_size=4, seed=0, codec=None, classes=None, label_dropout_prob=0.1):
     """Points that are their own number."""
     x = torch.arange(count, dtype=torch.float32)[:, None].repeat(1, 2)
     splits = {"retain": Examples(x, torch.arange(count)), "forget": Examples(-x, -x[:, 0])}
     model = Parts(codec or IdentityCodec(), classes)
-    return NoisedBatches(splits, model, seed, batch_size, unconditional=unconditional)
+    return NoisedBatches(splits, model, seed, batch_size, label_dropout_prob=label_dropout_prob)
 
 
 def same(first, second):
@@ -121,7 +121,7 @@ def test_only_conditional_models_are_told_a_class():
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
 def test_labels_are_dropped_at_the_rate(rate):
     """A condition is the label or the null class, this one at the rate within 4 errors."""
-    source = feed(count=1000, batch_size=500, classes=1000, unconditional=rate)
+    source = feed(count=1000, batch_size=500, classes=1000, label_dropout_prob=rate)
     batches = [source.batch("retain", step) for step in range(20)]
     condition = torch.cat([batch.condition for batch in batches])
     y = torch.cat([batch.y for batch in batches])
@@ -135,7 +135,7 @@ def test_what_is_dropped_depends_on_the_batch_only():
     """The same numbers drop the same labels; another step, draw or seed drops others."""
 
     def dropped(step=3, draw=0, seed=0):
-        source = feed(count=400, batch_size=400, seed=seed, classes=400, unconditional=0.5)
+        source = feed(count=400, batch_size=400, seed=seed, classes=400, label_dropout_prob=0.5)
         batch = source.batch("retain", step, draw)
         return torch.zeros(400).index_fill(0, batch.y[batch.condition == 400], 1.0)
 

@@ -79,7 +79,7 @@ def test_descend_is_minimise(world):
 
 def test_clip_then_mask(world):
     """Adam gets clip g/|g|, the norm over all entries, where the mask is true, and 0 elsewhere."""
-    made = world(clip=0.01)
+    made = world(max_grad_norm=0.01)
     (g,) = made.trainer.gradients(loss_of(made))
     mask = torch.rand(len(g), generator=torch.Generator().manual_seed(0)) < 0.3
     made.trainer.descend(g, mask)
