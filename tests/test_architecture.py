@@ -23,7 +23,6 @@ CITING = ("methods", "backbones", "datasets")
 
 # Registered names that are words of the ruler's own, too: (word, where, what it means there).
 HOMONYMS = [
-    ("standard", "msgm_bench/", "a preset"),
     ("finetune", "msgm_bench/", "a regime"),
     ("digits", "msgm_bench/boards/", "decimals of a column"),
     ("digits", "msgm_bench/api/result.py", "hexadecimal digits"),

@@ -101,18 +101,18 @@ def test_processes_conform(process):
 class WrongRates(VariancePreserving):
     """f without its half."""
 
-    def rates(self, t):
+    def drift_diffusion(self, t):
         """-beta in the place of -beta/2."""
-        f, g = super().rates(t)
+        f, g = super().drift_diffusion(t)
         return 2 * f, g
 
 
 class WrongDiffusion(SubVariancePreserving):
     """g of VP in sub-VP, as in the first drafts of many."""
 
-    def rates(self, t):
+    def drift_diffusion(self, t):
         """sqrt(beta)."""
-        f, _ = super().rates(t)
+        f, _ = super().drift_diffusion(t)
         return f, self.beta(t).sqrt()
 
 

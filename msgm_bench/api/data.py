@@ -200,7 +200,7 @@ class Source:
 class Dataset(Plugin[OptionsT], ABC):
     """A source of data. Deterministic: the same options give the same bytes."""
 
-    default_preset: ClassVar[str] = "standard"
+    default_preset: ClassVar[str] = "full"
 
     def sources(self) -> Sequence[Source]:
         """Files that ``fetch`` gets; none where the dataset brings its own data."""

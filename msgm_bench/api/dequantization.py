@@ -71,7 +71,7 @@ class UniformDequantization:
     For L = 256 that is score_sde's +8 on [0, 1] and +7 on [-1, 1] (docs/mathematics.md, 4).
     """
 
-    levels: int
+    n_levels: int
     low: float = 0.0
     high: float = 1.0
     unit: str = "bits/dim"
@@ -80,7 +80,7 @@ class UniformDequantization:
     @property
     def bits_offset(self) -> float:
         """log2(1 / bin width)."""
-        return math.log2(self.levels / (self.high - self.low))
+        return math.log2(self.n_levels / (self.high - self.low))
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -90,7 +90,7 @@ class UniformDequantization:
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Grey levels to model space; the centre of the bin without ``u``."""
         k = x.float() + (0.5 if u is None else u)
-        return self.low + (self.high - self.low) * k / self.levels
+        return self.low + (self.high - self.low) * k / self.n_levels
 
     def decode(self, z: Tensor) -> Tensor:
         """Model space to [0, 1], clamped."""

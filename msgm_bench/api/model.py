@@ -234,7 +234,9 @@ class Backbone(Plugin[OptionsT], ABC):
         """
         return {}
 
-    def load(self, source: str, info: DataStats, download: bool = True) -> PretrainedNetwork:
+    def from_pretrained(
+        self, source: str, info: DataStats, download: bool = True
+    ) -> PretrainedNetwork:
         """A network that another program wrote, to start from in the place of one trained here.
 
         Args:
@@ -252,8 +254,8 @@ class Backbone(Plugin[OptionsT], ABC):
             "leave out --base",
         )
 
-    def dump(self, model: Model, folder: Path) -> str:
-        """Write a trained model for other programs, such that ``load`` reads the same again.
+    def save_pretrained(self, model: Model, folder: Path) -> str:
+        """Write a trained model for other programs, such that ``from_pretrained`` reads the same again.
 
         Args:
             model: A model of this backbone.

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError
 from msgm_bench.api.plugin import Options, Plugin, option_error
 from msgm_bench.errors import OptionError, PluginError
 
-Preset = Literal["quick", "standard", "paper"]
-PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
+Preset = Literal["quick", "full", "paper"]
+PRESETS: tuple[Preset, ...] = ("quick", "full", "paper")
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -45,7 +45,7 @@ def place(tmp_path):
 
 def load(place, info=INFO, **options):
     """What the discrete backbone makes of a folder."""
-    return DDPM.create(GRID | options).load(str(place), info)
+    return DDPM.create(GRID | options).from_pretrained(str(place), info)
 
 
 def model_of(found, info=INFO):
@@ -272,7 +272,7 @@ def test_continuous_backbones_refuse_a_ddpm(place, backbone):
     """Nothing says that discrete betas and labels are those of a process in continuous time."""
     write_flat(place)
     with pytest.raises(IncompatibleError) as caught:
-        backbone.create().load(str(place), INFO)
+        backbone.create().from_pretrained(str(place), INFO)
     assert "choose --backbone ddpm" in caught.value.hint
 
 
@@ -280,9 +280,9 @@ def test_a_backbone_of_ones_own_says_that_it_cannot(place):
     """The hooks are there to be overridden; without that, an error that names the backbone."""
     backbone = ToyBackbone.create()
     with pytest.raises(IncompatibleError, match=ToyBackbone.name):
-        backbone.load(str(place), INFO)
+        backbone.from_pretrained(str(place), INFO)
     with pytest.raises(IncompatibleError, match=ToyBackbone.name):
-        backbone.dump(backbone.build(INFO), place)
+        backbone.save_pretrained(backbone.build(INFO), place)
 
 
 # The hub -----------------------------------------------------------------------------------
@@ -352,8 +352,8 @@ def test_round_trip(place, kind, info):
     """What is written is read again as the same function, and diffusers loads its network."""
     backbone = kind.create(SMALL)
     model = trained(backbone, info)
-    said = backbone.dump(model, place)
-    found = kind.create().load(str(place), info)
+    said = backbone.save_pretrained(model, place)
+    found = kind.create().from_pretrained(str(place), info)
     again = model_of(found, info)
     assert again.process == model.process
     x, t = noised(count=6), torch.linspace(model.process.t_min, 1, 6)
@@ -372,17 +372,17 @@ def test_round_trip(place, kind, info):
 def test_a_process_that_is_another_is_refused(place):
     """A written folder names its process: other betas, another backbone, other data."""
     backbone = VPSDE.create(SMALL)
-    backbone.dump(trained(backbone, INFO), place)
+    backbone.save_pretrained(trained(backbone, INFO), place)
     for other in (VPSDE.create({"beta_max": 10.0}), SubVPSDE.create(), DDPM.create()):
         with pytest.raises(IncompatibleError, match="trained on process Variance"):
-            other.load(str(place), INFO)
+            other.from_pretrained(str(place), INFO)
 
 
 def test_an_mlp_is_not_written(place):
     """diffusers has no such network."""
     backbone = DDPM.create({"network": "mlp"})
     with pytest.raises(IncompatibleError, match="ResidualMLP"):
-        backbone.dump(backbone.build(INFO), place)
+        backbone.save_pretrained(backbone.build(INFO), place)
 
 
 def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
@@ -392,7 +392,7 @@ def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
 
     backbone = DDPM.create(SMALL | GRID)
     model = trained(backbone, INFO)
-    backbone.dump(model, place)
+    backbone.save_pretrained(model, place)
     pipeline = diffusers.DDPMPipeline.from_pretrained(place)
     pipeline.set_progress_bar_config(disable=True)
     noise = Noise(seed=3, start=0, count=4, device=torch.device("cpu"))
@@ -410,7 +410,7 @@ def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
 def test_a_conditional_export_has_no_pipeline(place):
     """DDPMPipeline would tell no class; the scheduler is there all the same."""
     backbone = DDPM.create(SMALL)
-    said = backbone.dump(trained(backbone, TOLD), place)
+    said = backbone.save_pretrained(trained(backbone, TOLD), place)
     assert not (place / "model_index.json").exists()
     assert (place / "scheduler" / SCHEDULE).is_file()
     assert "no pipeline" in said

@@ -162,7 +162,7 @@ def attention_layers(model: Model) -> list[Any]:
     return [m for m in model.modules() if type(m).__name__ == "Attention"]
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_networks_of_cifar_are_those_of_ho_and_of_score_sde(preset: str) -> None:
     """DDPM has the network of Ho et al. 2020, VP and sub-VP that of score_sde's ``ddpm``.
 

@@ -150,7 +150,7 @@ def test_defaults():
     assert (c.faithful, c.moments) == (False, "own")
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("erasediff", preset)

@@ -187,7 +187,7 @@ def test_more_steps_than_there_are_times():
         ESD.create({"trajectory_steps": 21}).skip(told(process=DiscreteDDPM(20)), "finetune")
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch and learning rate of the released code; no average, no warm-up."""
     found = plan(

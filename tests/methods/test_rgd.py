@@ -243,7 +243,7 @@ def test_defaults_are_the_released_scripts():
     assert (c.weight, c.alpha, c.per_group, c.retain) == (5.0, 0.1, 50, "set")
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("rgd", preset)

@@ -154,7 +154,7 @@ def test_released_reduction():
     assert SalUn.create().options.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("salun", preset)

@@ -243,7 +243,7 @@ def test_images_are_cut_off():
 # Options -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("selective_amnesia", preset)

@@ -363,7 +363,7 @@ def test_options_out_of_range_stop_before_training(params, said):
 def test_presets():
     """Published: Adam without momentum, 50,000 steps, clipped by value alone."""
     spec = GRID | {"conditional": True}
-    for preset in ("standard", "paper"):
+    for preset in ("full", "paper"):
         budget = planned(RunSpec.model_validate(spec | {"preset": preset})).trained.budget
         assert (budget.steps, budget.batch_size, budget.learning_rate) == (50_000, 256, 1e-5)
         assert (budget.adam_betas[0], budget.ema_decay, budget.warmup_steps) == (0.0, 0.9999, 0)

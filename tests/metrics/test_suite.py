@@ -55,8 +55,8 @@ def test_the_conditional_track_has_its_own_tasks_and_metrics():
     assert not {"ur", "acc", "psnr"} & found
     c = plan.tasks["class_generation"].options
     assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
-    standard = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "standard"}))
-    c = standard.tasks["class_generation"].options
+    full = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
+    c = full.tasks["class_generation"].options
     assert (c.per_class, c.forgotten, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
 
 

@@ -166,7 +166,9 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
         low, high = self.data_range
         return info.std if info.levels is None else (high - low) * info.std
 
-    def load(self, source: str, info: DataStats, download: bool = True) -> PretrainedNetwork:
+    def from_pretrained(
+        self, source: str, info: DataStats, download: bool = True
+    ) -> PretrainedNetwork:
         """A U-Net in a folder of diffusers, or on its hub."""
         folder, process = located(source, download), self.process(info)
         check_pipeline(folder)
@@ -197,7 +199,7 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
             "a public DDPM has discrete times and betas of its own: choose --backbone ddpm",
         )
 
-    def dump(self, model: Model, folder: Path) -> str:
+    def save_pretrained(self, model: Model, folder: Path) -> str:
         """A U-Net as diffusers saves it."""
         if not isinstance(model.network, UNet):
             raise IncompatibleError(

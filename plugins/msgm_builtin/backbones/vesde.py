@@ -41,7 +41,7 @@ class VESDE(NetworkBackbone[VESDEOptions]):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
         "quick": drawn("heun", 50),
-        "standard": sampled(1000),
+        "full": sampled(1000),
         "paper": sampled(2000),
     }
 

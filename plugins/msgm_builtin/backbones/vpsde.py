@@ -30,7 +30,7 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     presets = {
         "quick": drawn("em", 50),  # of a network this young, the ODE makes noise now and then
-        "standard": SCORE_SDE,
+        "full": SCORE_SDE,
         "paper": SCORE_SDE,
     }
 

@@ -42,7 +42,7 @@ class Digits(Dataset):
                 "likelihood": {"repeats": 2},
             },
         },
-        "standard": {
+        "full": {
             "training": {
                 "steps": 50_000,
                 "batch_size": 256,
@@ -56,7 +56,7 @@ class Digits(Dataset):
             "tasks": {"likelihood": {"repeats": 5}},
         },
     }
-    presets["paper"] = presets["standard"]  # the paper does not use these digits
+    presets["paper"] = presets["full"]  # the paper does not use these digits
 
     def load(self) -> Data:
         """Read scikit-learn's copy."""

@@ -89,7 +89,7 @@ class Gaussians(Dataset[GaussiansOptions]):
             "judge": {"name": "bayes"},
             "tasks": {"likelihood": {"divergence": "exact", "batch_size": 5000}},
         },
-        "standard": {
+        "full": {
             "training": {
                 "steps": 50_000,
                 "batch_size": 1024,
@@ -105,7 +105,7 @@ class Gaussians(Dataset[GaussiansOptions]):
         },
     }
     # the paper states no budget for its toy: four methods take about half an hour on two cores
-    presets["paper"] = merge(presets["standard"], {"training": {"steps": 20_000}})
+    presets["paper"] = merge(presets["full"], {"training": {"steps": 20_000}})
 
     def load(self) -> Data:
         """Draw both splits, from seeds that belong to the dataset."""

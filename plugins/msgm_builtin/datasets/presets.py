@@ -28,7 +28,7 @@ def presets_28(gate: float) -> dict[str, Preset]:
     """
     presets = {
         "quick": quick(CLASSES),
-        "standard": standard(CLASSES, (128, 256, 256), (14, 16), batch=500),
+        "full": full(CLASSES, (128, 256, 256), (14, 16), batch=500),
         "paper": paper(CLASSES, (128, 256, 256), (14, 16), batch=500),
     }
     for preset in presets.values():
@@ -41,7 +41,7 @@ def presets_cifar10() -> dict[str, Preset]:
     stated = {"steps": 660_000, "batch_size": 400}
     return {
         "quick": quick(CLASSES),
-        "standard": standard(CLASSES, batch=500),
+        "full": full(CLASSES, batch=500),
         "paper": paper(CLASSES, batch=500, training=stated),
     }
 
@@ -50,7 +50,7 @@ def presets_stl10() -> dict[str, Preset]:
     """64x64 colour, ten classes."""
     return {
         "quick": quick_64(CLASSES),
-        "standard": standard(CLASSES, batch=250),
+        "full": full(CLASSES, batch=250),
         "paper": paper(CLASSES, batch=250, training={"batch_size": 200}),
     }
 
@@ -59,7 +59,7 @@ def presets_celeba() -> dict[str, Preset]:
     """64x64 colour, forty attributes."""
     return {
         "quick": quick_64(ATTRIBUTES),
-        "standard": standard(ATTRIBUTES, batch=250),
+        "full": full(ATTRIBUTES, batch=250),
         "paper": paper(ATTRIBUTES, batch=250, training={"batch_size": 150}),
     }
 
@@ -67,7 +67,7 @@ def presets_celeba() -> dict[str, Preset]:
 def presets_folder() -> dict[str, Preset]:
     """A user's images, of any size that halves twice."""
     whole = {
-        "standard": standard(EITHER, (128, 256, 256), batch=250),
+        "full": full(EITHER, (128, 256, 256), batch=250),
         "paper": paper(EITHER, (128, 256, 256), batch=250),
     }
     return {"quick": quick_64(EITHER), **whole}
@@ -118,7 +118,7 @@ def quick_64(judge: Names) -> Preset:
     return quick(judge, steps=400, generated=250, scored=64, restored=50)
 
 
-def standard(
+def full(
     judge: Names,
     channels: tuple[int, ...] = (128, 256, 256, 256),
     attention: tuple[int, ...] = (16,),

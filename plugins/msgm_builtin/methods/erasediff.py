@@ -101,7 +101,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     presets = {
         # the same weights for half the passes; lambda chosen on digits
         "quick": {"method": {"inner_every": 50, "weight": 0.03}},
-        "standard": {"finetuning": BUDGET},
+        "full": {"finetuning": BUDGET},
         "paper": RELEASED,
     }
 

@@ -89,7 +89,7 @@ class ESD(Method[ESDOptions]):
             },
             "method": {"weights": "class", "trajectory_steps": 10},
         },
-        "standard": PUBLISHED,
+        "full": PUBLISHED,
         "paper": PUBLISHED,
     }
 

@@ -81,7 +81,7 @@ class RGD(Method[RGDOptions]):
     needs = frozenset({"retain", "forget"})
     presets = {
         "quick": {"finetuning": {"ema_decay": 0.0}, "method": {"retain": "batch"}},
-        "standard": PUBLISHED,
+        "full": PUBLISHED,
         "paper": PUBLISHED,
     }
 

@@ -111,7 +111,7 @@ class SalUn(Method[SalUnOptions]):
     needs = frozenset({"retain", "forget"})
     presets = {
         "quick": QUICK,
-        "standard": RELEASED,
+        "full": RELEASED,
         "paper": RELEASED,
     }
 

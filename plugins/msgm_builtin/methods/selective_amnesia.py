@@ -90,7 +90,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     needs = frozenset({"base"})
     presets = {
         "quick": {"method": {"weight": 0.5, "per_class": 100, "timesteps": 25, "nfe": 49}},
-        "standard": {"finetuning": BUDGET},
+        "full": {"finetuning": BUDGET},
         "paper": RELEASED,
     }
 

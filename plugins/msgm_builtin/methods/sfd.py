@@ -120,7 +120,7 @@ class SFD(Method[SFDOptions]):
             "reconstruction": "it denoises pure noise, not noised images",
         }.items()
     }
-    presets = {"quick": QUICK, "standard": PUBLISHED, "paper": PUBLISHED}
+    presets = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """It needs the score of a class that is safe."""
