@@ -255,7 +255,7 @@ class Backbone(Plugin[OptionsT], ABC):
         )
 
     def save_pretrained(self, model: Model, folder: Path) -> str:
-        """Write a trained model for other programs, such that ``from_pretrained`` reads the same again.
+        """Write a trained model for other programs; ``from_pretrained`` reads the same again.
 
         Args:
             model: A model of this backbone.

@@ -300,7 +300,7 @@ def hub(tmp_path, monkeypatch):
 def test_offline(hub, download):
     """The error says where it looked, and how to get and give the files."""
     with pytest.raises(StorageError) as caught:
-        DDPM.create(GRID).load("google/ddpm-cifar10-32", INFO, download)
+        DDPM.create(GRID).from_pretrained("google/ddpm-cifar10-32", INFO, download)
     assert str(hub) in caught.value.what
     assert ("could not be downloaded" in caught.value.what) == download
     assert CARD in caught.value.allowed
@@ -314,7 +314,7 @@ def test_what_the_hub_keeps_is_found(hub, tmp_path):
     shutil.copytree(tmp_path / "written", kept / "snapshots" / ("a" * 40))
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("a" * 40)
-    found = DDPM.create(GRID).load("someone/tiny-ddpm", INFO, download=False)
+    found = DDPM.create(GRID).from_pretrained("someone/tiny-ddpm", INFO, download=False)
     assert found.sha256 == load(tmp_path / "written").sha256
 
 
@@ -328,7 +328,7 @@ def test_half_a_repository_is_none(hub, tmp_path, monkeypatch):
     refs.mkdir()
     (refs / "main").write_text("a" * 40)
     with pytest.raises(StorageError, match="someone/tiny-ddpm is no folder here") as caught:
-        DDPM.create(GRID).load("someone/tiny-ddpm", INFO, download=False)
+        DDPM.create(GRID).from_pretrained("someone/tiny-ddpm", INFO, download=False)
     assert "hf download someone/tiny-ddpm" in caught.value.hint
 
 
