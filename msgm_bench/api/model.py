@@ -201,7 +201,7 @@ class Backbone(Plugin[OptionsT], ABC):
     Attributes:
         data_range: Interval to which images are scaled.
         samplers: Names of the samplers that suit the process, the default first.
-        conditional: Whether its networks take a class where ``info.classes`` says how many.
+        conditional: Whether its networks take a class where ``stats.classes`` says how many.
     """
 
     data_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
@@ -209,21 +209,21 @@ class Backbone(Plugin[OptionsT], ABC):
     conditional: ClassVar[bool] = False
 
     @abstractmethod
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """The forward process for this data."""
 
     @abstractmethod
-    def network(self, info: DataStats, process: Process) -> nn.Module:
+    def network(self, stats: DataStats, process: Process) -> nn.Module:
         """A fresh network, initialised from torch's current random state.
 
-        With ``info.classes`` = K it is called with classes ``int64 [N]`` in 0 .. K, else with None.
+        With ``stats.classes`` = K it is called with classes ``int64 [N]`` in 0 .. K, else with None.
         """
 
-    def build(self, info: DataStats) -> Model:
+    def build(self, stats: DataStats) -> Model:
         """A fresh model for this data."""
-        process = self.process(info)
-        codec = info.codec(*self.data_range)
-        return Model(self.network(info, process), process, codec, info.shape, info.classes)
+        process = self.process(stats)
+        codec = stats.codec(*self.data_range)
+        return Model(self.network(stats, process), process, codec, stats.shape, stats.classes)
 
     def describe(self, model: Model) -> Mapping[str, Any]:
         """What the weights of ``model`` mean beyond their names and shapes, JSON-ready.
@@ -235,13 +235,13 @@ class Backbone(Plugin[OptionsT], ABC):
         return {}
 
     def from_pretrained(
-        self, source: str, info: DataStats, download: bool = True
+        self, source: str, stats: DataStats, download: bool = True
     ) -> PretrainedNetwork:
         """A network that another program wrote, to start from in the place of one trained here.
 
         Args:
             source: A folder, or a name that the backbone knows how to find.
-            info: The data that it must fit.
+            stats: The data that it must fit.
             download: Whether it may be fetched from elsewhere.
 
         Raises:

@@ -48,13 +48,13 @@ class ToyBackbone(Backbone):
     name = "toy"
     conditional = True
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """The usual schedule."""
         return VariancePreserving()
 
-    def network(self, info: DataStats, process: Process) -> nn.Module:
+    def network(self, stats: DataStats, process: Process) -> nn.Module:
         """One hidden layer."""
-        return _ToyNetwork(torch.Size(info.shape).numel(), info.classes)
+        return _ToyNetwork(torch.Size(stats.shape).numel(), stats.classes)
 
 
 class _ToyNetwork(nn.Module):
@@ -73,8 +73,8 @@ class _ToyNetwork(nn.Module):
 
 def toy_model(classes: int | None, data: Data | None = None) -> Model:
     """A model with fresh weights from torch's current random state."""
-    info = replace(DataStats.of(data or toy_images()), classes=classes)
-    return ToyBackbone.create().build(info)
+    stats = replace(DataStats.of(data or toy_images()), classes=classes)
+    return ToyBackbone.create().build(stats)
 
 
 def toy_base(classes: int | None) -> Model:

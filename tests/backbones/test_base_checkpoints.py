@@ -42,9 +42,9 @@ def place(tmp_path):
     return tmp_path / "base"
 
 
-def load(place, info=INFO):
+def load(place, stats=INFO):
     """What the discrete backbone makes of a folder."""
-    return DDPM.create({"steps": STEPS, **hub_layout.BETAS}).from_pretrained(str(place), info)
+    return DDPM.create({"steps": STEPS, **hub_layout.BETAS}).from_pretrained(str(place), stats)
 
 
 # The oracle --------------------------------------------------------------------------------

@@ -43,14 +43,14 @@ def place(tmp_path):
     return tmp_path / "base"
 
 
-def load(place, info=INFO, **options):
+def load(place, stats=INFO, **options):
     """What the discrete backbone makes of a folder."""
-    return DDPM.create(GRID | options).from_pretrained(str(place), info)
+    return DDPM.create(GRID | options).from_pretrained(str(place), stats)
 
 
-def model_of(found, info=INFO):
+def model_of(found, stats=INFO):
     """The model of an adopted network."""
-    model = found.backbone.build(info)
+    model = found.backbone.build(stats)
     model.network.load_state_dict(found.weights)
     return model.eval()
 
@@ -335,11 +335,11 @@ def test_half_a_repository_is_none(hub, tmp_path, monkeypatch):
 # Writing -----------------------------------------------------------------------------------
 
 
-def trained(backbone, info):
+def trained(backbone, stats):
     """A small model whose weights are no initial ones."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        model = backbone.build(info).eval()
+        model = backbone.build(stats).eval()
         with torch.no_grad():
             for weights in model.parameters():
                 weights.add_(0.02 * torch.randn_like(weights))
@@ -348,16 +348,16 @@ def trained(backbone, info):
 
 @pytest.mark.parametrize("info", [INFO, TOLD], ids=["plain", "classes"])
 @pytest.mark.parametrize("kind", [DDPM, VPSDE, SubVPSDE, VESDE])
-def test_round_trip(place, kind, info):
+def test_round_trip(place, kind, stats):
     """What is written is read again as the same function, and diffusers loads its network."""
     backbone = kind.create(SMALL)
-    model = trained(backbone, info)
+    model = trained(backbone, stats)
     said = backbone.save_pretrained(model, place)
-    found = kind.create().from_pretrained(str(place), info)
-    again = model_of(found, info)
+    found = kind.create().from_pretrained(str(place), stats)
+    again = model_of(found, stats)
     assert again.process == model.process
     x, t = noised(count=6), torch.linspace(model.process.t_min, 1, 6)
-    c = None if info.classes is None else torch.tensor([0, 3, 9, 10, 10, 5])
+    c = None if stats.classes is None else torch.tensor([0, 3, 9, 10, 10, 5])
     with torch.no_grad():
         assert torch.equal(again.eps(x, t, c), model.eps(x, t, c))
         unet = diffusers.UNet2DModel.from_pretrained(place / "unet")
@@ -365,7 +365,7 @@ def test_round_trip(place, kind, info):
         output = unet(x, label, class_labels=c).sample
         eps = -label.reshape(-1, 1, 1, 1) * output if kind is VESDE else output
         assert torch.equal(eps, model.eps(x, t, c))
-    assert ("class_labels=c" in said) == (info.classes is not None)
+    assert ("class_labels=c" in said) == (stats.classes is not None)
     assert backbone.timestep in said
 
 

@@ -43,10 +43,10 @@ def build(
 ) -> Model:
     """A small model for items of ``shape``, always with the same weights."""
     levels = 256 if len(shape) == 3 else None
-    info = DataStats(shape, levels, nll_offset=0.0, std=0.3, max_distance=9.0, classes=classes)
+    stats = DataStats(shape, levels, nll_offset=0.0, std=0.3, max_distance=9.0, classes=classes)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return backbone.create({**SMALL, **options}).build(info).eval()
+        return backbone.create({**SMALL, **options}).build(stats).eval()
 
 
 def small_unet(process: Process, embedding: Any, **changes: Any) -> UNet:
@@ -151,10 +151,10 @@ def test_mlp_has_the_parameters_of_its_layers(dim: int, width: int, depth: int) 
 
 def cifar(backbone: type[Backbone], preset: str = "paper") -> Model:
     """The network of a backbone's preset for CIFAR-10, without memory."""
-    info = DataStats((3, 32, 32), levels=256, nll_offset=0.0, std=0.25, max_distance=30.0)
+    stats = DataStats((3, 32, 32), levels=256, nll_offset=0.0, std=0.25, max_distance=30.0)
     options = backbone.presets[preset].get("backbone", {})
     with torch.device("meta"):
-        return backbone.create(options).build(info)
+        return backbone.create(options).build(stats)
 
 
 def attention_layers(model: Model) -> list[Any]:

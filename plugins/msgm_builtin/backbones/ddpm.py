@@ -43,7 +43,7 @@ class DDPM(NetworkBackbone[DDPMOptions]):
         },
     }
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """The grid."""
         c = self.options
         return DiscreteDDPM(c.steps, c.beta_start, c.beta_end)

@@ -34,7 +34,7 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
         "paper": SCORE_SDE,
     }
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """beta linear in t."""
         return VariancePreserving(self.options.beta_min, self.options.beta_max)
 
