@@ -402,7 +402,7 @@ def register_flat_judge(registry):
             """Nothing to learn."""
             self.report = {"accuracy": 1.0}
 
-        def verdict(self, x):
+        def predict(self, x):
             """By the first coordinate."""
             return Prediction((x[:, 0] > 2).long(), torch.ones(len(x), dtype=torch.bool))
 

@@ -225,7 +225,7 @@ class Dataset(Plugin[OptionsT], ABC):
             f"dataset {self.name!r} has nothing to download", "a dataset that has `sources`"
         )
 
-    def sketch(self) -> DatasetInfo | None:
+    def info(self) -> DatasetInfo | None:
         """What is known of the items without any file; None where they have to be read first."""
         return None
 

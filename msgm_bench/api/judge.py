@@ -85,11 +85,11 @@ class Judge(Plugin[JudgeOptionsT], ABC):
         """Learn from ``data.train``; leaves the accuracy on ``data.test`` in ``report``."""
 
     @abstractmethod
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """Judge ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
 
     def features(self, x: Tensor) -> Tensor | None:
-        """Features ``[N, F]`` of what ``verdict`` takes, or None where it has none."""
+        """Features ``[N, F]`` of what ``predict`` takes, or None where it has none."""
         return None
 
     def quality(self, targets: Sequence[int]) -> float | None:

@@ -107,10 +107,10 @@ class ToyJudge(Judge):
         """Nothing to learn."""
         assert data.levels is not None
         x = (data.test.x.float() + 0.5) / data.levels
-        right = (self.verdict(x).classes == data.test.y).double().mean()
+        right = (self.predict(x).classes == data.test.y).double().mean()
         self.report = {"accuracy": float(right), "items": len(data.test)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The brightest pixel; all that is a finite image is recognised."""
         finite = torch.nan_to_num(x)
         corners = torch.stack([finite[:, 0, i, i] for i in range(3)], dim=1)

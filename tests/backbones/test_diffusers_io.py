@@ -346,7 +346,7 @@ def trained(backbone, stats):
     return model
 
 
-@pytest.mark.parametrize("info", [INFO, TOLD], ids=["plain", "classes"])
+@pytest.mark.parametrize("stats", [INFO, TOLD], ids=["plain", "classes"])
 @pytest.mark.parametrize("kind", [DDPM, VPSDE, SubVPSDE, VESDE])
 def test_round_trip(place, kind, stats):
     """What is written is read again as the same function, and diffusers loads its network."""

@@ -98,7 +98,7 @@ def test_tasks_must_be_a_tuple(monkeypatch):
 class Stubborn(Quadrants):
     """A judge that sees the first class everywhere."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """The first."""
         return Prediction(
             torch.zeros(len(x), dtype=torch.long), torch.ones(len(x), dtype=torch.bool)
@@ -168,9 +168,9 @@ def test_ratios_of_classes_add_up(targets):
 class Doubtful(Quadrants):
     """The brightest quadrant, recognised where the image is dark all in all."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """Verdicts as Quadrants', of which bright images are not recognised."""
-        seen = super().verdict(x)
+        seen = super().predict(x)
         return Prediction(seen.classes, torch.nan_to_num(x).flatten(1).mean(dim=1) < 0.6)
 
 

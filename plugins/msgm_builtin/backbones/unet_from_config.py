@@ -57,13 +57,13 @@ def check_images(options: Mapping[str, Any], stats: DataStats) -> None:
     """
     if len(stats.shape) != 3:
         raise IncompatibleError(
-            f"a U-Net needs images, the items have shape {info.shape}", "a dataset of images"
+            f"a U-Net needs images, the items have shape {stats.shape}", "a dataset of images"
         )
     enter, leave = options.get("in_channels", 3), options.get("out_channels", 3)
     if (enter, leave) != (stats.shape[0],) * 2:
         raise IncompatibleError(
             f"a network that takes {enter} channels and predicts {leave}",
-            f"{info.shape[0]} and {info.shape[0]}, as the dataset has, with no learned variance",
+            f"{stats.shape[0]} and {stats.shape[0]}, as the dataset has, with no learned variance",
             "choose the dataset that the network was trained on",
         )
     size = options.get("sample_size")
@@ -72,7 +72,7 @@ def check_images(options: Mapping[str, Any], stats: DataStats) -> None:
         said = "x".join(map(str, sides)) or "no stated size"
         raise IncompatibleError(
             f"a network for images of {said}",
-            f"sample_size {'x'.join(map(str, info.shape[1:]))}, as the dataset has",
+            f"sample_size {'x'.join(map(str, stats.shape[1:]))}, as the dataset has",
             "choose the dataset that the network was trained on",
         )
 
@@ -92,7 +92,7 @@ def check_classes(options: Mapping[str, Any], stats: DataStats) -> None:
     if wanted is None:
         allowed, hint = "an unconditional network", "add --conditional for a conditional one"
     else:
-        allowed = f"num_class_embeds {wanted}: {info.classes} classes, then the null class"
+        allowed = f"num_class_embeds {wanted}: {stats.classes} classes, then the null class"
         hint = "leave out --conditional for an unconditional network; one without a null class "
         hint += "has no unconditional prediction, which guidance and methods rest on"
     raise IncompatibleError(f"a network with {has}", allowed, hint)
