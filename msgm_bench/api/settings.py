@@ -1,4 +1,4 @@
-"""Presets: sparse settings that plugins contribute, merged into one resolved whole."""
+"""Presets: sparse settings of plugins, and their merge into the settings of a run."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Training(Options):
     )
     continue_optimizer: bool = Field(
         False,
-        description="fine-tuning goes on with the base training's raw weights, Adam's state and "
-        "average, without a new warm-up; not from a given base",
+        description="fine-tuning continues with the base training's raw weights, Adam's state and "
+        "average, without a new warm-up; not from a base of --base",
     )
 
 
 class Settings(Options):
-    """All that presets decide, after every plugin has spoken and before the user has.
+    """Settings of a run from the presets of all its plugins, before the user's options.
 
     ``finetuning`` overrides ``training`` in the finetune regime; ``backbone``, ``method``,
     ``judge``, ``tasks`` and ``metrics`` hold defaults for the options of those plugins.
@@ -75,13 +75,13 @@ class Settings(Options):
 
         Raises:
             OptionError: A preset, ``steps`` or ``passes`` is out of range, or a training from
-                fresh weights is to go on with an optimiser.
+                new weights has ``continue_optimizer``.
         """
         chosen = merge(self.training, self.finetuning if finetune else {})
         if chosen.get("continue_optimizer") and not finetune:
             raise OptionError("continue_optimizer in the preset's training", "in its finetuning")
-        given = {"steps": steps, "passes": passes}
-        chosen |= {name: value for name, value in given.items() if value is not None}
+        overrides = {"steps": steps, "passes": passes}
+        chosen |= {name: value for name, value in overrides.items() if value is not None}
         try:
             return Training.model_validate(chosen)
         except ValidationError as error:
@@ -89,7 +89,7 @@ class Settings(Options):
 
 
 def check_presets(cls: type[Plugin]) -> None:
-    """Refuse presets whose settings nothing reads; their names may be of a third party's own.
+    """Refuse presets with unknown settings; their names are free.
 
     Raises:
         PluginError: A setting is unknown or out of range.

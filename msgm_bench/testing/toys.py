@@ -89,11 +89,11 @@ def _base_weights(classes: int | None) -> Mapping[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = toy_model(classes)
-    feed = NoisedBatches({"all": toy_images().train}, model, SEED, 64)
+    noised_batches = NoisedBatches({"all": toy_images().train}, model, SEED, 64)
     adam = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(BASE_STEPS):
         adam.zero_grad()
-        dsm_loss(model, feed.batch("all", step)).backward()
+        dsm_loss(model, noised_batches.batch("all", step)).backward()
         adam.step()
     return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 

@@ -22,7 +22,7 @@ class TrainingSession(Optimizer):
     Args:
         model: The model to train.
         method: Whose ``needs`` say which splits may be read.
-        feed: The batches.
+        noised_batches: Batches of each split.
         budget: Steps and optimiser.
         device: Where noise is drawn.
         seed: Seed of this stage.
@@ -35,7 +35,7 @@ class TrainingSession(Optimizer):
         self,
         model: Model,
         method: Method,
-        feed: NoisedBatches,
+        noised_batches: NoisedBatches,
         budget: Training,
         device: torch.device,
         seed: int,
@@ -44,7 +44,7 @@ class TrainingSession(Optimizer):
         pass_items: int | None = None,
     ) -> None:
         super().__init__(model, budget)
-        self.method, self.feed, self.device = method, feed, device
+        self.method, self.noised_batches, self.device = method, noised_batches, device
         self.seed, self._base = seed, base
         self.batch_size = budget.batch_size
         self.labels = labels or {}
@@ -90,20 +90,20 @@ class TrainingSession(Optimizer):
         """All items of a split that the method declares in ``needs``."""
         if split not in self.method.needs:
             raise undeclared(self.method.name, split, self.method.needs)
-        return self.feed.splits[split]
+        return self.noised_batches.splits[split]
 
     def batch(
         self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
     ) -> Batch:
         """A batch of a split that the method declares in ``needs``."""
         self.items(split)
-        return self.feed.batch(split, step, draw, like)
+        return self.noised_batches.batch(split, step, draw, like)
 
     def noised(
         self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
     ) -> Batch:
         """These items as a batch."""
-        return self.feed.noised(items, "noised", step, draw, encoded=encoded)
+        return self.noised_batches.noised(items, "noised", step, draw, encoded=encoded)
 
     def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
         """Noise of a stream of the method's own."""

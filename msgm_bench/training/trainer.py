@@ -54,7 +54,7 @@ class Trainer(TrainingSession):
     Args:
         model: The model to train, on the runtime's device.
         method: What an update is.
-        feed: The batches.
+        noised_batches: Batches of each split.
         budget: Steps and optimiser.
         runtime: Device and precision.
         seed: Seed of this stage; dropout at step k draws from (seed, k).
@@ -68,7 +68,7 @@ class Trainer(TrainingSession):
         self,
         model: Model,
         method: Method,
-        feed: NoisedBatches,
+        noised_batches: NoisedBatches,
         budget: Training,
         runtime: Runtime,
         seed: int,
@@ -77,7 +77,9 @@ class Trainer(TrainingSession):
         pass_items: int | None = None,
     ) -> None:
         place = runtime.device
-        super().__init__(model, method, feed, budget, place, seed, base, labels, pass_items)
+        super().__init__(
+            model, method, noised_batches, budget, place, seed, base, labels, pass_items
+        )
         self.runtime = runtime
         self.prepared, self.prelude = 0, 0.0  # units of preparation, and the passes they took
         self.log = TrainLog()

@@ -372,8 +372,8 @@ def gradients():
 def batch(items, flip, step=0):
     """Grey levels of a training batch, before the noise of the dequantisation."""
     model = Model(torch.nn.Identity(), VariancePreserving(), UniformDequantization(256), (1, 4, 8))
-    feed = NoisedBatches({"all": items}, model, 7, 64, flip)
-    drawn = feed.batch("all", step)
+    noised_batches = NoisedBatches({"all": items}, model, 7, 64, flip)
+    drawn = noised_batches.batch("all", step)
     return torch.floor(drawn.x0 * 256), drawn
 
 

@@ -81,13 +81,13 @@ def trainer_of(
         "forget": Examples(x[gone], y[gone]),
     }
     kept = tuple(label for label in range(K) if label not in forgotten)
-    feed = NoisedBatches(
+    noised_batches = NoisedBatches(
         splits, model, 0, chosen.batch_size, label_dropout_prob=chosen.label_dropout_prob
     )
     labels = {"retain": kept, "forget": forgotten}
     base.requires_grad_(False)
     runtime = Runtime(torch.device("cpu"))
-    return Trainer(model, method, feed, chosen, runtime, 0, base, labels)
+    return Trainer(model, method, noised_batches, chosen, runtime, 0, base, labels)
 
 
 def slope(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tensor:

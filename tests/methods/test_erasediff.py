@@ -51,13 +51,13 @@ def test_gradient_agrees_with_finite_differences(tmp_path):
 
 def in_double(made, trainer):
     """The loss of a step on a float64 model."""
-    draw = trainer.feed.batch
+    draw = trainer.noised_batches.batch
 
     def batch(*arguments):
         found = draw(*arguments)
         return type(found)(**{k: v if v is None else v.double() for k, v in vars(found).items()})
 
-    trainer.feed.batch = batch
+    trainer.noised_batches.batch = batch
     return made.update(trainer, 0)
 
 

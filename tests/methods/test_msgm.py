@@ -167,8 +167,8 @@ def plane(made: MSGM, batch_size: int = 8) -> Trainer:
     world = model(AT.clone())
     budget = Training(steps=8, batch_size=batch_size, ema_decay=0.0)
     items = Examples(torch.zeros(12, 2), torch.zeros(12, dtype=torch.long))
-    feed = NoisedBatches({"retain": items, "forget": items}, world, 0, batch_size)
-    return Trainer(world, made, feed, budget, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches({"retain": items, "forget": items}, world, 0, batch_size)
+    return Trainer(world, made, noised_batches, budget, Runtime(torch.device("cpu")), 0)
 
 
 def test_released_sign_is_the_opposite() -> None:
@@ -301,8 +301,8 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
         trained = VESDE.create({"width": 16, "depth": 1}).build(info)
     budget = Training(steps=400, batch_size=64, learning_rate=0.05, max_grad_norm=1e9)
     method = Obtuse.create({"alpha": 0.001, "every": 1, "abort_norm": 50.0})
-    feed = NoisedBatches(splits, trained, 0, budget.batch_size)
-    trainer = Trainer(trained, method, feed, budget, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(splits, trained, 0, budget.batch_size)
+    trainer = Trainer(trained, method, noised_batches, budget, Runtime(torch.device("cpu")), 0)
     with pytest.raises(DivergenceError, match="forget data"):
         trainer.run(tmp_path, lambda *_: None)
     assert trainer.step < budget.steps

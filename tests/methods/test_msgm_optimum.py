@@ -311,8 +311,8 @@ def fit(case: Case, folders: pytest.TempPathFactory) -> tuple[Model, list[float]
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = VESDE.create(options).build(info)
-    feed = NoisedBatches(splits, model, 1, BUDGET.batch_size)
-    trainer = Trainer(model, case.create(), feed, BUDGET, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(splits, model, 1, BUDGET.batch_size)
+    trainer = Trainer(model, case.create(), noised_batches, BUDGET, Runtime(torch.device("cpu")), 0)
     log = trainer.run(folders.mktemp("train"), lambda *_: None)
     return model, [row["gradient_norm"] for row in log.rows]
 

@@ -145,7 +145,7 @@ def test_g_r_averages_over_the_whole_set():
         expected += count / 20 * matching_gradient(trainer, *of(batch))
     torch.testing.assert_close(made.kept(trainer, 3)[1].double(), expected, rtol=1e-4, atol=1e-5)
     asked = []
-    trainer.feed.noised = watched(trainer.feed.noised, asked)
+    trainer.noised_batches.noised = watched(trainer.noised_batches.noised, asked)
     few = RGD.create({"per_group": 10, "retain": "batch"})
     few.setup(trainer)
     few.kept(trainer, 0)

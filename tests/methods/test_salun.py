@@ -190,8 +190,8 @@ def wide(made):
     items = Examples(x, torch.zeros(26, dtype=torch.long))
     model = Model(Wide(), VariancePreserving(), IdentityCodec(), (64,))
     budget = Training(steps=4, batch_size=8, learning_rate=1e-2, ema_decay=0.0, max_grad_norm=1e9)
-    feed = NoisedBatches({"retain": items, "forget": items}, model, 0, 8)
-    return Trainer(model, made, feed, budget, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches({"retain": items, "forget": items}, model, 0, 8)
+    return Trainer(model, made, noised_batches, budget, Runtime(torch.device("cpu")), 0)
 
 
 def test_batches_weigh_the_same_in_the_released_mask():

@@ -179,7 +179,7 @@ def test_unconditional_models_are_a_diagnostic():
     for model in (trainer.model, trainer.base):
         model.classes = None
         model._condition = lambda condition, x_t: torch.zeros(len(x_t), dtype=torch.long)
-    trainer.feed.classes = None
+    trainer.noised_batches.classes = None
     prepared(made, trainer)
     assert len(made.memory) == 6
     assert made.replayed(trainer, 0).condition is None

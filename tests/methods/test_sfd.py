@@ -109,8 +109,11 @@ def trainer_of(options=None, base=None, forgotten=(2,), **budget):
     }
     chosen = Training(**defaults | budget)
     labels = {"forget": forgotten, "retain": tuple({0, 1, 2} - set(forgotten))}
-    feed, runtime = NoisedBatches({}, model, 0, chosen.batch_size), Runtime(torch.device("cpu"))
-    return Trainer(model, SFD.create(options), feed, chosen, runtime, 0, base, labels)
+    noised_batches, runtime = (
+        NoisedBatches({}, model, 0, chosen.batch_size),
+        Runtime(torch.device("cpu")),
+    )
+    return Trainer(model, SFD.create(options), noised_batches, chosen, runtime, 0, base, labels)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.2])

@@ -68,8 +68,8 @@ def trainer_of(
     }
     chosen = Training(**defaults | budget)
     items = clouds({"retain": 20, "forget": 12}) if splits is None else splits
-    feed = NoisedBatches(items, model, 0, chosen.batch_size)
-    return Trainer(model, method, feed, chosen, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(items, model, 0, chosen.batch_size)
+    return Trainer(model, method, noised_batches, chosen, Runtime(torch.device("cpu")), 0)
 
 
 def silent(*arguments: object) -> None:

@@ -69,7 +69,7 @@ def steps(made, numbers):
     made.model.eval()
     for step in numbers:
         made.trainer.step = step
-        made.trainer.minimise(dsm_loss(made.model, made.feed.batch("retain", step)))
+        made.trainer.minimise(dsm_loss(made.model, made.noised_batches.batch("retain", step)))
 
 
 def test_a_training_goes_on_with_weights_optimiser_and_average(world):

@@ -169,7 +169,7 @@ def test_gradients_are_transformed_then_clipped(world):
         for parameter in model.parameters():
             parameter.grad.mul_(1000)
 
-    loss = dsm_loss(made.model, made.feed.batch("retain", 0))
+    loss = dsm_loss(made.model, made.noised_batches.batch("retain", 0))
     made.trainer.minimise(loss, transform)
     after = nn.utils.get_total_norm([p.grad for p in made.model.parameters()])
     assert float(made.trainer.gradient_norm) == pytest.approx(1000 * norms[0], rel=1e-4)

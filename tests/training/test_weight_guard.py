@@ -283,7 +283,7 @@ def normed(world, method):
     torch.manual_seed(0)
     made.model.network = Normed()
     runtime, labels = made.trainer.runtime, made.trainer.labels
-    return Trainer(made.model, method, made.feed, made.budget, runtime, 0, None, labels)
+    return Trainer(made.model, method, made.noised_batches, made.budget, runtime, 0, None, labels)
 
 
 def test_statistics_of_a_forward_pass_are_no_move(world, tmp_path):
