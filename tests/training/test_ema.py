@@ -31,7 +31,7 @@ def move(network, average, values):
 def test_a_constant_decay_starts_at_the_weights_that_are_there():
     """m_n = d^n m_0 + (1 - d) sum_k d^(n - k) theta_k."""
     network = scalar(5.0)
-    average = EMA(network, 0.8, warmup=False)
+    average = EMA(network, 0.8, use_warmup=False)
     move(network, average, [1.0, 2.0, -4.0])
     expected = 0.8**3 * 5 + 0.2 * (0.8**2 * 1 + 0.8 * 2 - 4)
     assert float(average.module.weight) == pytest.approx(expected, rel=1e-6)

@@ -236,7 +236,7 @@ def test_what_all_forget_sets_share_knows_no_classes(world):
         name = "whole"
         needs = frozenset({"all", "base"})
 
-    with pytest.raises(PluginError, match="'whole' asks which classes are forgotten"):
+    with pytest.raises(PluginError, match="'whole' reads the classes to forget"):
         assert world(Whole()).trainer.forget_labels
 
 
@@ -246,7 +246,7 @@ def test_attributes_are_no_classes(world):
     y = torch.eye(4, dtype=torch.bool)
     items = Examples(torch.zeros(4, 2), y)
     trainer.labels = Data(items, items, tuple("abcd")).labels((1,))
-    with pytest.raises(IncompatibleError, match="'match' asks for the classes of a forget set"):
+    with pytest.raises(IncompatibleError, match="'match' reads the classes to forget"):
         assert trainer.retain_labels
 
 
