@@ -198,7 +198,7 @@ def spec_record(planned: Plan) -> SpecRecord:
     """The cell with every default resolved."""
     spec, trained = planned.spec, planned.trained
     settings = {
-        "training": trained.budget.model_dump() if trained else {},
+        "training": trained.budget.model_dump(mode="json") if trained else {},
         "pass_items": trained.pass_items if trained else None,
         "tasks": {n: t.options.model_dump(mode="json") for n, t in planned.tasks.items()},
         "judge": judge.record(planned.judge),

@@ -23,14 +23,14 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
     rest of the batch. One that is ``conditional`` tells the classes and the null class apart.
     """
     check_plugin(cls)
-    info = DataStats.of(toy_images())
-    check_process(cls.create(options).process(info))
+    stats = DataStats.of(toy_images())
+    check_process(cls.create(options).process(stats))
     models = []
     for _ in range(2):
         torch.manual_seed(SEED)
-        models.append(cls.create(options).build(info).eval())
+        models.append(cls.create(options).build(stats).eval())
     t = models[0].process.sample_times(torch.linspace(0, 0.999, 5))
-    x = torch.randn(5, *info.shape, generator=torch.Generator().manual_seed(SEED))
+    x = torch.randn(5, *stats.shape, generator=torch.Generator().manual_seed(SEED))
     with torch.no_grad():
         first, second = (model.eps(x, t) for model in models)
         alone = models[0].eps(x[:2], t[:2])
@@ -40,13 +40,13 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
     apart = torch.allclose(first[:2], alone, rtol=1e-3, atol=1e-4)
     assert apart, f"{cls.name}: eps_hat of an item depends on the rest of its batch"
     if cls.conditional:
-        _check_classes(cls.create(options), info, x, t)
+        _check_classes(cls.create(options), stats, x, t)
 
 
 @torch.no_grad()
-def _check_classes(backbone: Backbone, info: DataStats, x: Tensor, t: Tensor) -> None:
+def _check_classes(backbone: Backbone, stats: DataStats, x: Tensor, t: Tensor) -> None:
     torch.manual_seed(SEED)
-    model = backbone.build(replace(info, classes=3)).eval()
+    model = backbone.build(replace(stats, classes=3)).eval()
     for weight in model.parameters():  # fresh weights may silence the network
         weight.add_(0.1 * torch.randn_like(weight))
     predicted = [model.eps(x, t, torch.full((len(x),), c)) for c in range(4)]

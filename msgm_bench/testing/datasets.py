@@ -27,7 +27,7 @@ def check_dataset(
     leak: float = LEAK,
     excerpt: bool = False,
 ) -> None:
-    """Loads twice the same, and what its sketch says; both splits hold every class.
+    """Loads twice the same, and what its info says; both splits hold every class.
 
     Items are finite, their labels in range; grey levels lie in 0 .. levels - 1; at most a share
     ``leak`` of the held-out items is among the training items; regions lie in the image.
@@ -36,7 +36,7 @@ def check_dataset(
         cls: The dataset.
         options: Its options.
         leak: Largest share of held-out items with an exact double among the training items.
-        excerpt: Whether the files here hold fewer items than the sketch counts.
+        excerpt: Whether the files here hold fewer items than ``info`` counts.
     """
     check_plugin(cls)
     name = cls.name
@@ -47,21 +47,21 @@ def check_dataset(
     assert first.protocol, f"{name}: the data protocol has no name"
     assert first.classes == second.classes, f"{name}: names its classes anew the second time"
     assert len(set(first.classes)) == len(first.classes) > 1, f"{name}: classes need two names"
-    sketch = cls.create(options).sketch()
-    if sketch is not None:
-        _check_sketch(name, sketch, first, excerpt)
+    info = cls.create(options).info()
+    if info is not None:
+        _check_info(name, info, first, excerpt)
     for part, items in (("train", first.train), ("test", first.test)):
         _check_items(f"{name}: {part}", first, items)
     _check_regions(name, first)
     _check_leak(name, first, leak)
 
 
-def _check_sketch(name: str, sketch: DatasetInfo, data: Data, excerpt: bool) -> None:
-    said = (sketch.shape, sketch.levels, sketch.classes, sketch.attributes)
+def _check_info(name: str, info: DatasetInfo, data: Data, excerpt: bool) -> None:
+    said = (info.shape, info.levels, info.classes, info.attributes)
     here = (data.shape, data.levels, data.classes, data.train.y.ndim == 2)
-    assert said == here, f"{name}: its sketch says {said}, its items are {here}"
-    counts, loaded = (sketch.train, sketch.test), (len(data.train), len(data.test))
-    assert excerpt or counts == loaded, f"{name}: its sketch counts {counts}, it loads {loaded}"
+    assert said == here, f"{name}: its info says {said}, its items are {here}"
+    counts, loaded = (info.train, info.test), (len(data.train), len(data.test))
+    assert excerpt or counts == loaded, f"{name}: its info counts {counts}, it loads {loaded}"
 
 
 def _check_items(label: str, data: Data, part: Examples) -> None:

@@ -56,7 +56,7 @@ def _check_report(judge: Judge) -> None:
 
 def _check_verdicts(fitted: Judge, restored: Judge, data: Data, x: Tensor) -> None:
     name, K = fitted.name, len(data.classes)
-    a, b, first = fitted.verdict(x), restored.verdict(x), fitted.verdict(x[:3])
+    a, b, first = fitted.predict(x), restored.predict(x), fitted.predict(x[:3])
     assert torch.equal(a.classes, b.classes), f"{name}: restored, it judges otherwise"
     assert torch.equal(a.recognised, b.recognised), f"{name}: restored, it recognises otherwise"
     assert a.recognised.shape == (len(x),), f"{name}: recognised is not one bool an item"
@@ -92,11 +92,11 @@ def _check_fit(
     again.fit(data, SEED, CPU)
     first, second = fitted.state(), again.state()
     same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-    same = same and torch.equal(again.verdict(x).classes, fitted.verdict(x).classes)
+    same = same and torch.equal(again.predict(x).classes, fitted.predict(x).classes)
     assert same, f"{cls.name}: the same seed fits another judge"
     order = torch.arange(len(data.test) - 1, -1, -1)
     blind.fit(replace(data, test=Examples(data.test.x, data.test.y[order])), SEED, CPU)
-    same = torch.equal(blind.verdict(x).classes, fitted.verdict(x).classes)
+    same = torch.equal(blind.predict(x).classes, fitted.predict(x).classes)
     assert same, f"{cls.name}: fit learns from the labels of held-out items"
 
 

@@ -186,8 +186,10 @@ class _Trial:
         for own, weight in zip(model.parameters(), weights, strict=True):
             own.copy_(weight)
         _, forget = self.data.split(self.data.train, TARGETS)
-        feed = NoisedBatches({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
-        batches = (feed.noised(forget, "error", draw) for draw in range(DRAWS))
+        noised_batches = NoisedBatches(
+            {"forget": forget}, model, SEED, len(forget), label_dropout_prob=0.0
+        )
+        batches = (noised_batches.noised(forget, "error", draw) for draw in range(DRAWS))
         return float(torch.stack([dsm_loss(model, batch) for batch in batches]).mean())
 
 

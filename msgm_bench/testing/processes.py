@@ -64,7 +64,7 @@ def _check_rates(name: str, process: Process, t: Tensor) -> None:
     else:
         da = torch.zeros_like(t)  # a is a constant
     (dvar,) = torch.autograd.grad(sigma.square().sum(), t)
-    f, g = (rate.detach() for rate in process.rates(t))
+    f, g = (rate.detach() for rate in process.drift_diffusion(t))
     a, sigma = a.detach(), sigma.detach()
     drift = bool(((da - f * a).abs() <= ROUNDING * da.abs().clamp(min=1e-6)).all())
     assert drift, f"{name}: a' = f a does not hold: rates or coefficients are wrong"

@@ -342,8 +342,8 @@ def test_the_papers_budgets():
     """CIFAR-10 trains as the authors' configuration says; everybody fine-tunes 80,000 steps."""
     settings = Settings.model_validate(registry().entry("datasets", "cifar10").cls.presets["paper"])
     budget = settings.budget(False)
-    assert (budget.steps, budget.batch_size, budget.warmup) == (660_000, 400, 5000)
-    assert (budget.learning_rate, budget.ema, budget.clip) == (2e-4, 0.9999, 1.0)
+    assert (budget.steps, budget.batch_size, budget.warmup_steps) == (660_000, 400, 5000)
+    assert (budget.learning_rate, budget.ema_decay, budget.max_grad_norm) == (2e-4, 0.9999, 1.0)
     assert settings.budget(True).steps == 80_000
     assert settings.backbone["channels"] == (128, 256, 256, 256)
 
@@ -372,8 +372,8 @@ def gradients():
 def batch(items, flip, step=0):
     """Grey levels of a training batch, before the noise of the dequantisation."""
     model = Model(torch.nn.Identity(), VariancePreserving(), UniformDequantization(256), (1, 4, 8))
-    feed = NoisedBatches({"all": items}, model, 7, 64, flip)
-    drawn = feed.batch("all", step)
+    noised_batches = NoisedBatches({"all": items}, model, 7, 64, flip)
+    drawn = noised_batches.batch("all", step)
     return torch.floor(drawn.x0 * 256), drawn
 
 

@@ -171,7 +171,7 @@ class Scripted(Quadrants):
         super().__init__()
         self.script = Prediction(torch.tensor(classes), torch.tensor(recognised))
 
-    def verdict(self, x):
+    def predict(self, x):
         """As many as there are items."""
         n = len(x)
         return Prediction(self.script.classes[:n], self.script.recognised[:n])

@@ -87,9 +87,9 @@ def test_probabilities_are_those_of_open_clip(folder):
     groups = [[t.format(w) for t in templates] for w in words] + [["noise"], ["static"]]
     expected = reference(folder, x, groups).softmax(dim=1)
     torch.testing.assert_close(judge.logits(x).softmax(dim=1), expected, rtol=0, atol=1e-5)
-    verdict = judge.verdict(x)
-    assert torch.equal(verdict.classes, expected[:, :4].argmax(dim=1))
-    assert torch.equal(verdict.recognised, expected.argmax(dim=1) < 4)
+    prediction = judge.predict(x)
+    assert torch.equal(prediction.classes, expected[:, :4].argmax(dim=1))
+    assert torch.equal(prediction.recognised, expected.argmax(dim=1) < 4)
     assert float(expected.std(dim=0).min()) > 0
 
 
@@ -112,12 +112,12 @@ def test_attributes_are_pairs_of_prompts(folder):
     ]
     expected = reference(folder, x, groups)
     torch.testing.assert_close(judge.logits(x), expected, rtol=0, atol=1e-4)
-    verdict = judge.verdict(x)
-    assert torch.equal(verdict.classes, expected[:, :2] > expected[:, 2:4])
-    assert torch.equal(verdict.recognised, expected.argmax(dim=1) < 4)
+    prediction = judge.predict(x)
+    assert torch.equal(prediction.classes, expected[:, :2] > expected[:, 2:4])
+    assert torch.equal(prediction.recognised, expected.argmax(dim=1) < 4)
     assert "balanced" in judge.criterion
     truth = TRAITS.test.y[:, 0]
-    said = verdict.classes[:, 0]
+    said = prediction.classes[:, 0]
     balanced = (said[truth].double().mean() + (~said[~truth]).double().mean()) / 2
     assert judge.quality([0]) == pytest.approx(float(balanced))
 

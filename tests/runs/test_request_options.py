@@ -163,7 +163,7 @@ def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("backbone", ["vesde", "vpsde", "subvpsde", "ddpm"])
-@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("standard", 400), ("paper", 1000)])
+@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("full", 400), ("paper", 1000)])
 def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
     """Both ways are the probability flow's, whatever samples unconditionally."""
     plan = planned(spec(backbone=backbone, preset=preset))

@@ -65,7 +65,7 @@ class Attributes(LearnedJudge[AttributesOptions]):
         threshold = torch.quantile(-logits[:, -1], self.options.level)
         return {"threshold": threshold, "cuts": cuts(logits[:, :-1], y)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """``bool [N, A]`` attributes, and whether it is an image of the dataset."""
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         logits = self.logits(x)

@@ -41,7 +41,7 @@ class Bayes(Judge[BayesOptions]):
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
         """Take the density, and measure the rule on the held-out points."""
         self.restore(data, {}, device)
-        judged = self.verdict(data.test.x)
+        judged = self.predict(data.test.x)
         right = (judged.classes == data.test.y).double().mean()
         self.report = {"accuracy": float(right), "items": len(data.test)}
 
@@ -51,7 +51,7 @@ class Bayes(Judge[BayesOptions]):
         assert data.density is not None
         self.density = data.density
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The most likely class of points ``[N, D]``."""
         recognised = self.density.typicality(x) >= self.options.level
         return Prediction(self.density.posterior(x).argmax(dim=1), recognised)

@@ -51,7 +51,7 @@ class Classifier(LearnedJudge):
         sure = logits.softmax(dim=1)[:, :-1].amax(dim=1)
         return {"threshold": torch.quantile(sure, self.options.level)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The most likely of the K classes, and whether it is likely enough."""
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         probabilities = self.logits(x).softmax(dim=1)

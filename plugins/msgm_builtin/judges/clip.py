@@ -192,7 +192,7 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         logits: Tensor = self.clip.network.logit_scale.exp() * embedded @ self.prompts
         return logits
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The nearest class, or the attributes whose presence is nearer than their absence."""
         logits, count = self.logits(x), self.count
         finite = torch.isfinite(x).flatten(1).all(dim=1).to(logits.device)

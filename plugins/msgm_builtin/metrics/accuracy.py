@@ -67,7 +67,7 @@ class Accuracy(Metric):
 
     def right(self, context: ModelContext, pair: Pair, x: Tensor) -> int:
         """Images ``x`` that are judged as the true labels say."""
-        judged = context.judge.verdict(x).classes.to(pair.y.device)
+        judged = context.judge.predict(x).classes.to(pair.y.device)
         equal = judged == pair.y
         if equal.ndim == 2:
             equal = equal[:, list(context.targets)].all(dim=1)

@@ -103,7 +103,7 @@ class UnlearningAccuracy(Obedience):
 
     def floors(self, context: ModelContext, fields: dict[str, Any]) -> list[Row]:
         """The same of real held-out items, told their true class."""
-        real = context.judge.verdict(context.visible(context.forget))
+        real = context.judge.predict(context.visible(context.forget))
         return [
             share(~shows(real, context.forget.y), metric="ua_floor", **fields),
             share(~real.recognised.cpu(), metric="ua_unrecognisable_floor", **fields),
@@ -132,7 +132,7 @@ class RemainingAccuracy(Obedience):
         seen = judged(context, x)
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         right = (seen.classes.cpu() == asked) & finite
-        real = context.judge.verdict(context.visible(context.retain)).classes
+        real = context.judge.predict(context.visible(context.retain)).classes
         clean = real.cpu() == context.retain.y.cpu()
         unknown = ~seen.recognised.cpu()
         return [
@@ -144,12 +144,14 @@ class RemainingAccuracy(Obedience):
 
 def judged(context: ModelContext, x: Tensor) -> Prediction:
     """The judge's verdict on samples in model space."""
-    return context.judge.verdict(context.model.codec.decode(x.to(context.device)))
+    return context.judge.predict(context.model.codec.decode(x.to(context.device)))
 
 
-def shows(verdict: Prediction, asked: Tensor) -> Tensor:
+def shows(prediction: Prediction, asked: Tensor) -> Tensor:
     """Mask ``[N]`` of the items that are recognised and assigned to the class asked for."""
-    return ((verdict.classes == asked.to(verdict.classes.device)) & verdict.recognised).cpu()
+    return (
+        (prediction.classes == asked.to(prediction.classes.device)) & prediction.recognised
+    ).cpu()
 
 
 def share(mask: Tensor, **fields: Any) -> Row:

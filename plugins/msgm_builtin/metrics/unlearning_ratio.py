@@ -81,10 +81,10 @@ class UnlearningRatio(Metric):
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """The ratio, its five companions, and the shares of each class."""
         x = context.model.codec.decode(artifact["x"].to(context.device))
-        samples = context.judge.verdict(x)
+        samples = context.judge.predict(x)
         finite = torch.isfinite(x).flatten(1).all(dim=1)
-        retain = context.judge.verdict(context.visible(context.retain))
-        forget = context.judge.verdict(context.visible(context.forget))
+        retain = context.judge.predict(context.visible(context.retain))
+        forget = context.judge.predict(context.visible(context.forget))
         n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
         targets = context.targets
         false, true = (hits(context, v, v.recognised, targets) for v in (retain, forget))
@@ -122,25 +122,25 @@ class UnlearningRatio(Metric):
 
 
 def shares(
-    context: ModelContext, verdict: Prediction, counted: Tensor, metric: str, **fields: Any
+    context: ModelContext, prediction: Prediction, counted: Tensor, metric: str, **fields: Any
 ) -> Iterator[Row]:
     """Of all items, those in ``counted [N]`` that are assigned to D_f; then to each class of it.
 
     A row ``metric``, and a row ``metric:CLASS`` of each class where there are several.
     """
-    n, targets = len(verdict.classes), context.targets
-    yield Row.of(wilson(hits(context, verdict, counted, targets), n), metric=metric, **fields)
+    n, targets = len(prediction.classes), context.targets
+    yield Row.of(wilson(hits(context, prediction, counted, targets), n), metric=metric, **fields)
     if len(targets) > 1:
         for target in targets:
-            share = wilson(hits(context, verdict, counted, (target,)), n)
+            share = wilson(hits(context, prediction, counted, (target,)), n)
             yield Row.of(share, metric=f"{metric}:{context.data.classes[target]}", **fields)
 
 
 def hits(
-    context: ModelContext, verdict: Prediction, counted: Tensor, targets: Sequence[int]
+    context: ModelContext, prediction: Prediction, counted: Tensor, targets: Sequence[int]
 ) -> int:
     """Items in ``counted [N]`` that the judge assigns to one of ``targets``."""
-    members = context.data.members(Examples(verdict.classes, verdict.classes), targets)
+    members = context.data.members(Examples(prediction.classes, prediction.classes), targets)
     return int((members & counted).sum())
 
 

@@ -59,7 +59,7 @@ class Inpaint(Restoration[InpaintOptions]):
     citation = "Song et al. 2021, arXiv:2011.13456, section 5 and appendix I.2"
     presets = {
         "quick": {"tasks": {"inpainting": {"nfe": 50, "count": 500}}},
-        "standard": {"tasks": {"inpainting": {"nfe": 1000}}},
+        "full": {"tasks": {"inpainting": {"nfe": 1000}}},
         "paper": {"tasks": {"inpainting": {"nfe": 2000, "count": 10_000}}},
     }
 

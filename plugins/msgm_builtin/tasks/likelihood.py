@@ -35,7 +35,7 @@ CONDITION = "true class"  # what a class-conditional model is told
 class LikelihoodOptions(CountOptions):
     """Solver and sizes."""
 
-    protocol: Literal["pf-ode", "bound"] = Field(
+    protocol: Literal["pf-ode", "elbo"] = Field(
         "pf-ode", description="probability-flow ODE, or DDPM's variational bound"
     )
     divergence: Literal["exact", "hutchinson"] = Field(
@@ -72,7 +72,7 @@ class Likelihood(Task[LikelihoodOptions]):
                 f"likelihood.solver={c.solver}, likelihood.steps={c.steps}",
                 "steps with heun and rk4, none with dopri5",
             )
-        if self.options.protocol == "bound" and not isinstance(model.process, DiscreteDDPM):
+        if self.options.protocol == "elbo" and not isinstance(model.process, DiscreteDDPM):
             raise IncompatibleError(
                 f"the variational bound on {type(model.process).__name__}", "DDPM backbones"
             )
@@ -80,7 +80,7 @@ class Likelihood(Task[LikelihoodOptions]):
     def cost(self, model: Model) -> Cost:
         """Terms of the bound, fixed steps, or what the adaptive solver is assumed to take."""
         c = self.options
-        if c.protocol == "bound":
+        if c.protocol == "elbo":
             return Cost(c.repeats * (c.timesteps or model.process.grid_points() or 1))
         vjps = model.dim if c.divergence == "exact" else 1
         if c.steps is not None:
@@ -116,7 +116,7 @@ class Likelihood(Task[LikelihoodOptions]):
         u = noise.uniform(model.shape) if model.codec.dequantised else None
         z = model.codec.encode(chosen.x, u)
         y = None if model.classes is None else chosen.y
-        if c.protocol == "bound":
+        if c.protocol == "elbo":
             assert isinstance(model.process, DiscreteDDPM)
             found = elbo_nll(
                 model.eps_fn, model.process, z, noise, condition=y, timesteps=c.timesteps
