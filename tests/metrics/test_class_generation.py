@@ -110,21 +110,21 @@ def test_guidance_pushes_samples_away_from_the_others():
 def test_forgotten_classes_may_have_more_samples():
     """Counts of both kinds, each class in one piece, and at most so many under a cap."""
     given = gaussians((0, 2))
-    task = ClassGeneration.create({"per_class": 3, "forgotten": 5})
+    task = ClassGeneration.create({"per_class": 3, "per_forget_class": 5})
     assert task.asked(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
     assert task.total(given) == 13
     assert kept(given, {"y": task.asked(given)}).sum() == 3
-    assert task.options.limit_samples(4) == {"per_class": 3, "forgotten": 4}
+    assert task.options.limit_samples(4) == {"per_class": 3, "per_forget_class": 4}
     assert ClassGeneration.create().options.limit_samples(9000) == {
         "per_class": 5000,
-        "forgotten": 5000,
+        "per_forget_class": 5000,
     }
 
 
 def test_samples_do_not_depend_on_their_chunk():
     """Chunks that cut through classes give the samples and labels of the whole."""
     given = gaussians()
-    task, whole = drawn(given, per_class=7, forgotten=4, nfe=6)
+    task, whole = drawn(given, per_class=7, per_forget_class=4, nfe=6)
     parts = [task.draw(given, start, count) for start, count in ((0, 5), (5, 8), (13, 5))]
     for name in whole:
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), whole[name])

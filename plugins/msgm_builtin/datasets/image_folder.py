@@ -50,7 +50,7 @@ class ImageFolderOptions(PlaceOptions):
     grey: bool | None = Field(
         None, description="true: all to grey, false: all to colour; none: as they are"
     )
-    held_out: int = Field(5, ge=2, description="every so many-th image of a class is held out")
+    test_stride: int = Field(5, ge=2, description="every so many-th image of a class is held out")
     flip: bool = Field(False, description="mirror training images with probability 1/2")
 
 
@@ -95,7 +95,7 @@ class ImageFolder(Dataset[ImageFolderOptions]):
         recipe = self._recipe(pictures)
         test = self._held_out(table)
         flip = self.options.flip
-        split = f"every-{self.options.held_out}th" if table.test is None else "own"
+        split = f"every-{self.options.test_stride}th" if table.test is None else "own"
         remarks = tuple(filter(None, (describe(found.skipped), leak(pictures, test))))
         for remark in remarks:
             log.info("%s: %s", self.name, remark)
@@ -176,11 +176,11 @@ class ImageFolder(Dataset[ImageFolderOptions]):
         for i, label in enumerate(table.labels.tolist()):
             kind = -1 if isinstance(label, list) else label
             seen[kind] += 1
-            mask[i] = seen[kind] % self.options.held_out == 0
+            mask[i] = seen[kind] % self.options.test_stride == 0
         if not mask.any():
             raise UsageError(
-                f"no class has the {self.options.held_out} images of which one is held out",
-                "more images, -d held_out=2, or folders train and test of your own",
+                f"no class has the {self.options.test_stride} images of which one is held out",
+                "more images, -d test_stride=2, or folders train and test of your own",
             )
         return mask
 

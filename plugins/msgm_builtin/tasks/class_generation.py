@@ -28,7 +28,7 @@ class ClassGenerationOptions(TaskOptions):
     """Sampler, guidance and sizes."""
 
     per_class: int = Field(5_000, ge=1, description="samples of a class")
-    forgotten: int | None = Field(
+    per_forget_class: int | None = Field(
         None, ge=1, description="samples of a forgotten class; empty: as many as of the others"
     )
     guidance: float = Field(2.0, ge=0, description="w of (1 + w) eps(x, t, c) - w eps(x, t, null)")
@@ -40,7 +40,10 @@ class ClassGenerationOptions(TaskOptions):
 
     def limit_samples(self, samples: int) -> dict[str, int]:
         """At most ``samples`` of each class."""
-        most = {"per_class": self.per_class, "forgotten": self.forgotten or self.per_class}
+        most = {
+            "per_class": self.per_class,
+            "per_forget_class": self.per_forget_class or self.per_class,
+        }
         return {name: min(samples, count) for name, count in most.items()}
 
 
@@ -55,7 +58,9 @@ class ClassGeneration(Task[ClassGenerationOptions]):
     citation = "Ho and Salimans 2022, arXiv:2207.12598, equation 6"
     presets = {
         "quick": {
-            "tasks": {"class_generation": {"per_class": 200, "forgotten": 1000, "guidance": 0.0}}
+            "tasks": {
+                "class_generation": {"per_class": 200, "per_forget_class": 1000, "guidance": 0.0}
+            }
         }
     }
 
@@ -74,7 +79,7 @@ class ClassGeneration(Task[ClassGenerationOptions]):
         """The class of each sample ``int64 [N]``, one class after the other."""
         c = self.options
         counts = torch.full((len(context.data.classes),), c.per_class)
-        counts[list(context.targets)] = c.forgotten or c.per_class
+        counts[list(context.targets)] = c.per_forget_class or c.per_class
         return torch.repeat_interleave(counts)
 
     def total(self, context: ModelContext) -> int:
