@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,8 +22,6 @@ from msgm_builtin.datasets.walk import NO_SUFFIX, Listing, describe, listing
 
 SHOWN = 3
 HOW = "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR"
-
-log = logging.getLogger("msgm_bench.data")
 
 
 class ImageFolderOptions(PlaceOptions):
@@ -97,8 +94,6 @@ class ImageFolder(Dataset[ImageFolderOptions]):
         flip = self.options.flip
         split = f"every-{self.options.test_stride}th" if table.test is None else "own"
         remarks = tuple(filter(None, (describe(found.skipped), leak(pictures, test))))
-        for remark in remarks:
-            log.info("%s: %s", self.name, remark)
 
         def examples(mask: Tensor) -> Examples:
             chosen = [p for p, here in zip(pictures, mask.tolist(), strict=True) if here]
