@@ -103,12 +103,13 @@ class Preview:
 
 
 def dry_run(spec: RunSpec) -> Preview:
-    """Look at a cell without running it.
+    """Look at a cell without running it; trains nothing and downloads nothing.
 
     Raises:
         UsageError: The request is wrong.
+        StorageError: Data or a base model are not on this machine.
     """
-    cache, planned = Cache(), plan(spec)
+    cache, planned = Cache(), plan(spec, download=False)
     stages = graph(planned).stages.values()
     return Preview(
         [(stage, cache.find(stage.key) is not None) for stage in stages],

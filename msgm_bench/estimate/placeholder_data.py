@@ -8,7 +8,7 @@ import torch
 
 from msgm_bench.api import Data, Dataset, DatasetInfo, DataStats, Examples
 from msgm_bench.errors import StorageError
-from msgm_bench.experiment.loaded_data import Loaded, data_key, load
+from msgm_bench.experiment.loaded_data import Loaded, data_key, load, missing_files
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
@@ -42,8 +42,7 @@ def known_data(spec: RunSpec) -> KnownData:
         StorageError: The files are not here, and the dataset does not know its items' shape.
     """
     dataset: Dataset = registry().create("datasets", spec.dataset, spec.dataset_params)
-    files = {file.name for source in dataset.sources() for file in source.files}
-    if files <= set(dataset.located()):
+    if not missing_files(dataset):
         return KnownData(load(*data_key(spec)))
     info = dataset.info()
     if info is None:

@@ -85,8 +85,11 @@ WRONG = [
     (command("-m", "clip.distanse=l2"), "clip has no option 'distanse' (did you mean 'distance'?)"),
     (command("-m", "clip.distance=l3"), "option 'distance' of clip = 'l3'"),
     (command("-j", "name=bays"), "unknown judge 'bays' (did you mean 'bayes'?)"),
-    (command("-j", "levl=0.1"), "bayes has no option 'levl' (did you mean 'level'?)"),
-    (command("-j", "level=2"), "option 'level' of bayes = 2"),
+    (
+        command("-j", "rejection_rat=0.1"),
+        "bayes has no option 'rejection_rat' (did you mean 'rejection_rate'?)",
+    ),
+    (command("-j", "rejection_rate=2"), "option 'rejection_rate' of bayes = 2"),
     (command("--seed", "-1"), "Invalid value for '--seed'"),
     (command("--seed", "one"), "Invalid value for '--seed'"),
     (command("--steps", "0"), "Invalid value for '--steps'"),

@@ -147,7 +147,7 @@ def test_unlearning_ratio_of_exact_models(classes: Sequence[int] | None, percent
 
 def test_judge_recognises_all_but_its_level() -> None:
     """The judge gives up about ``level`` of the true points, and all noise far from them."""
-    judge = Bayes.create({"level": 0.01})
+    judge = Bayes.create({"rejection_rate": 0.01})
     judge.density = DENSITY
     n = 100_000
     x, _ = DENSITY.mixture.sample(n, torch.Generator().manual_seed(2))

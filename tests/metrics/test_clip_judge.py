@@ -80,7 +80,7 @@ def test_probabilities_are_those_of_open_clip(folder):
     options = {
         "template": templates,
         "prompts": {"7": "handwritten seven", "cat": "tabby cat"},
-        "unrecognisable": ("noise", "static"),
+        "unrecognisable_prompts": ("noise", "static"),
     }
     judge, x = fitted(folder, CATS, **options), pixels(CATS, CATS.test.x)
     words = ("tabby cat", "dog", "house", "handwritten seven")
@@ -108,7 +108,7 @@ def test_attributes_are_pairs_of_prompts(folder):
         ["a photo of a person with wearing hat"],
         ["a bare forehead"],
         ["a photo of a person without wearing hat"],
-        *([text] for text in judge.options.unrecognisable),
+        *([text] for text in judge.options.unrecognisable_prompts),
     ]
     expected = reference(folder, x, groups)
     torch.testing.assert_close(judge.logits(x), expected, rtol=0, atol=1e-4)
@@ -134,8 +134,8 @@ def test_one_template_needs_no_list(folder):
     ("options", "words"),
     [
         ({"template": "a photo"}, "no place"),
-        ({"absent": ["without {name}"]}, "no place"),
-        ({"unrecognisable": []}, "at least 1 item"),
+        ({"absent_template": ["without {name}"]}, "no place"),
+        ({"unrecognisable_prompts": []}, "at least 1 item"),
         ({"prompts": {"Cat": ["one", "two", "three"]}}, "prompts"),
     ],
 )

@@ -57,7 +57,7 @@ def test_the_conditional_track_has_its_own_tasks_and_metrics():
     assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
     full = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
     c = full.tasks["class_generation"].options
-    assert (c.per_class, c.forgotten, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
+    assert (c.per_class, c.per_forget_class, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
 
 
 def test_a_mask_outside_the_image_stops_before_training(bench, tmp_path):

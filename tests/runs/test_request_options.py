@@ -82,7 +82,7 @@ def test_the_command_repeats_every_option(bench, monkeypatch):
     """What provenance states leads back to the very request, odd values included."""
     wanted = spec(
         metric_params={"clip": {"distance": "cosine", "embedder_options": {"model": "a: b"}}},
-        judge_params={"name": "classifier", "steps": 9, "level": 0.02},
+        judge_params={"name": "classifier", "steps": 9, "rejection_rate": 0.02},
         task_params={"generation": {"nfe": 30}},
         params={},
         steps=40,

@@ -103,7 +103,7 @@ def quick(
             "generation": {"count": generated, "batch_size": 250},
             "class_generation": {
                 "per_class": generated // 20,
-                "forgotten": generated // 4,
+                "per_forget_class": generated // 4,
                 "batch_size": 250,
             },
             "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},

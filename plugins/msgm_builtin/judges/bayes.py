@@ -15,14 +15,14 @@ class BayesOptions(JudgeOptions):
     """What counts as data; no judge is better, so that nothing is asked of its accuracy."""
 
     gate: float = Field(0.0, ge=0, le=1, exclude=True, description="least accuracy")
-    level: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
+    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
 
 
 class Bayes(Judge[BayesOptions]):
     """Bayes' rule under the dataset's exact density: the best judge there can be.
 
-    A point is recognised unless fewer than ``level`` of its nearest class's true points are
-    less likely than it.
+    A point is recognised unless a share of less than ``rejection_rate`` of its nearest class's
+    true points is less likely than it.
     """
 
     name = "bayes"
@@ -53,7 +53,7 @@ class Bayes(Judge[BayesOptions]):
 
     def predict(self, x: Tensor) -> Prediction:
         """The most likely class of points ``[N, D]``."""
-        recognised = self.density.typicality(x) >= self.options.level
+        recognised = self.density.typicality(x) >= self.options.rejection_rate
         return Prediction(self.density.posterior(x).argmax(dim=1), recognised)
 
 
