@@ -256,7 +256,8 @@ class Trainer(TrainingSession):
             return
         if set(state["states"]) != set(self._states):
             raise StorageError(
-                f"the checkpoint has the states {sorted(state['kept'])}, the method {sorted(self._states)}",
+                f"the checkpoint has the states {sorted(state['states'])}, "
+                f"the method {sorted(self._states)}",
                 hint="setup must register the same states every time",
             )
         self.load_state_dict(state)
