@@ -64,16 +64,18 @@ def setting(runtime: Runtime, **options: object) -> tuple[torch.nn.Module, Noise
     data = registry().create("datasets", "digits").load()
     backbone = registry().create("backbones", "vesde", options)
     model = runtime.place(backbone.build(DataStats.of(data)))
-    feed = NoisedBatches(
+    noised_batches = NoisedBatches(
         {"all": data.train.to(runtime.device)}, model, 0, Training(batch_size=256).batch_size
     )
-    return model, feed
+    return model, noised_batches
 
 
-def descent(model: torch.nn.Module, feed: NoisedBatches, **adam: object) -> Callable[[], object]:
+def descent(
+    model: torch.nn.Module, noised_batches: NoisedBatches, **adam: object
+) -> Callable[[], object]:
     """One optimiser step on a batch of 256."""
     optimizer = torch.optim.Adam(model.parameters(), **adam)
-    batch = feed.batch("all", 0)
+    batch = noised_batches.batch("all", 0)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -92,12 +94,12 @@ def networks(runtime: Runtime) -> list[Pair]:
 
 def steps(runtime: Runtime) -> list[Pair]:
     """What a training step consists of."""
-    model, feed = setting(runtime, network="mlp", width=256, depth=3)
+    model, noised_batches = setting(runtime, network="mlp", width=256, depth=3)
     other, _ = setting(runtime, network="mlp", width=256, depth=3)
-    whole = descent(model, feed, fused=True)
+    whole = descent(model, noised_batches, fused=True)
     return [
-        ("training step: Adam by loops / fused", descent(other, feed), whole),
-        ("drawing a batch / training step", lambda: feed.batch("all", 1), whole),
+        ("training step: Adam by loops / fused", descent(other, noised_batches), whole),
+        ("drawing a batch / training step", lambda: noised_batches.batch("all", 1), whole),
     ]
 
 
@@ -120,8 +122,8 @@ def precisions(runtime: Runtime) -> list[Pair]:
 
 def likelihoods(runtime: Runtime) -> list[Pair]:
     """Exact trace against Hutchinson's estimate, on 16 images."""
-    model, feed = setting(runtime, network="mlp", width=64, depth=1)
-    z = feed.batch("all", 0).x0[:16]
+    model, noised_batches = setting(runtime, network="mlp", width=64, depth=1)
+    z = noised_batches.batch("all", 0).x0[:16]
 
     def nll(divergence: str) -> Callable[[], object]:
         noise = Noise(derive_seed(0, "benchmark"), 0, len(z), runtime.device)

@@ -1,8 +1,8 @@
 """The hooks: with ``msgm_bench.api`` they are the plugin contract.
 
 A plugin is a module with an entry point of group ``msgm_bench`` that implements any of these
-functions under ``@hookimpl``. Registration hooks return classes; life-cycle hooks are told what
-happens and return nothing. Raising in a life-cycle hook fails the run.
+functions under ``@hookimpl``. Registration hooks return classes; life-cycle hooks receive events
+of a run and return nothing. An exception in a life-cycle hook fails the run.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ def register_methods() -> Sequence[type[Method]]:
 
 @hookspec
 def register_tasks() -> Sequence[type[Task]]:
-    """Things that a model is asked to do."""
+    """Tasks: sampling, likelihood, restoration."""
     return ()
 
 
 @hookspec
 def register_metrics() -> Sequence[type[Metric]]:
-    """Values read off a task's artifact."""
+    """Metrics of the artifacts of tasks."""
     return ()
 
 
 @hookspec
 def register_judges() -> Sequence[type[Judge]]:
-    """Classifiers that say what a sample shows."""
+    """Classifiers of samples."""
     return ()
 
 
@@ -77,49 +77,54 @@ def register_embedders() -> Sequence[type[Embedder]]:
 
 @hookspec
 def register_samplers() -> Sequence[type[Sampler]]:
-    """Ways to draw from a model."""
+    """Samplers of models."""
     return ()
 
 
 @hookspec
 def register_executors() -> Sequence[type[Executor]]:
-    """Ways to run the cells of a grid."""
+    """Executors of the runs of a grid."""
     return ()
 
 
 @hookspec
 def register_trackers() -> Sequence[type[Tracker]]:
-    """Loggers: classes that implement life-cycle hooks and are switched on by name."""
+    """Loggers: classes with life-cycle hooks, chosen by name."""
     return ()
 
 
 @hookspec
 def run_started(spec: Mapping[str, Any], folder: str) -> None:
-    """A cell begins; ``spec`` is its resolved description."""
+    """A run begins.
+
+    Args:
+        spec: The run with all options resolved, as in ``result.json``.
+        folder: The run folder.
+    """
 
 
 @hookspec
 def stage_started(stage: str, key: str, total: int, done: int) -> None:
-    """A stage that was not cached begins, at unit ``done`` of ``total``."""
+    """A stage that is not in the cache begins, at unit ``done`` of ``total``."""
 
 
 @hookspec
 def step_ended(stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
-    """``step`` of ``total`` units are done; ``values`` are what is logged (may be empty).
+    """``step`` of ``total`` units are done; ``values`` are the logged scalars, if any.
 
-    A part that comes before a stage's own units, such as what a method prepares, has its own
-    count, under ``stage: part``.
+    A part before a stage's units, such as a method's preparation, has its own count, under
+    ``stage: part``.
     """
 
 
 @hookspec
 def stage_ended(stage: str, key: str, seconds: float, cached: bool) -> None:
-    """A stage is done, or was found in the cache."""
+    """A stage is done, or is in the cache (``cached``)."""
 
 
 @hookspec
 def metric_computed(row: Row) -> None:
-    """A row of the result is known."""
+    """A row of the result is measured."""
 
 
 @hookspec
@@ -129,4 +134,4 @@ def run_ended(result: Result, folder: str) -> None:
 
 @hookspec
 def run_failed(spec: Mapping[str, Any], folder: str, reason: str) -> None:
-    """The cell failed; what was computed is kept."""
+    """The run failed for ``reason``; its cached stages stay."""

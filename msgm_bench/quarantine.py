@@ -1,31 +1,36 @@
-"""Imports of strangers' code: whatever they do, the program goes on and its stdout is its own."""
+"""Calls of plugins' code: a failure names the plugin, and stdout stays the program's."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
+import logging
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from msgm_bench.errors import PluginError, clean
+from msgm_bench.errors import MsgmBenchError, PluginError, clean
 
-LONGEST_REASON = 500  # letters
+log = logging.getLogger(__name__)
+
+MAX_REASON = 500  # letters
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 NAMES = "a to z, 0 to 9, '_', '.', '-', a letter or digit first, at most 64 of them"
 
 
 @contextlib.contextmanager
 def quarantined() -> Iterator[None]:
-    """Run a stranger's code: any failure is a ``PluginError``, what is printed goes to stderr.
+    """Import a plugin: any failure is a ``PluginError``, and what it prints goes to stderr.
 
-    Anything that it raises is meant, SystemExit and other BaseExceptions too, and a
-    KeyboardInterrupt of its own; a user's Ctrl-C stops the program as ever.
+    Failures are all exceptions, SystemExit and a KeyboardInterrupt that the plugin raises among
+    them; the user's Ctrl-C stops the program.
 
     Raises:
         PluginError: With the reason, on one line and without terminal escapes.
@@ -40,45 +45,75 @@ def quarantined() -> Iterator[None]:
             raise PluginError(reason_of(error)) from error
 
 
-def load(entry_point: importlib.metadata.EntryPoint) -> Any:
-    """What an entry point names.
+@contextlib.contextmanager
+def errors_of(owner: str) -> Iterator[None]:
+    """Name the plugin whose code fails inside the block.
+
+    Args:
+        owner: The plugin and its part, such as ``method 'ort', skip``.
 
     Raises:
-        PluginError: It cannot be imported, and why.
+        PluginError: The code raised an exception that is no ``MsgmBenchError``.
+    """
+    try:
+        yield
+    except MsgmBenchError:
+        raise
+    except Exception as error:
+        log.debug("%s", "".join(traceback.format_exception(error)))
+        raise PluginError(f"{owner}: {reason_of(error)}") from error
+
+
+def with_owner(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
+    """``function``, whose errors name ``owner`` (``errors_of``)."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        with errors_of(owner):
+            return function(*arguments)
+
+    return call
+
+
+def load(entry_point: importlib.metadata.EntryPoint) -> Any:
+    """The object that an entry point names.
+
+    Raises:
+        PluginError: It cannot be imported.
     """
     with quarantined():
         return entry_point.load()
 
 
 def reason_of(error: BaseException) -> str:
-    """``Type: message`` of any exception, on one line, harmless and not too long."""
+    """``Type: message`` of any exception, on one line of at most ``MAX_REASON`` letters."""
     try:
         text = f"{type(error).__name__}: {error}"
     except BaseException:  # noqa: BLE001 - not even its message works
         text = f"{type(error).__name__}, whose message cannot be shown"
     line = clean(" ".join(text.split()))
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
+    return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]} ..."
 
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Any]:
-    """Tell a Ctrl-C from a KeyboardInterrupt that was merely raised."""
-    came: list[int] = []
+    """Yield a function that is true after a Ctrl-C, and false after a raised KeyboardInterrupt."""
+    received: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
-    ours = (
+    is_default = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
-    if not ours:
-        yield lambda: True  # another handler decides: nothing is held back
+    if not is_default:
+        yield lambda: True  # another handler is installed
         return
     signal.signal(signal.SIGINT, handler)
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -99,10 +134,10 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def checked_name(name: Any, what: str) -> str:
-    """``name``, if it is what a name may be.
+    """``name``, if it matches ``NAME``.
 
     Raises:
-        PluginError: It is no text, too long, or holds other letters.
+        PluginError: It is no text, too long, or has other letters.
     """
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         raise PluginError(f"the name of {what} is {clean(repr(name)):.100}", NAMES)

@@ -1,4 +1,4 @@
-"""Finds plugins, remembers where each name comes from, and quarantines what is broken."""
+"""Plugins: discovery through entry points, their origin, and quarantine of broken ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pluggy
 
 from msgm_bench import api, hookspecs
 from msgm_bench.api import Plugin, check_presets
 from msgm_bench.errors import PluginError, UnknownNameError, clean, did_you_mean
-from msgm_bench.quarantine import quarantined
+from msgm_bench.quarantine import quarantined, with_owner
 
 GROUP = "msgm_bench"
 RESTRICT = "MSGM_BENCH_PLUGINS"
@@ -36,12 +36,12 @@ BASES: Mapping[str, type[Plugin]] = {
     "trackers": api.Tracker,
 }
 KINDS = tuple(BASES)
-MOST_CLASSES = 1_000  # of one hook: a generator may have no end
+MAX_CLASSES = 1_000  # of one hook: a generator may be infinite
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a name comes from."""
+    """Origin of a plugin: entry point, distribution and module."""
 
     entry_point: str
     distribution: str
@@ -64,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Broken:
-    """An entry point that could not be used, and why."""
+    """An entry point that cannot be used, with the reason."""
 
     provenance: Provenance
     reason: str
@@ -74,8 +74,8 @@ class Registry:
     """All plugins of this process.
 
     Args:
-        entry_points: What to load; the installed ones by default.
-        restrict: Patterns of entry-point names (``methods.*``) to which loading is limited.
+        entry_points: Entry points to load; by default the installed ones.
+        restrict: Patterns of the names of entry points to load (``methods.*``).
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Registry:
                 self._load(entry_point)
 
     def _load(self, entry_point: importlib.metadata.EntryPoint) -> None:
-        """Import one entry point; anything that goes wrong in it is recorded, not raised."""
+        """Import one entry point; a failure is recorded in ``broken`` and not raised."""
         provenance = provenance_of(entry_point)
         try:
             with quarantined():
@@ -113,7 +113,7 @@ class Registry:
         if self.manager.is_registered(module):
             return  # a second entry point of the same module
         try:
-            self.manager.register(module, f"{provenance.distribution}/{provenance.entry_point}")
+            self.listen(module, f"plugin {provenance.entry_point} of {provenance}")
             self._check_hooks(module)
             entries = list(self._collect(module, provenance))
         except BaseException:
@@ -124,8 +124,22 @@ class Registry:
             self._entries[entry.kind][entry.cls.name].append(entry)
         self._provenance[provenance.entry_point] = provenance
 
+    def listen(self, plugin: object, owner: str) -> None:
+        """Call the life-cycle hooks of a module or tracker from now on.
+
+        Args:
+            plugin: Has functions or methods under ``@hookimpl``.
+            owner: Its name in the errors of its hooks.
+        """
+        self.manager.register(plugin)
+        for caller in self.manager.get_hookcallers(plugin) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin:
+                    owned = with_owner(implementation.function, f"{owner}, {caller.name}")
+                    cast(Any, implementation).function = owned  # final to type checkers
+
     def _check_hooks(self, module: ModuleType) -> None:
-        """Refuse misspelt hooks, which pluggy would never call."""
+        """Refuse unknown hooks, which pluggy never calls."""
         try:
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
@@ -161,24 +175,24 @@ class Registry:
         """The one class registered under ``name``.
 
         Raises:
-            UnknownNameError: Nothing is; suggests near names and broken plugins.
-            PluginError: Two plugins claim the name.
+            UnknownNameError: No class has the name; suggests near names and broken plugins.
+            PluginError: Two plugins register the name.
         """
-        found = self._entries[kind].get(name, [])
-        if not found:
+        entries = self._entries[kind].get(name, [])
+        if not entries:
             hint = "".join(
-                f"\n{b.provenance.entry_point} is broken and was left out: {b.reason}"
+                f"\n{b.provenance.entry_point} is broken and not loaded: {b.reason}"
                 for b in self.broken
                 if b.provenance.entry_point.startswith(kind)
             )
             raise UnknownNameError(kind.removesuffix("s"), name, self.names(kind), hint.strip())
-        if len(found) > 1:
-            owners = " and ".join(str(entry.provenance) for entry in found)
+        if len(entries) > 1:
+            owners = " and ".join(str(entry.provenance) for entry in entries)
             raise PluginError(
                 f"two plugins register the {kind.removesuffix('s')} {name!r}: {owners}",
                 hint=f"uninstall one of them, or leave one out with {RESTRICT}",
             )
-        return found[0]
+        return entries[0]
 
     def create(self, kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """An instance of a registered class with validated options."""
@@ -186,29 +200,29 @@ class Registry:
 
 
 def _returned(kind: str, value: Any) -> list[Any]:
-    """What a hook returned, as a list.
+    """The classes that a hook returned, as a list.
 
     Raises:
-        PluginError: It is none, or has no end.
+        PluginError: ``value`` is not iterable, or too long.
     """
     if not isinstance(value, Iterable) or isinstance(value, str):
-        raise PluginError(f"register_{kind} returned {_shown(value)}", "a list of classes")
-    classes = list(itertools.islice(value, MOST_CLASSES + 1))
-    if len(classes) > MOST_CLASSES:
-        raise PluginError(f"register_{kind} returned more than {MOST_CLASSES} classes")
+        raise PluginError(f"register_{kind} returned {_repr(value)}", "a list of classes")
+    classes = list(itertools.islice(value, MAX_CLASSES + 1))
+    if len(classes) > MAX_CLASSES:
+        raise PluginError(f"register_{kind} returned more than {MAX_CLASSES} classes")
     return classes
 
 
 def _check_class(kind: str, cls: Any) -> None:
-    """Refuse what is no usable class of this kind.
+    """Refuse an object that is no usable class of this kind.
 
     Raises:
-        PluginError: Saying what is wrong, and what is allowed.
+        PluginError: It is no subclass, abstract, or contradicts itself.
     """
     base = BASES[kind]
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise PluginError(
-            f"register_{kind} returned {_shown(cls)}", f"subclasses of {base.__name__}"
+            f"register_{kind} returned {_repr(cls)}", f"subclasses of {base.__name__}"
         )
     if inspect.isabstract(cls):
         lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
@@ -217,7 +231,7 @@ def _check_class(kind: str, cls: Any) -> None:
     cls.summary()
 
 
-def _shown(value: Any) -> str:
+def _repr(value: Any) -> str:
     return clean(repr(value)[:100])
 
 
@@ -226,9 +240,9 @@ _IMPL = f"{hookspecs.PROJECT}_impl"
 
 
 def installed() -> list[importlib.metadata.EntryPoint]:
-    """Installed entry points, the ruler's own first, each once."""
-    found = {(e.name, e.value): e for e in importlib.metadata.entry_points(group=GROUP)}
-    return sorted(found.values(), key=lambda e: (provenance_of(e).distribution != "msgm-bench", e))
+    """Installed entry points without repetition, those of msgm-bench first."""
+    unique = {(e.name, e.value): e for e in importlib.metadata.entry_points(group=GROUP)}
+    return sorted(unique.values(), key=lambda e: (provenance_of(e).distribution != "msgm-bench", e))
 
 
 def provenance_of(entry_point: importlib.metadata.EntryPoint) -> Provenance:
@@ -242,6 +256,6 @@ def provenance_of(entry_point: importlib.metadata.EntryPoint) -> Provenance:
 
 @functools.cache
 def registry() -> Registry:
-    """The registry of this process, restricted by ``MSGM_BENCH_PLUGINS`` where it is set."""
+    """The registry of this process, restricted by the variable ``MSGM_BENCH_PLUGINS``."""
     patterns = [part.strip() for part in os.environ.get(RESTRICT, "*").split(",")]
     return Registry(restrict=[part for part in patterns if part] or ["*"])

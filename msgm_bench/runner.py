@@ -103,12 +103,13 @@ class Preview:
 
 
 def dry_run(spec: RunSpec) -> Preview:
-    """Look at a cell without running it.
+    """Look at a cell without running it; trains nothing and downloads nothing.
 
     Raises:
         UsageError: The request is wrong.
+        StorageError: Data or a base model are not on this machine.
     """
-    cache, planned = Cache(), plan(spec)
+    cache, planned = Cache(), plan(spec, download=False)
     stages = graph(planned).stages.values()
     return Preview(
         [(stage, cache.find(stage.key) is not None) for stage in stages],
@@ -198,7 +199,7 @@ def spec_record(planned: Plan) -> SpecRecord:
     """The cell with every default resolved."""
     spec, trained = planned.spec, planned.trained
     settings = {
-        "training": trained.budget.model_dump() if trained else {},
+        "training": trained.budget.model_dump(mode="json") if trained else {},
         "pass_items": trained.pass_items if trained else None,
         "tasks": {n: t.options.model_dump(mode="json") for n, t in planned.tasks.items()},
         "judge": judge.record(planned.judge),

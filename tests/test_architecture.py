@@ -23,14 +23,11 @@ CITING = ("methods", "backbones", "datasets")
 
 # Registered names that are words of the ruler's own, too: (word, where, what it means there).
 HOMONYMS = [
-    ("standard", "msgm_bench/", "a preset"),
     ("finetune", "msgm_bench/", "a regime"),
     ("digits", "msgm_bench/boards/", "decimals of a column"),
     ("digits", "msgm_bench/api/columns.py", "decimals of a column"),
     ("digits", "msgm_bench/api/result.py", "hexadecimal digits"),
     ("ddpm", "msgm_bench/diffusion/", "the module of a process"),
-    ("clip", "msgm_bench/api/", "the largest norm of a gradient"),
-    ("clip", "msgm_bench/training/", "the largest norm of a gradient"),
     ("attributes", "msgm_bench/api/", "labels of which an item may have many"),
     ("attributes", "msgm_bench/cli/options.py", "labels of which an item may have many"),
     ("attributes", "msgm_bench/estimate/", "labels of which an item may have many"),

@@ -102,18 +102,18 @@ def test_processes_conform(process):
 class WrongRates(VariancePreserving):
     """f without its half."""
 
-    def rates(self, t):
+    def drift_diffusion(self, t):
         """-beta in the place of -beta/2."""
-        f, g = super().rates(t)
+        f, g = super().drift_diffusion(t)
         return 2 * f, g
 
 
 class WrongDiffusion(SubVariancePreserving):
     """g of VP in sub-VP, as in the first drafts of many."""
 
-    def rates(self, t):
+    def drift_diffusion(self, t):
         """sqrt(beta)."""
-        f, _ = super().rates(t)
+        f, _ = super().drift_diffusion(t)
         return f, self.beta(t).sqrt()
 
 
@@ -262,10 +262,10 @@ def leaking(count):
     return change
 
 
-def sketched(**changes):
-    """A sketch of the toy images with these fields."""
-    sketch = DatasetInfo((1, 8, 8), ("a", "b", "c"), 720, 240, levels=16)
-    return {"sketch": lambda self: dataclasses.replace(sketch, **changes)}
+def with_info(**changes):
+    """``info`` of the toy images with these fields."""
+    info = DatasetInfo((1, 8, 8), ("a", "b", "c"), 720, 240, levels=16)
+    return {"info": lambda self: dataclasses.replace(info, **changes)}
 
 
 @planted(
@@ -285,18 +285,18 @@ def sketched(**changes):
     (toy(replaced("train", y=lambda y: y.int())), "labels are torch.int32"),
     (toy(replaced("train", x=lambda x: x.float())), "images are torch.float32"),
     (toy(replaced("train", x=lambda x: x.float().add(torch.rand(x.shape)))), "loads other items"),
-    (toy(lambda d: d, **sketched(levels=256)), "its sketch says"),
-    (toy(lambda d: d, **sketched(train=1000)), r"its sketch counts \(1000, 240\), it loads"),
+    (toy(lambda d: d, **with_info(levels=256)), "its info says"),
+    (toy(lambda d: d, **with_info(train=1000)), r"its info counts \(1000, 240\), it loads"),
 )
 def test_defects_of_datasets_are_named(cls, sentence):
-    """Leaks with their share, labels, levels, classes, sketches."""
+    """Leaks with their share, labels, levels, classes, info."""
     with pytest.raises(AssertionError, match=sentence):
         check_dataset(cls)
 
 
 def test_a_few_natural_doubles_pass():
     """Under one per cent, as two hands draw alike; more where the author says why."""
-    check_dataset(toy(leaking(2), **sketched()))
+    check_dataset(toy(leaking(2), **with_info()))
     check_dataset(toy(leaking(5)), leak=0.03)
 
 
@@ -326,9 +326,9 @@ class Peeking(ToyJudge):
         """The shift."""
         self.shift = int(state["shift"])
 
-    def verdict(self, x):
+    def predict(self, x):
         """Shifted."""
-        said = super().verdict(x)
+        said = super().predict(x)
         return Prediction((said.classes + getattr(self, "shift", 0)) % 3, said.recognised)
 
 
@@ -360,18 +360,18 @@ class Whimsical(ToyJudge):
         """The draw."""
         self.shift = int(state["shift"])
 
-    def verdict(self, x):
+    def predict(self, x):
         """Shifted."""
-        said = super().verdict(x)
+        said = super().predict(x)
         return Prediction((said.classes + getattr(self, "shift", 0)) % 3, said.recognised)
 
 
 class Relative(ToyJudge):
     """Compares each image with its batch."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """By ranks in the batch."""
-        said = super().verdict(x)
+        said = super().predict(x)
         order = x.flatten(1).sum(dim=1).argsort().argsort()
         return Prediction(order % 3, said.recognised)
 
@@ -394,7 +394,7 @@ class Ungated(ToyJudge):
     (Peeking, "fit learns from the labels of held-out items"),
     (Amnesic, "restored, it judges otherwise"),
     (Whimsical, "the same seed fits another judge"),
-    (Relative, "a verdict depends on its batch"),
+    (Relative, "a prediction depends on its batch"),
     (Boastful, r"the accuracy is 1.2, not a share in \[0, 1\]"),
     (Ungated, "a subclass of JudgeOptions"),
 )

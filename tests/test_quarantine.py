@@ -1,4 +1,4 @@
-"""Whatever a stranger's code does while it is loaded: it is left out, and nothing else is."""
+"""A third-party plugin that fails while it is loaded is quarantined, and nothing else is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cli_harness import tiny
 from msgm_bench import quarantine
 from msgm_bench.api import Plugin
 from msgm_bench.cli import main
-from msgm_bench.errors import PluginError
-from msgm_bench.quarantine import quarantined, reason_of
-from msgm_bench.registry import MOST_CLASSES
+from msgm_bench.errors import OptionError, PluginError
+from msgm_bench.quarantine import errors_of, quarantined, reason_of
+from msgm_bench.registry import MAX_CLASSES
 
 HEAD = "from msgm_bench import LossMethod, Method, Dataset, hookimpl, dsm_loss\n"
 SOUND = """
@@ -94,7 +94,7 @@ HOSTILE = {
     ),
     "a hook without an end": (
         HEAD + "import itertools\n@hookimpl\ndef register_methods():\n    return itertools.count()",
-        f"register_methods returned more than {MOST_CLASSES} classes",
+        f"register_methods returned more than {MAX_CLASSES} classes",
     ),
     "a hook that returns nothing": (
         HEAD + "@hookimpl\ndef register_methods():\n    pass",
@@ -296,3 +296,14 @@ def test_help_loads_no_plugin():
         [sys.executable, "-c", source], capture_output=True, text=True, check=True
     )
     assert told.stdout == "False\n"
+
+
+def test_errors_of_a_plugin_name_it():
+    """An unexpected exception becomes a PluginError with the owner; the project's own stay."""
+    owner, reason = "method 'mine', skip", "^method 'mine', skip: ZeroDivisionError: none"
+    with pytest.raises(PluginError, match=reason), errors_of(owner):
+        raise ZeroDivisionError("none")
+    with pytest.raises(OptionError, match="alpha"), errors_of(owner):
+        raise OptionError("alpha")
+    with pytest.raises(KeyboardInterrupt), errors_of(owner):
+        raise KeyboardInterrupt

@@ -201,7 +201,7 @@ def test_a_broken_plugin_is_named_when_it_is_looked_up(strangers, fresh):
     strangers("stranger-one", "raise RuntimeError('not today')", "methods.mine")
     with pytest.raises(UnknownNameError) as caught:
         fresh().entry("methods", "mine")
-    assert "methods.mine is broken and was left out: RuntimeError: not today" in str(caught.value)
+    assert "methods.mine is broken and not loaded: RuntimeError: not today" in str(caught.value)
     with pytest.raises(UnknownNameError) as caught:
         fresh().entry("datasets", "mine")
     assert "broken" not in str(caught.value), "a broken method is no dataset"
@@ -374,7 +374,7 @@ def test_a_strangers_tracker_and_executor(strangers, fast, cache, bench, tmp_pat
 
 
 def test_a_hook_that_raises_fails_its_cell(strangers, fast, cache, bench, tmp_path):
-    """An error in a life-cycle hook is no silence: the cell fails with it, the next goes on."""
+    """An error in a life-cycle hook fails the run, whose reason names plugin and hook."""
     source = (
         "from msgm_bench import hookimpl\n"
         "@hookimpl\n"
@@ -386,7 +386,9 @@ def test_a_hook_that_raises_fails_its_cell(strangers, fast, cache, bench, tmp_pa
     code, _, _ = bench(*tiny(method=("obt", "unseen"), out=tmp_path / "runs"))
     assert code == 1
     found = results(tmp_path / "runs")
-    assert found["obt", 0]["reason"] == "OverflowError: the notebook is full"
+    reason = found["obt", 0]["reason"]
+    assert reason.startswith("plugin stranger.one of stranger-one 1")
+    assert reason.endswith(", stage_started: OverflowError: the notebook is full")
     assert found["unseen", 0]["status"] == "ok"
 
 
@@ -402,7 +404,7 @@ def register_flat_judge(registry):
             """Nothing to learn."""
             self.report = {"accuracy": 1.0}
 
-        def verdict(self, x):
+        def predict(self, x):
             """By the first coordinate."""
             return Prediction((x[:, 0] > 2).long(), torch.ones(len(x), dtype=torch.bool))
 

@@ -1,4 +1,4 @@
-"""Names of classes as a person types them: which class is meant, and lists of names as text."""
+"""Names of classes as users type them: indices of classes, and lists of names as text."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from msgm_bench.errors import OptionError, did_you_mean
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-NAMES_SHOWN = 40
+MAX_LISTED_NAMES = 40
 
 
 def indices(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
-    """Indices among ``classes`` of all that ``names`` stand for, in order.
+    """Indices of ``names`` among ``classes``, in order.
 
-    Each text is first read whole, then as a list at its commas (``split_names``). A name is one
-    that is equal, else the only one that is equal in any case; else, where no class is called by
-    a number, an index.
+    A text is first read as one name, then as a list at its commas (``split_names``). A name is
+    the equal class, else the only class that is equal in any case, else (where no class has a
+    number for a name) the class of that index.
 
     Raises:
-        OptionError: A class that is not there, or a text that has two readings.
+        OptionError: An unknown class, or a text with two readings.
     """
     parts = [index for name in names for index in _of_text(classes, name)]
     whole = None if len(names) < 2 else _match(classes, join_names(names))
@@ -107,7 +107,7 @@ def _unknown(classes: Sequence[str], name: str) -> OptionError:
     if folded.count(_folded(name)) > 1:
         same = [known for known, fold in zip(classes, folded, strict=True) if fold == _folded(name)]
         return OptionError(f"{name!r} may be any of several classes", comma_list(same))
-    more = len(classes) - NAMES_SHOWN
-    allowed = comma_list(classes[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(classes) - MAX_LISTED_NAMES
+    allowed = comma_list(classes[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
     near = did_you_mean(_folded(name), folded)
     return OptionError(f"the dataset has no class {name!r} to forget{near}", allowed)

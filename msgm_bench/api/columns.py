@@ -1,4 +1,4 @@
-"""What a metric declares of its rows: columns of tables, and rows that belong together."""
+"""Columns of a metric in tables, and the rows of one task and protocol."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ Track = Literal["unconditional", "class"]
 
 
 class MetricColumn(Options):
-    """A quantity in the tables that compare methods: those of ``run`` and of ``compare``.
+    """A column of tables that compare methods (``run``, ``compare``).
 
-    Columns stand by position, those of one position by the metric's name and in the order of the
-    declaration.
+    Columns are sorted by position, then by the metric's name, then as they are declared.
     """
 
     metric: str = Field(min_length=1, description="``metric`` of the rows")
     split: str = Field("samples", description="``split`` of the rows")
-    protocol: str | None = Field(None, description="name@version, where several have such rows")
-    label: str = Field(
-        min_length=1, max_length=40, description="heading, a few words; the unit is the row's"
+    protocol: str | None = Field(
+        None, description="name@version, if several protocols have such rows"
     )
+    label: str = Field(min_length=1, max_length=40, description="heading; the unit is the row's")
     digits: int = Field(2, ge=0, le=6, description="decimals")
-    direction: Direction = Field(description="which way is better, as in the rows")
-    track: Track | None = Field(None, description="the track that has the column; none: all")
+    direction: Direction = Field(description="up if larger is better, as in the rows")
+    track: Track | None = Field(None, description="track of the column; null: all")
     position: int = Field(100, ge=0, description="from left to right")
     ranks: bool = Field(
         False,
-        description="whether the methods of its track are ranked by it; of several such columns "
-        "the leftmost with a value ranks",
+        description="whether methods are ranked by it; of several such columns of a track the "
+        "leftmost with a value ranks",
     )
 
 
@@ -45,7 +44,7 @@ class MeasuredRows:
     Attributes:
         splits: Rows by split and ``metric``.
         settings: Settings of the protocol.
-        judge: What the result records of the judge, its confusion matrix where it has one.
+        judge: The result's record of the judge, with its confusion matrix if it has one.
     """
 
     splits: Mapping[str, Mapping[str, Row]]
@@ -53,5 +52,5 @@ class MeasuredRows:
     judge: Mapping[str, Any]
 
     def of(self, split: str) -> Mapping[str, Row]:
-        """Rows of a split by ``metric``; none where it has none."""
+        """Rows of a split by ``metric``; empty if there are none."""
         return self.splits.get(split, {})

@@ -1,4 +1,4 @@
-"""What tasks and metrics see: the data, the judge, and the model under evaluation."""
+"""Inputs of tasks and metrics: the data, the judge and the model under evaluation."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Artifact = Mapping[str, Tensor]
 
 
 class PluginFactory(Protocol):
-    """Makes registered plugins."""
+    """Creates registered plugins."""
 
     def __call__(self, kind: str, name: str, options: Mapping[str, Any]) -> Any:
-        """The plugin of that kind and name, with its options."""
+        """The plugin ``name`` of a kind (``samplers``, ...) with validated options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalContext:
-    """What there is to look at whatever the model: all methods of a board share it.
+    """The part of an evaluation that depends on no model; all methods of a board share it.
 
     Attributes:
         data: The dataset.
         targets: Class indices of D_f.
         judge: The shared judge.
-        judge_id: The judge's own ``protocol``; a metric whose values rest on the judge has it in
-            its protocol's settings, as ``judge``.
-        device: Where the model and the judge are.
-        create: Makes another plugin, ``create(kind, name, options)``.
+        judge_id: The judge's ``protocol``. Metrics whose values depend on the judge have it in the
+            settings of their protocols, as ``judge``.
+        device: Device of the model and the judge.
+        create: Creates another plugin, ``create(kind, name, options)``.
     """
 
     data: Data
@@ -47,14 +47,14 @@ class EvalContext:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelContext(EvalContext):
-    """A model under evaluation, with all that tasks and metrics may look at.
+    """A model under evaluation, with the inputs of tasks and metrics.
 
     Attributes:
         model: The model, in evaluation mode.
         retain: Held-out items of D_g, on the model's device.
         forget: Held-out items of D_f, on the model's device.
         seed: Seed of all evaluation noise; the same for every method of a board.
-        reference: What the metric's ``compute_reference`` made, for ``measure``.
+        reference: Value of the metric's ``compute_reference``, for ``measure``.
     """
 
     model: Model
@@ -64,6 +64,6 @@ class ModelContext(EvalContext):
     reference: Artifact = field(default_factory=dict, repr=False)
 
     def visible(self, examples: Examples) -> Tensor:
-        """Real items as metrics see them: [0, 1] images or points."""
+        """``examples.x`` as [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
         codec = self.model.codec
         return codec.decode(codec.encode(examples.x))

@@ -1,4 +1,4 @@
-"""Datasets and what a method or a metric sees of them."""
+"""Datasets, and the data that methods and metrics read."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class Data:
         protocol: Name and version of the split and of the preprocessing.
         nll_offset: Bits per dimension that the dataset's convention adds to points' NLL.
         flip: Whether training mirrors each image left to right with probability 1/2.
-        regions: Where in the image a class or attribute shows, by its name; one that may show
-            anywhere has no region.
-        remarks: What a person should know of the files, such as what was left out, a line each;
-            changes no outcome.
+        regions: Part of the image in which a class or attribute shows, by its name; a class
+            without a region may show anywhere.
+        remarks: Notes on the files for the user, such as files that are skipped, a line each;
+            they change no outcome.
     """
 
     train: Examples
@@ -98,18 +98,18 @@ class Data:
         return tuple(self.train.x.shape[1:])
 
     def targets(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Class indices that ``names`` (see ``indices``) stand for.
+        """Indices of the classes that ``names`` stand for (``indices``).
 
         Raises:
-            OptionError: A class that is not there, or all or nothing to forget.
+            OptionError: An unknown class, or an empty split.
         """
         chosen = indices(self.classes, names)
         for name, part in (("training", self.train), ("held-out", self.test)):
-            forgotten = int(self.members(part, chosen).sum()) if chosen else 0
-            if forgotten in (0, len(part)):
+            count = int(self.members(part, chosen).sum()) if chosen else 0
+            if count in (0, len(part)):
                 raise OptionError(
                     f"forgetting {', '.join(names) or 'nothing'} leaves an empty split: "
-                    f"{forgotten} of {len(part)} {name} items carry it",
+                    f"{count} of {len(part)} {name} items carry it",
                     "at least one class to forget and one to keep, with items of both",
                 )
         return chosen
@@ -133,8 +133,8 @@ class Data:
         """
         if self.train.y.ndim == 2:
             return {}
-        kept = (label for label in range(len(self.classes)) if label not in targets)
-        return {"retain": tuple(kept), "forget": tuple(targets)}
+        retain = (label for label in range(len(self.classes)) if label not in targets)
+        return {"retain": tuple(retain), "forget": tuple(targets)}
 
     def members(self, examples: Examples, targets: Sequence[int]) -> Tensor:
         """Mask ``[N]`` of the items that carry one of ``targets``."""
@@ -150,7 +150,7 @@ class Data:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset's items before any file is read.
+    """Shape, classes and numbers of a dataset's items, known before any file is read.
 
     Attributes:
         shape: Shape of one item, such as ``(3, 64, 64)``.
@@ -170,7 +170,7 @@ class DatasetInfo:
 
 
 Progress = Callable[[str, int, int | None], None]
-"""Hears of a download: the file, the bytes that are here, and how many there will be."""
+"""Called during a download with the file's name, the bytes so far and their total, if known."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ class Source:
 
     Attributes:
         name: Name of the file as it is published.
-        urls: Addresses to try, in order; none if a person has to get it.
-        md5: Checksums, any of which is right; none if none is known for certain.
-        size: About how many bytes; for room on the disk and for people, never compared.
-        holds: The files that are read, where this one is an archive of them.
+        urls: Addresses to try, in order; empty if the user has to download it.
+        md5: Valid checksums; empty if none is known for certain.
+        size: Approximate number of bytes, for display and free disk space; never compared.
+        holds: The files that are read, if this one is an archive of them.
     """
 
     name: str
@@ -200,10 +200,10 @@ class Source:
 class Dataset(Plugin[OptionsT], ABC):
     """A source of data. Deterministic: the same options give the same bytes."""
 
-    default_preset: ClassVar[str] = "standard"
+    default_preset: ClassVar[str] = "full"
 
     def sources(self) -> Sequence[Source]:
-        """Files that ``fetch`` gets; none where the dataset brings its own data."""
+        """Files that ``fetch`` downloads; empty if the dataset brings its own data."""
         return ()
 
     def places(self) -> Sequence[Path]:
@@ -211,26 +211,26 @@ class Dataset(Plugin[OptionsT], ABC):
         return ()
 
     def located(self) -> Mapping[str, Path]:
-        """Where each file of ``sources`` is, by name; those that are nowhere are left out."""
+        """Path of each file of ``sources`` that is on this machine, by name."""
         return {}
 
     def fetch(self, progress: Progress) -> Path:
-        """Download what ``sources`` names, verify it, and return the folder that it is in.
+        """Download and verify the files of ``sources``; return their folder.
 
         Raises:
             UsageError: There is nothing to download.
-            StorageError: No network, no room, or not what was published.
+            StorageError: No network, no free disk space, or a wrong checksum.
         """
         raise UsageError(
             f"dataset {self.name!r} has nothing to download", "a dataset that has `sources`"
         )
 
-    def sketch(self) -> DatasetInfo | None:
-        """What is known of the items without any file; None where they have to be read first."""
+    def info(self) -> DatasetInfo | None:
+        """Shape, classes and numbers of items without reading a file; None if unknown."""
         return None
 
     def verify(self) -> str:
-        """Try files that no checksum vouches for; what was done, in a few words.
+        """Test files that have no checksum; return a short description of the test.
 
         Raises:
             MsgmBenchError: Files are missing or damaged; names them.

@@ -1,4 +1,4 @@
-"""From data to the space in which the diffusion runs, and back."""
+"""Codecs: maps between data and model space."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ class Codec(Protocol):
 
     @property
     def dequantised(self) -> bool:
-        """Whether ``encode`` needs uniform noise."""
+        """Whether ``encode`` takes uniform noise ``u``."""
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The interval of model space that data can fill; None where it has no end."""
+        """The interval of model space in which data lie; None if it is unbounded."""
 
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Data to model space; ``u`` in [0, 1), of the shape of ``x``, dequantises."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """Model space to what metrics see: [0, 1] for images, points as they are."""
+        """Model space to [0, 1] images, or to points."""
 
 
 @dataclass(frozen=True)
 class IdentityCodec:
-    """Identity, for points in R^D; ``offset`` is a convention of the dataset, in bits/dim."""
+    """x -> x, for points in R^D.
+
+    Attributes:
+        offset: Convention of the dataset, in bits/dim, added to the NLL.
+    """
 
     offset: float = 0.0
     dequantised: bool = False
@@ -45,7 +49,7 @@ class IdentityCodec:
 
     @property
     def bits_offset(self) -> float:
-        """The dataset's own convention."""
+        """``offset``."""
         return self.offset
 
     @property
@@ -64,14 +68,20 @@ class IdentityCodec:
 
 @dataclass(frozen=True)
 class UniformDequantization:
-    """Uniform dequantisation of grey levels k in 0 .. L-1 to [low, high).
+    """x = low + (high - low) (k + u) / L, u ~ U[0, 1): grey levels k in 0 .. L-1 to [low, high).
 
-    x = low + (high - low) (k + u) / L with u ~ U[0, 1). A bin is (high - low)/L wide, so
-    the NLL in units of grey levels is the model-space NLL + log2(L / (high - low)).
-    For L = 256 that is score_sde's +8 on [0, 1] and +7 on [-1, 1] (docs/mathematics.md, 4).
+    A bin is (high - low)/L wide, so the NLL in units of grey levels is the NLL in model space
+    + log2(L / (high - low)) bits/dim: for L = 256, score_sde's +8 on [0, 1] and +7 on [-1, 1].
+
+    Attributes:
+        n_levels: L.
+        low: Lower end of model space.
+        high: Upper end of model space.
+
+    Source: docs/mathematics.md, 4; Theis et al. 2016, section 3.1.
     """
 
-    levels: int
+    n_levels: int
     low: float = 0.0
     high: float = 1.0
     unit: str = "bits/dim"
@@ -79,8 +89,8 @@ class UniformDequantization:
 
     @property
     def bits_offset(self) -> float:
-        """log2(1 / bin width)."""
-        return math.log2(self.levels / (self.high - self.low))
+        """log2(L / (high - low))."""
+        return math.log2(self.n_levels / (self.high - self.low))
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -88,9 +98,9 @@ class UniformDequantization:
         return self.low, self.high
 
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
-        """Grey levels to model space; the centre of the bin without ``u``."""
+        """Grey levels to model space; without ``u`` the centre of the bin, u = 1/2."""
         k = x.float() + (0.5 if u is None else u)
-        return self.low + (self.high - self.low) * k / self.levels
+        return self.low + (self.high - self.low) * k / self.n_levels
 
     def decode(self, z: Tensor) -> Tensor:
         """Model space to [0, 1], clamped."""
@@ -98,6 +108,6 @@ class UniformDequantization:
 
 
 def half_range(codec: Codec) -> float:
-    """Half the width of ``codec.bounds``; 1 where there are none."""
+    """(high - low) / 2 of ``codec.bounds``; 1 if it has none."""
     low, high = codec.bounds or (-1.0, 1.0)
     return (high - low) / 2

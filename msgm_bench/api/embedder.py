@@ -16,24 +16,24 @@ class Embedder(Plugin[OptionsT], ABC):
     """Maps images to feature vectors, for distances between images and between sets."""
 
     def missing(self, judge: Judge) -> str | None:
-        """Why it cannot embed here (its weights are not on this machine), or None."""
+        """Reason why its weights cannot be read on this machine, or None."""
         return None
 
     def checksum(self) -> str:
-        """SHA-256 of the weights that it reads; empty where there are none, or none here."""
+        """SHA-256 of the file of its weights; empty if it reads none, or if they are missing."""
         return ""
 
     def protocol(self) -> dict[str, Any]:
-        """The settings that a value depends on, the weights' checksum among them; no paths."""
+        """Settings that a value depends on, with the weights' checksum and without paths."""
         return {"name": self.name, "options": self.options.model_dump(mode="json")}
 
     def load(self, judge: Judge, device: torch.device) -> None:
-        """Get ready: read the weights, or take the fitted judge.
+        """Read the weights, or use the fitted judge.
 
         Raises:
-            StorageError: The weights are not what they should be.
+            StorageError: The weights are damaged or have another checksum.
         """
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """Features ``[N, F]`` of [0, 1] images ``[N, C, H, W]``; ``load`` came before."""
+        """Features ``[N, F]`` of [0, 1] images ``[N, C, H, W]``; after ``load``."""

@@ -1,4 +1,4 @@
-"""Executors: who runs the cells of a grid."""
+"""Executors: where the runs of a grid are computed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from msgm_bench.api.plugin import OptionsT, Plugin
 
 
 class Executor(Plugin[OptionsT], ABC):
-    """Runs independent cells. Function, cells and results are picklable."""
+    """Computes independent runs. Function, runs and results are picklable."""
 
     @abstractmethod
-    def map(self, function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
-        """``function(cell)`` for each cell, in order; never stops because one of them failed.
+    def map(self, function: Callable[[Any], Any], runs: Iterable[Any]) -> Iterator[Any]:
+        """``function(run)`` of each run, in order; a failure of one does not stop the others.
 
-        Where ``function`` raised, or the worker died, the exception stands in the place of the
-        result; a KeyboardInterrupt is the user's, and is raised.
+        If ``function`` raises or the worker dies, the exception is yielded in the place of the
+        result. A KeyboardInterrupt is the user's and is raised.
         """

@@ -1,4 +1,4 @@
-"""Judges say what an item shows."""
+"""Judges: classifiers of samples."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from msgm_bench.api.plugin import Options, Plugin
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a judge says of N images or points.
+    """Classes that a judge predicts for N images or points.
 
     Attributes:
-        classes: ``int64 [N]`` most likely class, or ``bool [N, A]`` which attributes it has.
-        recognised: ``bool [N]`` whether the item looks like data at all.
+        classes: ``int64 [N]`` most likely class, or ``bool [N, A]`` attributes of the item.
+        recognised: ``bool [N]`` whether the item looks like data.
     """
 
     classes: Tensor
@@ -37,7 +37,7 @@ class JudgeOptions(Options):
         ge=0,
         le=1,
         exclude=True,
-        description="least quality; below it, values that rest on the judge are stamped",
+        description="smallest quality; below it, values that depend on the judge are stamped",
     )
 
 
@@ -45,30 +45,30 @@ JudgeOptionsT = TypeVar("JudgeOptionsT", bound=JudgeOptions, default=JudgeOption
 
 
 class Judge(Plugin[JudgeOptionsT], ABC):
-    """Tells which class an item shows, or which attributes, and whether it shows anything.
+    """Predicts the class or the attributes of an item, and whether it looks like data.
 
     Attributes:
-        report: What ``fit`` measured, JSON-ready; stored beside ``state``, and there again after
-            ``restore``.
+        report: Measurements of ``fit``, JSON-ready; stored beside ``state`` and set again by
+            ``restore``'s caller.
     """
 
     report: Mapping[str, Any] = {}
 
     @property
     def criterion(self) -> str:
-        """What ``quality`` is, in words."""
+        """Description of ``quality`` for tables and errors."""
         return "accuracy on held-out items"
 
     def missing(self) -> str | None:
-        """Why it cannot judge here (its weights are not on this machine), or None."""
+        """Reason why its weights cannot be read on this machine, or None."""
         return None
 
     def checksum(self) -> str:
-        """SHA-256 of the weights that it reads from a file; empty where it reads none."""
+        """SHA-256 of the file of its weights; empty if it reads none."""
         return ""
 
     def check(self, data: Data) -> None:
-        """Refuse data before anything is trained; ``missing`` said nothing.
+        """Refuse data before anything is trained; called if ``missing`` is None.
 
         Raises:
             UsageError: It cannot judge such items, or not with these options.
@@ -76,37 +76,37 @@ class Judge(Plugin[JudgeOptionsT], ABC):
         """
 
     def protocol(self) -> dict[str, Any]:
-        """The settings that a value depends on, the weights' checksum among them; no paths."""
-        given = {"weights": self.checksum()} if self.checksum() else {}
-        return {"name": self.name, "options": self.options.model_dump(mode="json"), **given}
+        """Settings that a value depends on, with the weights' checksum and without paths."""
+        weights = {"weights": self.checksum()} if self.checksum() else {}
+        return {"name": self.name, "options": self.options.model_dump(mode="json"), **weights}
 
     @abstractmethod
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
-        """Learn from ``data.train``; leaves the accuracy on ``data.test`` in ``report``."""
+        """Train on ``data.train``; ``report`` holds the accuracy on ``data.test`` afterwards."""
 
     @abstractmethod
-    def verdict(self, x: Tensor) -> Prediction:
-        """Judge ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
+    def predict(self, x: Tensor) -> Prediction:
+        """Predictions for ``x``: [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""
 
     def features(self, x: Tensor) -> Tensor | None:
-        """Features ``[N, F]`` of what ``verdict`` takes, or None where it has none."""
+        """Features ``[N, F]`` of ``x`` (as in ``predict``), or None if it has none."""
         return None
 
     def quality(self, targets: Sequence[int]) -> float | None:
-        """What the gate is compared with, from ``report``: a share in [0, 1].
+        """The value in [0, 1] that the gate is compared with, from ``report``.
 
         Args:
             targets: Indices of the classes or attributes to be forgotten.
 
         Returns:
-            None where it could not be measured.
+            None if it could not be measured.
         """
-        found: float | None = self.report.get("accuracy")
-        return found
+        accuracy: float | None = self.report.get("accuracy")
+        return accuracy
 
     def state(self) -> dict[str, Tensor]:
-        """What ``fit`` learned."""
+        """Tensors that ``fit`` has learned, by name."""
         return {}
 
     def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
-        """Undo ``state``."""
+        """Set the judge up from a ``state``, in the place of ``fit``."""

@@ -24,13 +24,13 @@ class Method(Plugin[OptionsT], ABC):
     """An unlearning method.
 
     Attributes:
-        regimes: Where it applies, the default first: ``retrain`` starts from fresh
+        regimes: Regimes that it supports, the default first: ``retrain`` starts from new
             weights, ``finetune`` from the base model.
-        needs: The splits that it reads (``all``, ``retain``, ``forget``), and ``base`` for
-            a frozen copy of the base model. Any other access is an error.
-        baseline: Whether it is a reference row of every comparison, whatever the regime.
-        trains_base: Whether it makes the base model from which others fine-tune.
-        unsupported_tasks: Tasks that its model can no longer do, and why (a one-step
+        needs: Splits that it reads (``all``, ``retain``, ``forget``), and ``base`` for a frozen
+            copy of the base model. Any other access is an error.
+        baseline: Whether it is a reference row of every comparison, in both regimes.
+        trains_base: Whether it trains the base model of fine-tuning.
+        unsupported_tasks: Tasks that its models cannot do, with the reason (a one-step
             generator has no likelihood).
     """
 
@@ -46,7 +46,7 @@ class Method(Plugin[OptionsT], ABC):
 
     @classmethod
     def validate(cls) -> None:
-        """Refuse words that mean nothing and needs that contradict what the method is.
+        """Refuse unknown regimes and needs, and contradictions between attributes.
 
         Raises:
             PluginError: Regimes, needs, ``unsupported_tasks`` or presets are wrong.
@@ -83,50 +83,50 @@ class Method(Plugin[OptionsT], ABC):
                 raise PluginError(where, error.allowed) from error
 
     def skip(self, model: Model, regime: Regime) -> str | None:
-        """Why the method cannot run on this model, or None where it can."""
+        """Reason to skip the method for this model and regime, or None."""
         return None
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
-        """Refuse a forget set before anything is trained; not asked where ``skip`` has a reason.
+        """Refuse a forget set before anything is trained; not called if ``skip`` has a reason.
 
         Raises:
             UsageError: The method cannot forget these classes with these options.
         """
 
     def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
-        """Options of tasks that its models need, by task, whatever presets and user say.
+        """Options that its models require of tasks, by task; they override presets and user.
 
-        A model that only one sampler can draw from names it here. Stored with the model, and
-        part of the protocol of every value.
+        Example: the only sampler that can draw from a one-step generator. Stored with the model,
+        and part of the protocol of every value.
         """
         return {}
 
     def setup(self, session: Session) -> None:
-        """Build copies, extra networks, empty buffers; runs at the start and again on resume."""
+        """Create networks, optimisers and buffers; called at the start and again on resume."""
 
     def num_preparation_steps(self, session: Session) -> int:
-        """Steps of work before step 0 (batches of a mask, of a diagonal, of generated data)."""
+        """Number of steps before step 0 (batches of a mask, a Fisher diagonal, generated data)."""
         return 0
 
     def preparation_step(self, session: Session, i: int) -> None:
-        """Step ``i`` of the preparation, from 0; the model is in evaluation mode.
+        """Preparation step ``i``, from 0; the model is in evaluation mode.
 
-        What it leaves in registered state survives a kill: a resumed run goes on with the next.
+        Registered state survives a kill: a resumed run continues with the next step.
         """
 
     @abstractmethod
     def update(self, session: Session, step: int) -> Tensor:
-        """One outer step; returns the loss that is logged."""
+        """One outer step; returns its loss, a scalar, for the log."""
 
     def record(self, **values: Tensor) -> None:
-        """Log scalar diagnostics of this step (the trainer reads them every few steps)."""
+        """Log scalar diagnostics of this step; the trainer reads them at logged steps alone."""
         self.recorded |= {name: value.detach() for name, value in values.items()}
 
     def check(self, recorded: Mapping[str, float]) -> None:
-        """Judge the diagnostics whenever they are logged.
+        """Check the diagnostics of a logged step.
 
         Raises:
-            DivergenceError: Training should stop here.
+            DivergenceError: The training has diverged.
         """
 
 
@@ -144,7 +144,7 @@ def _check_words(
 
 
 class LossMethod(Method[OptionsT]):
-    """A method that is one loss: the trainer owns everything else."""
+    """A method with one loss; the trainer does everything else."""
 
     @abstractmethod
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
@@ -161,7 +161,7 @@ class LossMethod(Method[OptionsT]):
         """Change the gradients in place, before they are clipped."""
 
     def update(self, session: Session, step: int) -> Tensor:
-        """Draw, evaluate, descend."""
+        """Draw batches, evaluate ``loss``, minimise it."""
         drawn = {split: session.batch(split, step) for split in SPLITS if split in self.needs}
         loss = self.loss(session.model, Batches(self.name, drawn), step)
         session.minimise(loss, self.transform_gradients)
@@ -169,9 +169,10 @@ class LossMethod(Method[OptionsT]):
 
 
 def dsm_loss(model: Model, batch: Batch) -> Tensor:
-    """Denoising score matching, E ||eps_hat(x_t, t[, c]) - eps||^2 / D.
+    """E ||eps_hat(x_t, t[, c]) - eps||^2 / D: denoising score matching, a scalar.
 
-    Equal to sigma^2 ||s - grad log p_0t||^2 / D: equation 3 of MSGM with lambda = sigma^2, as a
-    mean over dimensions.
+    Equal to E sigma^2 ||s - grad log p_0t||^2 / D, with D the dimensions of an item.
+
+    Source: MSGM, arXiv:2412.07229, equation 3 with lambda = sigma^2.
     """
     return (model.eps(batch.x_t, batch.t, batch.condition) - batch.eps).square().mean()

@@ -1,4 +1,4 @@
-"""Metrics: from artifacts to rows of a result."""
+"""Metrics: rows of a result from the artifacts of tasks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from msgm_bench.errors import PluginError
 
 
 class Metric(Plugin[OptionsT], ABC):
-    """Rows from the artifacts of tasks.
+    """Measures the artifact of a task.
 
     Attributes:
-        tasks: Names of the tasks whose artifacts it reads, each by itself.
-        columns: Its rows in the tables that compare methods; none: it stands in reports, and on
+        tasks: Names of the tasks whose artifacts it measures, one at a time.
+        columns: Its columns in tables that compare methods; empty: it is in reports alone, and on
             boards that name it.
-        protocols: Starts of the names of its protocols, whose rows ``violations`` looks at.
+        protocols: Prefixes of the names of its protocols; ``violations`` checks their rows.
     """
 
     tasks: ClassVar[tuple[str, ...]]
@@ -33,10 +33,10 @@ class Metric(Plugin[OptionsT], ABC):
 
     @classmethod
     def validate(cls) -> None:
-        """As every plugin, and its columns.
+        """Refuse a class that contradicts itself, as every plugin does, or has wrong columns.
 
         Raises:
-            PluginError: ``columns`` or ``protocols`` are not what they should be.
+            PluginError: ``columns`` or ``protocols`` have the wrong type.
         """
         super().validate()
         for attribute, kind in (("columns", MetricColumn), ("protocols", str)):
@@ -47,30 +47,30 @@ class Metric(Plugin[OptionsT], ABC):
                 )
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """Other plugins it looks with, ``{kind: (name, options)}``."""
+        """Plugins that it measures with, ``{kind: (name, options)}``; checked before training."""
         return {}
 
     @abstractmethod
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
-        """What its values mean; tasks whose settings differ need ids that differ."""
+        """Protocol of its values; other settings of a task need another name or version."""
 
     @abstractmethod
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """The headline row, and companions under names of their own; rows name ``task.name``."""
+        """Headline row and companions of an artifact; ``row.task`` is ``task.name``."""
 
-    def skip(self, scene: EvalContext, model: Model) -> str | None:
-        """Why it says nothing of such models here, or None; neither model nor judge is fitted."""
+    def skip(self, context: EvalContext, model: Model) -> str | None:
+        """Reason to skip the metric, or None; neither the model nor the judge is trained yet."""
         return None
 
-    def needs_reference(self, scene: EvalContext) -> bool:
-        """Whether ``compute_reference`` is to be called; the judge is not fitted yet."""
+    def needs_reference(self, context: EvalContext) -> bool:
+        """Whether it has a ``compute_reference``; the judge is not trained yet."""
         return False
 
-    def compute_reference(self, scene: EvalContext) -> dict[str, Tensor]:
-        """What it needs that no model changes: computed once, and shared by all of them."""
+    def compute_reference(self, context: EvalContext) -> dict[str, Tensor]:
+        """Tensors that depend on no model, by name; computed once and shared by all models."""
         return {}
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
-        """Reasons why rows of its protocols cannot be, whoever reports them."""
+        """Contradictions in rows of its protocols, in results of any origin."""
         return iter(())

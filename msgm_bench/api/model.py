@@ -20,7 +20,7 @@ from msgm_bench.errors import IncompatibleError, OptionError
 
 @dataclass(frozen=True)
 class DataStats:
-    """What a backbone may know of the data; stored with the model.
+    """Statistics of a dataset that a backbone may use; stored with the model.
 
     Attributes:
         shape: Shape of one item.
@@ -28,7 +28,7 @@ class DataStats:
         nll_offset: The dataset's convention for points, bits/dim.
         std: Standard deviation over items and dimensions, in units of [0, 1] for images.
         max_distance: Largest Euclidean distance between two training items, same units.
-        classes: K, the number of classes that the model is told of; None where it is told none.
+        classes: K, the number of classes of a class-conditional model; None: unconditional.
     """
 
     shape: tuple[int, ...]
@@ -41,15 +41,15 @@ class DataStats:
     @classmethod
     def of(cls, data: Data, limit: int = 2_000) -> Self:
         """Measure ``data`` on about ``limit`` evenly spaced training items."""
-        few = data.train.x[:: max(1, len(data.train) // limit)].flatten(1).double()
+        subset = data.train.x[:: max(1, len(data.train) // limit)].flatten(1).double()
         if data.levels is not None:
-            few = (few + 0.5) / data.levels
+            subset = (subset + 0.5) / data.levels
         return cls(
             data.shape,
             data.levels,
             data.nll_offset,
-            float((few - few.mean(0)).square().mean().sqrt()),
-            float(torch.cdist(few, few).max()),
+            float((subset - subset.mean(0)).square().mean().sqrt()),
+            float(torch.cdist(subset, subset).max()),
         )
 
     def codec(self, low: float, high: float) -> Codec:
@@ -64,13 +64,17 @@ class DataStats:
 
 
 class Model(nn.Module):
-    """A network with the process that it denoises and the space that it lives in.
+    """A network, the process that it denoises and the codec of its data.
 
-    ``network(x_t, t, condition)`` returns eps_hat ``[N, *shape]`` for times ``t [N]``. A
-    class-conditional model is told a class 0 .. K-1 of each item, or the null class K, which
-    stands for any of them; an unconditional one is told nothing.
+    eps_hat = ``network(x_t, t, condition)``, ``[N, *shape]``, for times ``t [N]``. The condition
+    of a class-conditional model is a class 0 .. K-1 of each item, or the null class K, which
+    stands for any class; that of an unconditional model is None.
 
     Attributes:
+        network: The network.
+        process: The forward process.
+        codec: The map between data and model space.
+        shape: Shape of an item in model space.
         classes: K; None for an unconditional model.
     """
 
@@ -92,8 +96,8 @@ class Model(nn.Module):
         Args:
             x_t: ``[N, *shape]``.
             t: Times ``[N]``.
-            condition: Classes ``int64 [N]`` in 0 .. K; None is the null class, and all that an
-                unconditional model takes.
+            condition: Classes ``int64 [N]`` in 0 .. K. None: the null class; an unconditional
+                model has no other condition.
 
         Raises:
             IncompatibleError: A condition for an unconditional model.
@@ -103,7 +107,7 @@ class Model(nn.Module):
         return result
 
     def null(self, n: int, device: torch.device | None = None) -> Tensor:
-        """The null class for n items, ``int64 [n]``.
+        """The null class K of n items, ``int64 [n]``.
 
         Raises:
             IncompatibleError: The model is unconditional.
@@ -134,7 +138,7 @@ class Model(nn.Module):
         return condition
 
     def score(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """s = -eps_hat / sigma(t)."""
+        """s = -eps_hat / sigma(t), ``[N, *shape]``."""
         _, sigma = self.process.marginal(t)
         return -self.eps(x_t, t, condition) / sigma.reshape(-1, *[1] * len(self.shape))
 
@@ -150,10 +154,10 @@ class Model(nn.Module):
 
 
 class Conditioned(Model):
-    """A class-conditional model with the class of each item settled, as samplers take a model.
+    """eps_hat = (1 + w) eps(x, t, c) - w eps(x, t, null): a model for fixed classes c.
 
-    Its eps is that of ``model`` for ``labels``, guided: (1 + w) eps(x, t, c) - w eps(x, t, null).
-    Both halves go through the network in one call, which counts as one evaluation.
+    Samplers and solvers use it as they use an unconditional model. Both terms go through the
+    network in one call, which counts as one evaluation.
 
     Args:
         model: The model, or another wrapper of one.
@@ -168,7 +172,7 @@ class Conditioned(Model):
         self.model, self.labels, self.w = model, labels, w
 
     def eps(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Guided eps_hat ``[N, *shape]`` for ``condition``, or else for the settled labels."""
+        """Guided eps_hat ``[N, *shape]`` for ``condition``, by default for ``labels``."""
         c = self.labels if condition is None else condition
         if not self.w:
             return self.model.eps(x_t, t, c)
@@ -180,13 +184,13 @@ class Conditioned(Model):
 
 @dataclass(frozen=True)
 class PretrainedNetwork:
-    """A network that another program wrote, read and found to fit.
+    """A network that another program wrote, and that fits the backbone.
 
     Attributes:
         backbone: The backbone with the options that build such a network.
         weights: State of the network that ``backbone`` builds.
-        sha256: Of the file of the weights.
-        remark: What had to be taken on trust; empty where nothing had.
+        sha256: SHA-256 of the file of the weights.
+        remark: What the files do not say and the reader assumes; empty where they say all.
     """
 
     backbone: Backbone
@@ -196,12 +200,12 @@ class PretrainedNetwork:
 
 
 class Backbone(Plugin[OptionsT], ABC):
-    """A diffusion process and the network that learns it.
+    """A diffusion process and the network that predicts its noise.
 
     Attributes:
         data_range: Interval to which images are scaled.
         samplers: Names of the samplers that suit the process, the default first.
-        conditional: Whether its networks take a class where ``info.classes`` says how many.
+        conditional: Whether its networks take a class; ``stats.classes`` is their number.
     """
 
     data_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
@@ -209,42 +213,44 @@ class Backbone(Plugin[OptionsT], ABC):
     conditional: ClassVar[bool] = False
 
     @abstractmethod
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """The forward process for this data."""
 
     @abstractmethod
-    def network(self, info: DataStats, process: Process) -> nn.Module:
-        """A fresh network, initialised from torch's current random state.
+    def network(self, stats: DataStats, process: Process) -> nn.Module:
+        """A new network, initialised from torch's current random state.
 
-        With ``info.classes`` = K it is called with classes ``int64 [N]`` in 0 .. K, else with None.
+        Its condition is ``int64 [N]`` in 0 .. K if ``stats.classes`` is K, else None.
         """
 
-    def build(self, info: DataStats) -> Model:
-        """A fresh model for this data."""
-        process = self.process(info)
-        codec = info.codec(*self.data_range)
-        return Model(self.network(info, process), process, codec, info.shape, info.classes)
+    def build(self, stats: DataStats) -> Model:
+        """A new model for this data."""
+        process = self.process(stats)
+        codec = stats.codec(*self.data_range)
+        return Model(self.network(stats, process), process, codec, stats.shape, stats.classes)
 
     def describe(self, model: Model) -> Mapping[str, Any]:
         """What the weights of ``model`` mean beyond their names and shapes, JSON-ready.
 
-        It stands in the model's card, and weights are loaded only into a network of the same
-        description: number of attention heads, groups and eps of norms, activation, features of
+        ``model.json`` holds the description, and weights load only into a network of the same
+        one: number of attention heads, groups and eps of norms, activation, features of
         the time. The model may be on ``meta``.
         """
         return {}
 
-    def load(self, source: str, info: DataStats, download: bool = True) -> PretrainedNetwork:
-        """A network that another program wrote, to start from in the place of one trained here.
+    def from_pretrained(
+        self, source: str, stats: DataStats, download: bool = True
+    ) -> PretrainedNetwork:
+        """A base model that another program wrote.
 
         Args:
             source: A folder, or a name that the backbone knows how to find.
-            info: The data that it must fit.
-            download: Whether it may be fetched from elsewhere.
+            stats: Statistics of the data that it must fit.
+            download: Whether it may be downloaded.
 
         Raises:
             UsageError: It is not there, or fits neither the data nor the process.
-            StorageError: Its files are damaged or not to be had.
+            StorageError: Its files are damaged or cannot be downloaded.
         """
         raise IncompatibleError(
             f"the backbone {self.name!r} starting from {source}",
@@ -252,8 +258,8 @@ class Backbone(Plugin[OptionsT], ABC):
             "leave out --base",
         )
 
-    def dump(self, model: Model, folder: Path) -> str:
-        """Write a trained model for other programs, such that ``load`` reads the same again.
+    def save_pretrained(self, model: Model, folder: Path) -> str:
+        """Write a trained model for other programs; ``from_pretrained`` reads the same again.
 
         Args:
             model: A model of this backbone.

@@ -1,4 +1,4 @@
-"""What every plugin class has: a name, a summary, a citation and validated options."""
+"""The base of all plugins: a name, a summary, a citation and validated options."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Plugin(Generic[OptionsT]):
         """Refuse a class that contradicts itself; called when it is registered.
 
         Raises:
-            PluginError: Its name, citation, options or presets are not what they should be.
+            PluginError: Its name, citation, options or presets have the wrong type.
         """
         name = checked_name(getattr(cls, "name", None), cls.__name__)
         kinds = {"citation": str, "presets": Mapping}
@@ -98,7 +98,7 @@ class Plugin(Generic[OptionsT]):
 
 
 def _argument(base: Any) -> Any:
-    """What stands for ``OptionsT`` in a class or in ``Base[...]``; None in what is no plugin."""
+    """The argument for ``OptionsT`` of a class or of ``Base[...]``; None if it is no plugin."""
     origin = get_origin(base) or base
     if origin is Plugin:
         return next(iter(get_args(base)), OptionsT)
@@ -111,7 +111,7 @@ def _argument(base: Any) -> Any:
 
 
 def _options_type(cls: type[Plugin]) -> Any:
-    """The argument for ``OptionsT``; where it is a type variable, its default or its bound."""
+    """The argument for ``OptionsT``; of a type variable, its default or its bound."""
     argument = _argument(cls)
     if not isinstance(argument, TypeVar):
         return argument
@@ -120,7 +120,7 @@ def _options_type(cls: type[Plugin]) -> Any:
 
 
 def _options_of_bases(cls: type[Plugin]) -> Iterator[type]:
-    """What the options of ``cls`` must be a subclass of: those of its bases, the nearest first."""
+    """Superclasses that the options of ``cls`` must have: those of its bases, nearest first."""
     for base in cls.__mro__[1:]:
         argument = _argument(base)
         options = getattr(argument, "__bound__", argument)
@@ -129,10 +129,10 @@ def _options_of_bases(cls: type[Plugin]) -> Iterator[type]:
 
 
 def parse_options(plugin: type[Plugin], options: Mapping[str, Any]) -> Options:
-    """Validate ``options`` against the plugin's own; texts of a command line are read first.
+    """Validate ``options`` against the plugin's options; parse texts of a command line first.
 
     Raises:
-        OptionError: Naming the option, what was given and what is allowed.
+        OptionError: An option is unknown, out of range or of the wrong type.
     """
     fields = plugin.options_type.model_fields
     values = {
@@ -148,7 +148,7 @@ def parse_options(plugin: type[Plugin], options: Mapping[str, Any]) -> Options:
 def option_error(
     owner: str, options: type[BaseModel], values: object, error: ValidationError
 ) -> OptionError:
-    """The first complaint of pydantic about ``values``, in the words of the house."""
+    """The first of pydantic's errors about ``values``, as an ``OptionError``."""
     first = error.errors()[0]
     key = key_at(first["loc"], values)
     known = list(options.model_fields)
@@ -159,8 +159,8 @@ def option_error(
         )
     field = options.model_fields.get(str(first["loc"][0])) if first["loc"] else None
     about = f" ({field.description})" if field is not None and field.description else ""
-    given = "" if first["type"] == "missing" else f" = {short(first['input'], 200)}"
-    said = first["msg"].removeprefix("Value error, ")  # what a validator of ours says
+    value = "" if first["type"] == "missing" else f" = {short(first['input'], 200)}"
+    reason = first["msg"].removeprefix("Value error, ")  # of a validator of the options
     if first["type"] == "string_type":
-        said = "text, in quotes where YAML reads something else"
-    return OptionError(f"option {key!r} of {owner}{given}", f"{said}{about}")
+        reason = "text, in quotes where YAML reads something else"
+    return OptionError(f"option {key!r} of {owner}{value}", f"{reason}{about}")

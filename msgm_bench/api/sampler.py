@@ -13,7 +13,7 @@ from msgm_bench.diffusion import Noise, Samples
 
 
 class Sampler(Plugin[OptionsT], ABC):
-    """A way to draw from a model.
+    """Draws items from a model.
 
     Attributes:
         one_step: Whether it draws from one-step generators, whose networks predict no noise.
@@ -25,20 +25,20 @@ class Sampler(Plugin[OptionsT], ABC):
     def sample(
         self, model: Model, noise: Noise, start: tuple[Tensor, float] | None = None
     ) -> Samples:
-        """``noise.count`` items in model space, and the network evaluations that each cost.
+        """``noise.count`` items in model space, with the network evaluations of each.
 
         Args:
             model: The model.
             noise: The source of all randomness.
-            start: (x_t ``[N, *shape]``, t) to start from instead of the prior at T.
+            start: (x_t ``[N, *shape]``, t) to start from; None: the prior at T.
         """
 
     def check(self, model: Model, t: float = 1.0) -> None:
-        """Refuse a model or a budget before anything is trained; weights are not there yet.
+        """Refuse a model or options before anything is trained.
 
         Args:
-            model: The model, without weights.
-            t: The time from which it will sample.
+            model: The model; its weights are on ``meta``.
+            t: The time at which sampling starts.
 
         Raises:
             UsageError: The sampler cannot run on this process, or with these options.

@@ -1,4 +1,4 @@
-"""What methods see of the trainer."""
+"""The trainer's interface for methods: batches, gradients, steps, state."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Batch:
         eps: The noise ``[N, *shape]``.
         x_t: a(t) x0 + sigma(t) eps.
         y: Labels ``[N]`` or ``[N, A]``.
-        condition: What a class-conditional model is told: ``y``, with the null class K in the
-            place of a share of the labels (``Training.unconditional``); None for other models.
+        condition: ``y`` of a class-conditional model, with the null class K in the place of a
+            label with probability ``Training.label_dropout_prob``; None for other models.
     """
 
     x0: Tensor
@@ -100,7 +100,7 @@ class Batches:
 
 
 class Session(Protocol):
-    """The trainer, as a method sees it. All state in it survives a kill.
+    """The trainer's interface for a method. All its state survives a kill.
 
     P is the number of the model's trainable parameters. A vector ``[P]`` holds them all, one
     tensor after another in the order of ``model.parameters()``.
@@ -120,7 +120,7 @@ class Session(Protocol):
 
     @property
     def total_steps(self) -> int:
-        """The budget, in outer steps; of a budget of passes, an extrapolation."""
+        """The budget in outer steps; extrapolated from a budget of passes."""
 
     @property
     def batch_size(self) -> int:
@@ -132,7 +132,7 @@ class Session(Protocol):
 
         Raises:
             IncompatibleError: Items carry attributes, and D_f is not made of whole classes.
-            PluginError: The method declares ``all``: what it makes is shared by all forget sets.
+            PluginError: The method declares ``all``: all forget sets share its models.
         """
 
     @property
@@ -156,14 +156,14 @@ class Session(Protocol):
     def batch(
         self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
     ) -> Batch:
-        """A batch that depends on (seed, split, step, draw) only.
+        """A batch that depends on (seed, split, step, draw) alone.
 
         Args:
-            split: Whose items.
+            split: The split of its items.
             step: Number of the batch.
             draw: Name of a stream of noise for the same items.
-            like: Another batch of the same size, whose t and eps this one takes; mirroring,
-                dequantisation and dropped labels stay its own.
+            like: Another batch of the same size, whose t and eps are used; mirroring,
+                dequantisation and dropped labels come from the batch's own stream.
 
         Raises:
             PluginError: The method does not declare that it needs this split, or ``like`` has
@@ -173,19 +173,19 @@ class Session(Protocol):
     def noised(
         self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
     ) -> Batch:
-        """These very items as a batch, with noise that depends on (seed, step, draw) only.
+        """``items`` as a batch, with noise that depends on (seed, step, draw) alone.
 
         Args:
-            items: Some of ``items(split)``, or what the method generated.
+            items: Some of ``items(split)``, or generated ones.
             step: Number of the draw.
             draw: Name of a stream of draws.
-            encoded: Whether they are in model space already, as generated ones are.
+            encoded: Whether ``items`` are in model space already, as generated ones are.
         """
 
     def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
-        """Noise for the items ``start ..`` of a stream of the method's own, on the device."""
+        """Noise for items ``start .. start+count-1`` of a stream of the method, on the device."""
 
-    # Descent
+    # Optimisation
 
     def minimise(
         self, loss: Tensor, transform: GradientTransform | None = None, mask: Tensor | None = None
@@ -195,33 +195,33 @@ class Session(Protocol):
         Args:
             loss: A scalar.
             transform: Changes the gradients in place before they are clipped.
-            mask: ``bool [P]``, the entries that may move; the others stay, whatever Adam remembers.
+            mask: ``bool [P]``, the entries that move; the others stay, whatever Adam's moments.
         """
 
     def gradients(self, *losses: Tensor) -> tuple[Tensor, ...]:
-        """The gradient of each loss, ``float32 [P]``, unclipped; nothing moves.
+        """The gradient of each loss, ``float32 [P]``, unclipped; no weight moves.
 
-        Losses may share a forward pass: name them in one call, after which the graph is gone.
+        Losses that share a forward pass go into one call, which frees the graph.
         """
 
     def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
-        """One step down a gradient ``[P]`` of the method's making: clip, mask, Adam, EMA."""
+        """One step down ``gradient [P]``: clip, mask, Adam, EMA."""
 
     def edit(self) -> AbstractContextManager[None]:
-        """The method moves weights of ``model`` by itself inside the block: one step of the EMA.
+        """A block in which the method changes weights of ``model``; the EMA makes one step.
 
-        Nothing inside is recorded for gradients. Anywhere else, weights that move other than by
-        ``minimise`` and ``descend`` are a ``PluginError`` at the end of the step.
+        Autograd is off inside. Outside the block, any change of weights but those of ``minimise``
+        and ``descend`` is a ``PluginError`` at the end of the step.
         """
 
     def inner_loop(self, keep_moments: bool = False) -> AbstractContextManager[None]:
-        """An inner loop: steps inside move the model but not its average, and are then undone.
+        """An inner loop: steps inside move the model but not its average, and are undone after it.
 
-        The graph of a loss that was evaluated before it cannot be used after it. The method may
-        move the weights in it as it likes.
+        The method may change weights inside. The graph of a loss from before the block cannot be
+        used after it.
 
         Args:
-            keep_moments: Whether Adam's moments stay as the inner steps left them.
+            keep_moments: Whether Adam's moments stay as they are after the inner steps.
         """
 
     # State
@@ -229,7 +229,7 @@ class Session(Protocol):
     def register_state(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
         """Store ``state`` in every checkpoint and restore it on resume.
 
-        What goes through a registered network counts, as it does through any of ``adam``.
+        Passes through a registered network count, as do those of a network of ``adam``.
         """
 
     def adam(

@@ -1,17 +1,18 @@
-"""Presets: sparse settings that plugins contribute, merged into one resolved whole."""
+"""Presets: sparse settings of plugins, and their merge into the settings of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from msgm_bench.api.plugin import Options, Plugin, option_error
 from msgm_bench.errors import OptionError, PluginError
 
-Preset = Literal["quick", "standard", "paper"]
-PRESETS: tuple[Preset, ...] = ("quick", "standard", "paper")
+Preset = Literal["quick", "full", "paper"]
+PRESETS: tuple[Preset, ...] = ("quick", "full", "paper")
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Training(Options):
@@ -23,29 +24,37 @@ class Training(Options):
     )
     batch_size: int = Field(128, ge=1, description="items a step and split, over all devices")
     learning_rate: float = Field(2e-4, gt=0, description="Adam's step size after the warm-up")
-    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
-    decay: Literal["none", "cosine"] = Field("none", description="after the warm-up, down to 0")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 is off")
-    ema_warmup: bool = Field(
-        True,
-        description="whether the average's decay grows as (1 + n)/(10 + n) up to ema; false: it "
-        "is constant, and the average starts at the weights before the first step",
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="after the warm-up; cosine: half a period, down to 0"
     )
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
-    unconditional: float = Field(
-        0.1, ge=0, le=1, description="share of null classes; for class-conditional models"
+    max_grad_norm: float = Field(1.0, gt=0, description="largest L2 norm of a gradient")
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="decay of the weights' moving average; 0: no average"
+    )
+    use_ema_warmup: bool = Field(
+        True,
+        description="true: in update n the average's decay is min(ema_decay, (1 + n)/(10 + n)); "
+        "false: it is constant, and the average starts at the weights before the first step",
+    )
+    adam_betas: tuple[Decay, Decay] = Field(
+        (0.9, 0.999), description="Adam's decay rates of the first and the second moment"
+    )
+    label_dropout_prob: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="probability that a class-conditional model sees the null class",
     )
     continue_optimizer: bool = Field(
         False,
-        description="fine-tuning goes on with the base training's raw weights, Adam's state and "
-        "average, without a new warm-up; not from a given base",
+        description="fine-tuning continues with the base training's raw weights, Adam's state and "
+        "average, without a new warm-up; not from a base of --base",
     )
 
 
 class Settings(Options):
-    """All that presets decide, after every plugin has spoken and before the user has.
+    """Settings of a run from the presets of all its plugins, before the user's options.
 
     ``finetuning`` overrides ``training`` in the finetune regime; ``backbone``, ``method``,
     ``judge``, ``tasks`` and ``metrics`` hold defaults for the options of those plugins.
@@ -66,13 +75,13 @@ class Settings(Options):
 
         Raises:
             OptionError: A preset, ``steps`` or ``passes`` is out of range, or a training from
-                fresh weights is to go on with an optimiser.
+                new weights has ``continue_optimizer``.
         """
         chosen = merge(self.training, self.finetuning if finetune else {})
         if chosen.get("continue_optimizer") and not finetune:
             raise OptionError("continue_optimizer in the preset's training", "in its finetuning")
-        given = {"steps": steps, "passes": passes}
-        chosen |= {name: value for name, value in given.items() if value is not None}
+        overrides = {"steps": steps, "passes": passes}
+        chosen |= {name: value for name, value in overrides.items() if value is not None}
         try:
             return Training.model_validate(chosen)
         except ValidationError as error:
@@ -80,7 +89,7 @@ class Settings(Options):
 
 
 def check_presets(cls: type[Plugin]) -> None:
-    """Refuse presets whose settings nothing reads; their names may be of a third party's own.
+    """Refuse presets with unknown settings; their names are free.
 
     Raises:
         PluginError: A setting is unknown or out of range.

@@ -1,4 +1,4 @@
-"""Tasks: what a model is asked to do, and the artifact that is drawn."""
+"""Tasks: sampling, likelihood, restoration; each draws an artifact from a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from msgm_bench.api.plugin import Options, Plugin
 
 @dataclass(frozen=True)
 class Cost:
-    """What an item of a task costs, for estimates of time.
+    """Cost of an item of a task, for estimates of time.
 
     Attributes:
         nfe: Network evaluations.
-        vjps: Vector-Jacobian products that come with each of them.
-        assumed: What ``nfe`` rests on, where the options do not fix it.
+        vjps: Vector-Jacobian products of each evaluation.
+        assumed: The assumption behind ``nfe``; empty if the options fix it.
     """
 
     nfe: int
@@ -38,14 +38,14 @@ class TaskOptions(Options):
     batch_size: int = Field(1_000, ge=1, description="items drawn at once and stored together")
 
     def limit_samples(self, samples: int) -> dict[str, int]:
-        """The options that change where every evaluation set has at most ``samples`` items."""
+        """Changes of options such that every evaluation set has at most ``samples`` items."""
         return {}
 
 
 class CountOptions(TaskOptions):
-    """Options of a task that draws so many items of each split."""
+    """Options of a task that draws at most ``count`` items of each split."""
 
-    count: int = Field(10_000, ge=1, description="most items to draw, a split")
+    count: int = Field(10_000, ge=1, description="largest number of items of a split")
 
     def limit_samples(self, samples: int) -> dict[str, int]:
         """At most ``samples`` items of each split."""
@@ -56,41 +56,41 @@ TaskOptionsT = TypeVar("TaskOptionsT", bound=TaskOptions, default=TaskOptions, c
 
 
 class Task(Plugin[TaskOptionsT], ABC):
-    """Something a model is asked to do; its artifact is drawn once and shared by metrics.
+    """Draws an artifact from a model, once; all metrics of the task share it.
 
     Attributes:
-        measures: Whether its artifact is a measurement (a likelihood) and no sample: it is then
-            computed in fp32, whatever precision training and sampling have.
+        measures: Whether the artifact is a measurement (a likelihood), which is computed in fp32
+            whatever the precision of training and sampling, and no sample.
     """
 
     measures: ClassVar[bool] = False
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """Other plugins it draws with, ``{kind: (name, options)}``: checked before training."""
+        """Plugins that it draws with, ``{kind: (name, options)}``; checked before training."""
         return {}
 
     @property
     def start(self) -> float:
-        """The time from which it samples."""
+        """The time at which sampling starts, in (0, 1]."""
         return 1.0
 
     def skip(self, model: Model) -> str | None:
-        """Why it makes no sense for such models, or None; it is then left out of the plan."""
+        """Reason to skip the task for this model, or None."""
         return None
 
     def with_model_defaults(self, model: Model) -> Self:
-        """The same task with the options that it leaves to the model's process filled in."""
+        """The task with options that depend on the model's process filled in."""
         return self
 
     def check(self, model: Model) -> None:
-        """Refuse a model before anything is trained; its weights are not there yet.
+        """Refuse a model before anything is trained; its weights are on ``meta``.
 
         Raises:
             UsageError: The task cannot be done on this process, or with these options.
         """
 
     def cost(self, model: Model) -> Cost | None:
-        """What an item costs on such models, or None where nobody can tell."""
+        """Cost of an item on this model, or None if unknown."""
         return None
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
@@ -106,14 +106,14 @@ class Task(Plugin[TaskOptionsT], ABC):
 
     @abstractmethod
     def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
-        """Items ``start .. start+count-1``: tensors whose first dimension is ``count``.
+        """Items ``start .. start+count-1``: tensors ``[count, ...]`` by name.
 
-        Must depend on ``context.seed`` and the items' indices only, so that a killed run
-        resumes at the chunk that it had not finished. ``nfe`` is reported where it is known.
+        They depend on ``context.seed`` and the items' indices alone, so that a killed run resumes
+        at the first chunk that is not stored. ``nfe`` counts network evaluations, if known.
         """
 
     def preview(self, context: ModelContext, artifact: Artifact) -> Mapping[str, Tensor]:
-        """Rows for a picture of its name, by caption.
+        """Rows of a picture, by caption.
 
         [0, 1] images ``[N, C, H, W]``, one row as a square and several as strips, or points
         ``[N, 2]``, which are scattered over the data. Captions are ``label`` or
@@ -122,6 +122,6 @@ class Task(Plugin[TaskOptionsT], ABC):
         return {}
 
     def protocol(self, context: ModelContext) -> dict[str, Any]:
-        """The settings that a value depends on."""
+        """Settings that a value depends on."""
         settings: dict[str, Any] = self.options.model_dump(mode="json", exclude={"batch_size"})
         return settings

@@ -1,4 +1,4 @@
-"""Trackers: who hears of a run."""
+"""Trackers: loggers of runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from msgm_bench.api.plugin import OptionsT, Plugin
 
 
 class Tracker(Plugin[OptionsT]):
-    """A logger: its life-cycle hooks (``@hookimpl`` methods) hear of every run it is asked to.
+    """A logger: its life-cycle hooks (``@hookimpl`` methods) are called in runs that name it.
 
-    One that is chosen for a grid in workers is made anew in each of them, for every cell: it is
-    told all that it needs by its options and by ``run_started``.
+    In a grid, every worker creates the tracker again for each run: all its state comes from its
+    options and from ``run_started``.
     """

@@ -122,7 +122,7 @@ class RunConditions(Options):
     dataset: Name = Field(description="name of the dataset")
     forget: Names = Field(description="classes of D_f, in any order")
     backbone: Name = Field(description="name of the backbone")
-    preset: Preset = Field(description="quick, standard or paper")
+    preset: Preset = Field(description="quick, full or paper")
     regime: Regime | None = Field(None, description="of all but the reference and the baseline")
     conditional: bool = Field(False, description="whether the models are class-conditional")
     passes: int | None = Field(

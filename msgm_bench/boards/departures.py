@@ -59,7 +59,7 @@ def preset_options(
         settings = preset_settings(dataset, backbone, method, preset)
         backbone_class, method_class = _class("backbones", backbone), _class("methods", method)
         own: dict[str, Mapping[str, Any]] = {
-            "training": settings.budget(regime == "finetune").model_dump(),
+            "training": settings.budget(regime == "finetune").model_dump(mode="json"),
             "backbone": _options(backbone_class, settings.backbone),
             "method": _options(method_class, settings.method),
             "dataset": _options(_class("datasets", dataset), {}),
@@ -95,7 +95,7 @@ def preset_training(
     """The training of the method's own preset; None where a plugin is not installed."""
     try:
         settings = preset_settings(dataset, backbone, method, preset)
-        return settings.budget(regime == "finetune").model_dump()
+        return settings.budget(regime == "finetune").model_dump(mode="json")
     except UsageError:
         return None
 

@@ -10,7 +10,7 @@ from msgm_bench.boards.board import Board
 from msgm_bench.boards.departures import preset_training
 from msgm_bench.boards.protocols import ABSENT
 
-POLICY = ("batch_size", "learning_rate", "warmup", "decay")
+POLICY = ("batch_size", "learning_rate", "warmup_steps", "lr_schedule")
 """What decides, beside the passes, how far a budget carries."""
 
 

@@ -122,7 +122,8 @@ def check(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> int:
     bad = sum(verdict.startswith(("missing", "wrong")) for verdict in verdicts)
     unread = sum(verdict.startswith("not checked") for verdict in verdicts)
     left = f", {unread} not checked" if unread else ""
-    say(f"{len(verdicts)} files, {bad} missing or wrong{left}")
+    noun = "file" if len(verdicts) == 1 else "files"
+    say(f"{len(verdicts)} {noun}, {bad} missing or wrong{left}")
     return FAILED if bad else OK
 
 

@@ -91,7 +91,10 @@ def training(outline: RunEstimate) -> None:
         passes = budget["passes"]
         steps = f"{value(passes)} passes" if passes else value(budget["steps"])
         numbers = (steps, *(value(budget[key]) for key in ("batch_size", "learning_rate")))
-        ends = (value(budget["warmup"]), value(budget["ema"]) if budget["ema"] else "off")
+        ends = (
+            value(budget["warmup_steps"]),
+            value(budget["ema_decay"]) if budget["ema_decay"] else "off",
+        )
         times = [duration(stint.seconds)] if measured else []
         names = ", ".join(stint.methods) + " (base)" * (stint.base and bool(outline.method))
         table.add_row(names, stint.regime, *numbers, *ends, *times)

@@ -106,7 +106,7 @@ def cell_options(function: F) -> F:
         click.option("--dataset", help="Name of a dataset."),
         data_dir_option,
         click.option("--forget", help="Classes or attributes to forget: a name or a list (3,7)."),
-        click.option("--preset", help="quick, standard or paper; the dataset's own by default."),
+        click.option("--preset", help="quick, full or paper; the dataset's own by default."),
         click.option("--samples", type=click.IntRange(1), help="Cap of every evaluation set."),
         click.option(
             "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."

@@ -49,7 +49,7 @@ class Process(ABC):
         """Return (a(t), sigma(t)), both positive for t > 0."""
 
     @abstractmethod
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (f(t), g(t)) of dx = f(t) x dt + g(t) dw.
 
         f = a'/a and g^2 = (sigma^2)' - 2 f sigma^2.
@@ -86,7 +86,7 @@ class Process(ABC):
 
     def sde(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return drift f(t) x [N, *item_shape] and diffusion g(t) [N] of the forward SDE."""
-        f, g = self.rates(t)
+        f, g = self.drift_diffusion(t)
         return per_item(f, x) * x, g
 
     def prior_sampling(self, item_shape: tuple[int, ...], noise: Noise) -> Tensor:

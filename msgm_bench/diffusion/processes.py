@@ -62,7 +62,7 @@ class VarianceExploding(Process):
         """Return (1, sigma(t))."""
         return torch.ones_like(t), self.noise_to_signal(t)
 
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return f = 0 and g = sigma(t) sqrt(2 log(sigma_max / sigma_min))."""
         return torch.zeros_like(t), self.noise_to_signal(t) * math.sqrt(2 * self.log_ratio)
 
@@ -110,7 +110,7 @@ class UnitVariance(LogSignal):
         log_a = self.log_signal(t)
         return torch.exp(log_a), torch.sqrt(-torch.expm1(2 * log_a))
 
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return f = -beta / 2 and g = sqrt(beta)."""
         beta = self.beta(t)
         return -0.5 * beta, torch.sqrt(beta)
@@ -193,7 +193,7 @@ class SubVariancePreserving(LinearBeta):
         log_a = self.log_signal(t)
         return torch.exp(log_a), -torch.expm1(2 * log_a)
 
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return f = -beta / 2 and g = sqrt(beta (1 - e^4l))."""
         beta = self.beta(t)
         return -0.5 * beta, torch.sqrt(-beta * torch.expm1(4 * self.log_signal(t)))

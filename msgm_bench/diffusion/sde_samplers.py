@@ -41,7 +41,7 @@ class EulerMaruyama(ReverseSampler):
         """Take x_s = x_t - (f x_t - g^2 score) (t - s) + g sqrt(t - s) z."""
         times = even_times(process, t_start, self.steps, self.denoise)
         for t, s in pairwise(times):
-            f, g = process.rates(t)
+            f, g = process.drift_diffusion(t)
             _, sigma = process.marginal(t)
             score = -eps(x, t) / sigma
             z = noise.normal(tuple(x.shape[1:]))

@@ -8,7 +8,7 @@ import torch
 
 from msgm_bench.api import Data, Dataset, DatasetInfo, DataStats, Examples
 from msgm_bench.errors import StorageError
-from msgm_bench.experiment.loaded_data import Loaded, data_key, load
+from msgm_bench.experiment.loaded_data import Loaded, data_key, load, missing_files
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
@@ -21,17 +21,17 @@ class KnownData:
 
     Attributes:
         loaded: The data, or noise of their shape.
-        sketch: What the dataset says of itself, where ``loaded`` is noise.
+        info: What the dataset says of itself, where ``loaded`` is noise.
     """
 
     loaded: Loaded
-    sketch: DatasetInfo | None = None
+    info: DatasetInfo | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Numbers of training and of held-out items."""
-        if self.sketch is not None:
-            return self.sketch.train, self.sketch.test
+        if self.info is not None:
+            return self.info.train, self.info.test
         return len(self.loaded.data.train), len(self.loaded.data.test)
 
 
@@ -42,30 +42,29 @@ def known_data(spec: RunSpec) -> KnownData:
         StorageError: The files are not here, and the dataset does not know its items' shape.
     """
     dataset: Dataset = registry().create("datasets", spec.dataset, spec.dataset_params)
-    files = {file.name for source in dataset.sources() for file in source.files}
-    if files <= set(dataset.located()):
+    if not missing_files(dataset):
         return KnownData(load(*data_key(spec)))
-    sketch = dataset.sketch()
-    if sketch is None:
+    info = dataset.info()
+    if info is None:
         raise StorageError(
             f"dataset {spec.dataset!r}: the shape of its items is unknown until its files are here",
             hint=f"msgm-bench data fetch {spec.dataset}, or --data-dir DIR",
         )
-    data = stand_in(sketch)
-    return KnownData(Loaded(data, DataStats.of(data), ""), sketch)
+    data = stand_in(info)
+    return KnownData(Loaded(data, DataStats.of(data), ""), info)
 
 
-def stand_in(sketch: DatasetInfo) -> Data:
+def stand_in(info: DatasetInfo) -> Data:
     """A few items of noise, every class among them."""
-    count = COPIES * len(sketch.classes)
+    count = COPIES * len(info.classes)
     generator = torch.Generator().manual_seed(0)
-    shape = (count, *sketch.shape)
-    if sketch.levels is None:
+    shape = (count, *info.shape)
+    if info.levels is None:
         x = torch.randn(shape, generator=generator)
     else:
-        x = torch.randint(sketch.levels, shape, generator=generator, dtype=torch.uint8)
-    y = torch.arange(count) % len(sketch.classes)
-    if sketch.attributes:
-        y = y[:, None] == torch.arange(len(sketch.classes))
+        x = torch.randint(info.levels, shape, generator=generator, dtype=torch.uint8)
+    y = torch.arange(count) % len(info.classes)
+    if info.attributes:
+        y = y[:, None] == torch.arange(len(info.classes))
     items = Examples(x, y)
-    return Data(items, items, sketch.classes, sketch.levels)
+    return Data(items, items, info.classes, info.levels)

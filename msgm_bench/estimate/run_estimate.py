@@ -66,7 +66,7 @@ def described(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
         method=spec.method,
         preset=plan.preset,
         forget=[data.classes[target] for target in plan.targets] if spec.forget else [],
-        here=known.sketch is None,
+        here=known.info is None,
         data=data_record(data, known),
         network={
             "class": type(model.network).__name__,
@@ -102,7 +102,7 @@ def data_record(data: Data, known: KnownData) -> dict[str, Any]:
         "train": train,
         "test": test,
         "classes": len(data.classes),
-        "counts": dict.fromkeys(data.classes, ()) if known.sketch else data.counts(),
+        "counts": dict.fromkeys(data.classes, ()) if known.info else data.counts(),
         "remarks": list(data.remarks),
     }
 
@@ -112,7 +112,7 @@ def process_of(plan: Plan, known: KnownData) -> dict[str, Any]:
     info = plan.loaded.info
     other = replace(info, std=2 * info.std, max_distance=2 * info.max_distance)
     here, there = (plan.backbone.process(i).spec() for i in (info, other))
-    return {k: v if known.sketch is None or v == there[k] else None for k, v in here.items()}
+    return {k: v if known.info is None or v == there[k] else None for k, v in here.items()}
 
 
 def budgets(spec: RunSpec, plans: Sequence[Plan]) -> list[tuple[TrainingPlan, TrainingEstimate]]:
@@ -157,7 +157,7 @@ def chore(task: Task, plan: Plan, model: Model, known: KnownData) -> TaskEstimat
     """What a task amounts to."""
     data, cost = plan.data, task.cost(model)
     _, test = known.sizes
-    exact = known.sketch is None and bool(plan.spec.forget)
+    exact = known.info is None and bool(plan.spec.forget)
     forget = int(data.members(data.test, plan.targets).sum())
     sizes = (test - forget, forget) if exact else (test, test)
     items = task.total(crowd(plan, model, sizes))

@@ -35,7 +35,7 @@ from msgm_bench.experiment.components import (
     tasks_of,
 )
 from msgm_bench.experiment.judge import judge_of
-from msgm_bench.experiment.loaded_data import Loaded, data_key, load
+from msgm_bench.experiment.loaded_data import Loaded, data_key, load, log_remarks, require_files
 from msgm_bench.experiment.model_io import Limits
 from msgm_bench.experiment.pretrained import BaseCheckpoint, given_base
 from msgm_bench.experiment.spec import RunSpec, check_names
@@ -93,17 +93,22 @@ class Plan:
         return self.loaded.data
 
 
-def plan(spec: RunSpec) -> Plan:
-    """Look up, merge, validate.
+def plan(spec: RunSpec, download: bool = True) -> Plan:
+    """Look up, merge, validate; without ``download`` all must be on this machine.
 
     Raises:
         UsageError: Anything about the request is wrong; nothing was trained.
+        StorageError: Data or a base model are not on this machine.
     """
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
     registry().entry("backbones", spec.backbone)
     check_names(spec)
-    loaded = load(*data_key(spec))
-    return resolve(spec, runtime, loaded, loaded.data.targets(spec.forget))
+    if not download:
+        require_files(spec)
+    key = data_key(spec)
+    loaded = load(*key)
+    log_remarks(*key)
+    return resolve(spec, runtime, loaded, loaded.data.targets(spec.forget), download)
 
 
 def resolve(

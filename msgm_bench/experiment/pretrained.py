@@ -100,7 +100,7 @@ def adopt(backbone: Backbone, source: str, info: DataStats, download: bool) -> P
     folder = model_folder(Path(source).expanduser())
     if (folder / CARD).is_file():
         return adopt_own(backbone, folder, info)
-    return backbone.load(source, info, download)
+    return backbone.from_pretrained(source, info, download)
 
 
 def adopt_own(backbone: Backbone, folder: Path, info: DataStats) -> PretrainedNetwork:

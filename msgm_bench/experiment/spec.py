@@ -132,9 +132,9 @@ def check_names(spec: RunSpec) -> None:
         OptionError: One of them is not there.
     """
     dataset = cast(Dataset, registry().create("datasets", spec.dataset, spec.dataset_params))
-    sketch = dataset.sketch()
-    if sketch is not None:
-        indices(sketch.classes, spec.forget)
+    info = dataset.info()
+    if info is not None:
+        indices(info.classes, spec.forget)
 
 
 def expand(

@@ -31,6 +31,6 @@ def tracking(chosen: Sequence[Choice]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, options in chosen:
             tracker = registry().create("trackers", name, options)
-            manager.register(tracker)
+            registry().listen(tracker, f"tracker {name!r}")
             stack.callback(manager.unregister, tracker)
         yield

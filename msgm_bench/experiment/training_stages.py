@@ -93,10 +93,12 @@ def _trainer(plan: Plan, trained: TrainingPlan, seed: int, base_folder: Path | N
     splits = _splits(plan, trained, device)
     budget, flip = trained.budget, plan.data.flip
     stream = derive_seed(seed, "training")
-    feed = NoisedBatches(splits, model, stream, budget.batch_size, flip, budget.unconditional)
+    noised_batches = NoisedBatches(
+        splits, model, stream, budget.batch_size, flip, budget.label_dropout_prob
+    )
     labels = plan.data.labels(plan.targets)
     place = (plan.runtime, seed, base, labels, trained.pass_items)
-    trainer = Trainer(model, trained.method, feed, budget, *place)
+    trainer = Trainer(model, trained.method, noised_batches, budget, *place)
     if trained.continues and base_folder is not None:
         trainer.continue_from(load_tensors(base_folder / OPTIMIZER))
     return trainer

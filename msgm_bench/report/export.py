@@ -49,8 +49,8 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            usage = backbone.dump(model, work)
-            sha256 = backbone.load(str(work), info, download=False).sha256
+            usage = backbone.save_pretrained(model, work)
+            sha256 = backbone.from_pretrained(str(work), info, download=False).sha256
             write_text(work / README, page(run, result, sha256, usage))
             write_text(work / ORIGIN, origin(result))
             work.chmod(0o755)
@@ -114,7 +114,7 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     spec = result.spec
     forgotten = page_text(", ".join(spec.forget))
     track = " (class-conditional)" if spec.conditional else ""
-    ema = spec.settings.get("training", {}).get("ema", 0)
+    ema = spec.settings.get("training", {}).get("ema_decay", 0)
     averaged = f"averaged with the decay {ema:g}" if ema else "as they were scored"
     facts = {
         "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",

@@ -37,7 +37,7 @@ class BackboneCase:
         return self.cls.create(self.options)
 
     @functools.cached_property
-    def info(self) -> DataStats:
+    def stats(self) -> DataStats:
         """Of the toy images."""
         return DataStats.of(toy_images(size=SIZE))
 
@@ -45,12 +45,12 @@ class BackboneCase:
     def model(self) -> Model:
         """With the weights of one seed."""
         torch.manual_seed(SEED)
-        return self.backbone.build(self.info).eval()
+        return self.backbone.build(self.stats).eval()
 
     @functools.cached_property
     def inputs(self) -> tuple[Tensor, Tensor]:
         """x_t ``[5, C, H, W]`` and times ``[5]`` over [t_min, T]."""
-        x = torch.randn(5, *self.info.shape, generator=torch.Generator().manual_seed(SEED))
+        x = torch.randn(5, *self.stats.shape, generator=torch.Generator().manual_seed(SEED))
         return x, self.model.process.sample_times(torch.linspace(0, 0.999, 5))
 
     @functools.cached_property
@@ -61,7 +61,7 @@ class BackboneCase:
 
 
 def _check_process(case: BackboneCase) -> None:
-    check_process(case.backbone.process(case.info))
+    check_process(case.backbone.process(case.stats))
 
 
 def _check_prediction(case: BackboneCase) -> None:
@@ -73,7 +73,7 @@ def _check_prediction(case: BackboneCase) -> None:
 @torch.no_grad()
 def _check_seed(case: BackboneCase) -> None:
     torch.manual_seed(SEED)
-    second = case.backbone.build(case.info).eval().eps(*case.inputs)
+    second = case.backbone.build(case.stats).eval().eps(*case.inputs)
     assert torch.equal(case.eps, second), f"{case.cls.name}: the same seed builds other networks"
 
 
@@ -88,13 +88,15 @@ def _check_batch(case: BackboneCase) -> None:
 def _check_condition(case: BackboneCase) -> str | None:
     if not case.cls.conditional:
         return "its networks take no class"
-    _check_classes(case.backbone, case.info, *case.inputs)
+    _check_classes(case.backbone, case.stats, *case.inputs)
     return None
 
 
 BACKBONE_CHECKS: tuple[Check[BackboneCase], ...] = (
     *PLUGIN_CHECKS,
-    Check("process", "a(t), sigma(t), rates, transitions and prior agree", _check_process),
+    Check(
+        "process", "a(t), sigma(t), drift, diffusion, transitions and prior agree", _check_process
+    ),
     Check("prediction", "eps_hat is finite and has the shape of x_t", _check_prediction),
     Check("seed", "the same seed builds the same network", _check_seed),
     Check("batch", "eps_hat of an item does not depend on its batch", _check_batch),
@@ -112,9 +114,9 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
 
 
 @torch.no_grad()
-def _check_classes(backbone: Backbone, info: DataStats, x: Tensor, t: Tensor) -> None:
+def _check_classes(backbone: Backbone, stats: DataStats, x: Tensor, t: Tensor) -> None:
     torch.manual_seed(SEED)
-    model = backbone.build(replace(info, classes=3)).eval()
+    model = backbone.build(replace(stats, classes=3)).eval()
     for weight in model.parameters():  # fresh weights may silence the network
         weight.add_(0.1 * torch.randn_like(weight))
     predicted = [model.eps(x, t, torch.full((len(x),), c)) for c in range(4)]

@@ -75,7 +75,7 @@ def _check_names(case: DatasetCase) -> None:
 
 
 def _check_info(case: DatasetCase) -> str | None:
-    info = case.cls.create(case.options).sketch()
+    info = case.cls.create(case.options).info()
     if info is None:
         return "it describes no items before it loads them"
     _check_counts(case.cls.name, info, case.data, case.excerpt)

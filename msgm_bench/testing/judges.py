@@ -102,7 +102,7 @@ def _check_reports(case: JudgeCase) -> None:
 
 
 def _check_restored(case: JudgeCase) -> None:
-    a, b, name = case.fitted.verdict(case.x), case.restored.verdict(case.x), case.cls.name
+    a, b, name = case.fitted.predict(case.x), case.restored.predict(case.x), case.cls.name
     assert torch.equal(a.classes, b.classes), f"{name}: restored, it judges otherwise"
     assert torch.equal(a.recognised, b.recognised), f"{name}: restored, it recognises otherwise"
 
@@ -128,7 +128,7 @@ def _check_held_out(case: JudgeCase) -> None:
 
 
 def _judges_alike(case: JudgeCase, other: Judge) -> bool:
-    return torch.equal(other.verdict(case.x).classes, case.fitted.verdict(case.x).classes)
+    return torch.equal(other.predict(case.x).classes, case.fitted.predict(case.x).classes)
 
 
 def visible(data: Data, x: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def _check_report(judge: Judge) -> None:
 
 def _check_predictions(case: JudgeCase) -> None:
     fitted, x, name, K = case.fitted, case.x, case.cls.name, len(case.data.classes)
-    a, first = fitted.verdict(x), fitted.verdict(x[:3])
+    a, first = fitted.predict(x), fitted.predict(x[:3])
     assert a.recognised.shape == (len(x),), f"{name}: recognised is not one bool an item"
     assert a.recognised.dtype == torch.bool, f"{name}: recognised is {a.recognised.dtype}"
     if a.classes.ndim == 1:
@@ -155,7 +155,7 @@ def _check_predictions(case: JudgeCase) -> None:
     else:
         assert a.classes.shape == (len(x), K), f"{name}: not one bool an item and attribute"
         assert a.classes.dtype == torch.bool, f"{name}: attributes are {a.classes.dtype}"
-    assert torch.equal(a.classes[:3], first.classes), f"{name}: a verdict depends on its batch"
+    assert torch.equal(a.classes[:3], first.classes), f"{name}: a prediction depends on its batch"
     features = fitted.features(x)
     if features is not None:
         assert features.ndim == 2, f"{name}: features have shape {tuple(features.shape)}"
@@ -200,7 +200,7 @@ def check_judge(
 ) -> None:
     """A restored judge says what the fitted one says; the report is JSON and has the accuracy.
 
-    The same seed fits the same judge, whatever the labels of the held-out items say; a verdict
+    The same seed fits the same judge, whatever the labels of the held-out items say; a prediction
     has a class in range, and does not depend on the rest of the batch; the accuracy is that of
     its own verdicts where they are single classes.
 

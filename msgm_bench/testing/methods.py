@@ -180,8 +180,8 @@ class _Trial:
         for own, weight in zip(model.parameters(), weights, strict=True):
             own.copy_(weight)
         _, forget = self.data.split(self.data.train, TARGETS)
-        batcher = NoisedBatches({"forget": forget}, model, SEED, len(forget), unconditional=0.0)
-        batches = (batcher.noised(forget, "error", draw) for draw in range(DRAWS))
+        source = NoisedBatches({"forget": forget}, model, SEED, len(forget), label_dropout_prob=0.0)
+        batches = (source.noised(forget, "error", draw) for draw in range(DRAWS))
         return float(torch.stack([dsm_loss(model, batch) for batch in batches]).mean())
 
 

@@ -1,4 +1,4 @@
-"""What a forward process keeps: its coefficients, rates and transitions are of one process."""
+"""What a forward process keeps: coefficients, drift, diffusion and transitions are of one process."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def _check_rates(name: str, process: Process, t: Tensor) -> None:
     else:
         da = torch.zeros_like(t)  # a is a constant
     (dvar,) = torch.autograd.grad(sigma.square().sum(), t)
-    f, g = (rate.detach() for rate in process.rates(t))
+    f, g = (rate.detach() for rate in process.drift_diffusion(t))
     a, sigma = a.detach(), sigma.detach()
     drift = bool(((da - f * a).abs() <= ROUNDING * da.abs().clamp(min=1e-6)).all())
-    assert drift, f"{name}: a' = f a does not hold: rates or coefficients are wrong"
+    assert drift, f"{name}: a' = f a does not hold: drift_diffusion or marginal is wrong"
     held = _close(g.square(), dvar - 2 * f * sigma.square(), 1e-6)
     assert held, f"{name}: g^2 = (sigma^2)' - 2 f sigma^2 does not hold"
 

@@ -103,13 +103,13 @@ class ToyBackbone(Backbone):
     name = "toy"
     conditional = True
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """The usual schedule."""
         return VariancePreserving()
 
-    def network(self, info: DataStats, process: Process) -> nn.Module:
+    def network(self, stats: DataStats, process: Process) -> nn.Module:
         """One hidden layer."""
-        return _ToyNetwork(torch.Size(info.shape).numel(), info.classes)
+        return _ToyNetwork(torch.Size(stats.shape).numel(), stats.classes)
 
 
 class _ToyNetwork(nn.Module):
@@ -128,8 +128,8 @@ class _ToyNetwork(nn.Module):
 
 def toy_model(classes: int | None, data: Data | None = None) -> Model:
     """A model with fresh weights from torch's current random state."""
-    info = replace(DataStats.of(data or toy_images()), classes=classes)
-    return ToyBackbone.create().build(info)
+    stats = replace(DataStats.of(data or toy_images()), classes=classes)
+    return ToyBackbone.create().build(stats)
 
 
 def toy_base(classes: int | None) -> Model:
@@ -144,11 +144,11 @@ def _base_weights(classes: int | None) -> Mapping[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = toy_model(classes)
-    feed = NoisedBatches({"all": toy_images().train}, model, SEED, 64)
+    noised_batches = NoisedBatches({"all": toy_images().train}, model, SEED, 64)
     adam = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(BASE_STEPS):
         adam.zero_grad()
-        dsm_loss(model, feed.batch("all", step)).backward()
+        dsm_loss(model, noised_batches.batch("all", step)).backward()
         adam.step()
     return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 
@@ -162,10 +162,10 @@ class ToyJudge(Judge):
         """Nothing to learn."""
         assert data.levels is not None
         x = (data.test.x.float() + 0.5) / data.levels
-        right = (self.verdict(x).classes == data.test.y).double().mean()
+        right = (self.predict(x).classes == data.test.y).double().mean()
         self.report = {"accuracy": float(right), "items": len(data.test)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The brightest pixel; all that is a finite image is recognised."""
         finite = torch.nan_to_num(x)
         corners = torch.stack([finite[:, 0, i, i] for i in range(3)], dim=1)
@@ -183,10 +183,10 @@ class ToyPointsJudge(ToyJudge):
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
         """Nothing to learn."""
-        right = (self.verdict(data.test.x).classes == data.test.y).double().mean()
+        right = (self.predict(data.test.x).classes == data.test.y).double().mean()
         self.report = {"accuracy": float(right), "items": len(data.test)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The sign; all that is finite is recognised."""
         return Prediction((x[:, 0] > 0).long(), torch.isfinite(x).all(dim=1))
 

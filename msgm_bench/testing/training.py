@@ -17,7 +17,7 @@ from msgm_bench.testing.toys import CPU, LEVELS, SEED, toy_base, toy_model
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 STEPS = 6
-BUDGET = Training(batch_size=16, learning_rate=1e-2, ema=0.5)
+BUDGET = Training(batch_size=16, learning_rate=1e-2, ema_decay=0.5)
 LEVEL = LEVELS - 1  # the brightest grey of the toy images
 
 
@@ -53,8 +53,8 @@ class _Entrance:
         )
 
 
-class _WatchedFeed(NoisedBatches):
-    """A feed whose batches of D_g are looked at."""
+class _WatchedBatches(NoisedBatches):
+    """Batches, of which those of D_g are looked at."""
 
     targets: tuple[int, ...]
 
@@ -196,15 +196,17 @@ def _trainer(
     if regime == "finetune":
         model.load_state_dict(base.state_dict())
     method = cls.create(options)
-    feed = _feed(method, model, data, targets, spoiled)
+    noised_batches = _noised_batches(method, model, data, targets, spoiled)
     budget = BUDGET.model_copy(update={"steps": steps})
-    trainer = _WatchedTrainer(model, method, feed, budget, Runtime(CPU), SEED, base, labels)
+    trainer = _WatchedTrainer(
+        model, method, noised_batches, budget, Runtime(CPU), SEED, base, labels
+    )
     _watched(method, trainer)
     _Entrance(method.name, [model.network, base.network])
     return trainer
 
 
-def _feed(
+def _noised_batches(
     method: Method, model: Model, data: Data, targets: tuple[int, ...], spoiled: Split | None
 ) -> NoisedBatches:
     retain, forget = data.split(data.train, targets)
@@ -212,9 +214,11 @@ def _feed(
     splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
     if spoiled is not None:
         splits[spoiled] = Examples(LEVEL - splits[spoiled].x, splits[spoiled].y)
-    feed = _WatchedFeed({k: v for k, v in splits.items() if k in method.needs}, model, SEED, 16)
-    feed.targets = targets
-    return feed
+    noised_batches = _WatchedBatches(
+        {k: v for k, v in splits.items() if k in method.needs}, model, SEED, 16
+    )
+    noised_batches.targets = targets
+    return noised_batches
 
 
 def _killing(trainer: Trainer, folder: Path, kill: tuple[str, int] | None) -> Any:

@@ -1,4 +1,4 @@
-"""The training loop and all that it owns: runtime, batches, EMA, checkpoints."""
+"""Training: loop, optimizer, batches, EMA, checkpoints, runtime."""
 
 from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.runtime import Runtime

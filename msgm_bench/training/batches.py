@@ -1,4 +1,4 @@
-"""Noised batches that depend on (seed, split, step, draw) and on nothing else."""
+"""Noised batches that depend on (seed, split, step, draw) alone."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from msgm_bench.errors import PluginError
 
 
 class NoisedBatches:
-    """Draws batches of each split.
+    """x_t = a(t) x0 + sigma(t) eps with stratified times u_i = (i + u) / B, u ~ U[0, 1).
 
-    Items come in epochs: a permutation of the split derived from (seed, split, epoch), so
-    every item is seen equally often. Times are stratified over the batch,
-    u_i = (i + u) / B with one u ~ U[0, 1) (Kingma et al. 2021, appendix I.1): each is
-    uniform, and the loss has less variance.
+    Each u_i is uniform, and the loss has less variance than with independent times. Items come
+    in epochs: a permutation of the split from (seed, split, epoch), so that all items are drawn
+    equally often.
 
     Args:
         splits: Items of each split, on the training device.
-        model: Gives the codec and the process; its weights are not used.
+        model: The model, for its codec and process.
         seed: Seed of this training stage.
         batch_size: B, over all devices.
-        flip: Mirror each image left to right with probability 1/2.
-        unconditional: Share of the labels that a class-conditional model sees as its null class.
+        flip: Whether each image is mirrored left to right with probability 1/2.
+        label_dropout_prob: Probability that a class-conditional model sees the null class.
+
+    Source: Kingma et al. 2021, appendix I.1 (times).
     """
 
     def __init__(
@@ -36,20 +37,24 @@ class NoisedBatches:
         seed: int,
         batch_size: int,
         flip: bool = False,
-        unconditional: float = 0.1,
+        label_dropout_prob: float = 0.1,
     ) -> None:
         self.splits, self.codec, self.process = splits, model.codec, model.process
-        self.classes, self.unconditional = model.classes, unconditional
+        self.classes, self.label_dropout_prob = model.classes, label_dropout_prob
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
     def batch(
         self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
     ) -> Batch:
-        """Batch number ``step`` of ``split``; ``draw`` gives further noise for the same items.
+        """Batch number ``step`` of ``split``.
 
-        Times and noise are those of ``like``, where it is there. What belongs to the items
-        (mirroring, dequantisation, dropped labels) is of the batch's own stream in any case.
+        Args:
+            split: The split of its items.
+            step: Number of the batch.
+            draw: Name of a stream of noise for the same items.
+            like: Another batch, whose t and eps are used; mirroring, dequantisation and dropped
+                labels come from the batch's own stream.
         """
         chosen = self.splits[split][self._positions(split, step)]
         return self.noised(chosen, "batch", split, step, draw, like=like)
@@ -61,7 +66,7 @@ class NoisedBatches:
         encoded: bool = False,
         like: Batch | None = None,
     ) -> Batch:
-        """These items with noise of their own stream; ``encoded`` ones are in model space.
+        """``items`` with noise of ``stream``; ``encoded`` items are in model space already.
 
         Raises:
             PluginError: ``like`` has another number of items.
@@ -82,7 +87,7 @@ class NoisedBatches:
             t, eps = like.t, like.eps
         condition = None
         if self.classes is not None:
-            dropped = torch.rand(size, generator=generator, device=device) < self.unconditional
+            dropped = torch.rand(size, generator=generator, device=device) < self.label_dropout_prob
             condition = items.y.masked_fill(dropped, self.classes)
         return Batch(x0, t, eps, self.process.perturb(x0, t, eps), items.y, condition)
 
@@ -93,23 +98,24 @@ class NoisedBatches:
         return self.codec.encode(x, u)
 
     def _positions(self, split: Split, step: int) -> Tensor:
-        """Items ``step B .. (step + 1) B - 1`` of the endless sequence of epochs."""
+        """Indices of items ``step B .. (step + 1) B - 1`` of the sequence of epochs."""
         count = len(self.splits[split])
         position, end, parts = step * self.batch_size, (step + 1) * self.batch_size, []
         while position < end:
             epoch, offset = divmod(position, count)
-            taken = min(count - offset, end - position)
-            parts.append(self._order(split, epoch)[offset : offset + taken])
-            position += taken
+            size = min(count - offset, end - position)
+            parts.append(self._order(split, epoch)[offset : offset + size])
+            position += size
         return torch.cat(parts)
 
     def _order(self, split: Split, epoch: int) -> Tensor:
-        held = self._orders.get(split)
-        if held is None or held[0] != epoch:
+        """The permutation of an epoch; the last one of each split is cached."""
+        cached = self._orders.get(split)
+        if cached is None or cached[0] != epoch:
             device = self.splits[split].x.device
             generator = torch.Generator(device)
             generator.manual_seed(derive_seed(self.seed, "epoch", split, epoch))
             count = len(self.splits[split])
-            held = (epoch, torch.randperm(count, generator=generator, device=device))
-            self._orders[split] = held
-        return held[1]
+            cached = (epoch, torch.randperm(count, generator=generator, device=device))
+            self._orders[split] = cached
+        return cached[1]

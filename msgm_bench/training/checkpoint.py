@@ -1,4 +1,4 @@
-"""Atomic checkpoints of everything that a training stage needs to go on."""
+"""Atomic checkpoints of a training stage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ SEAL = hashlib.sha256().digest_size
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the folder's checkpoint in one step.
+    """Replace the folder's checkpoint atomically.
 
     Raises:
-        StorageError: The disk is full or the folder cannot be written; the last
-            checkpoint is still there.
+        StorageError: The disk is full or the folder is not writable; the last checkpoint stays.
     """
     with atomic(folder / NAME) as path:
         torch.save(state, path)
@@ -31,9 +30,9 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The folder's checkpoint; None where there is none or it is damaged.
+    """The folder's checkpoint, or None.
 
-    A damaged one is deleted: training starts again and ends with the same weights.
+    A damaged checkpoint is deleted: training starts again and ends with the same weights.
     """
     path = folder / NAME
     if not path.exists():

@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """m <- d m + (1 - d) theta after every step, of all parameters; buffers are copied.
+    """m <- d m + (1 - d) theta after every step, for all parameters; buffers are copied.
 
-    d is ``decay`` where it is constant; m starts then at the weights that the network has now.
-    With ``warmup`` it is min(decay, (1 + n)/(10 + n)) in the update after n others, and the first
-    update copies the weights: m forgets where it started.
+    Without warm-up d = ``decay``, and m starts at the network's present weights. With warm-up
+    d = min(decay, (1 + n)/(10 + n)) in the update after n others, and the first update copies the
+    weights.
 
     Args:
-        network: What is averaged; the average starts as a copy of it.
-        decay: d, in [0, 1); 0 is no average.
-        warmup: Whether the decay grows.
+        network: The network; its average starts as a copy.
+        decay: In [0, 1); 0: no average.
+        use_warmup: Whether d grows with n.
 
     Attributes:
         module: The averaged network, in evaluation mode and without gradients.
-        count: n, updates so far. A number of the host: to read it waits for no device.
+        count: n, the number of updates so far; an int of the host.
 
     Source: score_sde ``models/ema.py`` (the warm-up).
     """
 
-    def __init__(self, network: nn.Module, decay: float, warmup: bool = True) -> None:
-        self.decay, self.warmup, self.count = decay, warmup, 0
+    def __init__(self, network: nn.Module, decay: float, use_warmup: bool = True) -> None:
+        self.decay, self.use_warmup, self.count = decay, use_warmup, 0
         self.module = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -37,7 +37,7 @@ class EMA:
         """One update from the network's weights, in place."""
         mean: list[Tensor] = list(self.module.parameters())
         current: list[Tensor] = list(network.parameters())
-        if self.warmup and self.count == 0:
+        if self.use_warmup and self.count == 0:
             torch._foreach_copy_(mean, current)
         else:
             torch._foreach_lerp_(mean, current, 1 - self._decay())
@@ -46,7 +46,7 @@ class EMA:
         self.count += 1
 
     def _decay(self) -> float:
-        if not self.warmup:
+        if not self.use_warmup:
             return self.decay
         return min(self.decay, (1 + self.count) / (10 + self.count))
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a step's boundary, so that nothing half-done is stored."""
+"""Ctrl-C and SIGTERM take effect between two steps, where a checkpoint is complete."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from types import FrameType
 
 
 class Interrupt:
-    """Whether the user asked to stop."""
+    """A request to stop.
 
-    asked = False
+    Attributes:
+        is_requested: Whether a signal has arrived.
+    """
 
-    def ask(self, signum: int, frame: FrameType | None) -> None:
-        """First time: remember. Second time: stop at once."""
-        if self.asked:
+    is_requested = False
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Record the first signal; raise KeyboardInterrupt at the second."""
+        if self.is_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.is_requested = True
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Hold SIGINT and SIGTERM back inside the block; the block looks at ``asked``."""
+    """Delay SIGINT and SIGTERM inside the block, which checks ``is_requested``."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    handled = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, interrupt.ask) for number in handled}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt.handle) for number in signals}
     try:
         yield interrupt
     finally:

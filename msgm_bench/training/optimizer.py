@@ -1,4 +1,4 @@
-"""How weights move: gradients, clipping, masks, Adam, the learning rate and the average."""
+"""Steps of the weights: gradients, clipping, masks, Adam, learning rate and EMA."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ from msgm_bench.training.weight_guard import WeightGuard
 
 
 class Optimizer:
-    """Adam on one model, with the average of its weights.
+    """Adam on one model, with the EMA of its weights.
 
     Args:
         model: The model to train.
         budget: Steps and optimiser.
+
+    Attributes:
+        step: Number of outer steps so far.
+        horizon: Total number of outer steps, as far as it is known.
+        gradient_norm: L2 norm of the last gradient before clipping.
     """
 
     def __init__(self, model: Model, budget: Training) -> None:
         self.model, self.budget = model, budget
         self.step = 0
-        self.horizon = float(budget.steps)  # steps in all, as far as is known yet
+        self.horizon = float(budget.steps)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             self.parameters,
             lr=budget.learning_rate,
-            betas=(budget.beta1, budget.beta2),
+            betas=budget.adam_betas,
             fused=True,
         )
-        self.ema = EMA(model.network, budget.ema, budget.ema_warmup)
+        self.ema = EMA(model.network, budget.ema_decay, budget.use_ema_warmup)
         self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
         self.guard: WeightGuard | None = None
-        self._averaging = budget.ema > 0
+        self._averaging = budget.ema_decay > 0
 
     def minimise(
         self,
@@ -47,7 +52,7 @@ class Optimizer:
         transform: Callable[[nn.Module], None] | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        """Backward, transform, clip to ``budget.clip``, mask, Adam, EMA."""
+        """Backward, transform, clip to ``budget.max_grad_norm``, mask, Adam, EMA."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if transform is not None:
@@ -55,9 +60,9 @@ class Optimizer:
         self._move(mask)
 
     def gradients(self, *losses: Tensor) -> tuple[Tensor, ...]:
-        """The gradient of each loss, ``float32 [P]``; zero where it does not reach.
+        """The gradient of each loss, ``float32 [P]``; 0 for parameters outside its graph.
 
-        The losses may share their graph, which is freed with the last of them.
+        Losses may share a graph, which is freed after the last of them.
         """
         return tuple(
             self._gradient(loss, retain_graph=i < len(losses)) for i, loss in enumerate(losses, 1)
@@ -70,14 +75,14 @@ class Optimizer:
         return torch.cat([gradient.reshape(-1) for gradient in gradients]).float()
 
     def descend(self, gradient: Tensor, mask: Tensor | None = None) -> None:
-        """Clip ``gradient [P]`` to ``budget.clip``, mask, Adam, EMA."""
+        """Clip ``gradient [P]`` to ``budget.max_grad_norm``, mask, Adam, EMA."""
         for parameter, part in zip(self.parameters, shaped(gradient, self.parameters), strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(part)
         self._move(mask)
 
     def _move(self, mask: Tensor | None) -> None:
-        """A step of the optimiser down the gradients that the parameters hold."""
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.clip)
+        """One step of Adam with the parameters' ``grad``, clipped and masked; then the EMA."""
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         with self._known_move():
@@ -90,19 +95,19 @@ class Optimizer:
             self.ema.update(self.model.network)
 
     def _known_move(self) -> AbstractContextManager[None]:
-        """Changes of the weights inside the block are the trainer's, or declared."""
-        return contextlib.nullcontext() if self.guard is None else self.guard.free()
+        """A block in which the weight guard allows changes."""
+        return contextlib.nullcontext() if self.guard is None else self.guard.allowed()
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[None]:
-        """The method moves the weights inside the block, without gradients; EMA afterwards."""
+        """A block in which the method changes weights, without autograd; then the EMA."""
         with self._known_move(), torch.no_grad():
             yield
             self._average()
 
     @contextlib.contextmanager
     def _masked(self, mask: Tensor | None) -> Iterator[None]:
-        """No gradient and no motion where ``mask [P]`` is false."""
+        """A block in which entries with false ``mask [P]`` have no gradient and do not move."""
         if mask is None:
             yield
             return
@@ -118,7 +123,7 @@ class Optimizer:
 
     @contextlib.contextmanager
     def inner_loop(self, keep_moments: bool = False) -> Iterator[None]:
-        """Steps inside move the model, not its average; afterwards it is where it was."""
+        """Steps inside move the model, not its EMA; the weights are restored afterwards."""
         weights = copy.deepcopy(self.model.network.state_dict())
         moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())
         averaging, self._averaging = self._averaging, False
@@ -133,21 +138,22 @@ class Optimizer:
                 self.optimizer.load_state_dict(moments)
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant or half a cosine down to 0.
+        """eta(k) = eta min(1, (k + 1)/W), after the warm-up eta (1 + cos(pi (k - W)/(K - W)))/2.
 
-        A training that goes on with another's optimiser has its warm-up behind it.
+        k is ``step``, W the warm-up (0 with ``continue_optimizer``), K ``horizon``; the cosine is
+        that of ``lr_schedule`` = ``cosine``, otherwise the rate stays.
         """
         budget = self.budget
-        warmup = 0 if budget.continue_optimizer else budget.warmup
+        warmup = 0 if budget.continue_optimizer else budget.warmup_steps
         warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        if budget.decay == "cosine" and step >= warmup:
+        if budget.lr_schedule == "cosine" and step >= warmup:
             share = (step - warmup) / max(1.0, self.horizon - warmup)
             warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return budget.learning_rate * warm
 
     def use_average(self) -> None:
-        """Put the averaged weights into the model, where there are any."""
-        if self.budget.ema:
+        """Load the averaged weights into the model, if there is an average."""
+        if self.budget.ema_decay:
             self.model.network.load_state_dict(self.ema.module.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,9 +171,9 @@ class Optimizer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def continuation(self) -> dict[str, Tensor]:
-        """What a training that goes on from this one needs beside the averaged weights.
+        """Raw weights, Adam's state of each parameter and the number of averaged steps.
 
-        The raw weights, Adam's state of each parameter and the number of averaged steps.
+        Fine-tuning with ``continue_optimizer`` starts from them, beside the averaged weights.
         """
         tensors = {f"network.{name}": w for name, w in self.model.network.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
@@ -175,10 +181,10 @@ class Optimizer:
         return tensors | {"averaged": torch.tensor(self.ema.count)}
 
     def continue_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where the training that left ``tensors`` ended; the average starts at its own.
+        """Continue a training from its ``continuation``; the EMA starts at its averaged weights.
 
         Raises:
-            KeyError: ``tensors`` are not those of ``continuation``.
+            KeyError: ``tensors`` lack a part of ``continuation``.
         """
         network: dict[str, Tensor] = {}
         states: dict[int, dict[str, Tensor]] = {}

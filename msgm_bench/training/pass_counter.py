@@ -1,4 +1,4 @@
-"""How much went through networks, whatever a method did with it."""
+"""Count of forward and backward passes through networks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class PassCounter:
     own count as the model does, whatever their size, and copies of counted networks count, too.
 
     Attributes:
-        thirds: Thirds of a pass, times ``pass_items``: a whole number.
-        networks: The networks that are counted.
+        thirds: 3 ``pass_items`` times the number of passes: an integer.
+        networks: The counted networks.
     """
 
     def __init__(self, pass_items: int) -> None:
@@ -48,14 +48,14 @@ class PassCounter:
         return self.thirds / (3 * self.pass_items)
 
     def add(self, network: nn.Module) -> None:
-        """Count this network, too; one of which a part is counted already counts by that part."""
+        """Count ``network``, too; if a part of it is counted already, the part counts."""
         self.networks.append(network)
         if self._handles is not None:
             self._attach(network)
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what goes through ``networks`` inside the block."""
+        """Count passes through ``networks`` inside the block."""
         self._handles = []
         for network in self.networks:
             self._attach(network)

@@ -1,4 +1,4 @@
-"""The one object that decides device, precision, memory format and compilation."""
+"""Device, precision, memory format and compilation of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how tensors are computed.
+    """Device and precision of computations.
 
     Attributes:
         device: CPU or one CUDA device.
@@ -37,7 +37,7 @@ class Runtime:
     def select(
         cls, device: str = "auto", precision: Precision = "fp32", compile: bool = False
     ) -> Self:
-        """The named device; ``auto`` takes a GPU where there is one.
+        """The named device; ``auto`` is a GPU if there is one, else the CPU.
 
         Raises:
             OptionError: The device does not exist here, or the precision is unknown.
@@ -59,7 +59,7 @@ class Runtime:
         return cls(chosen, precision, compile)
 
     def place(self, model: Model) -> Model:
-        """Move ``model`` to the device, in the memory format that suits it, compile its network."""
+        """Move ``model`` to the device in its memory format; compile its network."""
         model.to(self.device)
         if self.device.type == "cuda":
             model.to(memory_format=torch.channels_last)
@@ -69,15 +69,15 @@ class Runtime:
 
     @property
     def measuring(self) -> Self:
-        """Where likelihood, features, judges and metrics are computed: fp32 in any case."""
+        """The runtime of likelihood, features, judges and metrics: fp32, not compiled."""
         return replace(self, precision="fp32", compile=False)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Precision in force inside the block; the process is left as it was found.
+        """A block with this precision; the process's own is restored afterwards.
 
         The older switches only: after the newer ``fp32_precision`` ones they contradict each
-        other. cuDNN rounds the factors of convolutions to TF32 unless it is told not to.
+        other. cuDNN rounds the factors of convolutions to TF32 unless ``allow_tf32`` is false.
         """
         cudnn = torch.backends.cudnn
         matmul, before = (
@@ -96,7 +96,7 @@ class Runtime:
             cudnn.allow_tf32, cudnn.deterministic = before
 
     def determinants(self) -> dict[str, Any]:
-        """What of the runtime a result depends on: part of every stage's key."""
+        """Properties on which results depend: part of every stage's key."""
         return {
             "torch": torch.__version__.split("+")[0],
             "device": self.device.type,
@@ -106,7 +106,7 @@ class Runtime:
         }
 
     def hardware(self) -> dict[str, Any]:
-        """What was computed on, for provenance."""
+        """Hardware and peak memory, for provenance."""
         cuda = self.device.type == "cuda"
         return self.determinants() | {
             "name": torch.cuda.get_device_name(self.device) if cuda else "CPU",

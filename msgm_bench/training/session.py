@@ -1,4 +1,4 @@
-"""What a method sees of its training: batches, noise, classes, networks of its own."""
+"""The part of ``Session`` for data and state: batches, noise, labels, further networks."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from msgm_bench.training.pass_counter import PassCounter
 
 
 class TrainingSession(Optimizer):
-    """Implements ``Session``, but for the number of steps in all, which the loop knows.
+    """Implements ``Session`` but for ``total_steps``, which depends on the loop.
 
     Args:
         model: The model to train.
-        method: Whose ``needs`` say which splits may be read.
-        feed: The batches.
+        method: The method; its ``needs`` are the splits that it may read.
+        noised_batches: Batches of each split.
         budget: Steps and optimiser.
-        device: Where noise is drawn.
+        device: Device of the noise.
         seed: Seed of this stage.
         base: Frozen base model, where the method needs one.
         labels: Labels of the classes of the splits ``retain`` and ``forget``.
-        pass_items: Items of a pass; a batch where nothing else is said.
+        pass_items: Items of a pass; by default a batch.
     """
 
     def __init__(
         self,
         model: Model,
         method: Method,
-        feed: NoisedBatches,
+        noised_batches: NoisedBatches,
         budget: Training,
         device: torch.device,
         seed: int,
@@ -44,14 +44,14 @@ class TrainingSession(Optimizer):
         pass_items: int | None = None,
     ) -> None:
         super().__init__(model, budget)
-        self.method, self.feed, self.device = method, feed, device
+        self.method, self.noised_batches, self.device = method, noised_batches, device
         self.seed, self._base = seed, base
         self.batch_size = budget.batch_size
         self.labels = labels or {}
         self.passes = PassCounter(pass_items or budget.batch_size)
         for network in [model.network] if base is None else [model.network, base.network]:
             self.passes.add(network)
-        if budget.passes is not None:  # as if a step took its batch forward and backward once
+        if budget.passes is not None:  # first estimate: one pass of a batch a step
             self.horizon = budget.passes * self.passes.pass_items / budget.batch_size
         self._states: dict[str, nn.Module | torch.optim.Optimizer] = {}
 
@@ -75,14 +75,14 @@ class TrainingSession(Optimizer):
     def _classes(self, split: Split) -> tuple[int, ...]:
         if self.method.needs - {"base"} == {"all"}:
             raise PluginError(
-                f"method {self.method.name!r} asks which classes are forgotten, and declares "
-                "that it needs all of D",
-                "methods that do not: what this one makes is shared by all forget sets",
+                f"method {self.method.name!r} reads the classes to forget, and declares that it "
+                "needs all of D",
+                "methods with another `needs`: all forget sets share the models of this one",
             )
         if split not in self.labels:
             raise IncompatibleError(
-                f"method {self.method.name!r} asks for the classes of a forget set that is none",
-                "data whose items have one class each",
+                f"method {self.method.name!r} reads the classes to forget of items with attributes",
+                "data with one class an item",
             )
         return self.labels[split]
 
@@ -90,28 +90,28 @@ class TrainingSession(Optimizer):
         """All items of a split that the method declares in ``needs``."""
         if split not in self.method.needs:
             raise undeclared(self.method.name, split, self.method.needs)
-        return self.feed.splits[split]
+        return self.noised_batches.splits[split]
 
     def batch(
         self, split: Split, step: int, draw: int | str = 0, like: Batch | None = None
     ) -> Batch:
         """A batch of a split that the method declares in ``needs``."""
         self.items(split)
-        return self.feed.batch(split, step, draw, like)
+        return self.noised_batches.batch(split, step, draw, like)
 
     def noised(
         self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
     ) -> Batch:
-        """These items as a batch."""
-        return self.feed.noised(items, "noised", step, draw, encoded=encoded)
+        """``items`` as a batch."""
+        return self.noised_batches.noised(items, "noised", step, draw, encoded=encoded)
 
     def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:
-        """Noise of a stream of the method's own."""
+        """Noise of a stream of the method."""
         seed = derive_seed(self.seed, "method", *stream)
         return Noise(seed, start, count, self.device)
 
     def register_state(self, name: str, state: nn.Module | torch.optim.Optimizer) -> None:
-        """Store ``state`` in every checkpoint; what goes through a network is counted."""
+        """Store ``state`` in every checkpoint; passes through a network count."""
         self._states[name] = state
         if isinstance(state, nn.Module):
             self.passes.add(state)

@@ -1,4 +1,4 @@
-"""The one loop that trains every method, with exact resume."""
+"""The training loop of every method, with exact resume."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHECKPOINT_SECONDS = 20.0
 
 
 class OnStep(Protocol):
-    """Hears of progress: ``step`` of ``total``, what is logged, and of which part of the stage."""
+    """Callback of progress: ``step`` of ``total``, logged scalars, and the part of the stage."""
 
     def __call__(
         self, step: int, total: int, values: Mapping[str, float], part: str = "", /
@@ -43,7 +43,7 @@ class OnStep(Protocol):
 
 @dataclass
 class TrainLog:
-    """What training left: one row of scalars every few steps."""
+    """The log of a training: one row of scalars every few steps."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
 
@@ -53,22 +53,22 @@ class Trainer(TrainingSession):
 
     Args:
         model: The model to train, on the runtime's device.
-        method: What an update is.
-        feed: The batches.
+        method: The method, whose ``update`` is one step.
+        noised_batches: Batches of each split.
         budget: Steps and optimiser.
         runtime: Device and precision.
         seed: Seed of this stage; dropout at step k draws from (seed, k).
-        base: Frozen base model, where the method needs one.
-        labels: Labels of the classes of the splits ``retain`` and ``forget``; none where
-            items have more than one label.
-        pass_items: Items of a pass, N; a batch where nothing else is said.
+        base: Frozen base model, if the method needs one.
+        labels: Labels of the classes of the splits ``retain`` and ``forget``; empty if items
+            have attributes.
+        pass_items: Items of a pass; by default a batch.
     """
 
     def __init__(
         self,
         model: Model,
         method: Method,
-        feed: NoisedBatches,
+        noised_batches: NoisedBatches,
         budget: Training,
         runtime: Runtime,
         seed: int,
@@ -77,25 +77,27 @@ class Trainer(TrainingSession):
         pass_items: int | None = None,
     ) -> None:
         place = runtime.device
-        super().__init__(model, method, feed, budget, place, seed, base, labels, pass_items)
+        super().__init__(
+            model, method, noised_batches, budget, place, seed, base, labels, pass_items
+        )
         self.runtime = runtime
-        self.prepared, self.prelude = 0, 0.0  # units of preparation, and the passes they took
+        self.preparation_steps, self.preparation_passes = 0, 0.0
         self.log = TrainLog()
 
     def run(
         self, folder: Path, on_step: OnStep, on_end: Callable[[], None] | None = None
     ) -> TrainLog:
-        """Train to the end of the budget, going on from the folder's checkpoint.
+        """Train to the end of the budget, from the folder's checkpoint if there is one.
 
-        Leaves the averaged weights in ``model`` (the raw ones where ``ema`` is 0); ``on_end`` is
-        called before, while they are the raw ones.
+        ``model`` ends with the averaged weights (the raw ones if ``ema_decay`` is 0); ``on_end``
+        is called before, with the raw weights.
 
         Raises:
-            DivergenceError: Loss or gradients are not finite, or the method's own check
-                fails; the last sound checkpoint and the log stay.
+            DivergenceError: Loss or gradients are not finite, or the method's ``check`` fails;
+                the last finite checkpoint and the log stay.
             StorageError: A checkpoint cannot be written.
-            KeyboardInterrupt: At a step's boundary, after a checkpoint.
-            PluginError: The method moves weights without saying so.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; between two steps, after a checkpoint.
+            PluginError: The method changes weights outside ``Session.edit``.
         """
         with self._in_session():
             self._start(folder)
@@ -125,12 +127,12 @@ class Trainer(TrainingSession):
                 self.guard = None
 
     def _start(self, folder: Path) -> None:
-        """Set the method up, and go on from the folder's checkpoint."""
+        """Call ``setup`` and restore the folder's checkpoint."""
         assert self.guard is not None
         torch.manual_seed(derive_seed(self.seed, "setup"))
         self.method.setup(self)
         self.guard.check()
-        self.prelude = self.passes.count
+        self.preparation_passes = self.passes.count
         self._restore(folder)
         self.guard.record()
 
@@ -138,60 +140,60 @@ class Trainer(TrainingSession):
         units, stored = self.method.num_preparation_steps(self), time.monotonic()
         with deferred() as interrupt:
             while self.spent < 1:
-                if self.prepared < units:
-                    self._prepare(units, on_step)
+                if self.preparation_steps < units:
+                    self._run_preparation_step(units, on_step)
                 else:
                     self._advance(on_step)
-                if interrupt.asked or time.monotonic() - stored > CHECKPOINT_SECONDS:
+                if interrupt.is_requested or time.monotonic() - stored > CHECKPOINT_SECONDS:
                     self.store(folder)
                     stored = time.monotonic()
-                if interrupt.asked:
+                if interrupt.is_requested:
                     raise KeyboardInterrupt
         self._check_end(units)
 
     @property
     def spent(self) -> float:
-        """Share of the budget that is used up; the last step may go beyond a budget of passes."""
+        """Used share of the budget; above 1 if the last step exceeds a budget of passes."""
         if self.budget.passes is None:
             return self.step / self.budget.steps
         return self.passes.count / self.budget.passes
 
     @property
     def total_steps(self) -> int:
-        """The budget in outer steps; of a budget of passes, what the steps so far add up to."""
+        """The budget in outer steps; extrapolated from a budget of passes."""
         return round(self.horizon)
 
     def _check_end(self, units: int) -> None:
         if not self._finite():
             raise DivergenceError("training diverged: weights are not finite after the last step")
         if not self.step:
-            needed = self.prelude * max(1, units) / max(1, self.prepared)
+            needed = self.preparation_passes * max(1, units) / max(1, self.preparation_steps)
             raise OptionError(
                 f"the preparation of {self.method.name} takes all {self.budget.passes} passes",
                 f"more than {math.ceil(needed)} passes",
             )
 
     def _expected_steps(self) -> float:
-        """Steps in all, if those to come cost what those so far did."""
+        """Total number of steps, if further steps take as many passes as those so far."""
         if self.budget.passes is None or not self.step:
             return self.horizon
-        done = self.passes.count - self.prelude
+        done = self.passes.count - self.preparation_passes
         if not done:
             raise PluginError(
                 f"a step of {self.method.name} makes no pass through a network that is counted",
                 "the session's model and base, and networks of session.adam",
                 "give it --steps in the place of --passes",
             )
-        return self.step * (self.budget.passes - self.prelude) / done
+        return self.step * (self.budget.passes - self.preparation_passes) / done
 
-    def _prepare(self, units: int, on_step: OnStep) -> None:
-        torch.manual_seed(derive_seed(self.seed, "preparation", self.prepared))
+    def _run_preparation_step(self, units: int, on_step: OnStep) -> None:
+        torch.manual_seed(derive_seed(self.seed, "preparation", self.preparation_steps))
         self.model.eval()
-        self.method.preparation_step(self, self.prepared)
+        self.method.preparation_step(self, self.preparation_steps)
         self._check_moves()
-        self.prepared += 1
-        self.prelude = self.passes.count
-        on_step(self.prepared, units, {}, "prepare")
+        self.preparation_steps += 1
+        self.preparation_passes = self.passes.count
+        on_step(self.preparation_steps, units, {}, "prepare")
 
     def _advance(self, on_step: OnStep) -> None:
         self.horizon = self._expected_steps()
@@ -216,7 +218,7 @@ class Trainer(TrainingSession):
         return all(bool(torch.isfinite(p).all()) for p in self.parameters)
 
     def _row(self, loss: Tensor) -> dict[str, float]:
-        """The scalars of this step; the only place where the loop waits for the device."""
+        """The scalars of this step; the only synchronisation of the loop with the device."""
         values = {"loss": loss, "gradient_norm": self.gradient_norm, **self.method.recorded}
         row = {name: float(value) for name, value in values.items()}
         rate = self.learning_rate(self.step - 1)
@@ -236,15 +238,15 @@ class Trainer(TrainingSession):
     def store(self, folder: Path) -> None:
         """Write a checkpoint of everything that the next step depends on."""
         if not (torch.isfinite(self.gradient_norm) and self._finite()):
-            return  # keep the last sound one; the next look at the log stops the run
+            return  # the last finite checkpoint stays; the next logged step stops the run
         state = self.state_dict() | {
             "step": self.step,
-            "prepared": self.prepared,
-            "prelude": self.prelude,
+            "preparation_steps": self.preparation_steps,
+            "preparation_passes": self.preparation_passes,
             "passes": self.passes.thirds,
             "log": self.log.rows,
             "recorded": dict(self.method.recorded),
-            "kept": {name: part.state_dict() for name, part in self._states.items()},
+            "states": {name: part.state_dict() for name, part in self._states.items()},
         }
         checkpoint.save(folder, state)
 
@@ -252,16 +254,17 @@ class Trainer(TrainingSession):
         state = checkpoint.load(folder, self.runtime.device)
         if state is None:
             return
-        if set(state["kept"]) != set(self._states):
+        if set(state["states"]) != set(self._states):
             raise StorageError(
-                f"the checkpoint keeps {sorted(state['kept'])}, the method {sorted(self._states)}",
-                hint="setup must keep the same names every time",
+                f"the checkpoint has the states {sorted(state['states'])}, "
+                f"the method {sorted(self._states)}",
+                hint="setup must register the same states every time",
             )
         self.load_state_dict(state)
-        self.step, self.prepared = state["step"], state["prepared"]
-        self.prelude = state["prelude"]
+        self.step, self.preparation_steps = state["step"], state["preparation_steps"]
+        self.preparation_passes = state["preparation_passes"]
         self.passes.thirds = state["passes"]
         self.log.rows = state["log"]
         self.method.recorded = state["recorded"]
-        for name, kept in self._states.items():
-            kept.load_state_dict(state["kept"][name])
+        for name, part in self._states.items():
+            part.load_state_dict(state["states"][name])

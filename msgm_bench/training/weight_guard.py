@@ -1,4 +1,4 @@
-"""Notices weights that moved without the trainer's knowledge."""
+"""Detection of weights that a method changes outside the trainer's steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = list[tuple[int, int, int]]
 
 
 class Tensors:
-    """Named tensors in the modules of a network, whose states are read without a walk.
+    """Named tensors of a network's modules, listed once.
 
     Args:
         network: The network.
@@ -34,12 +34,12 @@ class Tensors:
         ]
 
     def state(self) -> State:
-        """Object, version and address of each tensor; zeros where it is not there any more."""
+        """Object, version and address of each tensor; zeros for a removed tensor."""
         tensors = (held.get(key) for _, held, key in self.places)
         return [(0, 0, 0) if t is None else (id(t), t._version, t.data_ptr()) for t in tensors]
 
     def changed(self, known: State) -> list[str]:
-        """Names of the tensors whose state is not the known one."""
+        """Names of the tensors whose state differs from ``known``."""
         now = self.state()
         if now == known:
             return []
@@ -48,35 +48,35 @@ class Tensors:
 
 
 class WeightGuard:
-    """Compares the version counters of a network's tensors with those after the last known move.
+    """Compares the version counters of a network's tensors with those after the last known change.
 
-    Every change in place raises a tensor's counter. Fused optimisers raise none, so theirs are
-    raised for them. Buffers may change in a forward pass (batch normalisation); between two of
-    them they may not. What is written through ``.data`` goes round all this: the conformance kit
+    Every change in place raises a tensor's counter, but for fused optimisers, after whose steps
+    the guard raises it. Buffers may change in a forward pass (batch normalisation) and not
+    between two passes. The guard does not see writes through ``.data``; the conformance kit
     compares values.
 
     Args:
         method: Name of the method, for errors.
-        network: Whose parameters and buffers are looked at.
-        base: A frozen network, of which no parameter may ever move.
-        optimizer: The trainer's own.
+        network: The network with the guarded parameters and buffers.
+        base: A frozen network; none of its parameters may change.
+        optimizer: The trainer's optimizer.
     """
 
     def __init__(
         self, method: str, network: nn.Module, base: nn.Module | None, optimizer: Optimizer
     ) -> None:
         self.method, self.network, self.base, self.optimizer = method, network, base, optimizer
-        self._free = 0  # blocks in which the method may move the weights
+        self._depth = 0  # of nested blocks in which changes are allowed
         self._parameters, self._buffers = (
             Tensors(network, kind) for kind in ("_parameters", "_buffers")
         )
         self._frozen = Tensors(nn.Module() if base is None else base, "_parameters")
-        self._left: tuple[State, State] = ([], [])  # of parameters and buffers, when last known
+        self._known: tuple[State, State] = ([], [])  # of parameters and buffers
         self._base = self._frozen.state()
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Look at forward passes and at steps of other optimisers inside the block."""
+        """Observe forward passes and steps of other optimisers inside the block."""
         self.record()
         handles = [register_optimizer_step_post_hook(self._raise_counters)]
         if self._buffers.places:
@@ -91,18 +91,19 @@ class WeightGuard:
                 handle.remove()
 
     def record(self) -> None:
-        """What is there now is known."""
-        self._left = self._parameters.state(), self._buffers.state()
+        """Record the present state as known."""
+        self._known = self._parameters.state(), self._buffers.state()
 
     def check(self) -> None:
-        """Compare with what is known; inside ``free`` anything goes.
+        """Compare with the known state; not inside ``allowed``.
 
         Raises:
-            PluginError: The method moved weights of the model by itself, or any of the base.
+            PluginError: The method changed weights of the model outside ``Session.edit``, or of
+                the base model.
         """
-        if self._free:
+        if self._depth:
             return
-        parameters, buffers = self._left
+        parameters, buffers = self._known
         self._refuse([*self._parameters.changed(parameters), *self._buffers.changed(buffers)])
         if self._frozen.changed(self._base):
             raise PluginError(
@@ -112,14 +113,14 @@ class WeightGuard:
             )
 
     @contextlib.contextmanager
-    def free(self) -> Iterator[None]:
-        """Let the method move the weights; afterwards they are known."""
+    def allowed(self) -> Iterator[None]:
+        """A block in which the weights may change; their new state is known afterwards."""
         self.check()
-        self._free += 1
+        self._depth += 1
         try:
             yield
         finally:
-            self._free -= 1
+            self._depth -= 1
             self.record()
 
     def _refuse(self, moved: list[str]) -> None:
@@ -134,7 +135,7 @@ class WeightGuard:
     def _raise_counters(self, optimizer: Optimizer, *arguments: Any) -> None:
         if optimizer is self.optimizer:
             return
-        watched = {identity for identity, _, _ in (*self._left[0], *self._base)}
+        watched = {identity for identity, _, _ in (*self._known[0], *self._base)}
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) in watched and parameter.grad is not None:
@@ -143,14 +144,14 @@ class WeightGuard:
     def _before_forward(self) -> Any:
         @torch.compiler.disable  # type: ignore[untyped-decorator]
         def hook(network: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if not self._free:
-                self._refuse(self._buffers.changed(self._left[1]))
+            if not self._depth:
+                self._refuse(self._buffers.changed(self._known[1]))
 
         return hook
 
     def _after_forward(self) -> Any:
         @torch.compiler.disable  # type: ignore[untyped-decorator]
         def hook(network: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            self._left = self._left[0], self._buffers.state()
+            self._known = self._known[0], self._buffers.state()
 
         return hook

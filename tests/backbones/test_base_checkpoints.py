@@ -42,9 +42,9 @@ def place(tmp_path):
     return tmp_path / "base"
 
 
-def load(place, info=INFO):
+def load(place, stats=INFO):
     """What the discrete backbone makes of a folder."""
-    return DDPM.create({"steps": STEPS, **hub_layout.BETAS}).load(str(place), info)
+    return DDPM.create({"steps": STEPS, **hub_layout.BETAS}).from_pretrained(str(place), stats)
 
 
 # The oracle --------------------------------------------------------------------------------
@@ -345,9 +345,9 @@ def test_less_attention_is_written_as_identities(place):
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(0.05 * torch.randn_like(weight))
-    backbone.dump(model, place)
+    backbone.save_pretrained(model, place)
     theirs = diffusers.UNet2DModel.from_pretrained(place / "unet", low_cpu_mem_usage=False)
-    found = VPSDE.create().load(str(place), INFO)
+    found = VPSDE.create().from_pretrained(str(place), INFO)
     again = found.backbone.build(INFO).eval()
     again.network.load_state_dict(found.weights)
     x, t = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 0.5, 1.0])

@@ -43,14 +43,14 @@ def place(tmp_path):
     return tmp_path / "base"
 
 
-def load(place, info=INFO, **options):
+def load(place, stats=INFO, **options):
     """What the discrete backbone makes of a folder."""
-    return DDPM.create(GRID | options).load(str(place), info)
+    return DDPM.create(GRID | options).from_pretrained(str(place), stats)
 
 
-def model_of(found, info=INFO):
+def model_of(found, stats=INFO):
     """The model of an adopted network."""
-    model = found.backbone.build(info)
+    model = found.backbone.build(stats)
     model.network.load_state_dict(found.weights)
     return model.eval()
 
@@ -272,7 +272,7 @@ def test_continuous_backbones_refuse_a_ddpm(place, backbone):
     """Nothing says that discrete betas and labels are those of a process in continuous time."""
     write_flat(place)
     with pytest.raises(IncompatibleError) as caught:
-        backbone.create().load(str(place), INFO)
+        backbone.create().from_pretrained(str(place), INFO)
     assert "choose --backbone ddpm" in caught.value.hint
 
 
@@ -280,9 +280,9 @@ def test_a_backbone_of_ones_own_says_that_it_cannot(place):
     """The hooks are there to be overridden; without that, an error that names the backbone."""
     backbone = ToyBackbone.create()
     with pytest.raises(IncompatibleError, match=ToyBackbone.name):
-        backbone.load(str(place), INFO)
+        backbone.from_pretrained(str(place), INFO)
     with pytest.raises(IncompatibleError, match=ToyBackbone.name):
-        backbone.dump(backbone.build(INFO), place)
+        backbone.save_pretrained(backbone.build(INFO), place)
 
 
 # The hub -----------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def hub(tmp_path, monkeypatch):
 def test_offline(hub, download):
     """The error says where it looked, and how to get and give the files."""
     with pytest.raises(StorageError) as caught:
-        DDPM.create(GRID).load("google/ddpm-cifar10-32", INFO, download)
+        DDPM.create(GRID).from_pretrained("google/ddpm-cifar10-32", INFO, download)
     assert str(hub) in caught.value.what
     assert ("could not be downloaded" in caught.value.what) == download
     assert CARD in caught.value.allowed
@@ -314,7 +314,7 @@ def test_what_the_hub_keeps_is_found(hub, tmp_path):
     shutil.copytree(tmp_path / "written", kept / "snapshots" / ("a" * 40))
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("a" * 40)
-    found = DDPM.create(GRID).load("someone/tiny-ddpm", INFO, download=False)
+    found = DDPM.create(GRID).from_pretrained("someone/tiny-ddpm", INFO, download=False)
     assert found.sha256 == load(tmp_path / "written").sha256
 
 
@@ -328,36 +328,36 @@ def test_half_a_repository_is_none(hub, tmp_path, monkeypatch):
     refs.mkdir()
     (refs / "main").write_text("a" * 40)
     with pytest.raises(StorageError, match="someone/tiny-ddpm is no folder here") as caught:
-        DDPM.create(GRID).load("someone/tiny-ddpm", INFO, download=False)
+        DDPM.create(GRID).from_pretrained("someone/tiny-ddpm", INFO, download=False)
     assert "hf download someone/tiny-ddpm" in caught.value.hint
 
 
 # Writing -----------------------------------------------------------------------------------
 
 
-def trained(backbone, info):
+def trained(backbone, stats):
     """A small model whose weights are no initial ones."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        model = backbone.build(info).eval()
+        model = backbone.build(stats).eval()
         with torch.no_grad():
             for weights in model.parameters():
                 weights.add_(0.02 * torch.randn_like(weights))
     return model
 
 
-@pytest.mark.parametrize("info", [INFO, TOLD], ids=["plain", "classes"])
+@pytest.mark.parametrize("stats", [INFO, TOLD], ids=["plain", "classes"])
 @pytest.mark.parametrize("kind", [DDPM, VPSDE, SubVPSDE, VESDE])
-def test_round_trip(place, kind, info):
+def test_round_trip(place, kind, stats):
     """What is written is read again as the same function, and diffusers loads its network."""
     backbone = kind.create(SMALL)
-    model = trained(backbone, info)
-    said = backbone.dump(model, place)
-    found = kind.create().load(str(place), info)
-    again = model_of(found, info)
+    model = trained(backbone, stats)
+    said = backbone.save_pretrained(model, place)
+    found = kind.create().from_pretrained(str(place), stats)
+    again = model_of(found, stats)
     assert again.process == model.process
     x, t = noised(count=6), torch.linspace(model.process.t_min, 1, 6)
-    c = None if info.classes is None else torch.tensor([0, 3, 9, 10, 10, 5])
+    c = None if stats.classes is None else torch.tensor([0, 3, 9, 10, 10, 5])
     with torch.no_grad():
         assert torch.equal(again.eps(x, t, c), model.eps(x, t, c))
         unet = diffusers.UNet2DModel.from_pretrained(place / "unet")
@@ -365,24 +365,24 @@ def test_round_trip(place, kind, info):
         output = unet(x, label, class_labels=c).sample
         eps = -label.reshape(-1, 1, 1, 1) * output if kind is VESDE else output
         assert torch.equal(eps, model.eps(x, t, c))
-    assert ("class_labels=c" in said) == (info.classes is not None)
+    assert ("class_labels=c" in said) == (stats.classes is not None)
     assert backbone.timestep in said
 
 
 def test_a_process_that_is_another_is_refused(place):
     """A written folder names its process: other betas, another backbone, other data."""
     backbone = VPSDE.create(SMALL)
-    backbone.dump(trained(backbone, INFO), place)
+    backbone.save_pretrained(trained(backbone, INFO), place)
     for other in (VPSDE.create({"beta_max": 10.0}), SubVPSDE.create(), DDPM.create()):
         with pytest.raises(IncompatibleError, match="trained on process Variance"):
-            other.load(str(place), INFO)
+            other.from_pretrained(str(place), INFO)
 
 
 def test_an_mlp_is_not_written(place):
     """diffusers has no such network."""
     backbone = DDPM.create({"network": "mlp"})
     with pytest.raises(IncompatibleError, match="ResidualMLP"):
-        backbone.dump(backbone.build(INFO), place)
+        backbone.save_pretrained(backbone.build(INFO), place)
 
 
 def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
@@ -392,7 +392,7 @@ def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
 
     backbone = DDPM.create(SMALL | GRID)
     model = trained(backbone, INFO)
-    backbone.dump(model, place)
+    backbone.save_pretrained(model, place)
     pipeline = diffusers.DDPMPipeline.from_pretrained(place)
     pipeline.set_progress_bar_config(disable=True)
     noise = Noise(seed=3, start=0, count=4, device=torch.device("cpu"))
@@ -410,7 +410,7 @@ def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
 def test_a_conditional_export_has_no_pipeline(place):
     """DDPMPipeline would tell no class; the scheduler is there all the same."""
     backbone = DDPM.create(SMALL)
-    said = backbone.dump(trained(backbone, TOLD), place)
+    said = backbone.save_pretrained(trained(backbone, TOLD), place)
     assert not (place / "model_index.json").exists()
     assert (place / "scheduler" / SCHEDULE).is_file()
     assert "no pipeline" in said

@@ -43,10 +43,10 @@ def build(
 ) -> Model:
     """A small model for items of ``shape``, always with the same weights."""
     levels = 256 if len(shape) == 3 else None
-    info = DataStats(shape, levels, nll_offset=0.0, std=0.3, max_distance=9.0, classes=classes)
+    stats = DataStats(shape, levels, nll_offset=0.0, std=0.3, max_distance=9.0, classes=classes)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return backbone.create({**SMALL, **options}).build(info).eval()
+        return backbone.create({**SMALL, **options}).build(stats).eval()
 
 
 def small_unet(process: Process, embedding: Any, **changes: Any) -> UNet:
@@ -151,10 +151,10 @@ def test_mlp_has_the_parameters_of_its_layers(dim: int, width: int, depth: int) 
 
 def cifar(backbone: type[Backbone], preset: str = "paper") -> Model:
     """The network of a backbone's preset for CIFAR-10, without memory."""
-    info = DataStats((3, 32, 32), levels=256, nll_offset=0.0, std=0.25, max_distance=30.0)
+    stats = DataStats((3, 32, 32), levels=256, nll_offset=0.0, std=0.25, max_distance=30.0)
     options = backbone.presets[preset].get("backbone", {})
     with torch.device("meta"):
-        return backbone.create(options).build(info)
+        return backbone.create(options).build(stats)
 
 
 def attention_layers(model: Model) -> list[Any]:
@@ -162,7 +162,7 @@ def attention_layers(model: Model) -> list[Any]:
     return [m for m in model.modules() if type(m).__name__ == "Attention"]
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_networks_of_cifar_are_those_of_ho_and_of_score_sde(preset: str) -> None:
     """DDPM has the network of Ho et al. 2020, VP and sub-VP that of score_sde's ``ddpm``.
 

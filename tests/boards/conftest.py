@@ -14,7 +14,7 @@ from msgm_bench.evaluation.statistics import wilson
 BOARD = {
     "title": "Toy, forgetting b",
     "summary": "A board for tests.",
-    "run": {"dataset": "toy", "forget": ["b"], "backbone": "net", "preset": "standard"},
+    "run": {"dataset": "toy", "forget": ["b"], "backbone": "net", "preset": "full"},
     "methods": ["base", "ideal", "alpha", "beta"],
     "seeds": 3,
     "columns": [
@@ -96,7 +96,7 @@ def make():
             "method": method,
             "params": {},
             "regime": "retrain",
-            "preset": "standard",
+            "preset": "full",
             "seed": seed,
         }
         status = outer.get("status", "ok")

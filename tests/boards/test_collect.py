@@ -73,7 +73,7 @@ def test_yaml_numbers_are_names(definition):
         (lambda d: d["gate"]["limits"][0].update(with_in=1), "did you mean 'within'?"),
         (lambda d: d.pop("title"), "title\nallowed: Field required"),
         (lambda d: d.update(seeds=0), "seeds = 0"),
-        (lambda d: d["run"].update(preset="fast"), "'quick', 'standard' or 'paper'"),
+        (lambda d: d["run"].update(preset="fast"), "'quick', 'full' or 'paper'"),
         (lambda d: d["gate"].update(reference="nobody"), "'nobody' is not among"),
         (lambda d: d["baseline"].update(method="nobody"), "'nobody' is not among"),
         (lambda d: d["methods"].append("base"), "appears twice"),
@@ -155,7 +155,7 @@ def test_an_edited_protocol_is_found(folder, edit):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preset": "quick"}, "its preset is quick, the board's is standard"),
+        ({"preset": "quick"}, "its preset is quick, the board's is full"),
         ({"dataset": "other"}, "its dataset is other"),
         ({"backbone": "other"}, "its backbone is other"),
         ({"forget": ["b", "c"]}, "its forget set is ['b', 'c']"),
@@ -324,7 +324,7 @@ def test_protocol_diff_lists_settings(make):
 
 def test_a_metric_by_two_protocols_must_be_named(folder, edit):
     """Where a result has a quantity twice, the board says which it means."""
-    second = MetricProtocol(name="nll/bound", settings={})
+    second = MetricProtocol(name="nll/elbo", settings={})
 
     def change(content):
         content["protocols"][second.id] = {"hash": second.hash, "settings": {}}

@@ -119,8 +119,8 @@ def test_own_presets_stand(equal, definition, run, write):
             {"batch_size": 2048},
             "trained with batch_size 2048, and the preset 'quick' of obt has 256",
         ),
-        ({"warmup": 0}, "trained with warmup 0"),
-        ({"decay": "none"}, "trained with decay 'none'"),
+        ({"warmup_steps": 0}, "trained with warmup_steps 0"),
+        ({"lr_schedule": "constant"}, "trained with lr_schedule 'constant'"),
         ({"passes": 4000}, "its budget is 4000 passes, the board's is 2000 passes"),
     ],
 )
@@ -143,7 +143,12 @@ def test_methods_that_are_not_installed_must_be_stated(equal, definition, run, m
     reason = left_out(equal)["alpha-s0.json"]
     assert "alpha is not installed" in reason
     assert "state it as run.training.alpha in board.yaml" in reason
-    policy = {"batch_size": 256, "learning_rate": 0.0005, "warmup": 100, "decay": "cosine"}
+    policy = {
+        "batch_size": 256,
+        "learning_rate": 0.0005,
+        "warmup_steps": 100,
+        "lr_schedule": "cosine",
+    }
     definition["run"]["training"] = {"alpha": policy}
     write(equal, [], definition)
     assert left_out(equal) == {}

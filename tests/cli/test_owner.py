@@ -25,7 +25,7 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
     fake_data.write_celeba(tmp_path / "faces")
     out = tmp_path / "runs"
     # more items than features, and a U-Net a quarter as wide as the preset's, as deep as that
-    small = ("--samples", "6", "-j", "embedding=4", "-b", "channels=[8,16,16]")
+    small = ("--samples", "6", "-j", "embedding_dim=4", "-b", "channels=[8,16,16]")
     code, said, err = bench(*COMMAND, *small, "--data-dir", tmp_path / "faces", "--out", out)
     assert code == 0, err
     result = only(out)

@@ -218,10 +218,19 @@ def test_fetch_makes_its_folder(bench, tmp_path, published):
 
 def test_a_run_without_data(bench):
     """A run without its files fails before anything is trained, and says where they belong."""
-    code, _, err = bench("run", "--dataset", "cifar10", *CELL)
+    code, _, err = bench("run", "--dataset", "cifar10", *CELL[:-1])
     assert code == 1
     assert "not found: data_batch_1" in err
     assert "Traceback" not in err
+
+
+def test_a_dry_run_downloads_nothing(bench, place, published):
+    """Where files are absent a dry run names them and the command that fetches them, and ends."""
+    code, _, err = bench("run", "--dataset", "mnist", *CELL)
+    assert code == 1
+    assert "not on this machine: t10k-images-idx3-ubyte.gz" in err
+    assert "msgm-bench data fetch mnist" in err
+    assert list(place.rglob("*.gz")) == []
 
 
 def test_doctor_downloads_nothing(bench, place, monkeypatch):
@@ -244,14 +253,15 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def test_check_of_a_folder(bench, photos):
-    """Classes, counts and what is left out; the exit code tells of what cannot be read."""
+def test_check_of_a_folder(bench, photos, caplog):
+    """Classes, counts and skipped files, once; the exit code tells of what cannot be read."""
     code, out, err = bench("data", "check", "image_folder", "--data-dir", photos)
+    assert "skipped" not in err + caplog.text
     assert code == 0, err
     words = " ".join(out.split())
     assert "12 to train on, 3 held out, of 3x16x16" in words
     assert "cat 4 1 dog 8 2" in words
-    assert "\nleft out: 1 .txt\n1 files, 0 missing or wrong\n" in out
+    assert out.endswith("\nskipped: 1 .txt\n1 file, 0 missing or wrong\n")
     fake_data.write_images(photos / "cat", 1, side=20)
     code, out, _ = bench("data", "check", "image_folder", "--data-dir", photos)
     assert code == 1
@@ -281,7 +291,7 @@ def test_a_folder_called_like_yaml(bench, photos, tmp_path, caplog):
         cell = ("--forget", "cat", "--backbone", "vpsde", "--method", "unseen", "--dry-run")
         code, _, err = bench("run", "--dataset", "image_folder", *named, *cell)
         assert code == 0, err
-        assert "left out: 1 .txt" in caplog.text
+        assert "skipped: 1 .txt" in caplog.text
 
 
 def test_home_is_a_folder(bench, photos, monkeypatch):
@@ -296,7 +306,7 @@ def test_info_of_a_folder(bench, photos):
     named = ("--dataset", "image_folder", "--data-dir", photos, "-d", "size=32", "--no-measure")
     code, out, err = bench("info", *named, "--backbone", "vpsde")
     assert code == 0, err
-    assert "classes cat 4 + 1; dog 8 + 2 left out: 1 .txt" in " ".join(out.split())
+    assert "classes cat 4 + 1; dog 8 + 2 skipped: 1 .txt" in " ".join(out.split())
     code, out, _ = bench("info", "--dataset", "cifar10", "--backbone", "vpsde", "--no-measure")
     assert "classes airplane; automobile; bird" in " ".join(out.split())
 
@@ -342,8 +352,8 @@ def test_the_papers_budgets():
     """CIFAR-10 trains as the authors' configuration says; everybody fine-tunes 80,000 steps."""
     settings = Settings.model_validate(registry().entry("datasets", "cifar10").cls.presets["paper"])
     budget = settings.budget(False)
-    assert (budget.steps, budget.batch_size, budget.warmup) == (660_000, 400, 5000)
-    assert (budget.learning_rate, budget.ema, budget.clip) == (2e-4, 0.9999, 1.0)
+    assert (budget.steps, budget.batch_size, budget.warmup_steps) == (660_000, 400, 5000)
+    assert (budget.learning_rate, budget.ema_decay, budget.max_grad_norm) == (2e-4, 0.9999, 1.0)
     assert settings.budget(True).steps == 80_000
     assert settings.backbone["channels"] == (128, 256, 256, 256)
 
@@ -372,8 +382,8 @@ def gradients():
 def batch(items, flip, step=0):
     """Grey levels of a training batch, before the noise of the dequantisation."""
     model = Model(torch.nn.Identity(), VariancePreserving(), UniformDequantization(256), (1, 4, 8))
-    feed = NoisedBatches({"all": items}, model, 7, 64, flip)
-    drawn = feed.batch("all", step)
+    noised_batches = NoisedBatches({"all": items}, model, 7, 64, flip)
+    drawn = noised_batches.batch("all", step)
     return torch.floor(drawn.x0 * 256), drawn
 
 

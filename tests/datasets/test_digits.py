@@ -117,7 +117,7 @@ def test_codec_interval_and_bits_offset(
     """log2(17) bits on VE's [0, 1], log2(17/2) on the others' [-1, 1]."""
     found = codec(backbone, data)
     assert isinstance(found, UniformDequantization)
-    assert (found.levels, found.low, found.high) == (17, low, 1.0)
+    assert (found.n_levels, found.low, found.high) == (17, low, 1.0)
     assert found.bounds == (low, 1.0)
     assert found.bits_offset == pytest.approx(offset, rel=1e-15)
     assert found.unit == "bits/dim"

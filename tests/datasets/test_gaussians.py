@@ -126,7 +126,7 @@ def test_bayes_rule_changes_its_mind_at_the_edge() -> None:
     u = torch.tensor(ends, dtype=torch.float64)
     for v in (-2.0, 0.0, 1.0):
         x = torch.stack([u + v, u - v], dim=1) / math.sqrt(2)
-        assert judge.verdict(x).classes.tolist() == [1, 1, 2, 1, 0, 2]
+        assert judge.predict(x).classes.tolist() == [1, 1, 2, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -141,21 +141,21 @@ def test_unlearning_ratio_of_exact_models(classes: Sequence[int] | None, percent
     x, _ = sample.sample(n, torch.Generator().manual_seed(5))
     judge = Bayes.create()
     judge.density = DENSITY
-    share = float((judge.verdict(x).classes == 1).double().mean())
+    share = float((judge.predict(x).classes == 1).double().mean())
     assert abs(share - exact) < 4 * math.sqrt(exact * (1 - exact) / n)
 
 
 def test_judge_recognises_all_but_its_level() -> None:
     """The judge gives up about ``level`` of the true points, and all noise far from them."""
-    judge = Bayes.create({"level": 0.01})
+    judge = Bayes.create({"rejection_rate": 0.01})
     judge.density = DENSITY
     n = 100_000
     x, _ = DENSITY.mixture.sample(n, torch.Generator().manual_seed(2))
-    given_up = 1 - float(judge.verdict(x).recognised.double().mean())
+    given_up = 1 - float(judge.predict(x).recognised.double().mean())
     assert given_up <= 0.01 + 4 * math.sqrt(0.01 * 0.99 / n)  # a point may be near another mean
     assert given_up > 0.005
     far = torch.tensor([[9.0, -9.0], [-8.0, 0.0], [0.0, 40.0]])
-    assert not judge.verdict(far).recognised.any()
+    assert not judge.predict(far).recognised.any()
 
 
 def test_data_have_the_sizes_and_types_of_the_contract(data: Data) -> None:

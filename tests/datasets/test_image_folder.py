@@ -176,7 +176,7 @@ def test_one_class_only(place):
 def test_all_or_nobody_is_an_error(loose):
     """An attribute that nobody or everybody has cannot be forgotten."""
     rows = [(f"{i:03d}.png", 0, 1, i % 2) for i in range(10)]
-    data = load(table=table(loose, ("file", "none", "all", "some"), rows), held_out=2)
+    data = load(table=table(loose, ("file", "none", "all", "some"), rows), test_stride=2)
     for name in ("none", "all", "some"):
         with pytest.raises(OptionError, match="leaves an empty split"):
             data.targets([name])
@@ -195,9 +195,9 @@ def test_too_few_to_hold_out(place):
     """Three images a class leave nothing to hold out, and the error says what would."""
     for kind in ("a", "b"):
         fake_data.write_images(place / kind, 3)
-    with pytest.raises(UsageError, match="held_out=2"):
+    with pytest.raises(UsageError, match="test_stride=2"):
         load()
-    assert len(load(held_out=2).test) == 2
+    assert len(load(test_stride=2).test) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no image"])
@@ -268,7 +268,7 @@ def test_the_labels_choose_the_judge(loose, preset, attributes, name):
     named = [(f"{i:03d}.png", *row) for i, row in enumerate(rows)]
     request = {
         "dataset": "image_folder",
-        "dataset_params": {"table": table(loose, head, named), "held_out": 2, "size": 32},
+        "dataset_params": {"table": table(loose, head, named), "test_stride": 2, "size": 32},
         "forget": "hat" if attributes else "cat",
         "backbone": "vpsde",
         "method": "unseen",

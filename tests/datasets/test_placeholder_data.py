@@ -44,31 +44,31 @@ def asked(**fields):
 
 
 @pytest.mark.parametrize("options", [{"pad": True}, {"pad": False}])
-def test_sketch_of_mnist(options, place):
-    """The sketch follows the options as the items do."""
+def test_info_of_mnist(options, place):
+    """``info`` follows the options as the items do."""
     fake_data.write_mnist(place / "mnist")
     check_dataset(MNIST, options, excerpt=True)
 
 
 @pytest.mark.parametrize("options", [{"size": 32}, {"split": "paper"}])
-def test_sketch_of_stl10(options, place):
+def test_info_of_stl10(options, place):
     """Size and split; the paper's split trains on all and scores on the training part."""
     fake_data.write_stl10(place)
     check_dataset(STL10, options, excerpt=True, leak=float("split" in options))
-    sketch = STL10.create({"split": "paper"}).sketch()
-    assert (sketch.train, sketch.test) == (13_000, 5_000)
+    info = STL10.create({"split": "paper"}).info()
+    assert (info.train, info.test) == (13_000, 5_000)
 
 
-def test_sketch_of_celeba(place):
+def test_info_of_celeba(place):
     """Size and split; 182,637 faces are trained on or validated, 202,599 there are."""
     fake_data.write_celeba(place)
     check_dataset(CelebA, {"size": 16, "split": "valid"}, excerpt=True)
-    valid, test = (CelebA.create({"split": split}).sketch() for split in ("valid", "test"))
+    valid, test = (CelebA.create({"split": split}).info() for split in ("valid", "test"))
     assert valid.train + valid.test == 182_637
     assert valid.train + valid.test + test.test == 202_599
 
 
-def test_sketch_of_cifar10(place):
+def test_info_of_cifar10(place):
     """Mirroring changes no item."""
     fake_data.write_cifar10(place)
     check_dataset(CIFAR10, {"flip": False}, excerpt=True)
@@ -77,8 +77,8 @@ def test_sketch_of_cifar10(place):
 @pytest.mark.parametrize("name", SHAPES)
 def test_noise_in_the_place_of_items(name):
     """Every class is on some item, and the items have the published shape and type."""
-    sketch = registry().create("datasets", name).sketch()
-    data = stand_in(sketch)
+    info = registry().create("datasets", name).info()
+    data = stand_in(info)
     assert data.shape == SHAPES[name]
     assert data.train.x.dtype == torch.uint8
     for i in range(len(data.classes)):
@@ -157,8 +157,8 @@ def test_names_are_checked_without_files():
 
 
 def test_an_unknown_shape_is_said(monkeypatch):
-    """Without files and without a sketch the error says what to do; a folder's says it, too."""
-    monkeypatch.setattr(CIFAR10, "sketch", lambda self: None)
+    """Without files and without ``info`` the error says what to do; a folder's says it, too."""
+    monkeypatch.setattr(CIFAR10, "info", lambda self: None)
     with pytest.raises(StorageError, match="unknown until its files are here"):
         outline(asked(dataset="cifar10"), measure=False)
     with pytest.raises(UsageError, match="no folder of images"):

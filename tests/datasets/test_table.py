@@ -214,7 +214,7 @@ def test_splits(path, words, test_part, held):
     table = read(path, rows, test_part=test_part, skipped=skipped)
     assert table.test.tolist() == held * (6 // len(words))
     assert len(table.files) == len(table.labels) == len(table.test)
-    assert skipped == ({} if len(words) == 2 else {"rows of another part": 2})
+    assert skipped == ({} if len(words) == 2 else {"of another part": 2})
 
 
 def test_val_and_test_need_a_word(path):

@@ -68,7 +68,9 @@ def test_a_short_transition_does_not_cancel(process: Process) -> None:
     t = torch.tensor(0.50005, dtype=torch.float64)
     s = t - 1e-9
     _, variance = process.transition(s, t)
-    torch.testing.assert_close(variance, process.rates(t)[1] ** 2 * (t - s), rtol=3e-7, atol=0)
+    torch.testing.assert_close(
+        variance, process.drift_diffusion(t)[1] ** 2 * (t - s), rtol=3e-7, atol=0
+    )
 
 
 def test_time_of_inverts_noise_to_signal(process: Process) -> None:

@@ -26,7 +26,7 @@ def test_the_executor_conforms():
 def test_the_tracker_conforms():
     """Whole lives of runs."""
     check_tracker(JsonLines)
-    check_tracker(JsonLines, {"path": "folder/of/its/own.jsonl", "every": 1})
+    check_tracker(JsonLines, {"path": "folder/of/its/own.jsonl", "log_interval": 1})
 
 
 def loud(cell):
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_is_a_failed_cell(probe, fast, cache, bench, tmp_path
         (("--track", "jsonl", "-x", "local.workers=2"), "-x for local\nallowed: jsonl"),
         (("--track", "jsonl", "-x", "path=a"), "-x path: write NAME.key=value"),
         (("--track", "jsonl", "-x", "jsonl.file=a"), "jsonl has no option 'file'"),
-        (("--track", "jsonl", "-x", "jsonl.every=0"), "option 'every' of jsonl = 0"),
+        (("--track", "jsonl", "-x", "jsonl.log_interval=0"), "option 'log_interval' of jsonl = 0"),
         (("--executor", "local", "-x", "local.workers=0"), "option 'workers' of local = 0"),
         (("--executor", "lokal"), "did you mean 'local'?"),
         (("--track", "jsnl"), "did you mean 'jsonl'?"),

@@ -33,9 +33,9 @@ def trainer_of(runtime, dataset="digits", options=UNET, method="obt", **budget):
     retain, forget = data.split(data.train, (0,))
     splits = {"retain": retain.to(runtime.device), "forget": forget.to(runtime.device)}
     chosen = Training(**{"steps": 24, "batch_size": 64, "learning_rate": 1e-3} | budget)
-    feed = NoisedBatches(splits, model, 0, chosen.batch_size)
+    noised_batches = NoisedBatches(splits, model, 0, chosen.batch_size)
     learner = registry().create("methods", method)
-    return Trainer(model, learner, feed, chosen, runtime, 0, None, data.labels((0,)))
+    return Trainer(model, learner, noised_batches, chosen, runtime, 0, None, data.labels((0,)))
 
 
 def weights(trainer):

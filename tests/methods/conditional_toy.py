@@ -65,7 +65,13 @@ def trainer_of(
 ) -> Trainer:
     """The real trainer, batches of 8 of items that lie near (class, 0); the base is the start."""
     model, base = (told(network, process, codec) for _ in range(2))
-    defaults = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "ema": 0.0, "clip": 1e9}
+    defaults = {
+        "steps": 4,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "ema_decay": 0.0,
+        "max_grad_norm": 1e9,
+    }
     chosen = Training(**defaults | budget)
     y = torch.arange(60) % K
     x = torch.stack([y.float(), torch.zeros(60)], dim=1)
@@ -75,11 +81,13 @@ def trainer_of(
         "forget": Examples(x[gone], y[gone]),
     }
     kept = tuple(label for label in range(K) if label not in forgotten)
-    feed = NoisedBatches(splits, model, 0, chosen.batch_size, unconditional=chosen.unconditional)
+    noised_batches = NoisedBatches(
+        splits, model, 0, chosen.batch_size, label_dropout_prob=chosen.label_dropout_prob
+    )
     labels = {"retain": kept, "forget": forgotten}
     base.requires_grad_(False)
     runtime = Runtime(torch.device("cpu"))
-    return Trainer(model, method, feed, chosen, runtime, 0, base, labels)
+    return Trainer(model, method, noised_batches, chosen, runtime, 0, base, labels)
 
 
 def slope(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tensor:

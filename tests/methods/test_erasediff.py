@@ -51,13 +51,13 @@ def test_gradient_agrees_with_finite_differences(tmp_path):
 
 def in_double(made, trainer):
     """The loss of a step on a float64 model."""
-    draw = trainer.feed.batch
+    draw = trainer.noised_batches.batch
 
     def batch(*arguments):
         found = draw(*arguments)
         return type(found)(**{k: v if v is None else v.double() for k, v in vars(found).items()})
 
-    trainer.feed.batch = batch
+    trainer.noised_batches.batch = batch
     return made.update(trainer, 0)
 
 
@@ -150,14 +150,16 @@ def test_defaults():
     assert (c.faithful, c.moments) == (False, "own")
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("erasediff", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (288, 128, 1e-4)
     released = preset == "paper"
-    assert (found.ema, found.warmup, found.decay) == (0.99, 0, "none")
-    assert (found.clip, found.ema_warmup) == ((1e9, False) if released else (1.0, True))
+    assert (found.ema_decay, found.warmup_steps, found.lr_schedule) == (0.99, 0, "constant")
+    assert (found.max_grad_norm, found.use_ema_warmup) == (
+        (1e9, False) if released else (1.0, True)
+    )
     assert not found.continue_optimizer
 
 

@@ -187,7 +187,7 @@ def test_more_steps_than_there_are_times():
         ESD.create({"trajectory_steps": 21}).skip(told(process=DiscreteDDPM(20)), "finetune")
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch and learning rate of the released code; no average, no warm-up."""
     found = plan(
@@ -201,7 +201,7 @@ def test_published_budget(preset):
         )
     ).trained.budget
     assert (found.steps, found.batch_size, found.learning_rate) == (200, 1, 5e-5)
-    assert (found.ema, found.warmup, found.decay) == (0.0, 0, "none")
+    assert (found.ema_decay, found.warmup_steps, found.lr_schedule) == (0.0, 0, "constant")
     assert budget("esd", preset) == found
 
 

@@ -165,10 +165,10 @@ def test_the_target_of_erase_is_uniform_and_independent() -> None:
 def plane(made: MSGM, batch_size: int = 8) -> Trainer:
     """The real trainer of a constant prediction at (1, 2) in the plane."""
     world = model(AT.clone())
-    budget = Training(steps=8, batch_size=batch_size, ema=0.0)
+    budget = Training(steps=8, batch_size=batch_size, ema_decay=0.0)
     items = Examples(torch.zeros(12, 2), torch.zeros(12, dtype=torch.long))
-    feed = NoisedBatches({"retain": items, "forget": items}, world, 0, batch_size)
-    return Trainer(world, made, feed, budget, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches({"retain": items, "forget": items}, world, 0, batch_size)
+    return Trainer(world, made, noised_batches, budget, Runtime(torch.device("cpu")), 0)
 
 
 def test_released_sign_is_the_opposite() -> None:
@@ -299,10 +299,10 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         trained = VESDE.create({"width": 16, "depth": 1}).build(info)
-    budget = Training(steps=400, batch_size=64, learning_rate=0.05, clip=1e9)
+    budget = Training(steps=400, batch_size=64, learning_rate=0.05, max_grad_norm=1e9)
     method = Obtuse.create({"alpha": 0.001, "every": 1, "abort_norm": 50.0})
-    feed = NoisedBatches(splits, trained, 0, budget.batch_size)
-    trainer = Trainer(trained, method, feed, budget, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(splits, trained, 0, budget.batch_size)
+    trainer = Trainer(trained, method, noised_batches, budget, Runtime(torch.device("cpu")), 0)
     with pytest.raises(DivergenceError, match="forget data"):
         trainer.run(tmp_path, lambda *_: None)
     assert trainer.step < budget.steps

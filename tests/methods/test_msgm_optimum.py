@@ -266,10 +266,10 @@ BUDGET = Training(
     steps=1200,
     batch_size=1024,
     learning_rate=2e-2,
-    warmup=100,
-    decay="cosine",
-    clip=1e9,
-    ema=0.995,
+    warmup_steps=100,
+    lr_schedule="cosine",
+    max_grad_norm=1e9,
+    ema_decay=0.995,
 )
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 ITEMS = 200_000
@@ -311,8 +311,8 @@ def fit(case: Case, folders: pytest.TempPathFactory) -> tuple[Model, list[float]
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = VESDE.create(options).build(info)
-    feed = NoisedBatches(splits, model, 1, BUDGET.batch_size)
-    trainer = Trainer(model, case.create(), feed, BUDGET, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(splits, model, 1, BUDGET.batch_size)
+    trainer = Trainer(model, case.create(), noised_batches, BUDGET, Runtime(torch.device("cpu")), 0)
     log = trainer.run(folders.mktemp("train"), lambda *_: None)
     return model, [row["gradient_norm"] for row in log.rows]
 

@@ -46,7 +46,7 @@ def test_msgms_fine_tuning_goes_on(method, backbone, steps):
     budget = planned(method=method, backbone=backbone, regime="finetune").trained.budget
     assert budget.continue_optimizer
     assert (budget.steps, budget.batch_size, budget.learning_rate) == (steps, 400, 2e-4)
-    assert (budget.ema, budget.ema_warmup) == (0.9999, True)
+    assert (budget.ema_decay, budget.use_ema_warmup) == (0.9999, True)
 
 
 @pytest.mark.parametrize("method", OWN)
@@ -55,7 +55,7 @@ def test_other_methods_begin_anew(method):
     budget = planned(method=method, conditional=True).trained.budget
     assert not budget.continue_optimizer
     constant = method in ("erasediff", "sfd", "selective_amnesia")
-    assert budget.ema_warmup == (not constant)
+    assert budget.use_ema_warmup == (not constant)
 
 
 @pytest.mark.parametrize("method", OWN)

@@ -145,7 +145,7 @@ def test_g_r_averages_over_the_whole_set():
         expected += count / 20 * matching_gradient(trainer, *of(batch))
     torch.testing.assert_close(made.kept(trainer, 3)[1].double(), expected, rtol=1e-4, atol=1e-5)
     asked = []
-    trainer.feed.noised = watched(trainer.feed.noised, asked)
+    trainer.noised_batches.noised = watched(trainer.noised_batches.noised, asked)
     few = RGD.create({"per_group": 10, "retain": "batch"})
     few.setup(trainer)
     few.kept(trainer, 0)
@@ -243,12 +243,17 @@ def test_defaults_are_the_released_scripts():
     assert (c.weight, c.alpha, c.per_group, c.retain) == (5.0, 0.1, 50, "set")
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("rgd", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (782, 64, 1e-5)
-    assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1e9, 0, "none")
+    assert (found.ema_decay, found.max_grad_norm, found.warmup_steps, found.lr_schedule) == (
+        0.0,
+        1e9,
+        0,
+        "constant",
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_unmasked_weights_stay(fraction, tmp_path):
 def test_clip_mask_adam():
     """The gradient of L_f + alpha L_r is written out, clipped by its whole norm, then masked."""
     made = SalUn.create({"target": "noise", "alpha": 0.4})
-    trainer = trainer_of(made, clip=0.05)
+    trainer = trainer_of(made, max_grad_norm=0.05)
     made.setup(trainer)
     mask = torch.tensor([True, False, True, False, False, True])
     made.saliency.mask.copy_(mask)
@@ -154,12 +154,17 @@ def test_released_reduction():
     assert SalUn.create().options.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("salun", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (1000, 128, 1e-4)
-    assert (found.ema, found.clip, found.warmup, found.decay) == (0.0, 1.0, 0, "none")
+    assert (found.ema_decay, found.max_grad_norm, found.warmup_steps, found.lr_schedule) == (
+        0.0,
+        1.0,
+        0,
+        "constant",
+    )
     assert SalUn.presets[preset]["method"] == {"alpha": 1e-3, "retain_reduction": "sum"}
     c = SalUn.create(SalUn.presets[preset]["method"]).options
     assert (c.mask_guidance, c.mask_reduction, c.label_dropout) == ("auto", "sum", "auto")
@@ -184,9 +189,9 @@ def wide(made):
     x = torch.randn(26, 64, generator=torch.Generator().manual_seed(1))
     items = Examples(x, torch.zeros(26, dtype=torch.long))
     model = Model(Wide(), VariancePreserving(), IdentityCodec(), (64,))
-    budget = Training(steps=4, batch_size=8, learning_rate=1e-2, ema=0.0, clip=1e9)
-    feed = NoisedBatches({"retain": items, "forget": items}, model, 0, 8)
-    return Trainer(model, made, feed, budget, Runtime(torch.device("cpu")), 0)
+    budget = Training(steps=4, batch_size=8, learning_rate=1e-2, ema_decay=0.0, max_grad_norm=1e9)
+    noised_batches = NoisedBatches({"retain": items, "forget": items}, model, 0, 8)
+    return Trainer(model, made, noised_batches, budget, Runtime(torch.device("cpu")), 0)
 
 
 def test_batches_weigh_the_same_in_the_released_mask():

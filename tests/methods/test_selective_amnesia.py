@@ -122,7 +122,7 @@ def test_surrogate_fills_the_range_of_images(low):
     """U[low, high] of model space, under the forgotten classes and never under the null class."""
     made = SelectiveAmnesia.create(FEW)
     codec = UniformDequantization(17, low, 1.0)
-    trainer = trainer_of(made, (1, 3), codec=codec, batch_size=4000, unconditional=0.5)
+    trainer = trainer_of(made, (1, 3), codec=codec, batch_size=4000, label_dropout_prob=0.5)
     made.setup(trainer)
     batch = made.surrogate(trainer, 0)
     share = (batch.x0.flatten().sort().values - low) / (1 - low)
@@ -155,7 +155,7 @@ def test_replayed_items_are_of_kept_classes():
 def test_released_replay_keeps_its_labels():
     """label_dropout=false: each replayed item has its own class, however high the rate."""
     made = SelectiveAmnesia.create(FEW | {"label_dropout": False})
-    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, unconditional=1.0))
+    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, label_dropout_prob=1.0))
     batch = made.replayed(trainer, 0)
     assert torch.equal(batch.condition, batch.y)
     assert K not in batch.condition.tolist()
@@ -179,7 +179,7 @@ def test_unconditional_models_are_a_diagnostic():
     for model in (trainer.model, trainer.base):
         model.classes = None
         model._condition = lambda condition, x_t: torch.zeros(len(x_t), dtype=torch.long)
-    trainer.feed.classes = None
+    trainer.noised_batches.classes = None
     prepared(made, trainer)
     assert len(made.memory) == 6
     assert made.replayed(trainer, 0).condition is None
@@ -243,13 +243,13 @@ def test_images_are_cut_off():
 # Options -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["standard", "paper"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
     found = budget("selective_amnesia", preset)
     assert (found.steps, found.batch_size, found.learning_rate) == (20_000, 128, 1e-4)
-    assert (found.ema, found.warmup, found.decay) == (0.9999, 0, "none")
-    assert found.ema_warmup == (preset != "paper")
+    assert (found.ema_decay, found.warmup_steps, found.lr_schedule) == (0.9999, 0, "constant")
+    assert found.use_ema_warmup == (preset != "paper")
     assert not found.continue_optimizer
 
 

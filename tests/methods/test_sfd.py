@@ -100,11 +100,20 @@ def trainer_of(options=None, base=None, forgotten=(2,), **budget):
     model = gaussians(base.process)
     model.load_state_dict(base.state_dict())
     base.eval().requires_grad_(False)
-    defaults = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "ema": 0.0, "clip": 1e9}
+    defaults = {
+        "steps": 4,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "ema_decay": 0.0,
+        "max_grad_norm": 1e9,
+    }
     chosen = Training(**defaults | budget)
     labels = {"forget": forgotten, "retain": tuple({0, 1, 2} - set(forgotten))}
-    feed, runtime = NoisedBatches({}, model, 0, chosen.batch_size), Runtime(torch.device("cpu"))
-    return Trainer(model, SFD.create(options), feed, chosen, runtime, 0, base, labels)
+    noised_batches, runtime = (
+        NoisedBatches({}, model, 0, chosen.batch_size),
+        Runtime(torch.device("cpu")),
+    )
+    return Trainer(model, SFD.create(options), noised_batches, chosen, runtime, 0, base, labels)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.2])
@@ -297,8 +306,8 @@ def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
     The family holds the optimum: x_g = (1 - kappa) m + kappa sbar z is any Gaussian.
     """
     options = {"safe": 1, "forget_weight": 1.0, "fake_rate": 0.05, "sigmas": (0.2, 3.0)}
-    budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "decay": "cosine"}
-    trainer = trainer_of(options, beta1=0.0, **budget)
+    budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "lr_schedule": "cosine"}
+    trainer = trainer_of(options, adam_betas=(0.0, 0.999), **budget)
     trainer.run(tmp_path, silent)
     z = Noise(5, 0, 4000).normal((1,))
     for c, mean in ((0, -1.0), (1, 0.5), (2, 0.5)):
@@ -357,11 +366,11 @@ def test_options_out_of_range_stop_before_training(params, said):
 def test_presets():
     """Published: Adam without momentum, 50,000 steps, clipped by value alone."""
     spec = GRID | {"conditional": True}
-    for preset in ("standard", "paper"):
+    for preset in ("full", "paper"):
         budget = planned(RunSpec.model_validate(spec | {"preset": preset})).trained.budget
         assert (budget.steps, budget.batch_size, budget.learning_rate) == (50_000, 256, 1e-5)
-        assert (budget.beta1, budget.ema, budget.warmup) == (0.0, 0.9999, 0)
-        assert (budget.ema_warmup, budget.continue_optimizer) == (False, False)
+        assert (budget.adam_betas[0], budget.ema_decay, budget.warmup_steps) == (0.0, 0.9999, 0)
+        assert (budget.use_ema_warmup, budget.continue_optimizer) == (False, False)
 
 
 @pytest.mark.parametrize("sigmas", [(200.0, 300.0), (1e-9, 1e-8)])

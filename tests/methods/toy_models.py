@@ -59,11 +59,17 @@ def trainer_of(
 ) -> Trainer:
     """The real trainer of an affine model in the plane, batches of 8."""
     model = Model(Affine(), process, IdentityCodec(), (2,))
-    defaults = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "ema": 0.0, "clip": 1e9}
+    defaults = {
+        "steps": 4,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "ema_decay": 0.0,
+        "max_grad_norm": 1e9,
+    }
     chosen = Training(**defaults | budget)
     items = clouds({"retain": 20, "forget": 12}) if splits is None else splits
-    feed = NoisedBatches(items, model, 0, chosen.batch_size)
-    return Trainer(model, method, feed, chosen, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(items, model, 0, chosen.batch_size)
+    return Trainer(model, method, noised_batches, chosen, Runtime(torch.device("cpu")), 0)
 
 
 def silent(*arguments: object) -> None:

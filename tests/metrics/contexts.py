@@ -47,7 +47,7 @@ class Quadrants(Judge):
         """Four means."""
         return F.adaptive_avg_pool2d(x.float(), 2).mean(dim=1).flatten(1)
 
-    def verdict(self, x):
+    def predict(self, x):
         """The brightest."""
         classes = self.features(torch.nan_to_num(x)).argmax(dim=1)
         return Prediction(classes, torch.ones_like(classes, dtype=torch.bool))

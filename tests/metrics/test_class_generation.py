@@ -24,7 +24,7 @@ from msgm_builtin.metrics.fid import JudgeFID
 from msgm_builtin.metrics.frontier import FrontierGap
 from msgm_builtin.metrics.nll import NLL
 from msgm_builtin.metrics.unlearning_accuracy import RemainingAccuracy, UnlearningAccuracy
-from msgm_builtin.tasks.class_generation import ClassGeneration, kept
+from msgm_builtin.tasks.class_generation import ClassGeneration, retain_mask
 from msgm_builtin.tasks.generation import Generation
 from msgm_builtin.tasks.inpainting import Inpaint
 from msgm_builtin.tasks.likelihood import Likelihood
@@ -107,24 +107,33 @@ def test_guidance_pushes_samples_away_from_the_others():
     assert int(pushed["nfe"][0]) == 2 * int(plain["nfe"][0])
 
 
-def test_forgotten_classes_may_have_more_samples():
+@pytest.mark.parametrize(("guidance", "nfe"), [(0.0, 20), (2.0, 40)])
+def test_the_cost_is_the_budget_times_the_passes(guidance, nfe):
+    """An estimate counts at least what a sample takes, both passes of a guided one."""
+    given = gaussians()
+    task, artifact = drawn(given, per_class=2, nfe=20, guidance=guidance)
+    assert task.cost(given.model).nfe == nfe
+    assert nfe - 4 <= int(artifact["nfe"].max()) <= nfe
+
+
+def test_classes_to_forget_may_have_more_samples():
     """Counts of both kinds, each class in one piece, and at most so many under a cap."""
     given = gaussians((0, 2))
-    task = ClassGeneration.create({"per_class": 3, "forgotten": 5})
-    assert task.asked(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
+    task = ClassGeneration.create({"per_class": 3, "per_forget_class": 5})
+    assert task.conditions(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
     assert task.total(given) == 13
-    assert kept(given, {"y": task.asked(given)}).sum() == 3
-    assert task.options.limit_samples(4) == {"per_class": 3, "forgotten": 4}
+    assert retain_mask(given, {"y": task.conditions(given)}).sum() == 3
+    assert task.options.limit_samples(4) == {"per_class": 3, "per_forget_class": 4}
     assert ClassGeneration.create().options.limit_samples(9000) == {
         "per_class": 5000,
-        "forgotten": 5000,
+        "per_forget_class": 5000,
     }
 
 
 def test_samples_do_not_depend_on_their_chunk():
     """Chunks that cut through classes give the samples and labels of the whole."""
     given = gaussians()
-    task, whole = drawn(given, per_class=7, forgotten=4, nfe=6)
+    task, whole = drawn(given, per_class=7, per_forget_class=4, nfe=6)
     parts = [task.draw(given, start, count) for start, count in ((0, 5), (5, 8), (13, 5))]
     for name in whole:
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), whole[name])
@@ -133,7 +142,7 @@ def test_samples_do_not_depend_on_their_chunk():
 def test_tracks_do_not_mix():
     """Each task skips the other track's models, with a reason; the likelihood serves both."""
     told, untold = gaussians().model, context().model
-    assert "told no class" in ClassGeneration().skip(untold)
+    assert "the model is unconditional" in ClassGeneration().skip(untold)
     assert ClassGeneration().skip(told) is None
     images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), 4)
     for task in (Generation(), Inpaint(), Reconstruct()):
@@ -171,7 +180,7 @@ class Scripted(Quadrants):
         super().__init__()
         self.script = Prediction(torch.tensor(classes), torch.tensor(recognised))
 
-    def verdict(self, x):
+    def predict(self, x):
         """As many as there are items."""
         n = len(x)
         return Prediction(self.script.classes[:n], self.script.recognised[:n])
@@ -283,6 +292,6 @@ def test_a_picture_has_a_row_a_class():
     given, task = context(), ClassGeneration()
     asked = torch.arange(4).repeat_interleave(12)
     rows = task.preview(given, {"x": torch.zeros(48, 1, 8, 8), "y": asked})
-    assert list(rows) == ["a (kept)", "b (kept)", "c (kept)", "d (forgotten)"]
+    assert list(rows) == ["a (retain)", "b (retain)", "c (retain)", "d (forget)"]
     assert all(images.shape == (10, 1, 8, 8) for images in rows.values())
     assert task.preview(gaussians(), {}) == {}

@@ -80,16 +80,16 @@ def test_probabilities_are_those_of_open_clip(folder):
     options = {
         "template": templates,
         "prompts": {"7": "handwritten seven", "cat": "tabby cat"},
-        "unrecognisable": ("noise", "static"),
+        "unrecognisable_prompts": ("noise", "static"),
     }
     judge, x = fitted(folder, CATS, **options), pixels(CATS, CATS.test.x)
     words = ("tabby cat", "dog", "house", "handwritten seven")
     groups = [[t.format(w) for t in templates] for w in words] + [["noise"], ["static"]]
     expected = reference(folder, x, groups).softmax(dim=1)
     torch.testing.assert_close(judge.logits(x).softmax(dim=1), expected, rtol=0, atol=1e-5)
-    verdict = judge.verdict(x)
-    assert torch.equal(verdict.classes, expected[:, :4].argmax(dim=1))
-    assert torch.equal(verdict.recognised, expected.argmax(dim=1) < 4)
+    prediction = judge.predict(x)
+    assert torch.equal(prediction.classes, expected[:, :4].argmax(dim=1))
+    assert torch.equal(prediction.recognised, expected.argmax(dim=1) < 4)
     assert float(expected.std(dim=0).min()) > 0
 
 
@@ -108,16 +108,16 @@ def test_attributes_are_pairs_of_prompts(folder):
         ["a photo of a person with wearing hat"],
         ["a bare forehead"],
         ["a photo of a person without wearing hat"],
-        *([text] for text in judge.options.unrecognisable),
+        *([text] for text in judge.options.unrecognisable_prompts),
     ]
     expected = reference(folder, x, groups)
     torch.testing.assert_close(judge.logits(x), expected, rtol=0, atol=1e-4)
-    verdict = judge.verdict(x)
-    assert torch.equal(verdict.classes, expected[:, :2] > expected[:, 2:4])
-    assert torch.equal(verdict.recognised, expected.argmax(dim=1) < 4)
+    prediction = judge.predict(x)
+    assert torch.equal(prediction.classes, expected[:, :2] > expected[:, 2:4])
+    assert torch.equal(prediction.recognised, expected.argmax(dim=1) < 4)
     assert "balanced" in judge.criterion
     truth = TRAITS.test.y[:, 0]
-    said = verdict.classes[:, 0]
+    said = prediction.classes[:, 0]
     balanced = (said[truth].double().mean() + (~said[~truth]).double().mean()) / 2
     assert judge.quality([0]) == pytest.approx(float(balanced))
 
@@ -134,8 +134,8 @@ def test_one_template_needs_no_list(folder):
     ("options", "words"),
     [
         ({"template": "a photo"}, "no place"),
-        ({"absent": ["without {name}"]}, "no place"),
-        ({"unrecognisable": []}, "at least 1 item"),
+        ({"absent_template": ["without {name}"]}, "no place"),
+        ({"unrecognisable_prompts": []}, "at least 1 item"),
         ({"prompts": {"Cat": ["one", "two", "three"]}}, "prompts"),
     ],
 )

@@ -72,9 +72,9 @@ def test_conformance(cls, data):
 def test_attributes_are_learned(fitted):
     """Marks that are plain to see are told apart, the rare one too, on images not seen before."""
     judge = fitted[Attributes]
-    verdict = judge.verdict(pixels(FACES, FACES.test.x))
-    assert verdict.classes.dtype == torch.bool
-    assert verdict.classes.shape == FACES.test.y.shape
+    prediction = judge.predict(pixels(FACES, FACES.test.x))
+    assert prediction.classes.dtype == torch.bool
+    assert prediction.classes.shape == FACES.test.y.shape
     report = judge.report
     assert list(report["attributes"]) == list(NAMES)
     assert report["accuracy"] > 0.97
@@ -89,11 +89,11 @@ def test_what_is_no_image_is_rejected(cls, data, fitted):
     """Noise and shuffled pixels are not recognised, nor is an image with a pixel that is NaN."""
     judge, x = fitted[cls], pixels(data, data.test.x[:80])
     noise = spoil(x, torch.Generator().manual_seed(3))
-    assert float(judge.verdict(noise).recognised.double().mean()) < 0.2
+    assert float(judge.predict(noise).recognised.double().mean()) < 0.2
     uniform = torch.rand(x.shape, generator=torch.Generator().manual_seed(4))
-    assert not judge.verdict(uniform).recognised.any()
+    assert not judge.predict(uniform).recognised.any()
     x[0, 0, 0, 0] = torch.nan
-    assert not judge.verdict(x).recognised[0]
+    assert not judge.predict(x).recognised[0]
 
 
 def test_thresholds_give_the_true_share():
@@ -184,8 +184,8 @@ def test_weights_of_a_run_judge_as_they_did(cls, data, whole, fitted, stored):
     judge.fit(data, 7, CPU)
     later.restore(data, judge.state(), CPU)
     x = pixels(data, data.test.x)
-    expected = fitted[cls].verdict(x)
-    for found in (judge.verdict(x), later.verdict(x)):
+    expected = fitted[cls].predict(x)
+    for found in (judge.predict(x), later.predict(x)):
         assert torch.equal(found.classes, expected.classes)
         assert torch.equal(found.recognised, expected.recognised)
     assert judge.report == fitted[cls].report
@@ -322,7 +322,7 @@ def test_a_network_of_a_library_judges(library, reject, tmp_path):
             expected = network(large.expand(-1, 3, -1, -1))
     for found in (judge, later):
         torch.testing.assert_close(found.features(x), expected)
-        assert torch.equal(found.verdict(x).classes, expected[:, :4].argmax(dim=1))
+        assert torch.equal(found.predict(x).classes, expected[:, :4].argmax(dim=1))
 
 
 def test_a_network_of_a_library_is_trained_where_there_are_no_weights():
@@ -357,6 +357,6 @@ def test_state_of_a_trained_judge_is_plain(fitted, tmp_path):
     save_file(state, tmp_path / "judge.safetensors")
     judge = Attributes.create(BUDGET)
     judge.restore(FACES, load_file(tmp_path / "judge.safetensors"), CPU)
-    found = judge.verdict(pixels(FACES, FACES.test.x)).classes
+    found = judge.predict(pixels(FACES, FACES.test.x)).classes
     assert not found[:, 0].any()
     assert found[:, 2].all()

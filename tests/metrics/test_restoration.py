@@ -125,7 +125,7 @@ def test_region_is_drawn_shown_and_named():
     changed = (x != original).any(dim=0)[0].nonzero()
     assert changed.amin(dim=0).tolist() == [1, 2]
     assert changed.amax(dim=0).tolist() == [3, 5]
-    shown = task.preview(given, perfect(given, task))["retain: given"]
+    shown = task.preview(given, perfect(given, task))["retain: input"]
     assert (shown[:, :, 1:4, 2:6] == 0.5).all()
     settings = task.protocol(given)
     assert settings["box"] == [1, 2, 3, 4]
@@ -283,6 +283,6 @@ def test_pictures_show_both_splits():
         f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "given", "restored")
     ]
     assert torch.equal(rows["forget: original"], given.visible(given.forget)[:5])
-    assert torch.equal(rows["retain: given"][:, :, 4:], rows["retain: original"][:, :, 4:])
-    assert set(rows["retain: given"][:, :, :4].flatten().tolist()) == {0.5}
-    assert "retain: given" not in Reconstruct.create(SMALL).preview(given, perfect(given, task))
+    assert torch.equal(rows["retain: input"][:, :, 4:], rows["retain: original"][:, :, 4:])
+    assert set(rows["retain: input"][:, :, :4].flatten().tolist()) == {0.5}
+    assert "retain: input" not in Reconstruct.create(SMALL).preview(given, perfect(given, task))

@@ -55,9 +55,9 @@ def test_the_conditional_track_has_its_own_tasks_and_metrics():
     assert not {"ur", "acc", "psnr"} & found
     c = plan.tasks["class_generation"].options
     assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
-    standard = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "standard"}))
-    c = standard.tasks["class_generation"].options
-    assert (c.per_class, c.forgotten, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
+    full = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
+    c = full.tasks["class_generation"].options
+    assert (c.per_class, c.per_forget_class, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
 
 
 def test_a_mask_outside_the_image_stops_before_training(bench, tmp_path):
@@ -98,7 +98,7 @@ def test_tasks_must_be_a_tuple(monkeypatch):
 class Stubborn(Quadrants):
     """A judge that sees the first class everywhere."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """The first."""
         return Prediction(
             torch.zeros(len(x), dtype=torch.long), torch.ones(len(x), dtype=torch.bool)
@@ -168,9 +168,9 @@ def test_ratios_of_classes_add_up(targets):
 class Doubtful(Quadrants):
     """The brightest quadrant, recognised where the image is dark all in all."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """Verdicts as Quadrants', of which bright images are not recognised."""
-        seen = super().verdict(x)
+        seen = super().predict(x)
         return Prediction(seen.classes, torch.nan_to_num(x).flatten(1).mean(dim=1) < 0.6)
 
 

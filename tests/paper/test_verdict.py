@@ -81,7 +81,7 @@ def test_reproduced_differs_inconclusive(cell, make):
     assert judged(unseen, make(unseen, 4.1, None)).status is Status.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("preset", ["quick", "standard"])
+@pytest.mark.parametrize("preset", ["quick", "full"])
 def test_another_budget(cell, make, preset):
     """A quick result is shown and never reproduces, however near it is."""
     obt = cell(2, "obt", "ur", **UR)
@@ -263,8 +263,8 @@ def test_other_rows_do_not_answer(cell, make):
         other = result.model_copy(update={"metrics": [row.model_copy(update=change)]})
         assert judged(ort, other).measured is None
     bound = result.model_dump(mode="json", exclude={"schema_", "digest"})
-    bound["metrics"][0]["protocol"] = "nll/bound@1"
-    bound["protocols"] = {"nll/bound@1": {"hash": "0", "settings": {}}}
+    bound["metrics"][0]["protocol"] = "nll/elbo@1"
+    bound["protocols"] = {"nll/elbo@1": {"hash": "0", "settings": {}}}
     assert judged(ort, type(result).model_validate(bound)).measured is None
 
 
@@ -299,7 +299,7 @@ def test_other_options_are_not_averaged(cell, make):
         ort,
         make(ort, 9.0, 0.01, preset="quick"),
         make(ort, ort.value, 0.01, seed=1),
-        make(ort, 9.0, 0.01, preset="standard"),
+        make(ort, 9.0, 0.01, preset="full"),
     )
     assert found.status is Status.REPRODUCED
     assert found.measured.seeds == (1,)

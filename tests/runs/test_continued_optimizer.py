@@ -27,7 +27,13 @@ class Onward(LossMethod):
     regimes = ("finetune",)
     needs = frozenset({"retain"})
     presets = {
-        "quick": {"finetuning": {"continue_optimizer": True, "decay": "none", "warmup": 50}}
+        "quick": {
+            "finetuning": {
+                "continue_optimizer": True,
+                "lr_schedule": "constant",
+                "warmup_steps": 50,
+            }
+        }
     }
 
     def loss(self, model, batches, step):

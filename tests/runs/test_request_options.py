@@ -82,7 +82,7 @@ def test_the_command_repeats_every_option(bench, monkeypatch):
     """What provenance states leads back to the very request, odd values included."""
     wanted = spec(
         metric_params={"clip": {"distance": "cosine", "embedder_options": {"model": "a: b"}}},
-        judge_params={"name": "classifier", "steps": 9, "level": 0.02},
+        judge_params={"name": "classifier", "steps": 9, "rejection_rate": 0.02},
         task_params={"generation": {"nfe": 30}},
         params={},
         steps=40,
@@ -163,7 +163,7 @@ def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("backbone", ["vesde", "vpsde", "subvpsde", "ddpm"])
-@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("standard", 400), ("paper", 1000)])
+@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("full", 400), ("paper", 1000)])
 def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
     """Both ways are the probability flow's, whatever samples unconditionally."""
     plan = planned(spec(backbone=backbone, preset=preset))

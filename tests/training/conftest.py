@@ -32,11 +32,19 @@ def world():
     def build(method=None, seed=0, base=None, pass_items=None, **budget):
         torch.manual_seed(1)
         model = backbone.build(DataStats.of(data))
-        chosen = Training(**{"steps": 6, "batch_size": 4, "warmup": 2, "ema": 0.9} | budget)
-        feed = NoisedBatches({"retain": retain, "forget": forget}, model, seed, chosen.batch_size)
+        chosen = Training(
+            **{"steps": 6, "batch_size": 4, "warmup_steps": 2, "ema_decay": 0.9} | budget
+        )
+        noised_batches = NoisedBatches(
+            {"retain": retain, "forget": forget}, model, seed, chosen.batch_size
+        )
         trained = Match() if method is None else method
         runtime = Runtime.select("cpu")
-        trainer = Trainer(model, trained, feed, chosen, runtime, seed, base, labels, pass_items)
-        return SimpleNamespace(model=model, trainer=trainer, feed=feed, budget=chosen)
+        trainer = Trainer(
+            model, trained, noised_batches, chosen, runtime, seed, base, labels, pass_items
+        )
+        return SimpleNamespace(
+            model=model, trainer=trainer, noised_batches=noised_batches, budget=chosen
+        )
 
     return build

@@ -18,12 +18,14 @@ class Parts:
         self.codec, self.classes = codec, classes
 
 
-def feed(count=10, batch_size=4, seed=0, codec=None, classes=None, unconditional=0.1):
+def noised_batches(
+    count=10, batch_size=4, seed=0, codec=None, classes=None, label_dropout_prob=0.1
+):
     """Points that are their own number."""
     x = torch.arange(count, dtype=torch.float32)[:, None].repeat(1, 2)
     splits = {"retain": Examples(x, torch.arange(count)), "forget": Examples(-x, -x[:, 0])}
     model = Parts(codec or IdentityCodec(), classes)
-    return NoisedBatches(splits, model, seed, batch_size, unconditional=unconditional)
+    return NoisedBatches(splits, model, seed, batch_size, label_dropout_prob=label_dropout_prob)
 
 
 def same(first, second):
@@ -36,7 +38,7 @@ def same(first, second):
 
 def test_a_batch_depends_on_its_numbers_only():
     """Any order of asking, any other feed with the same seed: the same batch."""
-    first, second = feed(), feed()
+    first, second = noised_batches(), noised_batches()
     wanted = [first.batch("retain", step) for step in range(8)]
     for step in reversed(range(8)):
         second.batch("forget", step, draw=3)
@@ -46,20 +48,20 @@ def test_a_batch_depends_on_its_numbers_only():
 @pytest.mark.parametrize(
     "other",
     [
-        lambda: feed(seed=1).batch("retain", 2),
-        lambda: feed().batch("retain", 3),
-        lambda: feed().batch("retain", 2, draw=1),
-        lambda: feed().batch("forget", 2),
+        lambda: noised_batches(seed=1).batch("retain", 2),
+        lambda: noised_batches().batch("retain", 3),
+        lambda: noised_batches().batch("retain", 2, draw=1),
+        lambda: noised_batches().batch("forget", 2),
     ],
 )
 def test_each_number_counts(other):
     """Seed, step, draw and split each give other noise."""
-    assert not torch.equal(feed().batch("retain", 2).eps, other().eps)
+    assert not torch.equal(noised_batches().batch("retain", 2).eps, other().eps)
 
 
 def test_draws_share_their_items():
     """Another draw of a batch is new noise on the same items."""
-    first, second = feed().batch("retain", 2), feed().batch("retain", 2, draw=1)
+    first, second = noised_batches().batch("retain", 2), noised_batches().batch("retain", 2, draw=1)
     assert torch.equal(first.x0, second.x0)
     assert torch.equal(first.y, second.y)
 
@@ -67,7 +69,7 @@ def test_draws_share_their_items():
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (12, 4), (10, 1), (3, 8), (7, 7)])
 def test_epochs_see_every_item_once(count, batch_size):
     """Items come in permutations: after k epochs each was seen k times, in changing order."""
-    source = feed(count, batch_size)
+    source = noised_batches(count, batch_size)
     steps = 3 * count  # 3 batch_size epochs
     seen = torch.cat([source.batch("retain", step).y for step in range(steps)])
     epochs = seen.reshape(-1, count)
@@ -77,7 +79,7 @@ def test_epochs_see_every_item_once(count, batch_size):
 
 def test_a_batch_is_what_it_says():
     """x_t = a(t) x0 + sigma(t) eps, with labels of the items and times in range."""
-    batch = feed(count=100, batch_size=32).batch("retain", 0)
+    batch = noised_batches(count=100, batch_size=32).batch("retain", 0)
     a, sigma = VariancePreserving().marginal(batch.t)
     expected = a[:, None] * batch.x0 + sigma[:, None] * batch.eps
     torch.testing.assert_close(batch.x_t, expected.to(batch.x_t.dtype))
@@ -89,7 +91,7 @@ def test_a_batch_is_what_it_says():
 def test_times_are_stratified():
     """Each of B equal strata of the time's distribution holds one time of the batch."""
     process = VariancePreserving()
-    t = feed(count=100, batch_size=50).batch("retain", 0).t.double()
+    t = noised_batches(count=100, batch_size=50).batch("retain", 0).t.double()
     u = (t - process.t_min) / (process.T - process.t_min)
     strata = (u.sort().values * 50 - 1e-4).clamp(min=0).floor()
     assert (strata - torch.arange(50)).abs().max() <= 1
@@ -112,7 +114,7 @@ def test_grey_levels_are_dequantised():
 
 def test_only_conditional_models_are_told_a_class():
     """Batches of both kinds of models are equal to the bit, but for the condition."""
-    plain, told = feed().batch("retain", 2), feed(classes=10).batch("retain", 2)
+    plain, told = noised_batches().batch("retain", 2), noised_batches(classes=10).batch("retain", 2)
     assert same(plain, told)
     assert plain.condition is None
     assert told.condition.dtype == torch.int64
@@ -121,7 +123,7 @@ def test_only_conditional_models_are_told_a_class():
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
 def test_labels_are_dropped_at_the_rate(rate):
     """A condition is the label or the null class, this one at the rate within 4 errors."""
-    source = feed(count=1000, batch_size=500, classes=1000, unconditional=rate)
+    source = noised_batches(count=1000, batch_size=500, classes=1000, label_dropout_prob=rate)
     batches = [source.batch("retain", step) for step in range(20)]
     condition = torch.cat([batch.condition for batch in batches])
     y = torch.cat([batch.y for batch in batches])
@@ -135,7 +137,9 @@ def test_what_is_dropped_depends_on_the_batch_only():
     """The same numbers drop the same labels; another step, draw or seed drops others."""
 
     def dropped(step=3, draw=0, seed=0):
-        source = feed(count=400, batch_size=400, seed=seed, classes=400, unconditional=0.5)
+        source = noised_batches(
+            count=400, batch_size=400, seed=seed, classes=400, label_dropout_prob=0.5
+        )
         batch = source.batch("retain", step, draw)
         return torch.zeros(400).index_fill(0, batch.y[batch.condition == 400], 1.0)
 

@@ -27,8 +27,10 @@ def weights(made):
 
 def test_a_pass_a_step_is_a_budget_of_steps(world, tmp_path):
     """Same steps, same learning rates down to the end of the cosine, same losses."""
-    steps = world(Match(), steps=40, decay="cosine").trainer.run(tmp_path / "steps", silent)
-    passes = world(Match(), passes=40, decay="cosine").trainer.run(tmp_path / "passes", silent)
+    steps = world(Match(), steps=40, lr_schedule="cosine").trainer.run(tmp_path / "steps", silent)
+    passes = world(Match(), passes=40, lr_schedule="cosine").trainer.run(
+        tmp_path / "passes", silent
+    )
     assert len(passes.rows) == 40
     for told, expected in zip(passes.rows, steps.rows, strict=True):
         assert told == pytest.approx(expected, rel=1e-4, abs=1e-9)
@@ -44,7 +46,7 @@ def test_the_budget_ends_with_the_step_that_reaches_it(world, tmp_path):
 
 def test_the_cosine_ends_with_the_budget_whatever_the_preparation_took(world, tmp_path):
     """As many steps as are left after it, drawn over half a cosine."""
-    options = {"warmup": 0, "decay": "cosine", "learning_rate": 1.0}
+    options = {"warmup_steps": 0, "lr_schedule": "cosine", "learning_rate": 1.0}
     budget = math.ceil(PREPARED + 3 * STEP)
     rows = world(Nested(), passes=budget, **options).trainer.run(tmp_path, silent).rows
     left = (budget - PREPARED) / STEP
@@ -54,7 +56,7 @@ def test_the_cosine_ends_with_the_budget_whatever_the_preparation_took(world, tm
 
 def test_resume_is_exact(world, tmp_path):
     """The budget goes on from the passes that the checkpoint has counted."""
-    options = {"passes": 14, "decay": "cosine"}
+    options = {"passes": 14, "lr_schedule": "cosine"}
     whole = world(Nested(), **options)
     log = whole.trainer.run(tmp_path / "whole", silent)
 

@@ -31,7 +31,7 @@ def move(network, average, values):
 def test_a_constant_decay_starts_at_the_weights_that_are_there():
     """m_n = d^n m_0 + (1 - d) sum_k d^(n - k) theta_k."""
     network = scalar(5.0)
-    average = EMA(network, 0.8, warmup=False)
+    average = EMA(network, 0.8, use_warmup=False)
     move(network, average, [1.0, 2.0, -4.0])
     expected = 0.8**3 * 5 + 0.2 * (0.8**2 * 1 + 0.8 * 2 - 4)
     assert float(average.module.weight) == pytest.approx(expected, rel=1e-6)
@@ -69,17 +69,17 @@ def steps(made, numbers):
     made.model.eval()
     for step in numbers:
         made.trainer.step = step
-        made.trainer.minimise(dsm_loss(made.model, made.feed.batch("retain", step)))
+        made.trainer.minimise(dsm_loss(made.model, made.noised_batches.batch("retain", step)))
 
 
 def test_a_training_goes_on_with_weights_optimiser_and_average(world):
     """Three steps and three more are six steps to the bit, the average included."""
-    whole, first = world(warmup=0), world(warmup=0)
+    whole, first = world(warmup_steps=0), world(warmup_steps=0)
     steps(whole, range(6))
     steps(first, range(3))
     stored = {name: tensor.clone() for name, tensor in first.trainer.continuation().items()}
     first.trainer.use_average()  # what the base's model is: the second one starts as its copy
-    second = world(warmup=2, continue_optimizer=True)
+    second = world(warmup_steps=2, continue_optimizer=True)
     second.model.load_state_dict(first.model.state_dict())
     second.trainer.ema = EMA(second.model.network, 0.9)
     second.trainer.continue_from(stored)
@@ -89,7 +89,9 @@ def test_a_training_goes_on_with_weights_optimiser_and_average(world):
 
 def test_a_training_that_goes_on_has_no_warm_up(world):
     """Its first step is as long as its last one."""
-    rates = [world(warmup=9, continue_optimizer=c).trainer.learning_rate(0) for c in (True, False)]
+    rates = [
+        world(warmup_steps=9, continue_optimizer=c).trainer.learning_rate(0) for c in (True, False)
+    ]
     assert rates == pytest.approx([2e-4, 2e-4 / 9])
 
 

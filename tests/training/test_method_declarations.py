@@ -72,7 +72,7 @@ def test_words_that_mean_nothing_are_refused(attributes, words):
         {"needs": frozenset({"all", "forget"})},
         {"needs": frozenset({"base"}), "regimes": ("finetune", "retrain")},
         {"needs": frozenset({"all"}), "baseline": True, "trains_base": True},
-        {"presets": {"of-my-own": {"finetuning": {"ema": 0.0}}}},
+        {"presets": {"of-my-own": {"finetuning": {"ema_decay": 0.0}}}},
         {"unsupported_tasks": {"likelihood": "it is a generator"}},
     ],
 )

@@ -36,7 +36,7 @@ def weights(made):
 def loss_of(made, step=0):
     """A loss with a graph, without dropout."""
     made.model.eval()
-    return dsm_loss(made.model, made.feed.batch("retain", step))
+    return dsm_loss(made.model, made.noised_batches.batch("retain", step))
 
 
 def test_gradient_is_backward_in_a_row(world):
@@ -79,7 +79,7 @@ def test_descend_is_minimise(world):
 
 def test_clip_then_mask(world):
     """Adam gets clip g/|g|, the norm over all entries, where the mask is true, and 0 elsewhere."""
-    made = world(clip=0.01)
+    made = world(max_grad_norm=0.01)
     (g,) = made.trainer.gradients(loss_of(made))
     mask = torch.rand(len(g), generator=torch.Generator().manual_seed(0)) < 0.3
     made.trainer.descend(g, mask)
@@ -275,8 +275,10 @@ def test_generated_data_are_counted(tmp_path):
     base = ToyBackbone.create().build(DataStats.of(toy_images())).eval().requires_grad_(False)
     model = ToyBackbone.create().build(DataStats.of(toy_images()))
     budget = Training(steps=2, batch_size=16)
-    feed = NoisedBatches({}, model, 0, 16)
-    trainer = training.Trainer(model, Replay.create(), feed, budget, Runtime(CPU), 0, base)
+    noised_batches = NoisedBatches({}, model, 0, 16)
+    trainer = training.Trainer(
+        model, Replay.create(), noised_batches, budget, Runtime(CPU), 0, base
+    )
     log = trainer.run(tmp_path, silent)
     drawn = 3 * 5 / 3
     assert [row["passes"] for row in log.rows] == pytest.approx([drawn + 1, drawn + 2])

@@ -135,7 +135,7 @@ def test_two_losses_of_one_graph_are_two_ways_back(world):
     """One forward and two backward passes: 1/3 + 2/3 + 2/3, and each gradient is its loss's own."""
     made = world()
     made.model.eval()
-    batch = made.feed.batch("retain", 0)
+    batch = made.noised_batches.batch("retain", 0)
 
     def losses():
         eps_hat = made.model.eps(batch.x_t, batch.t)
@@ -151,7 +151,7 @@ def test_two_losses_of_one_graph_are_two_ways_back(world):
 def test_losses_that_go_back_together_go_back_once(world):
     """Their gradients arrive at the output as one sum: a whole pass."""
     made = world()
-    batch = made.feed.batch("retain", 0)
+    batch = made.noised_batches.batch("retain", 0)
     with made.trainer.passes.counting():
         eps_hat = made.model.eps(batch.x_t, batch.t)
         loss = (eps_hat - batch.eps).square().mean() + eps_hat.square().mean() + eps_hat.sum()
@@ -164,7 +164,7 @@ def test_a_forward_without_a_backward_is_a_third(mode, world):
     """Whether a graph was kept or not, and in which mode the network is."""
     made = world()
     made.model.train(mode != "eval")
-    batch = made.feed.batch("retain", 0)
+    batch = made.noised_batches.batch("retain", 0)
     with made.trainer.passes.counting(), torch.set_grad_enabled(mode == "graph"):
         made.model.eps(batch.x_t, batch.t)
     assert made.trainer.passes.count == pytest.approx(1 / 3)

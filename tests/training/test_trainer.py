@@ -121,7 +121,7 @@ def test_checkpoints_are_taken_by_the_clock(world, tmp_path, monkeypatch):
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_ema(ema, world, tmp_path):
     """The model ends with averaged weights of decay min(ema, (1 + n)/(10 + n)), or raw ones."""
-    made, seen = world(ema=ema), []
+    made, seen = world(ema_decay=ema), []
     average = made.trainer.minimise
 
     def minimise(*arguments):
@@ -146,9 +146,9 @@ def test_ema(ema, world, tmp_path):
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        ({"warmup": 0}, [1, 1, 1, 1, 1, 1]),
-        ({"warmup": 3}, [1 / 3, 2 / 3, 1, 1, 1, 1]),
-        ({"warmup": 2, "decay": "cosine"}, [0.5, 1, 1, 0.8535534, 0.5, 0.1464466]),
+        ({"warmup_steps": 0}, [1, 1, 1, 1, 1, 1]),
+        ({"warmup_steps": 3}, [1 / 3, 2 / 3, 1, 1, 1, 1]),
+        ({"warmup_steps": 2, "lr_schedule": "cosine"}, [0.5, 1, 1, 0.8535534, 0.5, 0.1464466]),
     ],
 )
 def test_learning_rate(budget, expected, world, tmp_path):
@@ -161,7 +161,7 @@ def test_learning_rate(budget, expected, world, tmp_path):
 
 def test_gradients_are_transformed_then_clipped(world):
     """The transform sees raw gradients, the optimiser sees at most ``clip``."""
-    made = world(clip=0.5, ema=0.0)
+    made = world(max_grad_norm=0.5, ema_decay=0.0)
     norms = []
 
     def transform(model):
@@ -169,7 +169,7 @@ def test_gradients_are_transformed_then_clipped(world):
         for parameter in model.parameters():
             parameter.grad.mul_(1000)
 
-    loss = dsm_loss(made.model, made.feed.batch("retain", 0))
+    loss = dsm_loss(made.model, made.noised_batches.batch("retain", 0))
     made.trainer.minimise(loss, transform)
     after = nn.utils.get_total_norm([p.grad for p in made.model.parameters()])
     assert float(made.trainer.gradient_norm) == pytest.approx(1000 * norms[0], rel=1e-4)
@@ -236,7 +236,7 @@ def test_what_all_forget_sets_share_knows_no_classes(world):
         name = "whole"
         needs = frozenset({"all", "base"})
 
-    with pytest.raises(PluginError, match="'whole' asks which classes are forgotten"):
+    with pytest.raises(PluginError, match="'whole' reads the classes to forget"):
         assert world(Whole()).trainer.forget_labels
 
 
@@ -246,7 +246,7 @@ def test_attributes_are_no_classes(world):
     y = torch.eye(4, dtype=torch.bool)
     items = Examples(torch.zeros(4, 2), y)
     trainer.labels = Data(items, items, tuple("abcd")).labels((1,))
-    with pytest.raises(IncompatibleError, match="'match' asks for the classes of a forget set"):
+    with pytest.raises(IncompatibleError, match="'match' reads the classes to forget"):
         assert trainer.retain_labels
 
 

@@ -175,7 +175,7 @@ def flat(network):
 @pytest.mark.parametrize("warmup", [True, False])
 def test_declared_moves_are_averaged(warmup, world, tmp_path):
     """The training ends with the average of the method's own way, and not with the start."""
-    made = world(OwnSGD(), ema=0.9, ema_warmup=warmup)
+    made = world(OwnSGD(), ema_decay=0.9, use_ema_warmup=warmup)
     mean = flat(made.model.network).double()
     made.trainer.run(tmp_path, silent)
     for n, weights in enumerate(made.trainer.method.path):
@@ -188,7 +188,7 @@ def test_declared_moves_are_averaged(warmup, world, tmp_path):
 
 def test_without_an_average_they_end_as_they_are(world, tmp_path):
     """``ema: 0`` leaves the weights of the last step."""
-    made = world(OwnSGD(), ema=0.0)
+    made = world(OwnSGD(), ema_decay=0.0)
     made.trainer.run(tmp_path, silent)
     assert torch.equal(flat(made.model.network), made.trainer.method.path[-1])
 
@@ -283,7 +283,7 @@ def normed(world, method):
     torch.manual_seed(0)
     made.model.network = Normed()
     runtime, labels = made.trainer.runtime, made.trainer.labels
-    return Trainer(made.model, method, made.feed, made.budget, runtime, 0, None, labels)
+    return Trainer(made.model, method, made.noised_batches, made.budget, runtime, 0, None, labels)
 
 
 def test_statistics_of_a_forward_pass_are_no_move(world, tmp_path):

@@ -134,26 +134,26 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
     embedding: ClassVar[Literal["positional", "fourier"]] = "positional"
     timestep: ClassVar[str] = "999 t; the output is eps_hat"
 
-    def network(self, info: DataStats, process: Process) -> nn.Module:
+    def network(self, stats: DataStats, process: Process) -> nn.Module:
         """The MLP or the U-Net."""
         c = self.options
-        images = info.levels is not None
+        images = stats.levels is not None
         if isinstance(c.network, dict):
-            return described_unet(c.network, info, process, self.embedding, c.dropout)
+            return described_unet(c.network, stats, process, self.embedding, c.dropout)
         if c.network == "unet" or (c.network == "auto" and images):
             return unet(
-                info.shape,
+                stats.shape,
                 process,
                 self.embedding,
                 c.channels,
                 c.layers,
                 c.attention,
                 c.dropout,
-                info.classes,
+                stats.classes,
                 c.up_attention,
             )
-        dim, std = math.prod(info.shape), self.model_std(info)
-        return ResidualMLP(dim, process, std, c.width, c.depth, info.classes)
+        dim, std = math.prod(stats.shape), self.model_std(stats)
+        return ResidualMLP(dim, process, std, c.width, c.depth, stats.classes)
 
     def describe(self, model: Model) -> Mapping[str, Any]:
         """Heads, norms, activation, features of the time, and how the output becomes eps_hat."""
@@ -161,23 +161,25 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
         assert isinstance(network, UNet | ResidualMLP)
         return network.describe()
 
-    def model_std(self, info: DataStats) -> float:
+    def model_std(self, stats: DataStats) -> float:
         """Standard deviation of the data in model space."""
         low, high = self.data_range
-        return info.std if info.levels is None else (high - low) * info.std
+        return stats.std if stats.levels is None else (high - low) * stats.std
 
-    def load(self, source: str, info: DataStats, download: bool = True) -> PretrainedNetwork:
+    def from_pretrained(
+        self, source: str, stats: DataStats, download: bool = True
+    ) -> PretrainedNetwork:
         """A U-Net in a folder of diffusers, or on its hub."""
-        folder, process = located(source, download), self.process(info)
+        folder, process = located(source, download), self.process(stats)
         check_pipeline(folder)
         told = architecture(folder)
         remark = self.check_schedule(folder, process)
         with torch.device("meta"):
-            network = described_unet(told, info, process, self.embedding).unet
+            network = described_unet(told, stats, process, self.embedding).unet
         state, sha256 = read_weights(weights_of(folder), boundary(folder), network)
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
-        options = self.options.model_copy(update=options_of(told, info))
-        trust = [remark, ORDER if info.classes is not None else ""]
+        options = self.options.model_copy(update=options_of(told, stats))
+        trust = [remark, ORDER if stats.classes is not None else ""]
         return PretrainedNetwork(
             type(self)(options), weights, sha256, "; ".join(filter(None, trust))
         )
@@ -197,7 +199,7 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
             "a public DDPM has discrete times and betas of its own: choose --backbone ddpm",
         )
 
-    def dump(self, model: Model, folder: Path) -> str:
+    def save_pretrained(self, model: Model, folder: Path) -> str:
         """A U-Net as diffusers saves it."""
         if not isinstance(model.network, UNet):
             raise IncompatibleError(
@@ -219,9 +221,9 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
         return said if classes is None else said + CLASS.format(last=classes - 1, null=classes)
 
 
-def options_of(told: dict[str, Any], info: DataStats) -> dict[str, Any]:
+def options_of(told: dict[str, Any], stats: DataStats) -> dict[str, Any]:
     """The options of a network that ``told`` describes, in diffusers' words and in ours."""
-    sizes = [info.shape[1] // 2**i for i in range(len(told["block_out_channels"]))]
+    sizes = [stats.shape[1] // 2**i for i in range(len(told["block_out_channels"]))]
     attends = ["Attn" in block for block in told["down_block_types"]]
     return {
         "network": told,

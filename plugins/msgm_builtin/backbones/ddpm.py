@@ -36,14 +36,14 @@ class DDPM(NetworkBackbone[DDPMOptions]):
     timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
         "quick": drawn("ddim", 50),
-        "standard": CHAIN,
+        "full": CHAIN,
         "paper": {
             "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
             **CHAIN,
         },
     }
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """The grid."""
         c = self.options
         return DiscreteDDPM(c.steps, c.beta_start, c.beta_end)
@@ -53,10 +53,10 @@ class DDPM(NetworkBackbone[DDPMOptions]):
         assert isinstance(process, DiscreteDDPM)
         return check_scheduler(folder, process)
 
-    def dump(self, model: Model, folder: Path) -> str:
+    def save_pretrained(self, model: Model, folder: Path) -> str:
         """A U-Net and its scheduler; the whole pipeline where that can sample from it."""
         assert isinstance(model.process, DiscreteDDPM)
-        said = super().dump(model, folder)
+        said = super().save_pretrained(model, folder)
         return said + save_scheduler(model, model.process, folder)
 
 

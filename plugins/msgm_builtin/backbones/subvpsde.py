@@ -13,7 +13,7 @@ class SubVPSDE(VPSDE):
 
     name = "subvpsde"
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """beta linear in t."""
         return SubVariancePreserving(self.options.beta_min, self.options.beta_max)
 

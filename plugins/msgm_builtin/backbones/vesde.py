@@ -41,16 +41,16 @@ class VESDE(NetworkBackbone[VESDEOptions]):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
         "quick": drawn("heun", 50),
-        "standard": sampled(1000),
+        "full": sampled(1000),
         "paper": sampled(2000),
     }
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """sigma from ``sigma_min`` to ``sigma_max``."""
         low, high = self.data_range
-        width = high - low if info.levels is not None else 1.0
+        width = high - low if stats.levels is not None else 1.0
         sigma_max: float | None = self.options.sigma_max
-        return VarianceExploding(self.options.sigma_min, sigma_max or width * info.max_distance)
+        return VarianceExploding(self.options.sigma_min, sigma_max or width * stats.max_distance)
 
 
 @hookimpl

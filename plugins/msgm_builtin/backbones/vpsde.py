@@ -30,11 +30,11 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     presets = {
         "quick": drawn("em", 50),  # of a network this young, the ODE makes noise now and then
-        "standard": SCORE_SDE,
+        "full": SCORE_SDE,
         "paper": SCORE_SDE,
     }
 
-    def process(self, info: DataStats) -> Process:
+    def process(self, stats: DataStats) -> Process:
         """beta linear in t."""
         return VariancePreserving(self.options.beta_min, self.options.beta_max)
 

@@ -92,7 +92,7 @@ class CelebA(FileDataset[CelebAOptions]):
         ),
     )
 
-    def sketch(self) -> DatasetInfo:
+    def info(self) -> DatasetInfo:
         """The published partition and attributes, at the size of the options."""
         shape = (3, self.options.size, self.options.size)
         held_out = COUNTS[self.options.split]

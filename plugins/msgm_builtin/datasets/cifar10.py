@@ -58,7 +58,7 @@ class CIFAR10(FileDataset[CIFAR10Options]):
         ),
     )
 
-    def sketch(self) -> DatasetInfo:
+    def info(self) -> DatasetInfo:
         """Five batches and one of 10,000 images each."""
         return DatasetInfo(SHAPE, CLASSES, train=50_000, test=10_000)
 

@@ -29,9 +29,9 @@ class Digits(Dataset):
                 "steps": 2000,
                 "batch_size": 256,
                 "learning_rate": 1e-3,
-                "warmup": 100,
-                "decay": "cosine",
-                "ema": 0.995,
+                "warmup_steps": 100,
+                "lr_schedule": "cosine",
+                "ema_decay": 0.995,
             },
             "finetuning": {"steps": 1000, "learning_rate": 5e-4},
             "backbone": {"network": "mlp", "width": 256, "depth": 3, "channels": (32, 64)},
@@ -42,13 +42,13 @@ class Digits(Dataset):
                 "likelihood": {"repeats": 2},
             },
         },
-        "standard": {
+        "full": {
             "training": {
                 "steps": 50_000,
                 "batch_size": 256,
                 "learning_rate": 2e-4,
-                "warmup": 1000,
-                "ema": 0.9995,
+                "warmup_steps": 1000,
+                "ema_decay": 0.9995,
             },
             "finetuning": {"steps": 20_000, "learning_rate": 1e-4},
             "backbone": {"network": "unet", "channels": (64, 128), "attention": (8,)},
@@ -56,7 +56,7 @@ class Digits(Dataset):
             "tasks": {"likelihood": {"repeats": 5}},
         },
     }
-    presets["paper"] = presets["standard"]  # the paper does not use these digits
+    presets["paper"] = presets["full"]  # the paper does not use these digits
 
     def load(self) -> Data:
         """Read scikit-learn's copy."""

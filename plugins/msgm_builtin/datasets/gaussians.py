@@ -80,23 +80,23 @@ class Gaussians(Dataset[GaussiansOptions]):
                 "steps": 4000,
                 "batch_size": 512,
                 "learning_rate": 2e-3,
-                "warmup": 200,
-                "decay": "cosine",
-                "ema": 0.999,
+                "warmup_steps": 200,
+                "lr_schedule": "cosine",
+                "ema_decay": 0.999,
             },
             "finetuning": {"steps": 2000, "learning_rate": 5e-4},
             "backbone": {"network": "mlp", "width": 96, "depth": 2},
             "judge": {"name": "bayes"},
             "tasks": {"likelihood": {"divergence": "exact", "batch_size": 5000}},
         },
-        "standard": {
+        "full": {
             "training": {
                 "steps": 50_000,
                 "batch_size": 1024,
                 "learning_rate": 1e-3,
-                "warmup": 1000,
-                "decay": "cosine",
-                "ema": 0.9995,
+                "warmup_steps": 1000,
+                "lr_schedule": "cosine",
+                "ema_decay": 0.9995,
             },
             "finetuning": {"steps": 20_000, "learning_rate": 2e-4},
             "backbone": {"network": "mlp", "width": 128, "depth": 3},
@@ -105,7 +105,7 @@ class Gaussians(Dataset[GaussiansOptions]):
         },
     }
     # the paper states no budget for its toy: four methods take about half an hour on two cores
-    presets["paper"] = merge(presets["standard"], {"training": {"steps": 20_000}})
+    presets["paper"] = merge(presets["full"], {"training": {"steps": 20_000}})
 
     def load(self) -> Data:
         """Draw both splits, from seeds that belong to the dataset."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,8 +22,6 @@ from msgm_builtin.datasets.walk import NO_SUFFIX, Listing, describe, listing
 
 SHOWN = 3
 HOW = "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR"
-
-log = logging.getLogger("msgm_bench.data")
 
 
 class ImageFolderOptions(PlaceOptions):
@@ -50,7 +47,7 @@ class ImageFolderOptions(PlaceOptions):
     grey: bool | None = Field(
         None, description="true: all to grey, false: all to colour; none: as they are"
     )
-    held_out: int = Field(5, ge=2, description="every so many-th image of a class is held out")
+    test_stride: int = Field(5, ge=2, description="every so many-th image of a class is held out")
     flip: bool = Field(False, description="mirror training images with probability 1/2")
 
 
@@ -95,10 +92,8 @@ class ImageFolder(Dataset[ImageFolderOptions]):
         recipe = self._recipe(pictures)
         test = self._held_out(table)
         flip = self.options.flip
-        split = f"every-{self.options.held_out}th" if table.test is None else "own"
+        split = f"every-{self.options.test_stride}th" if table.test is None else "own"
         remarks = tuple(filter(None, (describe(found.skipped), leak(pictures, test))))
-        for remark in remarks:
-            log.info("%s: %s", self.name, remark)
 
         def examples(mask: Tensor) -> Examples:
             chosen = [p for p, here in zip(pictures, mask.tolist(), strict=True) if here]
@@ -176,11 +171,11 @@ class ImageFolder(Dataset[ImageFolderOptions]):
         for i, label in enumerate(table.labels.tolist()):
             kind = -1 if isinstance(label, list) else label
             seen[kind] += 1
-            mask[i] = seen[kind] % self.options.held_out == 0
+            mask[i] = seen[kind] % self.options.test_stride == 0
         if not mask.any():
             raise UsageError(
-                f"no class has the {self.options.held_out} images of which one is held out",
-                "more images, -d held_out=2, or folders train and test of your own",
+                f"no class has the {self.options.test_stride} images of which one is held out",
+                "more images, -d test_stride=2, or folders train and test of your own",
             )
         return mask
 

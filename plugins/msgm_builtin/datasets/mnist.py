@@ -42,7 +42,7 @@ class IdxDataset(FileDataset[IdxDatasetOptions]):
     }
     classes: ClassVar[tuple[str, ...]]
 
-    def sketch(self) -> DatasetInfo:
+    def info(self) -> DatasetInfo:
         """60,000 and 10,000 images, whatever the files."""
         side = PADDED if self.options.pad else SIDE
         return DatasetInfo((1, side, side), self.classes, train=60_000, test=10_000)

@@ -28,7 +28,7 @@ def presets_28(gate: float) -> dict[str, Preset]:
     """
     presets = {
         "quick": quick(CLASSES),
-        "standard": standard(CLASSES, (128, 256, 256), (14, 16), batch=500),
+        "full": full(CLASSES, (128, 256, 256), (14, 16), batch=500),
         "paper": paper(CLASSES, (128, 256, 256), (14, 16), batch=500),
     }
     for preset in presets.values():
@@ -41,7 +41,7 @@ def presets_cifar10() -> dict[str, Preset]:
     stated = {"steps": 660_000, "batch_size": 400}
     return {
         "quick": quick(CLASSES),
-        "standard": standard(CLASSES, batch=500),
+        "full": full(CLASSES, batch=500),
         "paper": paper(CLASSES, batch=500, training=stated),
     }
 
@@ -50,7 +50,7 @@ def presets_stl10() -> dict[str, Preset]:
     """64x64 colour, ten classes."""
     return {
         "quick": quick_64(CLASSES),
-        "standard": standard(CLASSES, batch=250),
+        "full": full(CLASSES, batch=250),
         "paper": paper(CLASSES, batch=250, training={"batch_size": 200}),
     }
 
@@ -59,7 +59,7 @@ def presets_celeba() -> dict[str, Preset]:
     """64x64 colour, forty attributes."""
     return {
         "quick": quick_64(ATTRIBUTES),
-        "standard": standard(ATTRIBUTES, batch=250),
+        "full": full(ATTRIBUTES, batch=250),
         "paper": paper(ATTRIBUTES, batch=250, training={"batch_size": 150}),
     }
 
@@ -67,7 +67,7 @@ def presets_celeba() -> dict[str, Preset]:
 def presets_folder() -> dict[str, Preset]:
     """A user's images, of any size that halves twice."""
     whole = {
-        "standard": standard(EITHER, (128, 256, 256), batch=250),
+        "full": full(EITHER, (128, 256, 256), batch=250),
         "paper": paper(EITHER, (128, 256, 256), batch=250),
     }
     return {"quick": quick_64(EITHER), **whole}
@@ -92,9 +92,9 @@ def quick(
             "steps": steps,
             "batch_size": 64,
             "learning_rate": 5e-4,
-            "warmup": 50,
-            "decay": "cosine",
-            "ema": 0.99,
+            "warmup_steps": 50,
+            "lr_schedule": "cosine",
+            "ema_decay": 0.99,
         },
         "finetuning": {"steps": steps // 4, "learning_rate": 2e-4},
         "backbone": {"channels": (32, 64, 64), "layers": 1, "attention": (), "dropout": 0.0},
@@ -103,7 +103,7 @@ def quick(
             "generation": {"count": generated, "batch_size": 250},
             "class_generation": {
                 "per_class": generated // 20,
-                "forgotten": generated // 4,
+                "per_forget_class": generated // 4,
                 "batch_size": 250,
             },
             "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},
@@ -118,7 +118,7 @@ def quick_64(judge: Names) -> Preset:
     return quick(judge, steps=400, generated=250, scored=64, restored=50)
 
 
-def standard(
+def full(
     judge: Names,
     channels: tuple[int, ...] = (128, 256, 256, 256),
     attention: tuple[int, ...] = (16,),
@@ -130,8 +130,8 @@ def standard(
             "steps": 100_000,
             "batch_size": 128,
             "learning_rate": 2e-4,
-            "warmup": 2500,
-            "ema": 0.9995,
+            "warmup_steps": 2500,
+            "ema_decay": 0.9995,
         },
         "finetuning": {"steps": 20_000, "learning_rate": 1e-4},
         "backbone": {"channels": channels, "layers": 2, "attention": attention, "dropout": 0.1},
@@ -158,9 +158,9 @@ def paper(
             "steps": 1_300_000,
             "batch_size": 128,
             "learning_rate": 2e-4,
-            "warmup": 5000,
-            "clip": 1.0,
-            "ema": 0.9999,
+            "warmup_steps": 5000,
+            "max_grad_norm": 1.0,
+            "ema_decay": 0.9999,
             **(training or {}),
         },
         "finetuning": {"steps": 80_000, "continue_optimizer": True},

@@ -63,7 +63,7 @@ class STL10(FileDataset[STL10Options]):
         ),
     )
 
-    def sketch(self) -> DatasetInfo:
+    def info(self) -> DatasetInfo:
         """The labelled images, at the size of the options."""
         size = self.options.size
         train, test = (13_000, 5_000) if self.options.split == "paper" else (5_000, 8_000)

@@ -80,7 +80,7 @@ def read_table(
         parts = _parts(path, [row[split].casefold() for row in rows], test_part)
         chosen = [i for i, part in enumerate(parts) if part is not None]
         if skipped is not None and len(chosen) < len(rows):
-            skipped["rows of another part"] += len(rows) - len(chosen)
+            skipped["of another part"] += len(rows) - len(chosen)
         names, rows = [names[i] for i in chosen], [rows[i] for i in chosen]
         test = torch.tensor([parts[i] for i in chosen])
     values = [[row[i] for i in columns] for row in rows]

@@ -23,7 +23,7 @@ SYSTEM = re.compile(  # what operating systems, archives and storage boxes leave
     re.IGNORECASE,
 )
 HIDDEN, LEFTOVERS, NO_SUFFIX = "hidden", "of the operating system", "without an ending"
-BESIDE, EMPTY, OTHER_PART = "images beside the class folders", "folders without images", "of {}"
+BESIDE, EMPTY, OTHER_PART = "beside the class folders", "without images", "of {}"
 
 
 @dataclass
@@ -87,11 +87,11 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def describe(skipped: Counter[str]) -> str:
-    """One line on all that was left out, the most frequent first; empty where nothing was."""
+    """One line on all skipped entries, the most frequent kind first; empty where there are none."""
     if not skipped:
         return ""
     kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    return "left out: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+    return "skipped: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds)
 
 
 def _once(folder: Path, seen: dict[tuple[int, int], Path]) -> None:

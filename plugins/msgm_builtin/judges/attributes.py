@@ -34,7 +34,7 @@ class Attributes(LearnedJudge[AttributesOptions]):
     present above the logit at which, among real items that took no part in training, as many are
     judged to have it as do: a share of samples is then right on average where samples look like
     data, for rare attributes too. An item is recognised unless it is rejected, or looks less like
-    an image than all but ``level`` of those real items.
+    an image than all but ``rejection_rate`` of those real items.
     """
 
     name = "attributes"
@@ -62,10 +62,10 @@ class Attributes(LearnedJudge[AttributesOptions]):
 
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """How much a real item looks like one at least, and the logit of each attribute."""
-        threshold = torch.quantile(-logits[:, -1], self.options.level)
+        threshold = torch.quantile(-logits[:, -1], self.options.rejection_rate)
         return {"threshold": threshold, "cuts": cuts(logits[:, :-1], y)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """``bool [N, A]`` attributes, and whether it is an image of the dataset."""
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         logits = self.logits(x)

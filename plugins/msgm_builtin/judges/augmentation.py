@@ -15,15 +15,17 @@ def pixels(data: Data, x: Tensor) -> Tensor:
     return (x.float() + 0.5) / data.levels
 
 
-def augment(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Images moved by up to ``shift`` pixels, black where nothing was, and mirrored or not."""
+def augment(x: Tensor, max_shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Images moved by up to ``max_shift`` pixels, black where nothing was, and mirrored or not."""
     n, device = len(x), x.device
-    if shift:
-        offsets = torch.randint(-shift, shift + 1, (2, n), generator=generator, device=device)
+    if max_shift:
+        offsets = torch.randint(
+            -max_shift, max_shift + 1, (2, n), generator=generator, device=device
+        )
         height, width = x.shape[2:]
-        padded = F.pad(x, [shift] * 4)
-        rows = torch.arange(height, device=device) + shift + offsets[0, :, None]
-        columns = torch.arange(width, device=device) + shift + offsets[1, :, None]
+        padded = F.pad(x, [max_shift] * 4)
+        rows = torch.arange(height, device=device) + max_shift + offsets[0, :, None]
+        columns = torch.arange(width, device=device) + max_shift + offsets[1, :, None]
         items = torch.arange(n, device=device)[:, None, None]
         x = padded.movedim(1, 3)[items, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
     if flip:

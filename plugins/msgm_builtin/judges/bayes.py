@@ -15,14 +15,14 @@ class BayesOptions(JudgeOptions):
     """What counts as data; no judge is better, so that nothing is asked of its accuracy."""
 
     gate: float = Field(0.0, ge=0, le=1, exclude=True, description="least accuracy")
-    level: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
+    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
 
 
 class Bayes(Judge[BayesOptions]):
     """Bayes' rule under the dataset's exact density: the best judge there can be.
 
-    A point is recognised unless fewer than ``level`` of its nearest class's true points are
-    less likely than it.
+    A point is recognised unless a share of less than ``rejection_rate`` of its nearest class's
+    true points is less likely than it.
     """
 
     name = "bayes"
@@ -41,7 +41,7 @@ class Bayes(Judge[BayesOptions]):
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
         """Take the density, and measure the rule on the held-out points."""
         self.restore(data, {}, device)
-        judged = self.verdict(data.test.x)
+        judged = self.predict(data.test.x)
         right = (judged.classes == data.test.y).double().mean()
         self.report = {"accuracy": float(right), "items": len(data.test)}
 
@@ -51,9 +51,9 @@ class Bayes(Judge[BayesOptions]):
         assert data.density is not None
         self.density = data.density
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The most likely class of points ``[N, D]``."""
-        recognised = self.density.typicality(x) >= self.options.level
+        recognised = self.density.typicality(x) >= self.options.rejection_rate
         return Prediction(self.density.posterior(x).argmax(dim=1), recognised)
 
 

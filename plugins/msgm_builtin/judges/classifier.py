@@ -17,7 +17,7 @@ class Classifier(LearnedJudge):
 
     Beside the K classes it learns to reject images under strong noise, shuffled pixels and
     uniform noise. An item is recognised unless it is rejected or its confidence is below the
-    ``level`` quantile of real items that took no part in training.
+    ``rejection_rate`` quantile of real items that took no part in training.
     """
 
     name = "classifier"
@@ -47,11 +47,11 @@ class Classifier(LearnedJudge):
         return F.cross_entropy(logits, torch.cat([y, rejected]))
 
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The confidence that ``level`` of the real items do not have."""
+        """The confidence that ``rejection_rate`` of the real items do not have."""
         sure = logits.softmax(dim=1)[:, :-1].amax(dim=1)
-        return {"threshold": torch.quantile(sure, self.options.level)}
+        return {"threshold": torch.quantile(sure, self.options.rejection_rate)}
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The most likely of the K classes, and whether it is likely enough."""
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         probabilities = self.logits(x).softmax(dim=1)

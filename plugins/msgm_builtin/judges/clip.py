@@ -36,19 +36,23 @@ class ClipJudgeOptions(clip_files.ClipOptions, JudgeOptions):
     """Model and prompts."""
 
     template: Texts = Field(("a photo of a {}",), description="prompts of a class; {} is its words")
-    present: Texts = Field(("a photo of a person with {}",), description="prompts of an attribute")
-    absent: Texts = Field(("a photo of a person without {}",), description="prompts of its absence")
+    present_template: Texts = Field(
+        ("a photo of a person with {}",), description="prompts of an attribute"
+    )
+    absent_template: Texts = Field(
+        ("a photo of a person without {}",), description="prompts of its absence"
+    )
     prompts: dict[str, str | tuple[str, str]] = Field(
         {},
         description="words for a class or attribute in place of its name; for an attribute "
         "also two whole prompts, with it and without it",
     )
-    unrecognisable: Texts = Field(
+    unrecognisable_prompts: Texts = Field(
         ("random noise", "a blurry picture of nothing", "television static"),
         description="prompts of what shows no class",
     )
 
-    @field_validator("template", "present", "absent")
+    @field_validator("template", "present_template", "absent_template")
     @classmethod
     def _has_a_place(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for text in given:
@@ -142,13 +146,15 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         c = self.options
         own = self._prompts(data.classes)
         told = [own.get(i, name.replace("_", " ").lower()) for i, name in enumerate(data.classes)]
-        rows = [(c.present, 0), (c.absent, 1)] if self.paired else [(c.template, 0)]
+        rows = (
+            [(c.present_template, 0), (c.absent_template, 1)] if self.paired else [(c.template, 0)]
+        )
         known = [
             (words, templates) if isinstance(words, str) else (words[i], ("{}",))
             for templates, i in rows
             for words in told
         ]
-        return [*known, *((text, ("{}",)) for text in c.unrecognisable)]
+        return [*known, *((text, ("{}",)) for text in c.unrecognisable_prompts)]
 
     def _prompts(self, classes: Sequence[str]) -> dict[int, str | tuple[str, str]]:
         """The prompts that the options hold, by the index of their class.
@@ -192,7 +198,7 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         logits: Tensor = self.clip.network.logit_scale.exp() * embedded @ self.prompts
         return logits
 
-    def verdict(self, x: Tensor) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """The nearest class, or the attributes whose presence is nearer than their absence."""
         logits, count = self.logits(x), self.count
         finite = torch.isfinite(x).flatten(1).all(dim=1).to(logits.device)

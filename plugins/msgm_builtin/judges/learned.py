@@ -47,12 +47,12 @@ class LearnedOptions(JudgeOptions):
     blocks: tuple[int, int, int, int] = Field(
         (1, 1, 1, 1), description="residual blocks of each stage; (2, 2, 2, 2) is ResNet-18"
     )
-    embedding: int = Field(64, ge=2, le=8192, description="features of the residual network")
+    embedding_dim: int = Field(64, ge=2, le=8192, description="features of the residual network")
     steps: int = Field(600, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=8, description="items a step; half as many are spoiled")
-    shift: int = Field(0, ge=0, description="training moves images by up to so many pixels")
+    max_shift: int = Field(0, ge=0, description="training moves images by up to so many pixels")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, cosine decay")
-    level: float = Field(0.01, gt=0, lt=1, description="share of real items given up")
+    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of real items given up")
     path: str | None = Field(
         None, exclude=True, description=f"weights in place of training: {weights_files.KINDS}"
     )
@@ -178,7 +178,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
         elif c.network == "small" or (c.network == "auto" and tiny):
             network = small(data.shape[0], c.width, logits)
         else:
-            network = resnet(data.shape, c.width, c.blocks, c.embedding, logits)
+            network = resnet(data.shape, c.width, c.blocks, c.embedding_dim, logits)
         return network.to(device)
 
     def _outputs(self, data: Data, state: Mapping[str, Tensor], name: str) -> int:
@@ -228,7 +228,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
         self.network.train()
         for _ in range(c.steps):
             i = used[torch.randint(len(used), (c.batch_size,), generator=generator, device=device)]
-            seen = augment(pixels(data, items.x[i]), c.shift, data.flip, generator)
+            seen = augment(pixels(data, items.x[i]), c.max_shift, data.flip, generator)
             clean = seen + 0.03 * torch.randn(seen.shape, generator=generator, device=device)
             spoiled = spoil(seen[: c.batch_size // 2], generator)
             loss = self.loss(self.network(torch.cat([clean.clamp(0, 1), spoiled])), items.y[i])
@@ -245,7 +245,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """What the linear layer sees: 8 ``width`` numbers, or ``embedding`` of the resnet."""
+        """What the linear layer sees: 8 ``width`` numbers, or ``embedding_dim`` of the resnet."""
         return torch.cat([self.network.features(part) for part in x.split(BATCH)])
 
     def quality(self, targets: Sequence[int]) -> float | None:

@@ -91,19 +91,19 @@ def small(channels: int, width: int, outputs: int) -> Network:
 
 
 def resnet(
-    shape: tuple[int, ...], width: int, blocks: Sequence[int], embedding: int, outputs: int
+    shape: tuple[int, ...], width: int, blocks: Sequence[int], embedding_dim: int, outputs: int
 ) -> Network:
     """timm's ResNet-D of basic blocks with widths 1, 2, 4 and 4 times ``width``.
 
     The stem has three 3x3 convolutions (He et al. 2019, section 4.2), the first of stride 1 up
     to 32 px and of stride 2 above, and nothing is pooled behind it. A linear layer leaves
-    ``embedding`` features, few enough for a covariance of full rank from a thousand images.
+    ``embedding_dim`` features, few enough for a covariance of full rank from a thousand images.
 
     Args:
         shape: Shape of an image, (C, H, W).
         width: Channels of the first stage.
         blocks: Basic blocks of each of the four stages; (2, 2, 2, 2) is ResNet-18.
-        embedding: Number of features.
+        embedding_dim: Number of features.
         outputs: Number of logits.
     """
     from timm.models.resnet import BasicBlock, ResNet  # takes seconds
@@ -111,7 +111,7 @@ def resnet(
     body: Any = ResNet(
         BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance, and takes the class
         tuple(blocks),
-        num_classes=embedding,
+        num_classes=embedding_dim,
         in_chans=shape[0],
         stem_type="deep",
         stem_width=width // 2,
@@ -120,7 +120,7 @@ def resnet(
     if max(shape[1:]) <= FULL_RESOLUTION:
         body.conv1[0].stride = (1, 1)
     body.maxpool = nn.Identity()
-    return Network(body, embedding, outputs)
+    return Network(body, embedding_dim, outputs)
 
 
 class Borrowed(nn.Module):

@@ -17,17 +17,17 @@ BALANCED = "balanced accuracy on held-out items (the lowest of the attributes to
 
 def judged(judge: Judge, data: Data, device: torch.device) -> Prediction:
     """What the judge says of ``data.test``, looked at in parts."""
-    parts = [judge.verdict(pixels(data, x).to(device)) for x in data.test.x.split(PART)]
+    parts = [judge.predict(pixels(data, x).to(device)) for x in data.test.x.split(PART)]
     classes, recognised = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("classes", "recognised")
     )
     return Prediction(classes, recognised)
 
 
-def report_of(data: Data, verdict: Prediction) -> dict[str, Any]:
+def report_of(data: Data, prediction: Prediction) -> dict[str, Any]:
     """The report on ``data.test``, of classes or of attributes."""
-    common = {"recognised": share(verdict.recognised), "items": len(data.test)}
-    found = verdict.classes.cpu()
+    common = {"recognised": share(prediction.recognised), "items": len(data.test)}
+    found = prediction.classes.cpu()
     if data.test.y.ndim == 2:
         return attribute_report(data.classes, data.test.y, found) | common
     return class_report(len(data.classes), data.test.y, found) | common

@@ -88,7 +88,7 @@ def check_weights(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, T
         raise IncompatibleError(
             error.what,
             "the same number of classes and image channels, and the options network, width, "
-            "blocks and embedding with which they were made",
+            "blocks and embedding_dim with which they were made",
             error.hint,
         ) from error
     if not any(tensor.is_meta for tensor in state.values()):

@@ -17,15 +17,15 @@ BUDGET = {
     "steps": 288,  # what the released loops add up to; 640 inner steps are undone
     "batch_size": 128,
     "learning_rate": 1e-4,
-    "warmup": 0,
-    "decay": "none",
-    "clip": 1.0,
-    "ema": 0.99,
+    "warmup_steps": 0,
+    "lr_schedule": "constant",
+    "max_grad_norm": 1.0,
+    "ema_decay": 0.99,
     "continue_optimizer": False,
 }
 RELEASED = {
     # 8 times: 2 epochs of D_f with Adam's moments left behind, then 36 batches of the retain set
-    "finetuning": BUDGET | {"ema_warmup": False, "clip": 1e9},  # outer_clip clips
+    "finetuning": BUDGET | {"use_ema_warmup": False, "max_grad_norm": 1e9},  # outer_clip clips
     "method": {
         "inner_epochs": 2,
         "inner_every": 36,
@@ -101,7 +101,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     presets = {
         # the same weights for half the passes; lambda chosen on digits
         "quick": {"method": {"inner_every": 50, "weight": 0.03}},
-        "standard": {"finetuning": BUDGET},
+        "full": {"finetuning": BUDGET},
         "paper": RELEASED,
     }
 

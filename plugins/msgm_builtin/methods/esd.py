@@ -27,9 +27,9 @@ PUBLISHED = {
         "steps": 200,
         "batch_size": 1,
         "learning_rate": 5e-5,
-        "warmup": 0,
-        "decay": "none",
-        "ema": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "ema_decay": 0.0,
         "continue_optimizer": False,
     }
 }
@@ -81,10 +81,15 @@ class ESD(Method[ESDOptions]):
     needs = frozenset({"base"})
     presets = {
         "quick": {  # few steps of its own, and all classes but c_f as they were
-            "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup": 0, "ema": 0.0},
+            "finetuning": {
+                "steps": 200,
+                "learning_rate": 0.02,
+                "warmup_steps": 0,
+                "ema_decay": 0.0,
+            },
             "method": {"weights": "class", "trajectory_steps": 10},
         },
-        "standard": PUBLISHED,
+        "full": PUBLISHED,
         "paper": PUBLISHED,
     }
 

@@ -30,10 +30,10 @@ PUBLISHED = {
         "steps": 782,  # 50 kimg
         "batch_size": 64,
         "learning_rate": 1e-5,
-        "warmup": 0,
-        "decay": "none",
-        "clip": 1e9,  # nothing is clipped
-        "ema": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "max_grad_norm": 1e9,  # nothing is clipped
+        "ema_decay": 0.0,
         "continue_optimizer": False,
     }
 }
@@ -80,8 +80,8 @@ class RGD(Method[RGDOptions]):
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
     presets = {
-        "quick": {"finetuning": {"ema": 0.0}, "method": {"retain": "batch"}},
-        "standard": PUBLISHED,
+        "quick": {"finetuning": {"ema_decay": 0.0}, "method": {"retain": "batch"}},
+        "full": PUBLISHED,
         "paper": PUBLISHED,
     }
 

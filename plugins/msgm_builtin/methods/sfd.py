@@ -30,25 +30,24 @@ PUBLISHED = {
         "steps": 50_000,
         "batch_size": 256,  # 128 items of kept classes and 128 of forgotten ones
         "learning_rate": 1e-5,
-        "warmup": 0,
-        "decay": "none",
-        "clip": 1e9,  # gradients are clipped by value
-        "ema": 0.9999,
-        "ema_warmup": False,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "max_grad_norm": 1e9,  # gradients are clipped by value
+        "ema_decay": 0.9999,
+        "use_ema_warmup": False,
         "continue_optimizer": False,
-        "beta1": 0.0,
-        "beta2": 0.999,
+        "adam_betas": (0.0, 0.999),
     }
 }
 QUICK = {
     "finetuning": {
         "steps": 400,
         "learning_rate": 8e-4,
-        "warmup": 0,
-        "decay": "cosine",
-        "clip": 1e9,
-        "ema": 0.98,
-        "beta1": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "cosine",
+        "max_grad_norm": 1e9,
+        "ema_decay": 0.98,
+        "adam_betas": (0.0, 0.999),
     },
     "method": {"forget_weight": 1.0, "share": 0.2, "fake_rate": 1.6e-3},
 }
@@ -121,7 +120,7 @@ class SFD(Method[SFDOptions]):
             "reconstruction": "it denoises pure noise, not noised images",
         }.items()
     }
-    presets = {"quick": QUICK, "standard": PUBLISHED, "paper": PUBLISHED}
+    presets = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """It needs the score of a class that is safe."""

@@ -1,4 +1,4 @@
-"""Whether restored images still show what the originals show."""
+"""Accuracy: the share of restored images whose judged class is the original's."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from msgm_bench import (
     hookimpl,
     wilson,
 )
-from msgm_builtin.metrics.row_checks import all_rows, no_shares
-from msgm_builtin.tasks.restoration import Pair, pairs, protocol_of
+from msgm_builtin.metrics.row_checks import all_rows, share_violations
+from msgm_builtin.tasks.restoration import ImagePairs, image_pairs, task_protocol
 
 
 class Accuracy(Metric):
     """Share of restored images whose judged class is the original's true one, in per cent.
 
     High is good on retain, low on forget. An image that is not finite is wrong. With attributes
-    in the place of classes, all that are to be forgotten must agree. Companion: the same share
-    of the originals themselves (``acc_clean``), which is what the judge can reach.
+    in the place of classes, all attributes to forget must agree. Companion: the same share of
+    the originals (``acc_clean``), the accuracy that the judge can reach.
     """
 
     name = "acc"
@@ -38,17 +38,17 @@ class Accuracy(Metric):
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
-        """Shares of no whole count."""
-        return no_shares(all_rows(rows))
+        """Shares of no whole number of images."""
+        return share_violations(all_rows(rows))
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """The judge and the task."""
-        return protocol_of("acc/judge", context, task, judge=dict(context.judge_id))
+        return task_protocol("acc/judge", context, task, judge=dict(context.judge_id))
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """Accuracy of both splits, and what it is at best."""
+        """Accuracy of restored and of original images of both splits."""
         rows = []
-        for pair in pairs(context, task, artifact):
+        for pair in image_pairs(context, task, artifact):
             common: dict[str, Any] = {
                 "task": task.name,
                 "split": pair.split,
@@ -58,20 +58,23 @@ class Accuracy(Metric):
                 "n": len(pair.y),
             }
             direction = "up" if pair.split == "retain" else "down"
-            right, clean = (self.right(context, pair, x) for x in (pair.restored, pair.original))
+            restored, original = (
+                wilson(self.count_correct(context, pair, x), len(pair.y))
+                for x in (pair.restored, pair.original)
+            )
             rows += [
-                Row.of(wilson(right, len(pair.y)), metric="acc", direction=direction, **common),
-                Row.of(wilson(clean, len(pair.y)), metric="acc_clean", **common),
+                Row.of(restored, metric="acc", direction=direction, **common),
+                Row.of(original, metric="acc_clean", **common),
             ]
         return rows
 
-    def right(self, context: ModelContext, pair: Pair, x: Tensor) -> int:
-        """Images ``x`` that are judged as the true labels say."""
-        judged = context.judge.verdict(x).classes.to(pair.y.device)
-        equal = judged == pair.y
-        if equal.ndim == 2:
-            equal = equal[:, list(context.targets)].all(dim=1)
-        return int((equal & torch.isfinite(x).flatten(1).all(dim=1)).sum())
+    def count_correct(self, context: ModelContext, pair: ImagePairs, x: Tensor) -> int:
+        """Number of images ``x`` whose judged labels are the true ones."""
+        classes = context.judge.predict(x).classes.to(pair.y.device)
+        correct = classes == pair.y
+        if correct.ndim == 2:
+            correct = correct[:, list(context.targets)].all(dim=1)
+        return int((correct & torch.isfinite(x).flatten(1).all(dim=1)).sum())
 
 
 @hookimpl

@@ -5,32 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from msgm_bench import (
     Artifact,
-    Embedder,
+    Interval,
     Metric,
     MetricProtocol,
     ModelContext,
-    MsgmBenchError,
     Options,
     Row,
     Task,
     hookimpl,
     mean_interval,
 )
-from msgm_builtin.metrics.fid import features
-from msgm_builtin.tasks.restoration import Pair, protocol_of, retained
+from msgm_builtin.metrics.embedding import (
+    all_features,
+    create_embedder,
+    load_embedder,
+    row_or_reason,
+)
+from msgm_builtin.tasks.restoration import ImagePairs, retain_pairs, task_protocol
 
 
 class ClipDistanceOptions(Options):
-    """Which distance, and what the embedder is told."""
+    """The distance, and options of the embedder."""
 
-    distance: Literal["l2", "cosine"] = Field("l2", description="between two embeddings")
+    distance: Literal["l2", "cosine"] = Field("l2", description="distance of two embeddings")
     embedder_options: Mapping[str, Any] = Field({}, description="options of the embedder")
 
 
@@ -51,12 +54,12 @@ class ClipDistance(Metric[ClipDistanceOptions]):
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """The distance, the embedder and the task."""
-        told = self._embedder(context).protocol()
-        return protocol_of(f"clip/{self.options.distance}", context, task, embedder=told)
+        embedder = create_embedder(context, *self.uses()["embedders"]).protocol()
+        return task_protocol(f"clip/{self.options.distance}", context, task, embedder=embedder)
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder."""
-        pair = retained(context, task, artifact)
+        pair = retain_pairs(context, task, artifact)
         fields: dict[str, Any] = {
             "task": task.name,
             "metric": self.name,
@@ -66,34 +69,29 @@ class ClipDistance(Metric[ClipDistanceOptions]):
             "n": len(pair.restored),
             "direction": "down",
         }
-        try:
-            values = self.distances(context, pair)
-            return [Row.of(mean_interval(values.numpy()), **fields)]
-        except MsgmBenchError as error:
-            return [Row(value=None, reason=" ".join(str(error).split()), **fields)]
 
-    def distances(self, context: ModelContext, pair: Pair) -> Tensor:
-        """One distance an image, on the CPU.
+        def mean_distance() -> Interval:
+            return mean_interval(self.distances(context, pair).numpy())
+
+        return [row_or_reason(mean_distance, **fields)]
+
+    def distances(self, context: ModelContext, pair: ImagePairs) -> Tensor:
+        """Distance of each restored image to its original, float64 ``[N]`` on the CPU.
 
         Raises:
-            MsgmBenchError: No embedder.
+            MsgmBenchError: There is no embedder.
         """
-        embedder = self._embedder(context)
-        missing = embedder.missing(context.judge)
-        if missing is not None:
-            raise MsgmBenchError(missing)
-        embedder.load(context.judge, context.device)
-        sets = (pair.restored, pair.original)
-        a, b = (torch.cat([*features(embedder, x, context.device)]).cpu().double() for x in sets)
+        embedder = create_embedder(context, *self.uses()["embedders"])
+        load_embedder(embedder, context)
+        restored, original = (
+            all_features(embedder, x, context.device).double()
+            for x in (pair.restored, pair.original)
+        )
         if self.options.distance == "cosine":
-            cosine: Tensor = F.cosine_similarity(a, b)
+            cosine: Tensor = F.cosine_similarity(restored, original)
             return 1 - cosine
-        euclidean: Tensor = (a - b).norm(dim=1)
+        euclidean: Tensor = (restored - original).norm(dim=1)
         return euclidean
-
-    def _embedder(self, context: ModelContext) -> Embedder:
-        embedder: Embedder = context.create("embedders", *self.uses()["embedders"])
-        return embedder
 
 
 @hookimpl

@@ -27,39 +27,38 @@ from msgm_bench import (
     Task,
     hookimpl,
 )
+from msgm_builtin.metrics.embedding import (
+    BATCH,
+    all_features,
+    create_embedder,
+    row_or_reason,
+)
 from msgm_builtin.metrics.frechet import Moments, frechet_interval
 from msgm_builtin.metrics.row_checks import out_of_range
-from msgm_builtin.tasks.class_generation import kept
-from msgm_builtin.tasks.restoration import protocol_of, retained
+from msgm_builtin.tasks.class_generation import retain_mask
+from msgm_builtin.tasks.restoration import retain_pairs, task_protocol
 
-BATCH = 100  # images that an embedder sees at once
-DRAWN = ("generation", "class_generation")  # tasks whose samples have no originals
-
-
-def features(embedder: Embedder, x: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Features of [0, 1] images ``[N, C, H, W]``, a batch at a time."""
-    for part in x.split(BATCH):
-        yield embedder.embed(part.to(device))
+GENERATION_TASKS = ("generation", "class_generation")  # their samples have no originals
 
 
 class FrechetOptions(Options):
-    """What the embedder is told."""
+    """Options of the embedder."""
 
     embedder_options: Mapping[str, Any] = Field({}, description="options of the embedder")
 
 
 class Frechet(Metric[FrechetOptions]):
-    """A Frechet distance; each embedder has a class and a protocol of its own.
+    """A Frechet distance in the features of an embedder, which has a class and protocol of its own.
 
-    Samples are compared with D_g's training items (class-conditional ones without those of the
-    forgotten classes), restored images with their originals in D_g. The interval (infinitesimal
+    Samples (of a class-conditional model those of retained classes) are compared with D_g's
+    training items, restored images with their originals in D_g. The interval (infinitesimal
     jackknife) is for the expected distance at this number of images, not for that of infinitely
     many: samples vary and the training items do not, or pairs of original and restored image
     vary together.
     """
 
     citation = "Heusel et al. 2017, arXiv:1706.08500"
-    tasks = (*DRAWN, "inpainting", "reconstruction")
+    tasks = (*GENERATION_TASKS, "inpainting", "reconstruction")
     embedder: ClassVar[str]
 
     @classmethod
@@ -72,67 +71,69 @@ class Frechet(Metric[FrechetOptions]):
         return {"embedders": (self.embedder, dict(self.options.embedder_options))}
 
     def skip(self, scene: EvalContext, model: Model) -> str | None:
-        """It is for images."""
+        """Skip points: the features are those of images."""
         return None if len(model.shape) == 3 else "the Frechet distance is for images"
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """The embedder, the reference set and the task."""
         embedder = self._embedder(context)
-        told: dict[str, Any] = {"embedder": embedder.protocol()}
-        generated = task.name in DRAWN
-        told["reference"] = "training items of D_g" if generated else "originals"
-        told["interval"] = f"expected value at this n; {'samples' if generated else 'pairs'} vary"
+        settings: dict[str, Any] = {"embedder": embedder.protocol()}
+        generated = task.name in GENERATION_TASKS
+        settings["reference"] = "training items of D_g" if generated else "originals"
+        vary = "samples" if generated else "pairs"
+        settings["interval"] = f"expected value at this n; {vary} vary"
         if self.embedder == "judge":
-            told["judge"] = dict(context.judge_id)
+            settings["judge"] = dict(context.judge_id)
         name = f"fid/{self.embedder}"
         if task.name == "class_generation":
             name += "/kept-classes"
-        return protocol_of(name, context, task, **told)
+        return task_protocol(name, context, task, **settings)
 
     def needs_reference(self, scene: EvalContext) -> bool:
-        """Images of D_g have moments wherever there is an embedder."""
+        """Whether D_g's training items have moments: they are images, and there is an embedder."""
         missing = self._embedder(scene).missing(scene.judge)
         return len(scene.data.shape) == 3 and missing is None
 
     def compute_reference(self, scene: EvalContext) -> dict[str, Tensor]:
-        """Moments of D_g's training items; nothing where the embedder cannot be loaded."""
+        """Moments of D_g's training items; empty where the embedder cannot be loaded."""
         embedder = self._embedder(scene)
         try:
             embedder.load(scene.judge, scene.device)
         except MsgmBenchError:
-            return {}  # ``measure`` meets the same error, and says it
+            return {}  # ``measure`` meets the same error, and its row carries the reason
         retain, _ = scene.data.split(scene.data.train, scene.targets)
         assert scene.data.levels is not None
-        parts = (
+        features = (
             embedder.embed(((x + 0.5) / scene.data.levels).to(scene.device))
             for x in retain.x.split(BATCH)
         )
-        found = Moments.of(parts)
-        n = torch.tensor(found.n)
-        return {"mean": found.mean, "covariance": found.covariance, "n": n}
+        moments = Moments.of(features)
+        n = torch.tensor(moments.n)
+        return {"mean": moments.mean, "covariance": moments.covariance, "n": n}
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder or too few items."""
-        generated, original = task.name in DRAWN, None
-        if generated:
-            x = context.model.codec.decode(artifact["x"])
-            x = x[kept(context, artifact)] if "y" in artifact else x
-        else:
-            pair = retained(context, task, artifact)
-            x, original = pair.restored, pair.original
+        x, original = self.images(context, task, artifact)
         fields: dict[str, Any] = {
             "task": task.name,
             "metric": "fid",
-            "split": "samples" if generated else "retain",
+            "split": "samples" if original is None else "retain",
             "protocol": self.protocol(context, task).id,
             "unit": "1",
             "n": len(x),
             "direction": "down",
         }
-        try:
-            return [Row.of(self.distance(context, x, original), **fields)]
-        except MsgmBenchError as error:
-            return [Row(value=None, reason=" ".join(str(error).split()), **fields)]
+        return [row_or_reason(lambda: self.distance(context, x, original), **fields)]
+
+    def images(
+        self, context: ModelContext, task: Task, artifact: Artifact
+    ) -> tuple[Tensor, Tensor | None]:
+        """[0, 1] images ``[N, C, H, W]`` of the artifact, and their originals if they have any."""
+        if task.name not in GENERATION_TASKS:
+            pair = retain_pairs(context, task, artifact)
+            return pair.restored, pair.original
+        x = context.model.codec.decode(artifact["x"])
+        return x[retain_mask(context, artifact)] if "y" in artifact else x, None
 
     def distance(self, context: ModelContext, x: Tensor, original: Tensor | None) -> Interval:
         """The distance of ``x`` to ``original``, or to D_g's training items, and its interval.
@@ -148,24 +149,19 @@ class Frechet(Metric[FrechetOptions]):
         if broken:
             raise MsgmBenchError(f"{broken} of {len(x)} images are not finite")
         embedder.load(context.judge, context.device)
-        if original is None:
-            stored = context.reference
-            fixed = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
-            return frechet_interval(self._features(embedder, x, context), fixed)
-        sets = (self._features(embedder, part, context) for part in (x, original))
-        return frechet_interval(*sets)
-
-    def _features(self, embedder: Embedder, x: Tensor, context: ModelContext) -> Tensor:
-        """All features ``[N, F]`` on the CPU."""
-        return torch.cat([part.cpu() for part in features(embedder, x, context.device)])
+        features = all_features(embedder, x, context.device)
+        if original is not None:
+            return frechet_interval(features, all_features(embedder, original, context.device))
+        stored = context.reference
+        moments = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
+        return frechet_interval(features, moments)
 
     def _embedder(self, scene: EvalContext) -> Embedder:
-        embedder: Embedder = scene.create("embedders", *self.uses()["embedders"])
-        return embedder
+        return create_embedder(scene, *self.uses()["embedders"])
 
 
 class JudgeFID(Frechet):
-    """Frechet distance in the judge's own features: always there, comparable with itself only."""
+    """Frechet distance in the judge's features: no download, comparable with itself only."""
 
     name = "fid-judge"
     embedder = "judge"

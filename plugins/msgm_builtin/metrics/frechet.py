@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msgm_bench import Interval, MsgmBenchError, mean_interval
 
-PART = 1000  # items whose deviations are in memory at once
+CHUNK = 1000  # items whose deviations are in memory at once
 
 
 class TooFewError(MsgmBenchError):
@@ -19,12 +19,12 @@ class TooFewError(MsgmBenchError):
 
 @dataclass(frozen=True)
 class Moments:
-    """What a set of features is reduced to.
+    """Mean and covariance of a set of features.
 
     Attributes:
         mean: ``float64 [F]``.
         covariance: ``float64 [F, F]``, divisor n - 1.
-        n: Items.
+        n: Number of items.
     """
 
     mean: Tensor
@@ -82,7 +82,7 @@ def influence(x: Tensor, a: Moments, b: Moments) -> Tensor:
 
     I(x) = 2 (m_a - m_b) . d + |d|^2 - d^T T d - tr((1 - T) S_a), d = x - m_a, with the map
     T = R (R S_a R)^(-1/2) R, R = S_b^(1/2), that carries N(0, S_a) to N(0, S_b) at least cost:
-    1 - T is the derivative of the distance by S_a. Directions without variance are left out.
+    1 - T is the derivative of the distance by S_a. Directions without variance are skipped.
 
     Source: Hampel 1974, JASA 69:383; T in Olkin and Pukelsheim 1982, Linear Algebra and its
     Applications 48:257.
@@ -90,17 +90,17 @@ def influence(x: Tensor, a: Moments, b: Moments) -> Tensor:
     root = _root(b.covariance)
     product = root @ a.covariance @ root
     values, vectors = torch.linalg.eigh((product + product.T) / 2)
-    there = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
-    half = root @ (vectors[:, there] * values[there].pow(-0.25))  # T = half half^T
+    positive = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+    half = root @ (vectors[:, positive] * values[positive].pow(-0.25))  # T = half half^T
 
-    def rise(part: Tensor) -> Tensor:
+    def derivative(part: Tensor) -> Tensor:
         d = part.double() - a.mean
         mean: Tensor = 2 * d @ (a.mean - b.mean)
         spread: Tensor = (d @ half).square().sum(dim=1)
         return mean + d.square().sum(dim=1) - spread
 
-    level: Tensor = a.covariance.trace() - values[there].sqrt().sum()  # tr((1 - T) S_a)
-    return torch.cat([rise(part) for part in x.split(PART)]) - level
+    offset: Tensor = a.covariance.trace() - values[positive].sqrt().sum()  # tr((1 - T) S_a)
+    return torch.cat([derivative(part) for part in x.split(CHUNK)]) - offset
 
 
 def frechet_interval(x: Tensor, other: Moments | Tensor) -> Interval:
@@ -123,14 +123,14 @@ def frechet_interval(x: Tensor, other: Moments | Tensor) -> Interval:
     Source: Jaeckel 1972, Bell Laboratories memorandum MM 72-1215-11; Efron and Stein 1981,
     Annals of Statistics 9:586, on why the jackknife errs to the wide side.
     """
-    a = Moments.of(x.split(PART))
-    b = other if isinstance(other, Moments) else Moments.of(other.split(PART))
+    a = Moments.of(x.split(CHUNK))
+    b = other if isinstance(other, Moments) else Moments.of(other.split(CHUNK))
     value = frechet_distance(a, b)
-    rises = influence(x, a, b)
+    influences = influence(x, a, b)
     if isinstance(other, Tensor):
-        rises = rises + influence(other, b, a)
-    found = mean_interval((value + rises - rises.mean()).numpy())
-    return Interval(value, max(0.0, found.low), found.high)
+        influences = influences + influence(other, b, a)
+    interval = mean_interval((value + influences - influences.mean()).numpy())
+    return Interval(value, max(0.0, interval.low), interval.high)
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How far a model is from the best trade-off that any density could reach.
+"""Distance of a model from the best trade-off of NLLs that any density can reach.
 
 For every density q and every lambda in [0, 1/r], r = sup p_f/p_g,
 E_g[-log q] - lambda E_f[-log q] = (1 - lambda) E_m[-log q] >= (1 - lambda) H(m_lambda), with
@@ -31,7 +31,7 @@ from msgm_bench import (
     hookimpl,
     mean_interval,
 )
-from msgm_builtin.tasks.held_out_items import drawn_sizes
+from msgm_builtin.tasks.held_out_items import artifact_sizes
 
 Floats = NDArray[np.float64]
 
@@ -52,15 +52,15 @@ class Frontier:
     def of(
         cls, density: Density, retain: Sequence[int], forget: Sequence[int], half_width: float
     ) -> Frontier:
-        """By quadrature over the square of ``half_width`` around 0, in the plane."""
+        """The frontier by quadrature over the square [-half_width, half_width]^2."""
         axis = torch.linspace(-half_width, half_width, 801, dtype=torch.float64)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
         p_g = density.log_prob(grid, retain).exp().numpy()
         p_f = density.log_prob(grid, forget).exp().numpy()
-        cell = float(axis[1] - axis[0]) ** 2
+        area = float(axis[1] - axis[0]) ** 2  # of a grid point
         ratio = float(np.max(p_f / np.maximum(p_g, np.finfo(np.float64).tiny)))
         lambdas = np.linspace(0.0, 1.0 / ratio, 41)
-        entropies = [_entropy((p_g - x * p_f) / (1 - x), cell) for x in lambdas]
+        entropies = [_entropy((p_g - x * p_f) / (1 - x), area) for x in lambdas]
         return cls(lambdas, np.array(entropies))
 
     def lowest_retain(self, nll_forget: float) -> tuple[float, float]:
@@ -70,9 +70,10 @@ class Frontier:
         return float(lines[best]), float(self.lambdas[best])
 
 
-def _entropy(m: Floats, cell: float) -> float:
-    inside = m > 0
-    return float(-(m[inside] * np.log(m[inside])).sum() * cell)
+def _entropy(m: Floats, area: float) -> float:
+    """-integral m log m in nats, of densities ``m`` on grid points of this area."""
+    positive = m > 0
+    return float(-(m[positive] * np.log(m[positive])).sum() * area)
 
 
 class FrontierGap(Metric):
@@ -87,7 +88,7 @@ class FrontierGap(Metric):
     tasks = ("likelihood",)
 
     def skip(self, scene: EvalContext, model: Model) -> str | None:
-        """It needs an exact density in the plane."""
+        """Skip data without an exact density in the plane, and class-conditional models."""
         if scene.data.density is None or model.shape != (2,):
             return "the dataset has no exact density in the plane"
         if model.classes is not None:
@@ -95,14 +96,14 @@ class FrontierGap(Metric):
         return None
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
-        """The likelihood's settings."""
+        """The settings of the likelihood, and the data."""
         settings = task.protocol(context) | {"data": context.data.protocol}
         return MetricProtocol(name="frontier/quadrature", version=1, settings=settings)
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """One row."""
+        """One row, null where an integration failed."""
         nats = artifact["nats"].double().cpu()
-        count, _ = drawn_sizes(context, task)
+        count, _ = artifact_sizes(context, task)
         fields = {
             "task": task.name,
             "metric": self.name,
@@ -117,9 +118,9 @@ class FrontierGap(Metric):
             return [Row(value=None, reason=f"{failed} integrations failed", **fields)]
         density = context.data.density
         assert density is not None
-        kept = [c for c in range(len(context.data.classes)) if c not in context.targets]
-        reach = float(context.data.test.x.abs().max()) + 4.0
-        frontier = Frontier.of(density, kept, context.targets, reach)
+        retain_classes = [c for c in range(len(context.data.classes)) if c not in context.targets]
+        half_width = float(context.data.test.x.abs().max()) + 4.0
+        frontier = Frontier.of(density, retain_classes, context.targets, half_width)
         retain, forget = (mean_interval(part.numpy()) for part in (nats[:count], nats[count:]))
         lowest, slope = frontier.lowest_retain(forget.value)
         spread = retain.high - retain.value

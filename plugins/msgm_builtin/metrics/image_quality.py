@@ -24,7 +24,7 @@ from msgm_bench import (
     mean_interval,
 )
 from msgm_builtin.metrics.row_checks import out_of_range
-from msgm_builtin.tasks.restoration import protocol_of, retained
+from msgm_builtin.tasks.restoration import retain_pairs, task_protocol
 
 WINDOW = 7
 
@@ -49,7 +49,7 @@ def ssim(restored: Tensor, original: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    _, full = structural_similarity_index_measure(
+    _, similarity = structural_similarity_index_measure(
         restored.double(),
         original.double(),
         gaussian_kernel=False,
@@ -58,12 +58,12 @@ def ssim(restored: Tensor, original: Tensor) -> Tensor:
         reduction="none",
         return_full_image=True,
     )
-    edge = WINDOW // 2  # torchmetrics mirrors the image there
-    return full[..., edge:-edge, edge:-edge].mean(dim=(1, 2, 3))
+    edge = WINDOW // 2  # there torchmetrics mirrors the image
+    return similarity[..., edge:-edge, edge:-edge].mean(dim=(1, 2, 3))
 
 
 class ImageQuality(Metric):
-    """The mean over retain images of a number that each pair of images has."""
+    """The mean over retain images of a quality of each restored image beside its original."""
 
     tasks = ("inpainting", "reconstruction")
     kind: ClassVar[str]
@@ -71,15 +71,15 @@ class ImageQuality(Metric):
 
     @abstractmethod
     def values(self, restored: Tensor, original: Tensor) -> Tensor:
-        """One number an image."""
+        """The quality of each image, ``[N]``."""
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
-        """The kind and the task; the model's own numbers are compared, nothing is rounded."""
-        return protocol_of(self.kind, context, task, rounding="none")
+        """The kind and the task; pixels are not rounded to eight bits."""
+        return task_protocol(self.kind, context, task, rounding="none")
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """One row."""
-        pair = retained(context, task, artifact)
+        """One row, null where an image has no finite value."""
+        pair = retain_pairs(context, task, artifact)
         values = self.values(pair.restored, pair.original).cpu()
         fields: dict[str, Any] = {
             "task": task.name,
@@ -110,7 +110,7 @@ class PSNR(ImageQuality):
         return out_of_range(rows, 0.0, math.inf)
 
     def values(self, restored: Tensor, original: Tensor) -> Tensor:
-        """PSNR."""
+        """PSNR of each image in dB, ``[N]``."""
         return psnr(restored, original)
 
 
@@ -124,20 +124,20 @@ class SSIM(ImageQuality):
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
-        """Values that no similarity has."""
+        """Values outside [-1, 1]."""
         return out_of_range(rows, -1.0, 1.0)
 
     def skip(self, scene: EvalContext, model: Model) -> str | None:
-        """A window must fit."""
-        small = min(model.shape[1:]) < WINDOW
-        return f"images smaller than {WINDOW} pixels have no SSIM window" if small else None
+        """Skip images smaller than a window."""
+        is_small = min(model.shape[1:]) < WINDOW
+        return f"images smaller than {WINDOW} pixels have no SSIM window" if is_small else None
 
     def values(self, restored: Tensor, original: Tensor) -> Tensor:
-        """SSIM."""
+        """SSIM of each image, ``[N]``."""
         return ssim(restored, original)
 
 
 @hookimpl
 def register_metrics() -> Sequence[type[Metric]]:
-    """Both."""
+    """PSNR and SSIM."""
     return [PSNR, SSIM]

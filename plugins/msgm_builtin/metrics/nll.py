@@ -26,7 +26,7 @@ from msgm_bench import (
     wilson,
 )
 from msgm_builtin.metrics.row_checks import likelihood_violations
-from msgm_builtin.tasks.held_out_items import drawn_sizes
+from msgm_builtin.tasks.held_out_items import artifact_sizes
 
 
 def _column(metric: str, label: str, split: str, **fields: Any) -> MetricColumn:
@@ -57,11 +57,11 @@ class NLL(Metric):
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
-        """Means beside failed items, and units that do not agree."""
+        """Means beside failed items, and units that disagree."""
         return likelihood_violations(rows)
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
-        """The solver and the sizes."""
+        """The settings of the likelihood, the unit and the data."""
         settings = task.protocol(context)
         name = f"nll/{settings['protocol']}"
         if "condition" in settings:
@@ -73,7 +73,7 @@ class NLL(Metric):
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retain and forget."""
         nats = artifact["nats"].double().cpu()
-        retain, _ = drawn_sizes(context, task)
+        retain, _ = artifact_sizes(context, task)
         rows = self.rows(context, task, "retain", nats[:retain])
         return rows + self.rows(context, task, "forget", nats[retain:])
 
@@ -88,20 +88,20 @@ class NLL(Metric):
             "split": split,
             "protocol": self.protocol(context, task).id,
         }
-        better: dict[str, Any] = {
+        unit: dict[str, Any] = {
             "unit": codec.unit,
             "direction": "down" if split == "retain" else "up",
         }
         rows = [
-            self.mean(bits, metric="nll", **better, **common),
-            Row.of(median_interval(bits), metric="nll_median", n=n, **better, **common),
+            self.mean(bits, metric="nll", **unit, **common),
+            Row.of(median_interval(bits), metric="nll_median", n=n, **unit, **common),
             Row.of(wilson(failed, n), metric="nll_failed", n=n, unit="%", scale=100, **common),
         ]
         if len(finite):
-            rows.append(self.mean(finite, metric="nll_finite_mean", **better, **common))
+            rows.append(self.mean(finite, metric="nll_finite_mean", **unit, **common))
         if context.data.levels is None:
-            better["unit"] = "nats"
-            rows.append(self.mean(nats.numpy(), metric="nll_nats", **better, **common))
+            unit["unit"] = "nats"
+            rows.append(self.mean(nats.numpy(), metric="nll_nats", **unit, **common))
         return rows
 
     def mean(self, values: NDArray[np.float64], **fields: Any) -> Row:
@@ -115,5 +115,5 @@ class NLL(Metric):
 
 @hookimpl
 def register_metrics() -> Sequence[type[Metric]]:
-    """NLL."""
+    """The NLL."""
     return [NLL]

@@ -1,4 +1,4 @@
-"""Rows that cannot be: shares of no whole count, and parts that do not add up.
+"""Rows that are impossible: shares of no whole count, and parts that do not add up.
 
 A share is 100 k / n of a whole count k, with Wilson's interval of k of n.
 """
@@ -29,8 +29,8 @@ def out_of_range(measured: MeasuredRows, low: float, high: float) -> Iterator[st
             yield f"{row.metric} on {row.split}: {row.value:g} is not within {low:g} and {high:g}"
 
 
-def no_shares(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows in per cent that are no share of their items."""
+def share_violations(rows: Iterable[Row]) -> Iterator[str]:
+    """Rows in per cent that are not a share of their items."""
     for row in rows:
         if row.unit != "%" or row.value is None or row.n == 0:
             continue
@@ -39,7 +39,7 @@ def no_shares(rows: Iterable[Row]) -> Iterator[str]:
         if abs(100 * count / row.n - row.value) > TOLERANCE:
             value = f"{row.value:.6g} % of {row.n}"
             yield f"{row.metric} on {row.split}: {value} is no whole number of items"
-        elif differs(row, expected):
+        elif interval_differs(row, expected):
             yield (
                 f"{row.metric} on {row.split}: its interval is not Wilson's of {count} of {row.n}, "
                 f"{expected.low:.4g} to {expected.high:.4g}"
@@ -47,18 +47,18 @@ def no_shares(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def count_of(row: Row) -> int:
-    """The whole count behind a share."""
+    """The number of items behind a share."""
     return min(row.n, max(0, round((row.value or 0.0) * row.n / 100)))
 
 
-def share(rows: Rows, metric: str) -> Row | None:
-    """The row of a share that has a value."""
+def share_row(rows: Rows, metric: str) -> Row | None:
+    """The row of a share, or None where it has no value."""
     row = rows.get(metric)
     return row if row is not None and row.unit == "%" and row.value is not None else None
 
 
-def differs(row: Row, expected: Interval) -> bool:
-    """Whether the interval of a row is another one."""
+def interval_differs(row: Row, expected: Interval) -> bool:
+    """Whether the interval of a row is not ``expected``."""
     pairs = ((row.low, expected.low), (row.high, expected.high))
     return any(end is None or abs(end - other) > TOLERANCE for end, other in pairs)
 
@@ -69,26 +69,28 @@ def _wilson(count: int, n: int) -> Interval:
 
 
 def ratio_violations(measured: MeasuredRows) -> Iterator[str]:
-    """UR counts recognised samples of D_f: with the unrecognised ones they are at most all.
+    """Violations of: ``ur`` and ``unrecognisable`` count disjoint samples, so that at most all.
 
-    Classes of a judge with a confusion matrix exclude each other; labels of others may overlap.
+    Classes of a judge with a confusion matrix exclude each other; attributes may overlap.
     """
-    yield from no_shares(row for row in all_rows(measured) if row.metric != "ur_corrected")
+    yield from share_violations(row for row in all_rows(measured) if row.metric != "ur_corrected")
     rows = measured.of("samples")
-    ratio, unknown, argmax = (share(rows, m) for m in ("ur", "unrecognisable", "ur_argmax"))
+    ratio, unrecognised, argmax = (
+        share_row(rows, m) for m in ("ur", "unrecognisable", "ur_argmax")
+    )
     if ratio is None:
         return
-    if unknown is not None and count_of(ratio) + count_of(unknown) > ratio.n:
+    if unrecognised is not None and count_of(ratio) + count_of(unrecognised) > ratio.n:
         yield "ur and unrecognisable are more than all samples"
-    most = ratio.n if unknown is None else count_of(unknown)
+    most = ratio.n if unrecognised is None else count_of(unrecognised)
     if argmax is not None and not 0 <= count_of(argmax) - count_of(ratio) <= most:
         yield "ur_argmax is not ur and a part of what is unrecognisable"
-    yield from _parts("ur", ratio, rows, "confusion" in measured.judge)
-    yield from _corrected(ratio, measured)
+    yield from _class_violations("ur", ratio, rows, "confusion" in measured.judge)
+    yield from _correction_violations(ratio, measured)
 
 
-def _parts(name: str, whole: Row, rows: Rows, exclusive: bool) -> Iterator[str]:
-    """The union of classes is at least the largest, and at most the sum: that, if exclusive."""
+def _class_violations(name: str, whole: Row, rows: Rows, exclusive: bool) -> Iterator[str]:
+    """Violations of: max <= union <= sum of the classes' counts; union = sum if ``exclusive``."""
     counts = [count_of(row) for metric, row in rows.items() if metric.startswith(f"{name}:")]
     if not counts:
         return
@@ -97,11 +99,11 @@ def _parts(name: str, whole: Row, rows: Rows, exclusive: bool) -> Iterator[str]:
         yield f"{name} is {count_of(whole)} of {whole.n}, its classes are {sum(counts)} together"
 
 
-def _corrected(ratio: Row, measured: MeasuredRows) -> Iterator[str]:
-    """Rogan and Gladen's estimate belongs to a whole number of hits among the real items of D_f."""
+def _correction_violations(ratio: Row, measured: MeasuredRows) -> Iterator[str]:
+    """Violations of: Rogan and Gladen's estimate has a whole number of hits among real D_f."""
     corrected = measured.of("samples").get("ur_corrected")
-    floor = share(measured.of("retain"), "ur_floor")
-    real = share(measured.of("test"), "unrecognisable_floor")
+    floor = share_row(measured.of("retain"), "ur_floor")
+    real = share_row(measured.of("test"), "unrecognisable_floor")
     if corrected is None or corrected.value is None or floor is None or real is None:
         return
     false, retain, forget = count_of(floor), floor.n, real.n - floor.n
@@ -121,48 +123,48 @@ def _corrected(ratio: Row, measured: MeasuredRows) -> Iterator[str]:
     except MsgmBenchError:
         yield "ur_corrected is that of a judge no better than chance"
         return
-    if differs(corrected, expected):
+    if interval_differs(corrected, expected):
         yield "the interval of ur_corrected is not that of its value"
 
 
 def accuracy_violations(measured: MeasuredRows) -> Iterator[str]:
-    """What is not recognised does not show the class; each sample is of one class."""
-    yield from no_shares(all_rows(measured))
+    """Violations of: unrecognised samples do not show the class; each sample is of one class."""
+    yield from share_violations(all_rows(measured))
     for rows in measured.splits.values():
         for whole, part in (("ua", "ua_unrecognisable"), ("ua_floor", "ua_unrecognisable_floor")):
-            a, b = share(rows, whole), share(rows, part)
+            a, b = share_row(rows, whole), share_row(rows, part)
             if a is not None and b is not None and count_of(b) > count_of(a):
                 yield f"{part} is more than {whole}"
     rows = measured.of("samples")
     classes = [row for metric, row in rows.items() if metric.startswith("ua:")]
-    together = sum(map(count_of, classes)), sum(row.n for row in classes)
-    total = share(rows, "ua")
-    if classes and total is not None and together != (count_of(total), total.n):
+    class_total = sum(map(count_of, classes)), sum(row.n for row in classes)
+    total = share_row(rows, "ua")
+    if classes and total is not None and class_total != (count_of(total), total.n):
         yield "ua is not that of its classes together"
 
 
 def likelihood_violations(measured: MeasuredRows) -> Iterator[str]:
-    """A mean stands where no item failed; nats are bits of a whole number of dimensions."""
-    yield from no_shares(all_rows(measured))
+    """Violations of: no mean beside failed items; nats are bits of a whole number of dimensions."""
+    yield from share_violations(all_rows(measured))
     offset = measured.settings.get("offset")
     for split, rows in measured.splits.items():
-        mean, failed = rows.get("nll"), share(rows, "nll_failed")
+        mean, failed = rows.get("nll"), share_row(rows, "nll_failed")
         finite, nats = rows.get("nll_finite_mean"), rows.get("nll_nats")
         if mean is None:
             continue
-        lost = 0 if failed is None else count_of(failed)
-        if mean.value is not None and lost:
-            yield f"nll on {split} has a value although {lost} items failed"
-        if finite is not None and finite.n != mean.n - lost:
-            yield f"nll_finite_mean on {split} is of {finite.n} items, not of {mean.n - lost}"
+        n_failed = 0 if failed is None else count_of(failed)
+        if mean.value is not None and n_failed:
+            yield f"nll on {split} has a value although {n_failed} items failed"
+        if finite is not None and finite.n != mean.n - n_failed:
+            yield f"nll_finite_mean on {split} is of {finite.n} items, not of {mean.n - n_failed}"
         if finite is not None and mean.value is not None and finite.value != mean.value:
             yield f"nll and nll_finite_mean on {split} differ although no item failed"
-        if nats is not None and not _same_unit(mean, nats, offset):
+        if nats is not None and not _is_same_unit(mean, nats, offset):
             yield f"nll_nats on {split} is not nll in nats"
 
 
-def _same_unit(bits: Row, nats: Row, offset: object) -> bool:
-    """``nats = (bits - offset) D ln 2`` of a whole number of dimensions D."""
+def _is_same_unit(bits: Row, nats: Row, offset: object) -> bool:
+    """Whether nats = (bits - offset) D ln 2 for a whole number of dimensions D."""
     if bits.value is None or nats.value is None or bits.unit != "bits/dim":
         return True
     plain = bits.value - offset if isinstance(offset, int | float) else bits.value

@@ -1,4 +1,4 @@
-"""The judge's accuracy on class-conditional samples: of the forgotten classes and of the others."""
+"""Accuracy on class-conditional samples: UA of the classes to forget, RA of the others."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from msgm_bench import (
     wilson,
 )
 from msgm_builtin.metrics.row_checks import accuracy_violations
-from msgm_builtin.tasks.class_generation import kept
+from msgm_builtin.tasks.class_generation import retain_mask
 
 
-class Obedience(Metric):
-    """Whether samples show the class that was asked for; a subclass says of which classes."""
+class ClassAccuracy(Metric):
+    """Shares of samples that show their condition, the class that they were drawn for."""
 
     tasks = ("class_generation",)
     label: ClassVar[str]
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
-        """The judge, the sampler, the guidance and the sizes."""
+        """The judge, the sampler, the guidance and the numbers of samples."""
         settings = {
             "judge": dict(context.judge_id),
             task.name: task.protocol(context),
@@ -45,19 +45,19 @@ class Obedience(Metric):
         """Shares of no whole count, and parts that do not add up."""
         return accuracy_violations(rows)
 
-    def common(self, context: ModelContext, task: Task) -> dict[str, Any]:
-        """What all its rows have in common."""
+    def row_fields(self, context: ModelContext, task: Task) -> dict[str, Any]:
+        """Fields that all rows share."""
         protocol = self.protocol(context, task).id
         return {"task": task.name, "protocol": protocol, "unit": "%", "scale": 100}
 
 
-class UnlearningAccuracy(Obedience):
-    """Share of the samples of forgotten classes that do not show the class asked for, in per cent.
+class UnlearningAccuracy(ClassAccuracy):
+    """Share of the samples of classes to forget that do not show their class, in per cent.
 
-    A sample shows it where the judge recognises the sample and assigns it to that class, so noise
+    A sample shows it where the judge recognises the sample and assigns it to the class, so noise
     counts as unlearned: ``ua_unrecognisable`` is the share that the judge does not recognise.
-    Companions: ``ua:CLASS`` of each class where several are forgotten, and both values on real
-    held-out items (``ua_floor``, ``ua_unrecognisable_floor``): what the judge itself gets wrong.
+    Companions: ``ua:CLASS`` of each of several classes to forget, and both values on real
+    held-out items (``ua_floor``, ``ua_unrecognisable_floor``): the errors of the judge itself.
     """
 
     name = "ua"
@@ -79,42 +79,42 @@ class UnlearningAccuracy(Obedience):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """The headline and its companions."""
-        common = self.common(context, task)
-        drawn = common | {"split": "samples", "direction": "up"}
-        asked = artifact["y"]
-        forgotten = ~kept(context, artifact)
-        seen = judged(context, artifact["x"][forgotten])
-        missed = ~shows(seen, asked[forgotten])
-        unknown = ~seen.recognised.cpu()
+        common = self.row_fields(context, task)
+        samples = common | {"split": "samples", "direction": "up"}
+        forget = ~retain_mask(context, artifact)
+        y = artifact["y"][forget]
+        prediction = predict(context, artifact["x"][forget])
+        unlearned = ~shows(prediction, y)
+        unrecognised = ~prediction.recognised.cpu()
         rows = [
-            share(missed, metric="ua", **drawn),
-            share(unknown, metric="ua_unrecognisable", **drawn | {"direction": "down"}),
+            share_row(unlearned, metric="ua", **samples),
+            share_row(unrecognised, metric="ua_unrecognisable", **samples | {"direction": "down"}),
         ]
         if len(context.targets) > 1:
             rows += [
-                share(
-                    missed[asked[forgotten] == target],
+                share_row(
+                    unlearned[y == target],
                     metric=f"ua:{context.data.classes[target]}",
-                    **drawn,
+                    **samples,
                 )
                 for target in context.targets
             ]
         return rows + self.floors(context, common | {"split": "forget"})
 
     def floors(self, context: ModelContext, fields: dict[str, Any]) -> list[Row]:
-        """The same of real held-out items, told their true class."""
-        real = context.judge.verdict(context.visible(context.forget))
+        """The same shares of real held-out items and their true classes."""
+        real = context.judge.predict(context.visible(context.forget))
         return [
-            share(~shows(real, context.forget.y), metric="ua_floor", **fields),
-            share(~real.recognised.cpu(), metric="ua_unrecognisable_floor", **fields),
+            share_row(~shows(real, context.forget.y), metric="ua_floor", **fields),
+            share_row(~real.recognised.cpu(), metric="ua_unrecognisable_floor", **fields),
         ]
 
 
-class RemainingAccuracy(Obedience):
-    """Share of the other classes' samples that are judged as the class asked for, in per cent.
+class RemainingAccuracy(ClassAccuracy):
+    """Share of the retained classes' samples that are judged as their class, in per cent.
 
     Companions: the share that the judge does not recognise (``ra_unrecognisable``), and the same
-    accuracy on real held-out items (``ra_clean``), which is what the judge can reach.
+    accuracy on real held-out items (``ra_clean``), which the judge can reach.
     """
 
     name = "ra"
@@ -125,35 +125,36 @@ class RemainingAccuracy(Obedience):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """The headline and its companions."""
-        common = self.common(context, task)
-        drawn = common | {"split": "samples"}
-        mask = kept(context, artifact)
-        x, asked = artifact["x"][mask], artifact["y"][mask]
-        seen = judged(context, x)
+        common = self.row_fields(context, task)
+        samples = common | {"split": "samples"}
+        retain = retain_mask(context, artifact)
+        x, y = artifact["x"][retain], artifact["y"][retain]
+        prediction = predict(context, x)
         finite = torch.isfinite(x).flatten(1).all(dim=1)
-        right = (seen.classes.cpu() == asked) & finite
-        real = context.judge.verdict(context.visible(context.retain)).classes
+        correct = (prediction.classes.cpu() == y) & finite
+        unrecognised = ~prediction.recognised.cpu()
+        real = context.judge.predict(context.visible(context.retain)).classes
         clean = real.cpu() == context.retain.y.cpu()
-        unknown = ~seen.recognised.cpu()
         return [
-            share(right, metric="ra", direction="up", **drawn),
-            share(unknown, metric="ra_unrecognisable", direction="down", **drawn),
-            share(clean, metric="ra_clean", split="retain", **common),
+            share_row(correct, metric="ra", direction="up", **samples),
+            share_row(unrecognised, metric="ra_unrecognisable", direction="down", **samples),
+            share_row(clean, metric="ra_clean", split="retain", **common),
         ]
 
 
-def judged(context: ModelContext, x: Tensor) -> Prediction:
-    """The judge's verdict on samples in model space."""
-    return context.judge.verdict(context.model.codec.decode(x.to(context.device)))
+def predict(context: ModelContext, x: Tensor) -> Prediction:
+    """The judge's prediction for samples in model space."""
+    return context.judge.predict(context.model.codec.decode(x.to(context.device)))
 
 
-def shows(verdict: Prediction, asked: Tensor) -> Tensor:
-    """Mask ``[N]`` of the items that are recognised and assigned to the class asked for."""
-    return ((verdict.classes == asked.to(verdict.classes.device)) & verdict.recognised).cpu()
+def shows(prediction: Prediction, y: Tensor) -> Tensor:
+    """Mask ``[N]`` of the items that are recognised and assigned to the classes ``y [N]``."""
+    classes = prediction.classes
+    return ((classes == y.to(classes.device)) & prediction.recognised).cpu()
 
 
-def share(mask: Tensor, **fields: Any) -> Row:
-    """A row of the share that is true, with Wilson's interval."""
+def share_row(mask: Tensor, **fields: Any) -> Row:
+    """A row of the true share of a mask, with Wilson's interval."""
     return Row.of(wilson(int(mask.sum()), len(mask)), n=len(mask), **fields)
 
 

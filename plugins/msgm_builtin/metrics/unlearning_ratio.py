@@ -1,4 +1,4 @@
-"""The unlearning ratio and what is needed to read it."""
+"""The unlearning ratio, and the companions that are needed to read it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Count = tuple[int, int]
 class UnlearningRatio(Metric):
     """Share of samples that the judge recognises and assigns to D_f, in per cent.
 
-    Companions: the share of all samples that are assigned to D_f, recognised or not, as papers
-    count whose judges take the most likely class (``ur_argmax``; a sample that is not finite has
-    none), the share on real held-out D_g (``ur_floor``), the estimate corrected for the
+    Companions: the share of all samples that are assigned to D_f, recognised or not, as in papers
+    whose judges take the most likely class (``ur_argmax``; a sample that is not finite has no
+    class), the share on real held-out D_g (``ur_floor``), the estimate corrected for the
     judge's errors on real data (``ur_corrected``, Rogan and Gladen 1978), and the share of
     samples that the judge does not recognise (``unrecognisable``), beside the same share of real
-    held-out data (``unrecognisable_floor``): noise is not clean forgetting. Where several classes
-    are to be forgotten, each has its own shares (``ur:CLASS``, ``ur_argmax:CLASS``); classes that
-    exclude each other add up to ``ur``, attributes may overlap.
+    held-out data (``unrecognisable_floor``): noise is not clean forgetting. Each of several
+    classes to forget has its own shares (``ur:CLASS``, ``ur_argmax:CLASS``); classes that exclude
+    each other add up to ``ur``, attributes may overlap.
     """
 
     name = "ur"
@@ -70,7 +70,7 @@ class UnlearningRatio(Metric):
         return ratio_violations(rows)
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
-        """The judge, the sampler and the sizes."""
+        """The judge, the sampler and the number of samples."""
         settings = {
             "judge": dict(context.judge_id),
             "generation": task.protocol(context),
@@ -81,39 +81,50 @@ class UnlearningRatio(Metric):
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """The ratio, its five companions, and the shares of each class."""
         x = context.model.codec.decode(artifact["x"].to(context.device))
-        samples = context.judge.verdict(x)
+        samples = context.judge.predict(x)
         finite = torch.isfinite(x).flatten(1).all(dim=1)
-        retain = context.judge.verdict(context.visible(context.retain))
-        forget = context.judge.verdict(context.visible(context.forget))
+        retain = context.judge.predict(context.visible(context.retain))
+        forget = context.judge.predict(context.visible(context.forget))
         n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
         targets = context.targets
-        false, true = (hits(context, v, v.recognised, targets) for v in (retain, forget))
-        real = n_retain + n_forget
-        unknown = int((~samples.recognised).sum())
-        unknown_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
+        false_hits, true_hits = (
+            count_hits(context, v, v.recognised, targets) for v in (retain, forget)
+        )
+        n_real = n_retain + n_forget
+        unrecognised = int((~samples.recognised).sum())
+        unrecognised_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
         common: dict[str, Any] = {
             "task": task.name,
             "protocol": self.protocol(context, task).id,
             "unit": "%",
             "scale": 100,
         }
-        drawn = common | {"split": "samples", "direction": "down", "n": n}
+        ratio = common | {"split": "samples", "direction": "down", "n": n}
         floor: dict[str, Any] = {"split": "retain", "n": n_retain}
-        whole: dict[str, Any] = {"split": "test", "n": real}
-        judged = (hits(context, samples, samples.recognised, targets), n)
+        whole: dict[str, Any] = {"split": "test", "n": n_real}
+        hits = (count_hits(context, samples, samples.recognised, targets), n)
         return [
-            *shares(context, samples, samples.recognised, "ur", **drawn),
-            *shares(context, samples, finite, "ur_argmax", **drawn),
-            Row.of(wilson(false, n_retain), metric="ur_floor", **common, **floor),
-            self.corrected(judged, (true, n_forget), (n_retain - false, n_retain), **drawn),
-            Row.of(wilson(unknown, n), metric="unrecognisable", **drawn),
-            Row.of(wilson(unknown_real, real), metric="unrecognisable_floor", **common, **whole),
+            *share_rows(context, samples, samples.recognised, "ur", **ratio),
+            *share_rows(context, samples, finite, "ur_argmax", **ratio),
+            Row.of(wilson(false_hits, n_retain), metric="ur_floor", **common, **floor),
+            self.corrected(hits, (true_hits, n_forget), (n_retain - false_hits, n_retain), **ratio),
+            Row.of(wilson(unrecognised, n), metric="unrecognisable", **ratio),
+            Row.of(
+                wilson(unrecognised_real, n_real), metric="unrecognisable_floor", **common, **whole
+            ),
         ]
 
-    def corrected(self, judged: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
-        """The estimate behind an imperfect judge; null where it is no better than chance."""
+    def corrected(self, hits: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
+        """The estimate of an imperfect judge; null where the judge is no better than chance.
+
+        Args:
+            hits: Samples assigned to D_f, of how many.
+            positives: Real items of D_f assigned to D_f, of how many.
+            negatives: Real items of D_g not assigned to D_f, of how many.
+            fields: Further fields of the row.
+        """
         try:
-            estimate = rogan_gladen_interval(judged, positives, negatives)
+            estimate = rogan_gladen_interval(hits, positives, negatives)
         except MsgmBenchError as error:
             del fields["scale"]
             reason = f"the judge is no better than chance: {error.what}"
@@ -121,27 +132,27 @@ class UnlearningRatio(Metric):
         return Row.of(estimate, metric="ur_corrected", **fields)
 
 
-def shares(
-    context: ModelContext, verdict: Prediction, counted: Tensor, metric: str, **fields: Any
+def share_rows(
+    context: ModelContext, prediction: Prediction, mask: Tensor, metric: str, **fields: Any
 ) -> Iterator[Row]:
-    """Of all items, those in ``counted [N]`` that are assigned to D_f; then to each class of it.
+    """The share of items in ``mask [N]`` that are assigned to D_f, then to each of several classes.
 
-    A row ``metric``, and a row ``metric:CLASS`` of each class where there are several.
+    Rows ``metric`` and ``metric:CLASS``.
     """
-    n, targets = len(verdict.classes), context.targets
-    yield Row.of(wilson(hits(context, verdict, counted, targets), n), metric=metric, **fields)
+    n, targets = len(prediction.classes), context.targets
+    yield Row.of(wilson(count_hits(context, prediction, mask, targets), n), metric=metric, **fields)
     if len(targets) > 1:
         for target in targets:
-            share = wilson(hits(context, verdict, counted, (target,)), n)
+            share = wilson(count_hits(context, prediction, mask, (target,)), n)
             yield Row.of(share, metric=f"{metric}:{context.data.classes[target]}", **fields)
 
 
-def hits(
-    context: ModelContext, verdict: Prediction, counted: Tensor, targets: Sequence[int]
+def count_hits(
+    context: ModelContext, prediction: Prediction, mask: Tensor, targets: Sequence[int]
 ) -> int:
-    """Items in ``counted [N]`` that the judge assigns to one of ``targets``."""
-    members = context.data.members(Examples(verdict.classes, verdict.classes), targets)
-    return int((members & counted).sum())
+    """Number of items in ``mask [N]`` that the judge assigns to one of ``targets``."""
+    members = context.data.members(Examples(prediction.classes, prediction.classes), targets)
+    return int((members & mask).sum())
 
 
 @hookimpl

@@ -20,13 +20,13 @@ from msgm_bench import (
     derive_seed,
     hookimpl,
 )
-from msgm_builtin.tasks.tracks import unconditional_only
+from msgm_builtin.tasks.skip_reasons import skip_conditional
 
-IMAGES, POINTS = 100, 4000  # in a picture
+PREVIEW_IMAGES, PREVIEW_POINTS = 100, 4000
 
 
 class GenerationOptions(CountOptions):
-    """Sampler and sizes."""
+    """Sampler and number of samples."""
 
     sampler: str = Field("heun", description="name of a sampler")
     nfe: int = Field(1000, ge=1, description="most network evaluations a sample")
@@ -39,8 +39,8 @@ class Generation(Task[GenerationOptions]):
     name = "generation"
 
     def skip(self, model: Model) -> str | None:
-        """It is for the unconditional track."""
-        return unconditional_only(self.name, model)
+        """Skip class-conditional models: the task belongs to the unconditional track."""
+        return skip_conditional(self.name, model)
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""
@@ -48,16 +48,16 @@ class Generation(Task[GenerationOptions]):
         return {"samplers": (self.options.sampler, options)}
 
     def cost(self, model: Model) -> Cost:
-        """The budget."""
+        """The sampler's budget."""
         return Cost(self.options.nfe)
 
     def total(self, context: ModelContext) -> int:
-        """``count``."""
+        """The option ``count``."""
         count: int = self.options.count
         return count
 
     def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
-        """``x``: samples in model space; ``nfe``: what each cost."""
+        """``x``: samples in model space; ``nfe``: network evaluations of each."""
         seed = derive_seed(context.seed, "generation")
         noise = Noise(seed, start, count, context.device)
         sampler = context.create("samplers", *self.uses()["samplers"])
@@ -69,7 +69,7 @@ class Generation(Task[GenerationOptions]):
         flat = context.model.shape == (2,)
         if not flat and len(context.model.shape) != 3:
             return {}
-        x = artifact["x"][: POINTS if flat else IMAGES]
+        x = artifact["x"][: PREVIEW_POINTS if flat else PREVIEW_IMAGES]
         return {"samples": context.model.codec.decode(x)}
 
 

@@ -31,8 +31,8 @@ class InpaintOptions(CountOptions):
 
     region: Literal["auto", "upper-half", "feature"] = Field(
         "auto",
-        description="what is drawn; auto: where the dataset says that what is to be forgotten "
-        "shows (feature), else the upper half",
+        description="region to fill in; feature: where the classes to forget show, as the dataset "
+        "names it; auto: feature where the dataset names it, else upper-half",
     )
     box: Box | None = Field(
         None, description="top, left, height, width in pixels; in place of `region`"
@@ -41,7 +41,7 @@ class InpaintOptions(CountOptions):
     corrector_steps: int = Field(1, ge=0, description="Langevin steps a step; 0 is biased")
     snr: float = Field(0.16, gt=0, description="signal-to-noise ratio of a Langevin step")
     norm: Literal["expected", "item", "batch"] = Field(
-        "expected", description="norms in the size of a Langevin step, as in the sampler pc"
+        "expected", description="norms in the size of a Langevin step, as of the sampler pc"
     )
     denoise: bool = Field(
         True, description="return the posterior mean; false leaves noise, as score_sde does"
@@ -49,78 +49,78 @@ class InpaintOptions(CountOptions):
 
 
 class Inpaint(Restoration[InpaintOptions]):
-    """A region of held-out images drawn anew, given the rest of them.
+    """A region of held-out images, filled in conditionally on the other pixels.
 
-    Conditional predictor-corrector; known pixels end as they were given. Without corrector steps
-    the draws are biased at any number of steps, and the protocol says so.
+    Conditional predictor-corrector; known pixels end as in the original. Without corrector steps
+    the draws are biased at any number of steps, and the protocol's name says so.
     """
 
     name = "inpainting"
     citation = "Song et al. 2021, arXiv:2011.13456, section 5 and appendix I.2"
     presets = {
         "quick": {"tasks": {"inpainting": {"nfe": 50, "count": 500}}},
-        "standard": {"tasks": {"inpainting": {"nfe": 1000}}},
+        "full": {"tasks": {"inpainting": {"nfe": 1000}}},
         "paper": {"tasks": {"inpainting": {"nfe": 2000, "count": 10_000}}},
     }
 
     @property
     def label(self) -> str:
-        """``inpainting``, and whether it is biased."""
+        """``inpainting``, with a remark where the draws are biased."""
         return self.name if self.options.corrector_steps else f"{self.name} predictor-only (biased)"
 
     def check(self, model: Model) -> None:
-        """A step must fit into the budget.
+        """Refuse a budget that holds no step.
 
         Raises:
-            OptionError: It does not.
+            OptionError: Not one step fits into the budget.
         """
         shape = model.shape
         self.solver(torch.zeros(1, *shape), (0, 0, shape[1] // 2, shape[2]))
 
     def cost(self, model: Model) -> Cost:
-        """The budget."""
+        """The sampler's budget."""
         return Cost(self.options.nfe)
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
-        """The region must be known, lie in the image and leave something known.
+        """Refuse a region that is unknown, leaves the image or fills it.
 
         Raises:
-            OptionError: It is or does not.
+            OptionError: The region is one of these.
         """
         mask(data.shape, self.box(data, targets))
 
     def box(self, data: Data, targets: Sequence[int]) -> Box:
-        """What is drawn: the given box, the region of what is to be forgotten, or the upper half.
+        """The box to fill in: the user's, the region of the classes to forget, or the upper half.
 
         The region of several attributes is the smallest box around theirs.
 
         Raises:
-            OptionError: The region is asked for, and the dataset names none.
+            OptionError: ``region`` is ``feature``, and the dataset names no region for a class.
         """
         c, _, height, width = self.options, *data.shape
         if c.box is not None:
-            given: Box = c.box
-            return given
+            box: Box = c.box
+            return box
         names = [data.classes[target] for target in targets]
         regions = [data.regions[name] for name in names if name in data.regions]
         if c.region != "upper-half" and len(regions) == len(names):
-            return around(regions)
+            return bounding_box(regions)
         if c.region == "feature":
-            lacking = ", ".join(name for name in names if name not in data.regions)
+            missing = ", ".join(name for name in names if name not in data.regions)
             raise OptionError(
-                f"inpainting.region = feature: no region of {lacking} is known",
-                ", ".join(data.regions) or "this dataset names none: upper-half, or a box",
+                f"inpainting.region = feature: the dataset names no region of {missing}",
+                ", ".join(data.regions) or "inpainting.region=upper-half, or inpainting.box=BOX",
             )
         return (0, 0, height // 2, width)
 
     def protocol(self, context: ModelContext) -> dict[str, Any]:
-        """The sampler, and the box that is drawn, whatever named it."""
+        """The sampler, and the box in place of the option that names it."""
         settings = super().protocol(context)
         del settings["region"]
         return settings | {"box": list(self.box(context.data, context.targets))}
 
     def solver(self, known: Tensor, box: Box) -> Inpainting:
-        """The sampler, given the clean images in model space."""
+        """The sampler for clean images ``known [N, C, H, W]`` in model space."""
         c = self.options
         solver = Inpainting(
             corrector_steps=c.corrector_steps,
@@ -132,14 +132,14 @@ class Inpaint(Restoration[InpaintOptions]):
         )
         return solver.with_nfe(c.nfe)
 
-    def given(self, context: ModelContext, original: Tensor) -> Tensor:
-        """The known pixels, grey elsewhere."""
+    def model_input(self, context: ModelContext, original: Tensor) -> Tensor:
+        """The known pixels, and grey in the box."""
         box = self.box(context.data, context.targets)
         known = mask(tuple(original.shape[1:]), box).to(original)
         return known * original + (1 - known) * 0.5
 
     def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
-        """``x``: restored images in model space; ``nfe``: what each cost."""
+        """``x``: restored images in model space; ``nfe``: network evaluations of each."""
         model = context.model
         noise = Noise(derive_seed(context.seed, "inpainting"), start, count, context.device)
         box = self.box(context.data, context.targets)
@@ -149,7 +149,7 @@ class Inpaint(Restoration[InpaintOptions]):
 
 
 def mask(shape: tuple[int, ...], box: Box) -> Tensor:
-    """``[1, H, W]``: 1 where known, 0 where drawn.
+    """Mask ``[1, H, W]``: 1 on known pixels, 0 in the box.
 
     Raises:
         OptionError: The box is empty, leaves the image or fills it.
@@ -160,14 +160,14 @@ def mask(shape: tuple[int, ...], box: Box) -> Tensor:
     if not inside or (h, w) == (height, width):
         raise OptionError(
             f"box = {box} for inpainting",
-            f"(top, left, height, width) inside {height}x{width} pixels, and not all of them",
+            f"(top, left, height, width) within {height}x{width} pixels, and not all of them",
         )
     known = torch.ones(1, height, width)
     known[:, top : top + h, left : left + w] = 0
     return known
 
 
-def around(boxes: Sequence[Box]) -> Box:
+def bounding_box(boxes: Sequence[Box]) -> Box:
     """The smallest box around ``boxes``."""
     top, left = min(box[0] for box in boxes), min(box[1] for box in boxes)
     bottom, right = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)

@@ -26,31 +26,31 @@ from msgm_bench import (
 )
 from msgm_builtin.tasks.restoration import Restoration
 
-LATENT = 400  # network evaluations of an image, both ways
-PARTIAL = 20  # from t = 0.02, where a grid of 1000 has as many steps
+LATENT_NFE = 400  # of an image, encoding and decoding together
+PARTIAL_NFE = 20  # a grid of 1000 steps has as many up to t = 0.02
 
 
 class ReconstructOptions(CountOptions):
-    """What is perturbed and how far, and the way back."""
+    """Place and size of the perturbation, and the decoder."""
 
     variant: Literal["latent", "partial"] = Field(
-        "latent", description="what is perturbed: the latent at T, or the image"
+        "latent", description="noise is added to the latent at T, or to the image (partial)"
     )
     t: float = Field(
-        0.02, ge=0, le=1, description="time of the perturbation; 0, for a latent: none"
+        0.02, ge=0, le=1, description="time of the perturbation; 0: none (latent only)"
     )
-    sampler: str = Field("heun", description="name of the sampler of the way back")
+    sampler: str = Field("heun", description="name of the sampler that decodes")
     nfe: int | None = Field(
         None,
         ge=1,
-        description="most network evaluations an image; of a latent half of them each way. "
-        "Empty: 400; of partial 20, or as many as a discrete process has steps up to t",
+        description="most network evaluations an image, through the latent half of them each way. "
+        "Empty: 400; partial: 20, or as many as a discrete process has steps up to t",
     )
     sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
 
 
 class Reconstruct(Restoration[ReconstructOptions]):
-    """Held-out images, encoded to T and back, with noise on the latent (or on the image).
+    """Held-out images, encoded to T and decoded, with noise on the latent or on the image.
 
     ``variant=latent``, the paper's: x0 is encoded to z at T by the probability-flow ODE, the
     latent is perturbed, z' = a(t) z + sigma(t) eps, and decoded from T by ``sampler``.
@@ -65,52 +65,52 @@ class Reconstruct(Restoration[ReconstructOptions]):
     }
 
     @property
-    def latent(self) -> bool:
-        """Whether the noise is on the latent."""
+    def is_latent(self) -> bool:
+        """Whether the noise is added to the latent."""
         return bool(self.options.variant == "latent")
 
     @property
     def label(self) -> str:
         """``reconstruction``, and the variant where it is not the paper's."""
-        return self.name if self.latent else f"{self.name} partial"
+        return self.name if self.is_latent else f"{self.name} partial"
 
     @property
     def version(self) -> int:
         """Of the protocol: 2 for the latent, since version 1 of the name was partial."""
-        return 2 if self.latent else 1
+        return 2 if self.is_latent else 1
 
     @property
     def start(self) -> float:
-        """The time from which the sampler goes back."""
-        return 1.0 if self.latent else self.options.t
+        """The time at which the sampler starts."""
+        return 1.0 if self.is_latent else self.options.t
 
     @property
     def nfe(self) -> int:
-        """The budget of an image."""
-        return int(self.options.nfe or (LATENT if self.latent else PARTIAL))
+        """Most network evaluations an image."""
+        return int(self.options.nfe or (LATENT_NFE if self.is_latent else PARTIAL_NFE))
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """The sampler of the way back."""
-        nfe = self.nfe // 2 if self.latent else self.nfe
+        """The sampler that decodes."""
+        nfe = self.nfe // 2 if self.is_latent else self.nfe
         options = {"nfe": max(nfe, 1), **self.options.sampler_options}
         return {"samplers": (self.options.sampler, options)}
 
     def with_model_defaults(self, model: Model) -> Self:
-        """With the budget that the process's grid allows, where the options have none."""
+        """The task with the budget that the process's grid allows, where the options have none."""
         if self.options.nfe is not None:
             return self
         nfe, points = self.nfe, model.process.grid_points(self.start)
-        if not self.latent and points is not None:
+        if not self.is_latent and points is not None:
             nfe = min(nfe, points)
         return type(self)(self.options.model_copy(update={"nfe": nfe}))
 
     def check(self, model: Model) -> None:
-        """``t`` must be above the time where samplers stop; both ways need a step.
+        """Refuse a ``t`` at which samplers stop, and a budget without a step each way.
 
         Raises:
-            OptionError: It is not, or they have none.
+            OptionError: ``t`` or ``nfe`` is too small.
         """
-        if self.latent:
+        if self.is_latent:
             self.encoder()
             return
         if self.options.t <= model.process.t_sampling:
@@ -121,10 +121,10 @@ class Reconstruct(Restoration[ReconstructOptions]):
             )
 
     def encoder(self) -> Encoder:
-        """The way to the latent, with half of the budget.
+        """The encoder to the latent, with half of the budget.
 
         Raises:
-            OptionError: Not one step fits.
+            OptionError: Not one step fits into the budget.
         """
         if self.nfe < 4:
             raise OptionError(
@@ -137,7 +137,7 @@ class Reconstruct(Restoration[ReconstructOptions]):
         return Cost(self.nfe)
 
     def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
-        """``x``: restored images in model space; ``nfe``: what each cost."""
+        """``x``: restored images in model space; ``nfe``: network evaluations of each."""
         model, t = context.model, self.options.t
         noise = Noise(derive_seed(context.seed, "reconstruction"), start, count, context.device)
         sampler = context.create("samplers", *self.uses()["samplers"])
@@ -147,7 +147,7 @@ class Reconstruct(Restoration[ReconstructOptions]):
             samples: Samples = sampler.sample(model, noise, latent)
             return samples
 
-        if self.latent:
+        if self.is_latent:
             eps, process, encode = model.eps_fn, model.process, self.encoder()
             samples = reconstruct_latent(encode, decode, eps, process, x0, t, noise)
         else:

@@ -1,4 +1,4 @@
-"""What inpainting and reconstruction share: held-out images in, images of the same things out."""
+"""Restoration of held-out images, the common part of inpainting and reconstruction."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from msgm_bench import Artifact, CountOptions, Examples, MetricProtocol, Model, ModelContext, Task
-from msgm_builtin.tasks.held_out_items import drawn_sizes, items, sizes
-from msgm_builtin.tasks.tracks import unconditional_only
+from msgm_bench import Artifact, CountOptions, MetricProtocol, Model, ModelContext, Task
+from msgm_builtin.tasks.held_out_items import artifact_sizes, items, split_sizes
+from msgm_builtin.tasks.skip_reasons import skip_conditional
 
-SHOWN = 10  # images of each split in a picture
+PREVIEW_IMAGES = 10  # of each split in a picture
 
 
 CountOptionsT = TypeVar("CountOptionsT", bound=CountOptions, default=CountOptions, covariant=True)
@@ -22,56 +22,56 @@ class Restoration(Task[CountOptionsT]):
     """A task whose artifact holds ``x``, one restored image for each held-out one."""
 
     def skip(self, model: Model) -> str | None:
-        """It is for images, and for the unconditional track."""
+        """Skip points, and class-conditional models: the task is of the unconditional track."""
         if len(model.shape) != 3:
             return f"{self.name} is for images"
-        return unconditional_only(self.name, model)
+        return skip_conditional(self.name, model)
 
     @property
     def label(self) -> str:
-        """What distinguishes its protocol from those of other tasks."""
+        """The task's part of the names of protocols."""
         return self.name
 
     @property
     def version(self) -> int:
-        """Of its protocol under this label; a metric's own version counts from there."""
+        """Version of the protocol under this label; a metric's own version counts from there."""
         return 1
 
     def total(self, context: ModelContext) -> int:
-        """Images of both splits, retain first."""
-        return sum(sizes(context, self.options.count))
+        """Number of images of both splits."""
+        return sum(split_sizes(context, self.options.count))
 
     def originals(self, context: ModelContext, start: int, count: int) -> Tensor:
         """Images ``start .. start+count-1`` in model space, each grey level at its bin's centre."""
-        chosen = items(context, self.options.count)[start : start + count]
-        return context.model.codec.encode(chosen.x)
+        batch = items(context, self.options.count)[start : start + count]
+        return context.model.codec.encode(batch.x)
 
-    def given(self, context: ModelContext, original: Tensor) -> Tensor | None:
-        """What the model is shown of [0, 1] images, for pictures."""
+    def model_input(self, context: ModelContext, original: Tensor) -> Tensor | None:
+        """The part of [0, 1] images that the model sees, for previews; None where it is all."""
         return None
 
     def preview(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
-        """Rows of a picture: original, what is given of it, restored; of both splits."""
+        """Rows of original, input and restored images, of both splits."""
         rows = {}
-        for pair in pairs(context, self, artifact):
-            original, restored = pair.original[:SHOWN], pair.restored[:SHOWN]
+        for pair in image_pairs(context, self, artifact):
+            original = pair.original[:PREVIEW_IMAGES]
             rows[f"{pair.split}: original"] = original
-            given = self.given(context, original)
-            if given is not None:
-                rows[f"{pair.split}: given"] = given
-            rows[f"{pair.split}: restored"] = restored
+            model_input = self.model_input(context, original)
+            if model_input is not None:
+                rows[f"{pair.split}: input"] = model_input
+            rows[f"{pair.split}: restored"] = pair.restored[:PREVIEW_IMAGES]
         return rows
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Restored and original [0, 1] images of one split, on the subject's device.
+class ImagePairs:
+    """Restored and original [0, 1] images of one split, on the model's device.
 
     Attributes:
         split: ``retain`` or ``forget``.
         restored: ``[N, C, H, W]``; NaN where the sampler failed.
         original: ``[N, C, H, W]``.
-        y: True labels.
+        y: True labels ``[N]``, or attributes ``[N, A]``.
     """
 
     split: str
@@ -80,25 +80,26 @@ class Pair:
     y: Tensor
 
 
-def pairs(context: ModelContext, task: Task, artifact: Artifact) -> Iterator[Pair]:
-    """The artifact's images beside the originals, of D_g and of D_f."""
+def image_pairs(context: ModelContext, task: Task, artifact: Artifact) -> Iterator[ImagePairs]:
+    """The artifact's images and their originals, first of D_g, then of D_f."""
     x = context.model.codec.decode(artifact["x"].to(context.device))
-    retain, forget = drawn_sizes(context, task)
+    retain, forget = artifact_sizes(context, task)
     parts = (("retain", context.retain, 0, retain), ("forget", context.forget, retain, forget))
     for split, examples, start, count in parts:
-        few: Examples = examples[:count]
-        yield Pair(split, x[start : start + count], context.visible(few), few.y)
+        originals = examples[:count]
+        restored = x[start : start + count]
+        yield ImagePairs(split, restored, context.visible(originals), originals.y)
 
 
-def retained(context: ModelContext, task: Task, artifact: Artifact) -> Pair:
-    """The pair of D_g."""
-    return next(pairs(context, task, artifact))
+def retain_pairs(context: ModelContext, task: Task, artifact: Artifact) -> ImagePairs:
+    """Restored and original images of D_g."""
+    return next(image_pairs(context, task, artifact))
 
 
-def protocol_of(
+def task_protocol(
     name: str, context: ModelContext, task: Task, version: int = 1, **settings: object
 ) -> MetricProtocol:
-    """A metric's protocol on one of its tasks; the task is part of the name of a restoration's."""
+    """A metric's protocol on one of its tasks; that of a restoration has the task in its name."""
     full = name
     if isinstance(task, Restoration):
         full, version = f"{name}/{task.label}", version + task.version - 1

@@ -21,7 +21,9 @@ class JsonLinesOptions(Options):
     path: str = Field(
         "events.jsonl", min_length=1, description="file, from the folder of the command"
     )
-    every: int = Field(100, ge=1, description="steps from one line to the next; the last too")
+    log_interval: int = Field(
+        100, ge=1, description="steps from one line to the next; the last too"
+    )
 
 
 class JsonLines(Tracker[JsonLinesOptions]):
@@ -51,7 +53,7 @@ class JsonLines(Tracker[JsonLinesOptions]):
     @hookimpl
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
         """Every so often, and whenever there are values."""
-        if values or step == total or step % self.options.every == 0:
+        if values or step == total or step % self.options.log_interval == 0:
             self.write("step_ended", stage=stage, step=step, total=total, values=values)
 
     @hookimpl
