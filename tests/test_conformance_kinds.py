@@ -779,7 +779,7 @@ def tracker(hook, name="step_ended", arguments="self, values"):
 @planted(
     (type("Mute", (Tracker,), {"__doc__": "A defect.", "name": "mute"}), "hears no hook"),
     (tracker("print('step')"), "prints to stdout"),
-    (tracker("values.clear()"), "step_ended changes what it is told"),
+    (tracker("values.clear()"), "step_ended changes its arguments"),
     (tracker("int(values.get('x', 0))"), "step_ended raises ValueError"),
     (tracker("self.a.b", "run_failed", "self"), "run_failed raises AttributeError"),
     (tracker("pass", "stage_ended", "self, stagee"), "stagee"),

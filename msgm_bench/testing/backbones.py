@@ -94,9 +94,7 @@ def _check_condition(case: BackboneCase) -> str | None:
 
 BACKBONE_CHECKS: tuple[Check[BackboneCase], ...] = (
     *PLUGIN_CHECKS,
-    Check(
-        "process", "a(t), sigma(t), drift, diffusion, transitions and prior agree", _check_process
-    ),
+    Check("process", "marginal, drift, diffusion, transitions and prior agree", _check_process),
     Check("prediction", "eps_hat is finite and has the shape of x_t", _check_prediction),
     Check("seed", "the same seed builds the same network", _check_seed),
     Check("batch", "eps_hat of an item does not depend on its batch", _check_batch),

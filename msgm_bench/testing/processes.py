@@ -1,4 +1,4 @@
-"""What a forward process keeps: coefficients, drift, diffusion and transitions are of one process."""
+"""What a forward process keeps: marginal, drift, diffusion and transitions are of one process."""
 
 from __future__ import annotations
 
