@@ -83,10 +83,10 @@ def test_resume_is_exact(method, stop, world, tmp_path):
     torch.rand(7)  # the process's own random state plays no part
     second = world(method())
     steps = []
-    told = second.trainer.run(tmp_path / "parts", lambda step, *_: steps.append(step))
+    resumed = second.trainer.run(tmp_path / "parts", lambda step, *_: steps.append(step))
     assert steps == list(range(stop + 1, 7))
     assert equal(weights(second.model), weights(whole.model))
-    assert told.rows == log.rows
+    assert resumed.rows == log.rows
 
 
 def test_dropout_is_on_and_seeded(world, tmp_path):
