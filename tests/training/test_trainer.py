@@ -254,7 +254,7 @@ def test_setup_must_keep_the_same_names(world, tmp_path):
     """A checkpoint that keeps other things than the method is no checkpoint of it."""
     with pytest.raises(KeyboardInterrupt):
         world(Kept()).trainer.run(tmp_path, interrupt_at(2))
-    with pytest.raises(StorageError, match="keep the same names"):
+    with pytest.raises(StorageError, match="register the same states"):
         world(Match()).trainer.run(tmp_path, silent)
 
 
