@@ -10,16 +10,14 @@ import os
 import platform
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import filelock
 import platformdirs
 
-from msgm_bench.api import digest
+from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.entry import (
     DAMAGED,
     RECORD,
@@ -35,6 +33,7 @@ from msgm_bench.cache.entry import (
     remove,
     size_of,
 )
+from msgm_bench.cache.stage import Stage
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import (
     claim,
@@ -50,44 +49,6 @@ log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
 HOLDER = ".holder"  # who works in a partial folder
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-class Report(Protocol):
-    """Hears of progress: ``step`` of ``total``, what is logged, and of which part of the stage."""
-
-    def __call__(
-        self, step: int, total: int, values: Mapping[str, float], part: str = "", /
-    ) -> None:
-        """A unit is done."""
-
-
-Produce = Callable[[Path, Mapping[str, Path], Report], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A unit of work whose outcome is determined by its inputs.
-
-    Attributes:
-        name: What is shown, such as ``draw generation``.
-        inputs: JSON-ready; all that determines the outcome, and nothing else.
-        produce: Writes the outcome into a folder, given the folders of ``needs``. The folder
-            keeps what an earlier, killed attempt left there.
-        needs: Stages that come first.
-        units: Number of units of progress.
-    """
-
-    name: str
-    inputs: Mapping[str, Any]
-    produce: Produce = field(repr=False)
-    needs: Mapping[str, Stage] = field(default_factory=dict)
-    units: int = 1
-
-    @cached_property
-    def key(self) -> str:
-        """SHA-256 of the inputs and of the keys of all that it needs."""
-        needs = {name: stage.key for name, stage in self.needs.items()}
-        return digest({"name": self.name, "inputs": dict(self.inputs), "needs": needs})
 
 
 class Cache:
@@ -184,7 +145,7 @@ class Cache:
         finally:
             lock.release()
 
-    def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
+    def compute(self, stage: Stage, needs: Mapping[str, Path], report: ProgressCallback) -> Entry:
         """Run ``stage`` under its lock, and publish what it leaves by one rename.
 
         Raises:
@@ -198,7 +159,7 @@ class Cache:
             self._clear(work, done)
             started = time.monotonic()
             try:
-                stage.produce(work, needs, report)
+                stage.run(work, needs, report)
             finally:
                 (work / HOLDER).unlink(missing_ok=True)
             files = {path.name: describe(path) for path in payload(work)}
