@@ -104,8 +104,8 @@ def tasks_of(
             options = override(options, layer, "sampler")
         task = cast(Task, create(cls, {}, options))
         if spec.samples is not None:
-            limited = {**options, **task.options.limit_samples(spec.samples)}
-            task = cast(Task, create(cls, {}, limited))
+            options = {**options, **task.options.limit_samples(spec.samples)}
+            task = cast(Task, create(cls, {}, options))
         tasks[name] = task
     return tasks
 

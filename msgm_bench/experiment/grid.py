@@ -77,7 +77,7 @@ def run_jobs(
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why a run failed; the traceback of what nobody expected goes to the log under ``-v``."""
+    """Why a run failed; the traceback of an unexpected error goes to the log under ``-v``."""
     if isinstance(error, MsgmBenchError):
         return str(error)
     reason = quarantine.reason_of(error)

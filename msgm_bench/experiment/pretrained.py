@@ -153,7 +153,7 @@ def check_origin(folder: Path, dataset: str, forget: Sequence[str]) -> None:
     """
     origin = origin_of(folder)
     if origin is None:
-        return  # a model of another program, whose training data nobody can check
+        return  # a model of another program, whose training data are unknown
     unknown = [name for name in forget if name in origin.without]
     if unknown and origin.dataset == dataset:
         raise IncompatibleError(

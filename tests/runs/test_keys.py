@@ -43,7 +43,7 @@ def keys(**changes):
         ({"unlearn_seed": 1}, {MODEL, *EVALUATION}),
         ({"sample_seed": 1}, EVALUATION),
         ({"seed": 1}, {BASE, MODEL, *EVALUATION}),
-        ({"params": {"alpha": 0.25}}, {MODEL, *EVALUATION}),
+        ({"params": {"retain_weight": 0.5}}, {MODEL, *EVALUATION}),
         ({"forget": ("left",)}, {MODEL, *EVALUATION}),
         ({"steps": 6}, {BASE, MODEL, *EVALUATION}),
         ({"passes": 7}, {MODEL, *EVALUATION}),
@@ -51,7 +51,7 @@ def keys(**changes):
         ({"samples": 8}, EVALUATION),
         ({"task_params": {"generation": {"nfe": 7}}}, {GENERATION, ROWS}),
         ({"task_params": {"likelihood": {"rtol": 1e-2}}}, {LIKELIHOOD, ROWS}),
-        ({"judge_params": {"gate": 0.5}}, {JUDGE, ROWS}),
+        ({"judge_params": {"gate": 0.5}}, {ROWS}),
         ({"backbone_params": {"width": 8, "depth": 1}}, {BASE, MODEL, *EVALUATION}),
         (
             {"dataset_params": {"train_size": 400, "test_size": 500}},
