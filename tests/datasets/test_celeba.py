@@ -15,7 +15,7 @@ from PIL import Image
 
 from msgm_bench import OptionError, RunSpec, StorageError
 from msgm_bench.cache.fingerprint import data_fingerprint
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_dataset
 from msgm_builtin.datasets import images
 from msgm_builtin.datasets.celeba import CelebA
@@ -292,4 +292,4 @@ def test_an_unknown_attribute_is_said_before_anything_is_fetched(monkeypatch):
     monkeypatch.setattr(CelebA, "load", lambda self: pytest.fail("looked for the files"))
     spec = RunSpec(dataset="celeba", forget="bangz", backbone="vpsde", method="obt")
     with pytest.raises(OptionError, match=r"no class 'bangz'.*did you mean 'bangs'"):
-        planned(spec)
+        resolve(spec)
