@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from msgm_bench import StorageError
 from msgm_builtin.datasets import decode as decoding
-from msgm_builtin.datasets.decode import ORIENTATION, decode, look
+from msgm_builtin.datasets.decode import ORIENTATION, decode, read_header
 
 
 def saved(image, kind="PNG", **options):
@@ -28,10 +28,10 @@ def saved(image, kind="PNG", **options):
 
 
 def read(path, content, channels=3):
-    """Look and pixels, which agree on the size."""
-    seen, image = look(path, content), decode(path, content, channels)
-    assert (seen.width, seen.height) == image.size
-    return seen, np.asarray(image)
+    """Header and pixels, which agree on the size."""
+    header, image = read_header(path, content), decode(path, content, channels)
+    assert (header.width, header.height) == image.size
+    return header, np.asarray(image)
 
 
 def chunk(kind, content):
@@ -77,7 +77,7 @@ def test_hidden_colours_stay_hidden(tmp_path):
     for content in files:
         _, pixels = read(tmp_path, content)
         assert (pixels == 255).all()
-    assert look(tmp_path, files[1]).grey
+    assert read_header(tmp_path, files[1]).grey
     assert (np.asarray(decode(tmp_path, files[1], 1)) == 255).all()
 
 
@@ -85,7 +85,7 @@ def test_grey_with_alpha_stays_grey(tmp_path):
     """Opaque grey keeps every level."""
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     both = np.stack([levels, np.full_like(levels, 255)], axis=-1)
-    seen, pixels = read(tmp_path, saved(Image.fromarray(both, "LA")), 1)
+    header, pixels = read(tmp_path, saved(Image.fromarray(both, "LA")), 1)
     assert seen.grey
     assert np.array_equal(pixels, levels)
 
@@ -98,12 +98,12 @@ def test_orientation(kind, orientation, tmp_path):
     exif[ORIENTATION] = orientation
     image = Image.fromarray(fake_data.pixels(6, 4, 3)).resize((40, 60), Image.Resampling.NEAREST)
     content = saved(image, kind, exif=exif)
-    seen, pixels = read(tmp_path, content)
+    header, pixels = read(tmp_path, content)
     with Image.open(io.BytesIO(content)) as plain:
         plain.load()
         expected = np.asarray(ImageOps.exif_transpose(plain).convert("RGB"))
     assert np.array_equal(pixels, expected)
-    assert (seen.width, seen.height) == ((60, 40) if orientation > 4 else (40, 60))
+    assert (header.width, header.height) == ((60, 40) if orientation > 4 else (40, 60))
 
 
 def test_orientation_behind_the_pixels(tmp_path):
@@ -114,8 +114,8 @@ def test_orientation_behind_the_pixels(tmp_path):
     content = png(2, 3, 8, 0, rows)
     end = content.index(b"IEND") - 4
     behind = content[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + content[end:]
-    seen, pixels = read(tmp_path, behind, 1)
-    assert (seen.width, seen.height) == (3, 2)
+    header, pixels = read(tmp_path, behind, 1)
+    assert (header.width, header.height) == (3, 2)
     assert pixels.tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
@@ -156,8 +156,8 @@ DEEP = {
 
 @pytest.mark.parametrize("content", DEEP.values(), ids=DEEP)
 def test_deep_pixels_are_refused(content, tmp_path):
-    """More than 8 bits a channel are refused by look and decode, not cut."""
-    for attempt in (lambda: look(tmp_path, content), lambda: decode(tmp_path, content, 3)):
+    """More than 8 bits a channel are refused by header and pixels alike, not cut."""
+    for attempt in (lambda: read_header(tmp_path, content), lambda: decode(tmp_path, content, 3)):
         with pytest.raises(StorageError, match="images with 8 bits a channel are read"):
             attempt()
 
@@ -244,7 +244,7 @@ def test_mutated_images(seed, kind, mode):
                 content[place:place] = draw.randbytes(draw.randint(1, 9))
         if not content:
             return
-    for attempt in (look, lambda path, raw: decode(path, raw, 3)):
+    for attempt in (read_header, lambda path, raw: decode(path, raw, 3)):
         with contextlib.suppress(StorageError):
             attempt("x.img", bytes(content))
 

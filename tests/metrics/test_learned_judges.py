@@ -25,11 +25,11 @@ from msgm_bench import (
     UsageError,
 )
 from msgm_bench.testing import check_judge
-from msgm_builtin.embedders.weights_files import sha256
 from msgm_builtin.judges.attributes import Attributes, cuts
 from msgm_builtin.judges.augmentation import pixels, spoil
 from msgm_builtin.judges.classifier import Classifier
 from msgm_builtin.judges.reports import quality_of, report_of
+from msgm_builtin.weights_files import sha256
 
 timm = LazyModule("timm")
 torchvision = LazyModule("torchvision")
