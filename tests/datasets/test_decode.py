@@ -86,7 +86,7 @@ def test_grey_with_alpha_stays_grey(tmp_path):
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     both = np.stack([levels, np.full_like(levels, 255)], axis=-1)
     header, pixels = read(tmp_path, saved(Image.fromarray(both, "LA")), 1)
-    assert seen.grey
+    assert header.grey
     assert np.array_equal(pixels, levels)
 
 
