@@ -158,7 +158,7 @@ DEEP = {
 def test_deep_pixels_are_refused(content, tmp_path):
     """More than 8 bits a channel are refused by header and pixels alike, not cut."""
     for attempt in (lambda: read_header(tmp_path, content), lambda: decode(tmp_path, content, 3)):
-        with pytest.raises(StorageError, match="images with 8 bits a channel are read"):
+        with pytest.raises(StorageError, match="save it with 8 bits a channel"):
             attempt()
 
 
@@ -191,9 +191,12 @@ REFUSED = {
     "bomb": (png(60_000, 60_000, 1, 0), "60000x60000|bomb|exceeds limit"),
     "large": (png(9_000, 8_000, 1, 0), "9000x8000 pixels"),
     "no size": (png(0, 0, 8, 0), "damaged"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "no image of a kind"),
-    "page of HTML": (b"<!doctype html><title>404</title>", "no image of a kind"),
-    "empty": (b"", "no image of a kind"),
+    "postscript": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n",
+        "no image of a supported format",
+    ),
+    "page of HTML": (b"<!doctype html><title>404</title>", "no image of a supported format"),
+    "empty": (b"", "no image of a supported format"),
     "text bomb": (
         png(2, 2, 8, 0, b"\0\0\0" * 2, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))),
         "damaged",
@@ -253,6 +256,6 @@ def test_large_images_take_turns(tmp_path, monkeypatch):
     """Two images that are large are never decoded at one time."""
     monkeypatch.setattr(decoding, "LARGE", 1)
     content = saved(Image.new("L", (2, 2)))
-    with decoding._opened(tmp_path, content):
-        assert decoding._one_large.locked()
-    assert not decoding._one_large.locked()
+    with decoding._open_image(tmp_path, content):
+        assert decoding._large_image.locked()
+    assert not decoding._large_image.locked()
