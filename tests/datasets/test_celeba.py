@@ -141,7 +141,7 @@ def test_decoded_once(celeba, monkeypatch):
 def test_progress_in_the_log(celeba, monkeypatch, caplog):
     """Decoding that takes long says where it is."""
     monkeypatch.setattr(images, "CHUNK", 10)
-    monkeypatch.setattr(images, "INTERVAL", 0.0)
+    monkeypatch.setattr(images, "LOG_INTERVAL", 0.0)
     with caplog.at_level("INFO", "msgm_bench.data"):
         CelebA.create().load()
     assert "celeba-train: decoding, once, 30 images" in caplog.text

@@ -17,10 +17,10 @@ from msgm_bench.experiment.plan import resolve_on_data
 from msgm_bench.experiment.resolved_spec import ResolvedSpec
 from msgm_bench.report.provenance import command
 from msgm_bench.training import Runtime
+from msgm_paper.assessment import Status, assess
 from msgm_paper.caveats import objections
 from msgm_paper.mapping import quantity, setting
 from msgm_paper.tables import cells
-from msgm_paper.verdict import Status, verdict
 
 COMMANDS = dict.fromkeys(line for cell in cells() if (line := setting(cell).command()))
 HALF = 1e-3
@@ -38,7 +38,7 @@ class Guess(Judge):
     def fit(self, data, seed, device):
         """Nothing to learn."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """One of the labels, or some of the attributes."""
         generator = torch.Generator().manual_seed(len(x))
         shape = (len(x), *self.labels.shape[1:])
@@ -118,7 +118,7 @@ def test_what_a_command_measures_is_accepted(line, bench, specs):
     for cell in answered:
         row = quantity(cell).row(result)
         assert row is not None, f"{cell}: no such row"
-        found = verdict(cell, [with_value(result, row, cell.value)], cells())
+        found = assess(cell, [with_value(result, row, cell.value)], cells())
         flaws = objections(cell)
         assert found.reasons == flaws, cell
         assert found.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), cell
