@@ -122,10 +122,10 @@ def show_plan(specs: Sequence[RunSpec]) -> int:
             seen.setdefault(stage.key, (stage.name, state, stage.key[:12]))
         if preview.base:
             missing[f"base: {preview.base}; not trained here"] = None
-        for name, reason in preview.left_out.items():
-            missing[f"left out: {name}: {reason}"] = None
-        for name, reason in preview.blind.items():
-            missing[f"without a value: {name}: {reason}"] = None
+        for skip in preview.skipped:
+            missing[f"left out: {skip.name}: {skip.reason}"] = None
+        for skip in preview.null_metrics:
+            missing[f"without a value: {skip.name}: {skip.reason}"] = None
     grid(("stage", "state", "key"), list(seen.values()), f"{len(specs)} cells")
     for line in missing:
         console().print(single_line(line), soft_wrap=True)  # addresses stay whole

@@ -8,7 +8,7 @@ import torch
 
 from msgm_bench.api import Data, Dataset, DatasetInfo, DataStats, Examples
 from msgm_bench.errors import StorageError
-from msgm_bench.experiment.loaded_data import Loaded, data_key, load, missing_files
+from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, missing_files
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
@@ -24,7 +24,7 @@ class KnownData:
         info: What the dataset says of itself, where ``loaded`` is noise.
     """
 
-    loaded: Loaded
+    loaded: LoadedData
     info: DatasetInfo | None = None
 
     @property
@@ -51,7 +51,7 @@ def known_data(spec: RunSpec) -> KnownData:
             hint=f"msgm-bench data fetch {spec.dataset}, or --data-dir DIR",
         )
     data = stand_in(info)
-    return KnownData(Loaded(data, DataStats.of(data), ""), info)
+    return KnownData(LoadedData(data, DataStats.of(data), ""), info)
 
 
 def stand_in(info: DatasetInfo) -> Data:

@@ -10,11 +10,14 @@ from msgm_bench.api import Data, Examples, Model, ModelContext, Task
 from msgm_bench.estimate.placeholder_data import KnownData, known_data
 from msgm_bench.estimate.records import MetricInfo, RunEstimate, TaskEstimate, TrainingEstimate
 from msgm_bench.estimate.timing import estimated
-from msgm_bench.experiment.components import blind, scene_of
-from msgm_bench.experiment.plan import Plan, resolve, skeleton
+from msgm_bench.evaluation.context import eval_context
+from msgm_bench.experiment.evaluation_plan import null_metrics
+from msgm_bench.experiment.model_io import skeleton
+from msgm_bench.experiment.plan import Plan, resolve_on_data
 from msgm_bench.experiment.pretrained import regimes_of
+from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.experiment.training_plan import TrainingPlan, in_regime
+from msgm_bench.experiment.training_plan import TrainingPlan, training_in_regime
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -38,15 +41,17 @@ def outline(spec: RunSpec, measure: bool = True) -> RunEstimate:
     targets = data.targets(spec.forget) if spec.forget else (0,)  # one class stands for any
     changes = [{}] if spec.method else every_method()
     plans = [
-        resolve(spec.model_copy(update=change), runtime, known.loaded, targets, download=False)
+        resolve_on_data(
+            spec.model_copy(update=change), runtime, known.loaded, targets, download=False
+        )
         for change in changes
     ]
-    plan = next((p for p in plans if p.trained and p.trained.method.trains_base), plans[0])
+    plan = next((p for p in plans if p.training and p.training.method.trains_base), plans[0])
     trained = budgets(spec, plans)
     told = replace(
         described(spec, plan, known),
         training=[stint for _, stint in trained],
-        skipped={p.spec.method: p.skip for p in plans if p.skip is not None},
+        skipped=reasons(p.skipped for p in plans if p.skipped is not None),
     )
     return estimated(told, plan, [each for each, _ in trained]) if measure else told
 
@@ -58,8 +63,9 @@ def every_method() -> list[dict[str, Any]]:
 
 def described(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
     """All but budgets and times."""
-    data, missing = plan.data, blind(plan.metrics, plan.judge)
-    model = skeleton(plan.backbone, plan.loaded.info)
+    data, evaluation = plan.data, plan.evaluation
+    missing = reasons(null_metrics(evaluation.metrics, evaluation.judge))
+    model = skeleton(plan.backbone, plan.loaded.stats)
     return RunEstimate(
         dataset=spec.dataset,
         backbone=spec.backbone,
@@ -75,19 +81,22 @@ def described(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
         },
         process=process_of(plan, known),
         training=[],
-        judge={"name": plan.judge.name, "options": plan.judge.options.model_dump(mode="json")},
-        tasks=[chore(task, plan, model, known) for task in plan.tasks.values()],
+        judge={
+            "name": evaluation.judge.name,
+            "options": evaluation.judge.options.model_dump(mode="json"),
+        },
+        tasks=[chore(task, plan, model, known) for task in evaluation.tasks.values()],
         metrics=[
             MetricInfo(
                 metric.name,
-                [name for name in metric.tasks if name in plan.tasks],
+                [name for name in metric.tasks if name in evaluation.tasks],
                 metric.options.model_dump(mode="json"),
                 missing.get(metric.name, ""),
             )
-            for metric in plan.metrics
+            for metric in evaluation.metrics
         ],
-        left_out={**plan.left_out, **plan.unmeasured},
-        base="" if plan.given is None else str(plan.given),
+        left_out=reasons(evaluation.skipped),
+        base="" if plan.base is None else str(plan.base),
         skipped={},
         hardware=plan.runtime.hardware(),
     )
@@ -109,9 +118,9 @@ def data_record(data: Data, known: KnownData) -> dict[str, Any]:
 
 def process_of(plan: Plan, known: KnownData) -> dict[str, Any]:
     """Its class and parameters; None for those that other data would have made others."""
-    info = plan.loaded.info
-    other = replace(info, std=2 * info.std, max_distance=2 * info.max_distance)
-    here, there = (plan.backbone.process(i).spec() for i in (info, other))
+    stats = plan.loaded.stats
+    other = replace(stats, std=2 * stats.std, max_distance=2 * stats.max_distance)
+    here, there = (plan.backbone.process(s).spec() for s in (stats, other))
     return {k: v if known.info is None or v == there[k] else None for k, v in here.items()}
 
 
@@ -119,7 +128,7 @@ def budgets(spec: RunSpec, plans: Sequence[Plan]) -> list[tuple[TrainingPlan, Tr
     """Who trains for how long, the base model first; equal budgets are one."""
     found: list[tuple[TrainingPlan, TrainingEstimate]] = []
     for trained in sorted(
-        (t for plan in plans if plan.skip is None for t in trainings(spec, plan)),
+        (t for plan in plans if plan.skipped is None for t in trainings(spec, plan)),
         key=lambda t: not t.method.trains_base,
     ):
         name, base = trained.method.name, trained.method.trains_base
@@ -138,19 +147,19 @@ def trainings(spec: RunSpec, plan: Plan) -> Iterator[TrainingPlan]:
 
     A regime that was asked for leaves out the others; baselines keep their own.
     """
-    if plan.trained is None:
+    if plan.training is None:
         return
     if spec.method:
-        if plan.base is not None:
-            yield plan.base
-        yield plan.trained
+        if plan.training.base is not None:
+            yield plan.training.base
+        yield plan.training
         return
-    method = plan.trained.method
+    method = plan.training.method
     own = method.baseline and spec.regime not in method.regimes
     for regime in regimes_of(method, spec):
         if own or spec.regime in (None, regime):
             asked = spec.model_copy(update={"regime": regime})
-            yield in_regime(method, asked, plan.settings, plan.trained.pass_items)
+            yield training_in_regime(method, asked, plan.settings, plan.training.pass_items)
 
 
 def chore(task: Task, plan: Plan, model: Model, known: KnownData) -> TaskEstimate:
@@ -179,7 +188,7 @@ def crowd(plan: Plan, model: Model, sizes: tuple[int, int]) -> ModelContext:
     retain, forget = (
         Examples(*(part.expand(n, *part.shape[1:]) for part in (one.x, one.y))) for n in sizes
     )
-    scene = scene_of(plan.data, plan.targets, plan.judge, plan.runtime.device)
+    scene = eval_context(plan.data, plan.targets, plan.evaluation.judge, plan.runtime.device)
     return ModelContext(
         **vars(scene), model=model, retain=retain, forget=forget, seed=plan.spec.seeds["sample"]
     )

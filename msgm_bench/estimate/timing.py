@@ -19,10 +19,10 @@ from msgm_bench.diffusion.divergence import hutchinson
 from msgm_bench.diffusion.noise_prediction import CountedEps
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
+from msgm_bench.experiment.graph import training_stage
 from msgm_bench.experiment.model_io import save_model
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import training_stage
 from msgm_bench.training.trainer import LOGGED_ROWS
 
 FEW = 4  # items of the first, small trial
@@ -127,7 +127,7 @@ def step_pace(plan: Plan, trained: TrainingPlan) -> Timing:
         passes.clear()
         budget = trained.budget.model_copy(update=changes | {"batch_size": items})
         method = type(trained.method)(trained.method.options)  # without what it remembers
-        stage = training_stage(plan, replace(trained, method=method, budget=budget), None)
+        stage = training_stage(plan, replace(trained, method=method, budget=budget))
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
             seconds.append(clock.lap())
@@ -141,7 +141,7 @@ def step_pace(plan: Plan, trained: TrainingPlan) -> Timing:
             needs = {"base": _fresh_base(plan, Path(folder))} if started else {}
             clock = Clock(plan.runtime.device)
             with contextlib.suppress(_Over):
-                stage.produce(Path(folder), needs, on_step)
+                stage.run(Path(folder), needs, on_step)
         if not seconds:
             raise _Over
         return seconds
@@ -157,14 +157,14 @@ def _fresh_base(plan: Plan, folder: Path) -> Path:
     """A base model that has learned nothing, for methods that look at one."""
     base = folder / "base"
     base.mkdir()
-    save_model(base, fresh(plan), plan.backbone, plan.loaded.info)
+    save_model(base, fresh(plan), plan.backbone, plan.loaded.stats)
     return base
 
 
 def fresh(plan: Plan) -> Model:
     """A model with some weights or other."""
     with torch.random.fork_rng(devices=[]):
-        return plan.backbone.build(plan.loaded.info)
+        return plan.backbone.build(plan.loaded.stats)
 
 
 def few(plan: Plan) -> Plan:

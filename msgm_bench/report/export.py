@@ -12,7 +12,7 @@ import torch
 from msgm_bench.api import Result, Row
 from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
-from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, read_result, unlearned
+from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, is_unlearned, read_result
 from msgm_bench.storage import explained, page_code, page_text, write_text
 
 README = "README.md"
@@ -35,14 +35,14 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         StorageError: Something cannot be read or written.
     """
     result, card = read_run(run)
-    if Limits.told(card).demands:
+    if Limits.of_card(card).required_task_options:
         raise UsageError(
             f"{run} holds a model of {result.spec.method}, which only its own sampler draws from",
             "models that other programs can sample",
         )
     check_target(target, run, force)
     target = target.resolve()
-    info = card.info()
+    stats = card.stats()
     backbone = card.create()
     model = load_model(run / "model", torch.device("cpu"))
     with explained(target):
@@ -50,7 +50,7 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             usage = backbone.save_pretrained(model, work)
-            sha256 = backbone.from_pretrained(str(work), info, download=False).sha256
+            sha256 = backbone.from_pretrained(str(work), stats, download=False).sha256
             write_text(work / README, page(run, result, sha256, usage))
             write_text(work / ORIGIN, origin(result))
             work.chmod(0o755)
@@ -119,7 +119,7 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     facts = {
         "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",
         "Data": f"`{spec.dataset}`",
-        "Forgotten": forgotten if unlearned(result) else "nothing",
+        "Forgotten": forgotten if is_unlearned(result) else "nothing",
         "Backbone": f"`{spec.backbone}`{track}",
         "Run": page_code(run.resolve().name),
         "Weights": f"{averaged}, sha256 `{sha256}`",
@@ -134,7 +134,7 @@ def page(run: Path, result: Result, sha256: str, usage: str) -> str:
     )
     lines = [
         f"# {spec.method} on {spec.dataset}"
-        + (f", without {forgotten}" if unlearned(result) else ""),
+        + (f", without {forgotten}" if is_unlearned(result) else ""),
         "",
         "A diffusion model that was scored by msgm-bench.",
         "",

@@ -7,21 +7,26 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from msgm_bench.api import ModelContext, Result
 from msgm_bench.cache.entry import Entry
+from msgm_bench.errors import StorageError
 from msgm_bench.evaluation.artifacts import ARTIFACT
-from msgm_bench.experiment.graph import BASE, JUDGE, JUDGE_REPORT, Graph, context
-from msgm_bench.experiment.model_io import CARD, WEIGHTS
+from msgm_bench.evaluation.context import model_context
+from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT
+from msgm_bench.experiment.graph import Graph
+from msgm_bench.experiment.model_io import CARD, WEIGHTS, load_model
 from msgm_bench.experiment.plan import Plan
-from msgm_bench.experiment.training_stages import LOG
+from msgm_bench.experiment.training_stages import BASE, LOG
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.storage import (
     atomic,
     dump_yaml,
     explained,
     page_text,
+    read_json,
     single_line,
     write_text,
 )
@@ -43,7 +48,7 @@ def write(
     for name in (JUDGE, JUDGE_REPORT):
         _copy(entries[stages.judge.name].path / name, target / "judge" / name)
     log = []
-    if plan.trained is not None:
+    if plan.training is not None:
         keep_log(target, model)
         log = [json.loads(line) for line in (model / LOG).read_text("utf-8").splitlines()]
     _pictures(target, plan, stages, entries, log)
@@ -59,7 +64,9 @@ def _pictures(
 ) -> None:
     if log:
         plots.loss_curve(target / "loss.png", log)
-    examined = context(plan, entries[stages.model.name].path, None)
+    context, seed = stages.judge.context, plan.spec.seeds["sample"]
+    model = load_model(entries[stages.model.name].path, context.device)
+    examined = model_context(context, model, seed)
     rows = _shown(plan, stages, entries, examined)
     saved_images.write(target, rows)
     for name, found in rows.items():
@@ -68,7 +75,7 @@ def _pictures(
     if examined.model.shape == (2,):
         before = None
         if stages.base is not None:
-            before = context(plan, entries[BASE].path, None).model
+            before = load_model(entries[BASE].path, context.device)
         plots.score_field(target / "score.png", examined, before)
 
 
@@ -93,7 +100,7 @@ def _shown(
         rows[saved_images.DATA] = {"keep": retain.x, "forget": forget.x}
     for name, stage in stages.artifacts.items():
         artifact = load_tensors(entries[stage.name].path / ARTIFACT)
-        found = plan.tasks[name].preview(examined, artifact)
+        found = stage.task.preview(examined, artifact)
         if found:
             rows[name] = found
     return rows
@@ -161,6 +168,14 @@ def base_of(result: Result) -> list[str]:
 def write_result(target: Path, result: Result) -> None:
     """``result.json``, whole or not at all."""
     write_text(target / RESULT, result.to_json())
+
+
+def stored_result(target: Path) -> Result | None:
+    """The result of a run folder; None where there is none or it is damaged."""
+    try:
+        return Result.model_validate(read_json(target / RESULT))
+    except (StorageError, ValidationError):
+        return None
 
 
 def keep_log(target: Path, stage: Path) -> None:

@@ -174,10 +174,10 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 def _check_resume(trial: _Trial) -> None:
     label, task, context = trial.label, trial.task, trial.context
 
-    def silent(done: int, total: int, values: Mapping[str, float]) -> None:
+    def silent(done: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
         pass
 
-    def killing(done: int, total: int, values: Mapping[str, float]) -> None:
+    def killing(done: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
         raise _Killed
 
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:

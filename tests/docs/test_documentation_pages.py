@@ -19,7 +19,7 @@ CLASSES = {
     "judges": ("Judge",),
     "embedders": ("Embedder",),
     "methods": ("LossMethod",),
-    "tasks": ("Task",),
+    "tasks": ("Task", "TaskOptions"),
 }
 """Whose members the tables of a page describe, by page."""
 HOOKS = {

@@ -24,7 +24,7 @@ from msgm_bench.cli.tables import console
 from msgm_bench.estimate import timing
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
 from msgm_bench.estimate.run_estimate import outline
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import parse_spec
 from msgm_builtin.tasks.likelihood import Likelihood
 
@@ -54,17 +54,19 @@ def tasks(found):
 
 def test_it_is_what_the_plan_is():
     """Budgets, judge, tasks, metrics and what is left out are those of the run's own plan."""
-    found, plan = told(regime="finetune"), planned(parse_spec(DIGITS | {"regime": "finetune"}))
+    found, plan = told(regime="finetune"), resolve(parse_spec(DIGITS | {"regime": "finetune"}))
     assert [stint.budget for stint in found.training] == [
-        trained.budget.model_dump() for trained in (plan.base, plan.trained)
+        trained.budget.model_dump() for trained in (plan.training.base, plan.training)
     ]
     assert [stint.base for stint in found.training] == [True, False]
     assert [stint.methods for stint in found.training] == [["standard"], ["obt"]]
-    assert found.judge["options"] == plan.judge.options.model_dump(mode="json")
+    assert found.judge["options"] == plan.evaluation.judge.options.model_dump(mode="json")
     assert {name: task.options for name, task in tasks(found).items()} == {
-        name: task.options.model_dump(mode="json") for name, task in plan.tasks.items()
+        name: task.options.model_dump(mode="json") for name, task in plan.evaluation.tasks.items()
     }
-    assert [gauge.name for gauge in found.metrics] == [metric.name for metric in plan.metrics]
+    assert [gauge.name for gauge in found.metrics] == [
+        metric.name for metric in plan.evaluation.metrics
+    ]
     assert set(found.left_out) == {"class_generation", "frontier_gap"}
     assert found.forget == ["3", "7"]
 
