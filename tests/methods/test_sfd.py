@@ -340,7 +340,7 @@ def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
         "fake_learning_rate": 0.05,
         "sigma_range": (0.2, 3.0),
     }
-    budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "decay": "cosine"}
+    budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "lr_schedule": "cosine"}
     trainer = trainer_of(options, adam_betas=(0.0, 0.999), **budget)
     trainer.run(tmp_path, ignore_progress)
     z = Noise(5, 0, 4000).normal((1,))
