@@ -166,7 +166,7 @@ def test_embeddings_must_be_there():
     run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
     run |= {"params": {"trainable_weights": "class"}, "conditional": True}
     for network in ("mlp", "unet"):
-        assert plan(RunSpec(**run, backbone_params={"network": network})).skip is None
+        assert resolve(RunSpec(**run, backbone_params={"network": network})).skipped is None
 
 
 # Options -----------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ def test_unconditional_models_are_refused():
     assert "null class" in ESD.create().skip(plain, "finetune")
     assert ESD.create().skip(model, "finetune") is None
     run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
-    assert "--conditional" in plan(RunSpec(**run)).skip
-    assert plan(RunSpec(**run, conditional=True)).skip is None
+    assert "--conditional" in resolve(RunSpec(**run)).skipped.reason
+    assert resolve(RunSpec(**run, conditional=True)).skipped is None
 
 
 def test_more_steps_than_there_are_times():
@@ -194,7 +194,7 @@ def test_more_steps_than_there_are_times():
 @pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch and learning rate of the released code; no average, no warm-up."""
-    actual = plan(
+    actual = resolve(
         RunSpec(
             dataset="digits",
             forget=["3"],
@@ -203,7 +203,7 @@ def test_published_budget(preset):
             preset=preset,
             conditional=True,
         )
-    ).trained.budget
+    ).training.budget
     assert (actual.steps, actual.batch_size, actual.learning_rate) == (200, 1, 5e-5)
     assert (actual.ema_decay, actual.warmup_steps, actual.lr_schedule) == (0.0, 0, "constant")
     assert budget("esd", preset) == actual

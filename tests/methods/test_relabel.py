@@ -209,8 +209,8 @@ def test_refusal_comes_before_training():
     """The plan of such a run has the reason; nothing is trained."""
     run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "erasediff"}
     run |= {"params": {"target": "relabel"}}
-    assert "target=relabel" in plan(RunSpec(**run)).skip
-    assert plan(RunSpec(**run, conditional=True)).skip is None
+    assert "target=relabel" in resolve(RunSpec(**run)).skipped.reason
+    assert resolve(RunSpec(**run, conditional=True)).skipped is None
 
 
 @pytest.mark.parametrize("target", ["auto", "relabel"])

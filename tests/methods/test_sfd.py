@@ -393,7 +393,7 @@ def test_unconditional_models_are_skipped_before_training(cache, tmp_path):
 def test_options_out_of_range_stop_before_training(params, message):
     """A safe class that is forgotten or not there, and a range that is none."""
     with pytest.raises(OptionError) as caught:
-        planned(RunSpec.model_validate(GRID | {"conditional": True, "params": params}))
+        resolve(RunSpec.model_validate(GRID | {"conditional": True, "params": params}))
     assert message in str(caught.value)
 
 
