@@ -29,6 +29,8 @@ COMMANDS = {
     "compare": "Put results side by side.",
     "list": "Show what is installed, and from where.",
     "info": "Explain a plugin, or what a run would do.",
+    "new": "Write a plugin to start from.",
+    "check": "Run the conformance kit on a plugin.",
     "data": "List, fetch and check the files of the datasets.",
     "board": "Build and check leaderboards.",
     "protocol": "Explain why two values do not compare.",
