@@ -431,7 +431,7 @@ BOARD = {
 
 
 def test_board(runs, bench, tmp_path):
-    """``build`` takes results in and writes the page; ``check`` fails when it is stale."""
+    """``build`` imports results, writes page and index; ``check`` fails when one is stale."""
     board = tmp_path / "leaderboards" / "tiny"
     board.mkdir(parents=True)
     (board / "board.yaml").write_text(yaml.safe_dump(BOARD))
@@ -441,9 +441,15 @@ def test_board(runs, bench, tmp_path):
     assert code == 0, err
     assert out.count("imported: ") == 4, out + err
     assert "standard" in (board / "README.md").read_text("utf-8")
+    code, _, err = bench("board", "check")
+    assert code == 1
+    assert "README.md is missing: run msgm-bench board build leaderboards" in err, "its index"
+    code, out, err = bench("board", "build", "leaderboards")
+    assert code == 0, out + err
+    assert "](tiny/README.md)" in (board.parent / "README.md").read_text("utf-8")
     code, out, err = bench("board", "check")
     assert code == 0, out + err
-    assert "in order" in out
+    assert out.count("in order") == 2
     page = board / "README.md"
     page.write_text(page.read_text("utf-8") + "by hand\n", encoding="utf-8")
     code, out, _ = bench("board", "check", board)
