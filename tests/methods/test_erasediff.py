@@ -22,7 +22,7 @@ def parts(trainer, made, step=0):
 @pytest.mark.parametrize("inner_steps", [0, 2])
 def test_update_is_the_formula(target, inner_steps):
     """The step goes down grad L_r + lambda grad L_f, both taken where the step starts."""
-    made = EraseDiff.create({"target": target, "weight": 0.3, "inner_steps": inner_steps})
+    made = EraseDiff.create({"target": target, "forget_weight": 0.3, "inner_steps": inner_steps})
     trainer = trainer_of(made)
     g_r, g_q = parts(trainer, made)
     seen = descents(trainer)
@@ -32,7 +32,7 @@ def test_update_is_the_formula(target, inner_steps):
 
 def test_gradient_agrees_with_finite_differences(tmp_path):
     """grad L_r + lambda grad L_f is the slope of L_r + lambda L_f along any direction."""
-    made = EraseDiff.create({"weight": 0.7, "inner_steps": 0})
+    made = EraseDiff.create({"forget_weight": 0.7, "inner_steps": 0})
     trainer = trainer_of(made)
     trainer.model.double()
     seen, at = descents(trainer), []
@@ -64,7 +64,7 @@ def in_double(made, trainer):
 @pytest.mark.parametrize("eta", [0.0, 0.1, 1.5])
 def test_cosine_rule(eta):
     """Lambda = max(0, eta - cos(grad L_r, grad q)), of written-out gradients."""
-    made = EraseDiff.create({"rule": "cosine", "eta": eta, "inner_steps": 0})
+    made = EraseDiff.create({"lambda_rule": "cosine", "eta": eta, "inner_steps": 0})
     trainer = trainer_of(made)
     g_r, g_q = parts(trainer, made)
     expected = max(0.0, eta - float(g_r @ g_q / (g_r.norm() * g_q.norm())))
@@ -74,7 +74,7 @@ def test_cosine_rule(eta):
 
 def test_cosine_rule_bounds():
     """Parallel gradients and eta = 0.1 need no lambda; opposite ones get 1.1; zero ones eta."""
-    made, g = EraseDiff.create({"rule": "cosine"}), torch.tensor([3.0, 4.0])
+    made, g = EraseDiff.create({"lambda_rule": "cosine"}), torch.tensor([3.0, 4.0])
     found = [float(made.multiplier(g, other)) for other in (2 * g, -g, 0 * g)]
     assert found == pytest.approx([0.0, 1.1, 0.1])
 
@@ -82,7 +82,11 @@ def test_cosine_rule_bounds():
 def test_the_inner_loop_decides_nothing(tmp_path):
     """With moments of its own, K changes no weight: grad q is grad L_f."""
     ends = []
-    for options in ({"inner_steps": 0}, {"inner_steps": 3}, {"inner_steps": 2, "inner_every": 2}):
+    for options in (
+        {"inner_steps": 0},
+        {"inner_steps": 3},
+        {"inner_steps": 2, "inner_interval": 2},
+    ):
         trainer = trainer_of(EraseDiff.create(options))
         trainer.run(tmp_path / str(len(ends)), silent)
         ends.append(weights(trainer))
@@ -94,7 +98,7 @@ def test_shared_moments_are_felt(tmp_path):
     """As released, Adam's moments carry the inner gradients to the outer step."""
     ends = []
     for moments in ("own", "shared"):
-        trainer = trainer_of(EraseDiff.create({"moments": moments}))
+        trainer = trainer_of(EraseDiff.create({"adam_moments": moments}))
         trainer.run(tmp_path / moments, silent)
         ends.append(weights(trainer))
     assert not torch.equal(*ends)
@@ -125,7 +129,7 @@ def test_targets_are_independent_of_the_noise():
 
 def test_faithful_noise_is_in_both():
     """As released: x_t = a x0 + sigma u with the u in [0, 1) that is to be predicted."""
-    made = EraseDiff.create({"faithful": True})
+    made = EraseDiff.create({"noise_in_input": True})
     trainer = trainer_of(made)
     batch, eps_f = made.aimed(trainer, 0, "outer")
     _, sigma = trainer.model.process.marginal(batch.t)
@@ -136,7 +140,7 @@ def test_faithful_noise_is_in_both():
 
 def test_learning_the_forget_data_is_refused():
     """Gaussian noise in x_t that is to be predicted is denoising score matching on D_f."""
-    made = EraseDiff.create({"target": "gaussian", "faithful": True})
+    made = EraseDiff.create({"target": "gaussian", "noise_in_input": True})
     trainer = trainer_of(made)
     batch, eps_f = made.aimed(trainer, 0, "outer")
     assert torch.equal(batch.eps, eps_f)
@@ -146,8 +150,14 @@ def test_learning_the_forget_data_is_refused():
 def test_defaults():
     """The fixed lambda of 0.1, eta 0.1, K = 2, the target of the model, noise in it alone."""
     c = EraseDiff.create().options
-    assert (c.rule, c.weight, c.eta, c.inner_steps, c.target) == ("fixed", 0.1, 0.1, 2, "auto")
-    assert (c.faithful, c.moments) == (False, "own")
+    assert (c.lambda_rule, c.forget_weight, c.eta, c.inner_steps, c.target) == (
+        "fixed",
+        0.1,
+        0.1,
+        2,
+        "auto",
+    )
+    assert (c.noise_in_input, c.adam_moments) == (False, "own")
 
 
 @pytest.mark.parametrize("preset", ["full", "paper"])
@@ -175,15 +185,17 @@ def test_inner_epochs_are_passes_through_the_forget_data():
 
 @pytest.mark.parametrize("clip", [0.05, 1e6])
 def test_only_the_outer_gradient_is_clipped(clip, tmp_path):
-    """outer_clip bounds what the step goes down, and leaves short gradients as they are."""
-    made = EraseDiff.create({"outer_clip": clip, "weight": 0.3, "inner_steps": 0})
+    """outer_max_grad_norm bounds the outer gradient, and leaves short gradients as they are."""
+    made = EraseDiff.create({"outer_max_grad_norm": clip, "forget_weight": 0.3, "inner_steps": 0})
     trainer = trainer_of(made)
     g_r, g_q = parts(trainer, made)
     seen = descents(trainer)
     made.update(trainer, 0)
     g = g_r + 0.3 * g_q
     torch.testing.assert_close(seen[-1], g * min(1.0, clip / float(g.norm())))
-    inner = EraseDiff.create({"outer_clip": clip, "inner_steps": 3, "moments": "shared"})
+    inner = EraseDiff.create(
+        {"outer_max_grad_norm": clip, "inner_steps": 3, "adam_moments": "shared"}
+    )
     trainer = trainer_of(inner)
     norms, original = [], trainer._move
     trainer._move = lambda *rest: original(*rest) or norms.append(float(trainer.gradient_norm))
@@ -197,17 +209,22 @@ def test_released_run():
     """paper: two epochs before every 36 steps, shared moments, clipped outside, D_f's dropout."""
     options = EraseDiff.presets["paper"]["method"]
     c = EraseDiff.create(options).options
-    assert (c.inner_epochs, c.inner_every, c.moments) == (2, 36, "shared")
-    assert (c.outer_clip, c.label_dropout, c.weight, c.rule) == (1.0, "forget", 0.1, "fixed")
+    assert (c.inner_epochs, c.inner_interval, c.adam_moments) == (2, 36, "shared")
+    assert (c.outer_max_grad_norm, c.label_dropout_split, c.forget_weight, c.lambda_rule) == (
+        1.0,
+        "forget",
+        0.1,
+        "fixed",
+    )
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("weight", -0.1),
+        ("forget_weight", -0.1),
         ("eta", 3),
         ("inner_steps", -1),
-        ("inner_every", 0),
+        ("inner_interval", 0),
         ("target", "relabeled"),
     ],
 )
@@ -221,8 +238,8 @@ def test_bad_options_are_named(option, value):
     "options",
     [
         {},
-        {"rule": "cosine", "moments": "shared", "inner_every": 2},
-        {"target": "uniform", "faithful": True, "inner_steps": 0},
+        {"lambda_rule": "cosine", "adam_moments": "shared", "inner_interval": 2},
+        {"target": "uniform", "noise_in_input": True, "inner_steps": 0},
     ],
 )
 def test_conformance(options):

@@ -39,7 +39,7 @@ def test_target_in_closed_form(eta):
     """With eps*_c = A x + W_c: A x + W_null - eta (W_c - W_null), or from W_c; of the base."""
     x_t, t, c_f = torch.randn(4, 2), torch.full((4,), 0.5), torch.tensor([3, 3, 1, 3])
     for push_from, start in (("null", [K] * 4), ("class", c_f)):
-        made, session = ready({"eta": eta, "push_from": push_from}, (1, 3))
+        made, session = ready({"eta": eta, "erase_from": push_from}, (1, 3))
         A, W = session.base.network.A, session.base.network.W
         expected = A * x_t + W[start] - eta * (W[c_f] - W[K])
         torch.testing.assert_close(made.target(session, x_t, t, c_f), expected)
@@ -49,7 +49,7 @@ def test_target_in_closed_form(eta):
 def test_released_strength_is_one_more(eta):
     """From eps*_c with eta is from eps*_null with eta - 1: the released 2 is the paper's 1."""
     x_t, t, c_f = torch.randn(4, 2), torch.full((4,), 0.5), torch.full((4,), 3)
-    made, session = ready({"eta": eta, "push_from": "class"})
+    made, session = ready({"eta": eta, "erase_from": "class"})
     paper, _ = ready({"eta": eta - 1})
     torch.testing.assert_close(
         made.target(session, x_t, t, c_f), paper.target(session, x_t, t, c_f)
@@ -59,7 +59,7 @@ def test_released_strength_is_one_more(eta):
 @pytest.mark.parametrize("states", ["trajectory", "noised"])
 def test_update_is_the_formula(states):
     """The gradient of |eps_hat(x_t, t, c_f) - target|^2/D, written out; the target has none."""
-    made, session = ready({"states": states, "per_class": 4, "nfe": 5})
+    made, session = ready({"state_source": states, "samples_per_class": 4, "nfe": 5})
     x_t, t, c_f = made.visited(session, 0)
     expected = slope(session.model, x_t, c_f, made.target(session, x_t, t, c_f))
     made.update(session, 0)
@@ -115,7 +115,9 @@ def test_the_way_is_walked_without_dropout():
 
 def test_noised_items_are_of_forgotten_classes():
     """a(t) x0 + sigma(t) eps of what the base drew, under the class that it drew them for."""
-    made, session = ready({"states": "noised", "per_class": 4, "nfe": 5}, (1, 3), batch_size=50)
+    made, session = ready(
+        {"state_source": "noised", "samples_per_class": 4, "nfe": 5}, (1, 3), batch_size=50
+    )
     x_t, _, c_f = made.visited(session, 0)
     assert set(c_f.tolist()) == {1, 3}
     assert sorted(made.drawn.y.tolist()) == [1] * 4 + [3] * 4
@@ -145,8 +147,8 @@ class Table(Told):
 
 
 def test_embeddings_alone(tmp_path):
-    """weights=class moves the rows of the forgotten classes, and no other bit."""
-    made = ESD.create({"weights": "class", "trajectory_steps": 3})
+    """trainable_weights=class moves the rows of the forgotten classes, and no other bit."""
+    made = ESD.create({"trainable_weights": "class", "trajectory_steps": 3})
     session = trainer_of(made, (1, 3), network=Table, steps=5)
     before = [p.detach().clone() for p in session.parameters]
     session.run(tmp_path, silent)
@@ -158,11 +160,11 @@ def test_embeddings_alone(tmp_path):
 
 def test_embeddings_must_be_there():
     """A network without any is refused before training; one with some is not."""
-    made = ESD.create({"weights": "class"})
-    assert "weights=all" in made.skip(told(), "finetune")
+    made = ESD.create({"trainable_weights": "class"})
+    assert "use all" in made.skip(told(), "finetune")
     assert made.skip(told(Table), "finetune") is None
     cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
-    cell |= {"params": {"weights": "class"}, "conditional": True}
+    cell |= {"params": {"trainable_weights": "class"}, "conditional": True}
     for network in ("mlp", "unet"):
         assert plan(RunSpec(**cell, backbone_params={"network": network})).skip is None
 
@@ -208,13 +210,13 @@ def test_published_budget(preset):
 def test_defaults():
     """eta 1 from the null class, the paper's guidance 3 as w = 2, fifty steps, its own way."""
     c = ESD.create().options
-    assert (c.eta, c.push_from, c.guidance, c.trajectory_steps) == (1.0, "null", 2.0, 50)
-    assert (c.states, c.weights) == ("trajectory", "all")
+    assert (c.eta, c.erase_from, c.guidance, c.trajectory_steps) == (1.0, "null", 2.0, 50)
+    assert (c.state_source, c.trainable_weights) == ("trajectory", "all")
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("eta", -1), ("guidance", -0.1), ("trajectory_steps", 0), ("push_from", "it")],
+    [("eta", -1), ("guidance", -0.1), ("trajectory_steps", 0), ("erase_from", "it")],
 )
 def test_bad_options_are_named(option, value):
     """An option out of range is refused by name."""
@@ -226,8 +228,8 @@ def test_bad_options_are_named(option, value):
     "options",
     [
         {"trajectory_steps": 4},
-        {"states": "noised", "per_class": 3, "nfe": 5},
-        {"trajectory_steps": 4, "weights": "class"},
+        {"state_source": "noised", "samples_per_class": 3, "nfe": 5},
+        {"trajectory_steps": 4, "trainable_weights": "class"},
     ],
 )
 def test_conformance(options):

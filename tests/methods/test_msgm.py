@@ -76,9 +76,9 @@ AT = torch.tensor([1.0, 2.0])
         (Obtuse, {"norm_weight": 2.0}, 7.5),
         (Obtuse, {"hinge": 0.25}, 0.125),
         (Obtuse, {"hinge": 0.75}, 0.0),
-        (Obtuse, {"cosine": True}, (1 / math.sqrt(50) - 1 / math.sqrt(50)) / 2),
+        (Obtuse, {"use_cosine": True}, (1 / math.sqrt(50) - 1 / math.sqrt(50)) / 2),
         (Obtuse, {"sign": "released", "hinge": 0.25}, 0.125),
-        (Obtuse, {"truncate": 7.0}, 0.0),
+        (Obtuse, {"max_error": 7.0}, 0.0),
     ],
 )
 def test_forget_loss_by_hand(
@@ -96,7 +96,7 @@ def test_forget_loss_by_hand(
         (Orthogonal, {"product": "elementwise"}, 7.5),
         (Obtuse, {}, 1.5),
         (Obtuse, {"sign": "released"}, -1.5),
-        (Obtuse, {"cosine": True}, (1 / math.sqrt(50) + 5 / 5) / 2),
+        (Obtuse, {"use_cosine": True}, (1 / math.sqrt(50) + 5 / 5) / 2),
         (Obtuse, {"norm_weight": 0.5}, 2.75),
     ],
 )
@@ -116,7 +116,7 @@ def test_whole_loss_by_hand(
         (Orthogonal, {}),
         (Orthogonal, {"product": "elementwise"}),
         (Obtuse, {}),
-        (Obtuse, {"cosine": True}),
+        (Obtuse, {"use_cosine": True}),
         (Obtuse, {"norm_weight": 0.5}),
     ],
 )
@@ -189,9 +189,9 @@ def test_released_sign_is_the_opposite() -> None:
         ({"hinge": 0.75}, (True, True)),
         ({"hinge": 0.25}, (True, False)),
         ({"sign": "released", "hinge": 0.25}, (False, True)),
-        ({"truncate": 9.0}, (True, True)),
-        ({"truncate": 7.0}, (True, False)),
-        ({"truncate": 6.0}, (False, False)),
+        ({"max_error": 9.0}, (True, True)),
+        ({"max_error": 7.0}, (True, False)),
+        ({"max_error": 6.0}, (False, False)),
     ],
 )
 def test_stabilisers_stop_single_items(
@@ -208,7 +208,7 @@ def test_stabilisers_stop_single_items(
 def test_norm_weight_adds_to_a_stopped_item() -> None:
     """|eps_hat|^2/D pulls every item back, even one that hinge or truncation has stopped."""
     value = EPS_HAT.clone().requires_grad_()
-    made = Obtuse.create({"truncate": 6.0, "norm_weight": 0.5})
+    made = Obtuse.create({"max_error": 6.0, "norm_weight": 0.5})
     (gradient,) = torch.autograd.grad(made.forget_loss(value, EPS), value)
     torch.testing.assert_close(gradient, EPS_HAT / 4)
 
@@ -226,7 +226,7 @@ def test_half_norm_weight_mirrors_the_score_of_the_forget_data() -> None:
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_forget_loss_enters_at_every_so_many_steps(method: type[MSGM], every: int) -> None:
     """Steps 0, every, 2 every, ... have L_f; the others are alpha L_g alone."""
-    made = method.create({"alpha": 0.75, "every": every})
+    made = method.create({"alpha": 0.75, "forget_interval": every})
     losses = [made.loss(model(AT), BATCHES, step).item() for step in range(8)]
     full = 0.75 * 0.5 + 0.25 * (3.25 if method is Orthogonal else 1.5)
     assert losses == pytest.approx([0.375 if step % every else full for step in range(8)])
@@ -261,7 +261,7 @@ def test_alpha_one_is_unseen(method: type[MSGM]) -> None:
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
 def test_diagnostics_are_recorded(method: type[MSGM]) -> None:
     """Both losses, |eps_hat|^2/D and the cosine on D_f are there, detached, and as by hand."""
-    made = method.create({"every": 2})
+    made = method.create({"forget_interval": 2})
     made.loss(model(AT), BATCHES, 1)
     assert made.recorded == {}
     made.loss(model(AT), BATCHES, 2)
@@ -299,10 +299,10 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         trained = VESDE.create({"width": 16, "depth": 1}).build(info)
-    budget = Training(steps=400, batch_size=64, learning_rate=0.05, max_grad_norm=1e9)
-    method = Obtuse.create({"alpha": 0.001, "every": 1, "abort_norm": 50.0})
-    noised_batches = NoisedBatches(splits, trained, 0, budget.batch_size)
-    trainer = Trainer(trained, method, noised_batches, budget, Runtime(torch.device("cpu")), 0)
+    budget = Training(steps=400, batch_size=64, learning_rate=0.05, clip=1e9)
+    method = Obtuse.create({"alpha": 0.001, "forget_interval": 1, "abort_norm": 50.0})
+    feed = NoisedBatches(splits, trained, 0, budget.batch_size)
+    trainer = Trainer(trained, method, feed, budget, Runtime(torch.device("cpu")), 0)
     with pytest.raises(DivergenceError, match="forget data"):
         trainer.run(tmp_path, lambda *_: None)
     assert trainer.step < budget.steps
@@ -316,13 +316,13 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
         (Orthogonal, "alpha", 1.01),
         (Obtuse, "alpha", -0.5),
         (Obtuse, "alpha", float("nan")),
-        (Obtuse, "every", 0),
-        (Orthogonal, "every", 1.5),
+        (Obtuse, "forget_interval", 0),
+        (Orthogonal, "forget_interval", 1.5),
         (Obtuse, "abort_norm", 0.0),
         (Orthogonal, "product", "outer"),
         (Obtuse, "sign", "plus"),
         (Obtuse, "hinge", 0.0),
-        (Obtuse, "truncate", -1.0),
+        (Obtuse, "max_error", -1.0),
         (Obtuse, "norm_weight", -0.1),
         (Obtuse, "product", "inner"),
         (Orthogonal, "hinge", 1.0),

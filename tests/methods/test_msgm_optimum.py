@@ -102,7 +102,9 @@ class Case:
 
     def create(self) -> MSGM:
         """The method with its options."""
-        return self.method.create({"alpha": self.alpha, "every": self.every, **self.options})
+        return self.method.create(
+            {"alpha": self.alpha, "forget_interval": self.every, **self.options}
+        )
 
     def weight(self, m: Moments) -> Tensor:
         """c = (1 - alpha) r / (alpha every)."""

@@ -26,7 +26,7 @@ ERROR = [[0.5, 3.0], [1.5, 0.1]]  # item means 1.75 and 0.8
 def test_ceilings(truncate, cap, value, slope):
     """Errors of pixels or of items past the cap count as the cap and have no gradient."""
     error = torch.tensor(ERROR, requires_grad=True)
-    found = NegGrad.create({"truncate": truncate, "cap": cap}).ceiled(error)
+    found = NegGrad.create({"clipping": truncate, "max_error": cap}).ceiled(error)
     found.backward()
     assert float(found.detach()) == pytest.approx(value)
     torch.testing.assert_close(error.grad, torch.tensor(slope) / 4)
@@ -34,7 +34,7 @@ def test_ceilings(truncate, cap, value, slope):
 
 def test_loss_is_the_formula():
     """W L_r - L_f of predictions on both batches."""
-    made = NegGrad.create({"retain_weight": 2.5, "truncate": "none"})
+    made = NegGrad.create({"retain_weight": 2.5, "clipping": "none"})
     trainer = trainer_of(made)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
     A, b = trainer.parameters
@@ -49,7 +49,7 @@ def test_ascent_alone_climbs_without_end_or_to_the_cap(tmp_path):
     """Without truncation the error on D_f grows on; with a cap no pixel is pushed past it."""
     grown = {}
     for truncate in ("none", "pixel"):
-        options = {"retain_weight": 0.0, "truncate": truncate, "cap": 1.0}
+        options = {"retain_weight": 0.0, "clipping": truncate, "max_error": 1.0}
         trainer = trainer_of(NegGrad.create(options), steps=100, learning_rate=0.2)
         log = trainer.run(tmp_path / truncate, lambda *_: None)
         grown[truncate] = log.rows[-1]["loss_forget"]
@@ -58,7 +58,7 @@ def test_ascent_alone_climbs_without_end_or_to_the_cap(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("cap", 0), ("retain_weight", -1), ("truncate", "x")]
+    ("option", "value"), [("max_error", 0), ("retain_weight", -1), ("clipping", "x")]
 )
 def test_bad_options_are_named(option, value):
     """An option out of range is refused by name."""
@@ -66,7 +66,7 @@ def test_bad_options_are_named(option, value):
         NegGrad.create({option: value})
 
 
-@pytest.mark.parametrize("options", [{}, {"truncate": "item"}, {"truncate": "none"}])
+@pytest.mark.parametrize("options", [{}, {"clipping": "item"}, {"clipping": "none"}])
 def test_conformance(options):
     """Forget sets differ, resume is exact, nothing leaks."""
     check_method(NegGrad, options)

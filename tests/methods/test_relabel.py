@@ -31,7 +31,7 @@ def gradient(trainer):
 @pytest.mark.parametrize("inner_steps", [0, 2])
 def test_erasediff_is_the_formula(inner_steps):
     """grad L_r + lambda grad |eps_hat(c_f) - sg eps_hat(c')|^2/D: W_c' of L_f stays where it is."""
-    made = EraseDiff.create({"weight": 0.3, "inner_steps": inner_steps})
+    made = EraseDiff.create({"forget_weight": 0.3, "inner_steps": inner_steps})
     trainer = trainer_of(made)
     forget, other = trainer.batch("forget", 0, "outer"), other_class(trainer, 0, "outer")
     with torch.no_grad():
@@ -59,8 +59,8 @@ def test_erasediff_tells_the_forgotten_class(target):
 @pytest.mark.parametrize("dropped", ["retain", "forget"])
 def test_erasediff_drops_labels_of_one_split(dropped):
     """The network sees the null class for all of one split, and the true classes of the other."""
-    made = EraseDiff.create({"label_dropout": dropped, "inner_steps": 0})
-    trainer = trainer_of(made, label_dropout_prob=1.0)
+    made = EraseDiff.create({"label_dropout_split": dropped, "inner_steps": 0})
+    trainer = trainer_of(made, unconditional=1.0)
     seen = []
     original = trainer.model.eps
     trainer.model.eps = lambda x, t, c: seen.append(c) or original(x, t, c)
@@ -94,7 +94,7 @@ def test_erasediff_draws_among_the_kept_classes(forgotten):
 @pytest.mark.parametrize("target", ["random_class", "next_class"])
 def test_salun_is_the_formula(target):
     """grad |eps_hat(c_f) - sg eps_hat(c')|^2/D + alpha grad L_r, with c' of each item."""
-    options = {"target": target, "alpha": 0.4, "fraction": 1.0, "label_dropout": False}
+    options = {"target": target, "alpha": 0.4, "mask_fraction": 1.0, "label_dropout": False}
     made = SalUn.create(options)
     trainer = trainer_of(made)
     made.setup(trainer)
@@ -215,15 +215,15 @@ def test_refusal_comes_before_training():
 @pytest.mark.parametrize("target", ["auto", "relabel"])
 def test_faithful_noise_has_no_label(target):
     """The released noising is of the noise targets."""
-    made = EraseDiff.create({"target": target, "faithful": True})
-    assert "faithful=true" in made.skip(told(), "finetune")
-    assert EraseDiff.create({"target": "uniform", "faithful": True}).skip(told(), "x") is None
+    made = EraseDiff.create({"target": target, "noise_in_input": True})
+    assert "noise_in_input=true" in made.skip(told(), "finetune")
+    assert EraseDiff.create({"target": "uniform", "noise_in_input": True}).skip(told(), "x") is None
 
 
 @pytest.mark.parametrize(
     ("cls", "options"),
     [
-        (EraseDiff, {"target": "relabel", "rule": "cosine"}),
+        (EraseDiff, {"target": "relabel", "lambda_rule": "cosine"}),
         (SalUn, {"target": "next_class", "label_dropout": True, "mask_guidance": 2.0}),
         (SalUn, {"target": "random_class"}),
     ],

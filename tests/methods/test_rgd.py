@@ -24,7 +24,7 @@ from msgm_bench import Batch, Data, Examples, OptionError, UniformDequantization
 from msgm_bench.testing import check_method
 from msgm_builtin.methods.rgd import RGD, restricted, truncated
 
-SMALL = {"per_group": 3}
+SMALL = {"items_per_group": 3}
 
 
 def test_restricted_by_hand():
@@ -105,7 +105,7 @@ def test_truncation_is_by_pixel_in_the_units_of_x0():
 @pytest.mark.parametrize(("low", "cut"), [(0.0, 0.025), (-1.0, 0.1)])
 def test_the_cut_scales_with_the_range(low, cut):
     """0.1 on [-1, 1] is 0.025 on [0, 1]."""
-    made = RGD.create({"diversity": "random", "per_group": 60})
+    made = RGD.create({"grouping": "random", "items_per_group": 60})
     x = torch.arange(256).to(torch.uint8).reshape(64, 1, 2, 2)
     splits = {"retain": Examples(x, torch.zeros(64, dtype=torch.long))}
     trainer = trainer_of(made, splits)
@@ -116,7 +116,9 @@ def test_the_cut_scales_with_the_range(low, cut):
 
 def test_update_is_the_formula():
     """Written-out gradients of both losses, projected on the originals, with lambda on one."""
-    made = RGD.create({"weight": 2.0, "alpha": 1e6, "per_group": 4, "retain": "set"})
+    made = RGD.create(
+        {"retain_weight": 2.0, "alpha": 1e6, "items_per_group": 4, "retain_items": "set"}
+    )
     splits = clouds({"retain": 20})
     splits["forget"] = splits["retain"]  # what the one wants the other does not
     trainer = trainer_of(made, splits)
@@ -133,8 +135,8 @@ def test_update_is_the_formula():
 
 
 def test_g_r_averages_over_the_whole_set():
-    """Parts of 8, 8 and 4 items count by their size; retain=batch takes 8 of the 20 at random."""
-    made = RGD.create({"per_group": 10})
+    """Parts of 8, 8 and 4 items count by their size; batch takes 8 of 20 at random."""
+    made = RGD.create({"items_per_group": 10})
     trainer = trainer_of(made)
     made.setup(trainer)
     assert len(made.set) == 20
@@ -145,8 +147,8 @@ def test_g_r_averages_over_the_whole_set():
         expected += count / 20 * matching_gradient(trainer, *of(batch))
     torch.testing.assert_close(made.kept(trainer, 3)[1].double(), expected, rtol=1e-4, atol=1e-5)
     asked = []
-    trainer.noised_batches.noised = watched(trainer.noised_batches.noised, asked)
-    few = RGD.create({"per_group": 10, "retain": "batch"})
+    trainer.feed.noised = watched(trainer.feed.noised, asked)
+    few = RGD.create({"items_per_group": 10, "retain_items": "batch"})
     few.setup(trainer)
     few.kept(trainer, 0)
     few.kept(trainer, 1)
@@ -171,7 +173,7 @@ def test_the_set_holds_so_many_of_each_class():
     items = Examples(x, torch.arange(60) % 3)
     chosen = []
     for seed in (0, 0, 1):
-        made = RGD.create({"per_group": 5})
+        made = RGD.create({"items_per_group": 5})
         trainer = trainer_of(made, {"retain": items})
         trainer.seed = seed
         made.setup(trainer)
@@ -185,7 +187,7 @@ def test_the_set_holds_so_many_of_each_class():
 def test_small_groups_are_taken_whole():
     """A class with fewer items than asked for gives all that it has."""
     items = Examples(torch.randn(12, 2), torch.tensor([0] * 10 + [1] * 2))
-    made = RGD.create({"per_group": 4})
+    made = RGD.create({"items_per_group": 4})
     made.setup(trainer_of(made, {"retain": items}))
     assert torch.bincount(made.set.y).tolist() == [4, 2]
 
@@ -197,17 +199,17 @@ def test_k_means_finds_what_labels_would():
     hidden = torch.arange(3).repeat_interleave(sizes)
     x = torch.randn(56, 2, generator=generator) * 0.1 + 10.0 * hidden[:, None]
     attributes = torch.zeros(56, 4, dtype=torch.bool)
-    made = RGD.create({"per_group": 5, "clusters": 3})
+    made = RGD.create({"items_per_group": 5, "n_clusters": 3})
     made.setup(trainer_of(made, {"retain": Examples(x, attributes)}))
     found = (made.set.x[:, 0] / 10).round().long()
     assert torch.bincount(found).tolist() == [5, 5, 5]
 
 
 def test_random_is_not_diverse():
-    """diversity=random takes clusters x per_group items, whatever they are."""
+    """grouping=random takes n_clusters x items_per_group items, whatever they are."""
     x = torch.arange(100.0)[:, None].repeat(1, 2)
     items = Examples(x, torch.tensor([0] * 98 + [1] * 2))
-    made = RGD.create({"diversity": "random", "per_group": 3, "clusters": 4})
+    made = RGD.create({"grouping": "random", "items_per_group": 3, "n_clusters": 4})
     made.setup(trainer_of(made, {"retain": items}))
     assert len(made.set.x.unique(dim=0)) == 12
     assert torch.bincount(made.set.y).max() > 9
@@ -219,18 +221,18 @@ def test_groups_that_cannot_be_are_refused():
     y[0, 2] = True
     items = Examples(torch.randn(9, 2), y)
     data = Data(items, items, ("hat", "bangs", "smile"))
-    with pytest.raises(UsageError, match="diversity = class on items with several attributes"):
-        RGD.create({"diversity": "class"}).check_data(data, (2,))
+    with pytest.raises(UsageError, match="grouping = class on items with several attributes"):
+        RGD.create({"grouping": "class"}).check_data(data, (2,))
     with pytest.raises(UsageError, match="9 clusters of 8 items"):
-        RGD.create({"clusters": 9}).check_data(data, (2,))
-    RGD.create({"clusters": 8}).check_data(data, (2,))
+        RGD.create({"n_clusters": 9}).check_data(data, (2,))
+    RGD.create({"n_clusters": 8}).check_data(data, (2,))
 
 
 def test_resumed_choices_are_the_same(tmp_path):
     """Two trainings of the same seed are equal to the bit, k-means included."""
     ends = []
     for name in ("a", "b"):
-        made = RGD.create({"diversity": "kmeans", "clusters": 3, "per_group": 4})
+        made = RGD.create({"grouping": "kmeans", "n_clusters": 3, "items_per_group": 4})
         trainer = trainer_of(made)
         trainer.run(tmp_path / name, silent)
         ends.append(weights(trainer))
@@ -240,7 +242,7 @@ def test_resumed_choices_are_the_same(tmp_path):
 def test_defaults_are_the_released_scripts():
     """Lambda = 5, alpha = 0.1, 50 items a class, the whole set at every iteration."""
     c = RGD.create().options
-    assert (c.weight, c.alpha, c.per_group, c.retain) == (5.0, 0.1, 50, "set")
+    assert (c.retain_weight, c.alpha, c.items_per_group, c.retain_items) == (5.0, 0.1, 50, "set")
 
 
 @pytest.mark.parametrize("preset", ["full", "paper"])
@@ -257,7 +259,8 @@ def test_published_budget(preset):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("alpha", 0), ("weight", -1), ("per_group", 0), ("diversity", "labels")]
+    ("option", "value"),
+    [("alpha", 0), ("retain_weight", -1), ("items_per_group", 0), ("grouping", "labels")],
 )
 def test_bad_options_are_named(option, value):
     """An option out of range is refused by name."""
@@ -266,7 +269,7 @@ def test_bad_options_are_named(option, value):
 
 
 @pytest.mark.parametrize(
-    "options", [SMALL, {"diversity": "kmeans", "clusters": 3, "retain": "batch"}]
+    "options", [SMALL, {"grouping": "kmeans", "n_clusters": 3, "retain_items": "batch"}]
 )
 def test_conformance(options):
     """Forget sets differ, resume is exact, nothing leaks."""

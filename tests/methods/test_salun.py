@@ -53,7 +53,7 @@ def test_mask_is_of_the_sum_of_clipped_gradients(reduction, tmp_path):
 
     The loss is summed over the two dimensions or is their mean, and then clipped.
     """
-    made = SalUn.create({"fraction": 0.5, "mask_reduction": reduction})
+    made = SalUn.create({"mask_fraction": 0.5, "mask_reduction": reduction})
     D = 2 if reduction == "sum" else 1
     trainer = trainer_of(made, clouds({"retain": 20, "forget": 19}))
     made.setup(trainer)
@@ -74,7 +74,7 @@ def test_mask_is_of_the_sum_of_clipped_gradients(reduction, tmp_path):
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_unmasked_weights_stay(fraction, tmp_path):
     """After a whole training the entries outside of the mask have their bits, the others not."""
-    made = SalUn.create({"fraction": fraction})
+    made = SalUn.create({"mask_fraction": fraction})
     trainer = trainer_of(made, steps=20)
     before = weights(trainer)
     trainer.run(tmp_path, silent)
@@ -104,7 +104,7 @@ def test_clip_mask_adam():
 
 def test_random_image_is_where_it_leads():
     """Denoised by eps', x_t is an image of D_g wherever eps' was not cut off."""
-    made = SalUn.create({"clip": 2.0})
+    made = SalUn.create({"target_clip_value": 2.0})
     trainer = trainer_of(made, process=VariancePreserving(), batch_size=64)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
     eps = made.elsewhere(trainer, forget, retain, 0)
@@ -128,7 +128,7 @@ def test_noise_is_independent_of_what_is_seen():
 
 def test_ascent_climbs(tmp_path):
     """target=ascent descends -L_DSM(D_f) + alpha L_r."""
-    made = SalUn.create({"target": "ascent", "alpha": 0.5, "fraction": 1.0})
+    made = SalUn.create({"target": "ascent", "alpha": 0.5, "mask_fraction": 1.0})
     trainer = trainer_of(made)
     made.setup(trainer)
     made.saliency.mask.fill_(True)
@@ -216,7 +216,8 @@ def test_batches_weigh_the_same_in_the_released_mask():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("fraction", 0), ("fraction", 1.1), ("alpha", -1), ("clip", 0)]
+    ("option", "value"),
+    [("mask_fraction", 0), ("mask_fraction", 1.1), ("alpha", -1), ("target_clip_value", 0)],
 )
 def test_bad_options_are_named(option, value):
     """An option out of range is refused by name."""

@@ -21,7 +21,7 @@ from msgm_bench.testing import check_method
 from msgm_builtin.methods.generated_data import Generated
 from msgm_builtin.methods.selective_amnesia import SelectiveAmnesia
 
-FEW = {"per_class": 2, "timesteps": 12, "nfe": 9}
+FEW = {"samples_per_class": 2, "fisher_timesteps": 12, "nfe": 9}
 
 
 def prepared(made, trainer):
@@ -34,7 +34,7 @@ def prepared(made, trainer):
 
 def seen(made, trainer, item):
     """(x_t, t, eps, c) of an item of F, drawn anew."""
-    n, process = made.options.timesteps, trainer.model.process
+    n, process = made.options.fisher_timesteps, trainer.model.process
     t = process.sample_times((torch.arange(n) + 0.5) / n)
     eps = trainer.noise("fisher", item, count=n).normal((2,))
     x0, c = made.memory.x[item].expand(n, 2), made.memory.y[item].expand(n)
@@ -82,7 +82,7 @@ def test_fisher_is_that_of_torch_func():
 
 def test_thousand_timesteps_are_the_whole_grid():
     """With timesteps=1000 each time of the usual grid is seen once, and the sum is the sum."""
-    made = SelectiveAmnesia.create(FEW | {"timesteps": 1000, "per_class": 1})
+    made = SelectiveAmnesia.create(FEW | {"fisher_timesteps": 1000, "samples_per_class": 1})
     trainer = trainer_of(made, process=DiscreteDDPM(), batch_size=64)
     made.setup(trainer)
     made.memory.draw(trainer, 0)
@@ -98,7 +98,7 @@ def test_thousand_timesteps_are_the_whole_grid():
 
 def test_update_is_the_formula():
     """grad L_f + gamma grad L_r + 2 lambda F (theta - theta*), sums over D, away from theta*."""
-    made = SelectiveAmnesia.create(FEW | {"gamma": 0.4, "weight": 0.7})
+    made = SelectiveAmnesia.create(FEW | {"gamma": 0.4, "ewc_weight": 0.7})
     trainer = trainer_of(made)
     made.setup(trainer)
     made.memory.x.copy_(torch.linspace(-1, 1, 4 * K).reshape(-1, 2))
@@ -163,7 +163,7 @@ def test_released_replay_keeps_its_labels():
 
 def test_base_stays_the_anchor(tmp_path):
     """A long pull with nothing else brings the weights nowhere: they start at theta*."""
-    made = SelectiveAmnesia.create(FEW | {"weight": 1e3})
+    made = SelectiveAmnesia.create(FEW | {"ewc_weight": 1e3})
     trainer = trainer_of(made)
     trainer.run(tmp_path, silent)
     assert float(made.recorded["distance"]) >= 0
@@ -174,7 +174,7 @@ def test_base_stays_the_anchor(tmp_path):
 
 def test_unconditional_models_are_a_diagnostic():
     """All drawn items are kept, nothing has a label, and it runs."""
-    made = SelectiveAmnesia.create(FEW | {"per_class": 6})
+    made = SelectiveAmnesia.create(FEW | {"samples_per_class": 6})
     trainer = trainer_of(made)
     for model in (trainer.model, trainer.base):
         model.classes = None
@@ -262,11 +262,17 @@ def test_released_run():
 def test_defaults():
     """gamma 1, lambda 10, 500 items a class over 1000 timesteps."""
     c = SelectiveAmnesia.create().options
-    assert (c.gamma, c.weight, c.per_class, c.timesteps) == (1.0, 10.0, 500, 1000)
+    assert (c.gamma, c.ewc_weight, c.samples_per_class, c.fisher_timesteps) == (
+        1.0,
+        10.0,
+        500,
+        1000,
+    )
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("gamma", -1), ("weight", -0.1), ("per_class", 0), ("timesteps", 0)]
+    ("option", "value"),
+    [("gamma", -1), ("ewc_weight", -0.1), ("samples_per_class", 0), ("fisher_timesteps", 0)],
 )
 def test_bad_options_are_named(option, value):
     """An option out of range is refused by name."""
@@ -284,4 +290,4 @@ def test_it_runs_on_both_kinds_of_models():
 
 def test_conformance():
     """Resume is exact in drawing, in F and after it; D_f and D_g are never touched."""
-    check_method(SelectiveAmnesia, {"per_class": 2, "timesteps": 3, "nfe": 3})
+    check_method(SelectiveAmnesia, {"samples_per_class": 2, "fisher_timesteps": 3, "nfe": 3})

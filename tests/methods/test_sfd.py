@@ -200,7 +200,9 @@ def test_the_fake_score_matches_noise_on_what_is_generated():
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_step_of_both_networks(reduction):
     """psi steps first, by Adam with betas (0, 0.999); theta descends its clipped gradient."""
-    trainer = trainer_of({"reduction": reduction, "clip_value": 0.05, "fake_rate": 0.02})
+    trainer = trainer_of(
+        {"reduction": reduction, "max_grad_value": 0.05, "fake_learning_rate": 0.02}
+    )
     method = trainer.method
     method.setup(trainer)
     seen = descents(trainer)
@@ -226,7 +228,12 @@ def test_a_step_of_both_networks(reduction):
 
 def test_labels_weights_and_times_of_a_batch():
     """A quarter is forgotten, told a kept class; both parts' weights sum to theirs."""
-    options = {"safe": "random", "share": 0.25, "forget_weight": 0.3, "sigmas": (0.2, 2.0)}
+    options = {
+        "safe_class": "random",
+        "forget_fraction": 0.25,
+        "forget_weight": 0.3,
+        "sigma_range": (0.2, 2.0),
+    }
     trainer = trainer_of(options, forgotten=(1,), batch_size=400)
     trainer.method.setup(trainer)
     draw = trainer.method.drawn(trainer, 0, "theta")
@@ -255,7 +262,7 @@ def test_labels_weights_and_times_of_a_batch():
 )
 def test_the_safe_class(safe, forgotten, told):
     """The next kept one round the circle, a named one, or any; always a kept one."""
-    trainer = trainer_of({"safe": safe}, forgotten=forgotten, batch_size=64)
+    trainer = trainer_of({"safe_class": safe}, forgotten=forgotten, batch_size=64)
     trainer.method.setup(trainer)
     draw = trainer.method.drawn(trainer, 0, "theta")
     assert {c: set(draw.s[draw.c == c].tolist()) for c in forgotten} == told
@@ -263,7 +270,7 @@ def test_the_safe_class(safe, forgotten, told):
 
 def test_the_first_stage_distils_kept_classes_alone():
     """Forgotten ones weigh nothing in the first half of four steps, and all they should after."""
-    trainer = trainer_of({"first_stage": 0.5, "forget_weight": 0.3})
+    trainer = trainer_of({"first_stage_fraction": 0.5, "forget_weight": 0.3})
     trainer.method.setup(trainer)
     draws = [trainer.method.drawn(trainer, step, "theta") for step in range(4)]
     totals = [float(draw.w[draw.c == 2].sum()) for draw in draws]
@@ -279,7 +286,7 @@ def test_picks_are_even_and_inside():
 
 def test_noise_levels_follow_the_datas_range():
     """[0, 1] has half the noise of [-1, 1]: on VE each time lies log 2 / log_ratio lower."""
-    trainer = trainer_of({"sigmas": (0.2, 2.0)})
+    trainer = trainer_of({"sigma_range": (0.2, 2.0)})
     trainer.method.setup(trainer)
     whole = trainer.method.t_i, trainer.method.low, trainer.method.high
     assert PROCESS.noise_to_signal(torch.tensor(whole[0])).item() == pytest.approx(2.5)
@@ -305,9 +312,14 @@ def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
 
     The family holds the optimum: x_g = (1 - kappa) m + kappa sbar z is any Gaussian.
     """
-    options = {"safe": 1, "forget_weight": 1.0, "fake_rate": 0.05, "sigmas": (0.2, 3.0)}
-    budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "lr_schedule": "cosine"}
-    trainer = trainer_of(options, adam_betas=(0.0, 0.999), **budget)
+    options = {
+        "safe_class": 1,
+        "forget_weight": 1.0,
+        "fake_learning_rate": 0.05,
+        "sigma_range": (0.2, 3.0),
+    }
+    budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "decay": "cosine"}
+    trainer = trainer_of(options, beta1=0.0, **budget)
     trainer.run(tmp_path, silent)
     z = Noise(5, 0, 4000).normal((1,))
     for c, mean in ((0, -1.0), (1, 0.5), (2, 0.5)):
@@ -350,10 +362,10 @@ def test_unconditional_models_are_skipped_before_training(cache, tmp_path):
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"safe": 3}, "safe = 3, which is not kept"),
-        ({"safe": 12}, "safe = 12, which is not kept"),
-        ({"sigmas": (2.0, 1.0)}, "the smaller one first"),
-        ({"share": 1.0}, "'share' of sfd"),
+        ({"safe_class": 3}, "safe_class = 3, which is not kept"),
+        ({"safe_class": 12}, "safe_class = 12, which is not kept"),
+        ({"sigma_range": (2.0, 1.0)}, "the smaller one first"),
+        ({"forget_fraction": 1.0}, "'forget_fraction' of sfd"),
     ],
 )
 def test_options_out_of_range_stop_before_training(params, said):
@@ -378,15 +390,15 @@ def test_noise_levels_beyond_the_process_are_refused(sigmas):
     """They would all be its last one."""
     model = ToyBackbone.create().build(replace(DataStats.of(toy_images()), classes=3))
     with pytest.raises(OptionError, match=r"sigmas = .* on this process"):
-        SFD.create({"sigmas": sigmas}).skip(model, "finetune")
-    assert SFD.create({"sigmas": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
+        SFD.create({"sigma_range": sigmas}).skip(model, "finetune")
+    assert SFD.create({"sigma_range": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
 
 
 def test_a_refusal_names_the_kept_classes():
     """By label and name."""
     items = Examples(torch.zeros(2, 1), torch.tensor([0, 1]))
     with pytest.raises(OptionError, match="0 \\(cat\\)"):
-        SFD.create({"safe": 1}).check_data(Data(items, items, ("cat", "dog")), (1,))
+        SFD.create({"safe_class": 1}).check_data(Data(items, items, ("cat", "dog")), (1,))
 
 
 ROWS = ("ua", "ua_unrecognisable", "ra", "ra_unrecognisable")

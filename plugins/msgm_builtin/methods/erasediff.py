@@ -25,13 +25,13 @@ BUDGET = {
 }
 RELEASED = {
     # 8 times: 2 epochs of D_f with Adam's moments left behind, then 36 batches of the retain set
-    "finetuning": BUDGET | {"use_ema_warmup": False, "max_grad_norm": 1e9},  # outer_clip clips
+    "finetuning": BUDGET | {"ema_warmup": False, "clip": 1e9},  # outer_max_grad_norm clips
     "method": {
         "inner_epochs": 2,
-        "inner_every": 36,
-        "moments": "shared",
-        "outer_clip": 1.0,
-        "label_dropout": "forget",
+        "inner_interval": 36,
+        "adam_moments": "shared",
+        "outer_max_grad_norm": 1.0,
+        "label_dropout_split": "forget",
     },
 }
 
@@ -44,26 +44,26 @@ class EraseDiffOptions(Options):
         description="eps_f: eps_hat of another class, U[0, 1) or N(0, I); "
         "auto: relabel where the model is told classes, else uniform",
     )
-    faithful: bool = Field(
+    noise_in_input: bool = Field(
         False, description="eps_f takes the place of the noise in x_t, too: the released code"
     )
-    rule: Literal["fixed", "cosine"] = Field(
-        "fixed", description="lambda: the number ``weight``, or max(0, eta - cosine)"
+    lambda_rule: Literal["fixed", "cosine"] = Field(
+        "fixed", description="lambda: the number ``forget_weight``, or max(0, eta - cosine)"
     )
-    weight: float = Field(0.1, ge=0, description="lambda of the fixed rule")
+    forget_weight: float = Field(0.1, ge=0, description="lambda of the fixed rule")
     eta: float = Field(0.1, ge=0, le=2, description="eta of the cosine rule")
     inner_steps: int = Field(2, ge=0, description="K, descent steps on L_f that are undone")
     inner_epochs: int | None = Field(
         None, ge=1, description="K in epochs of D_f, in the place of inner_steps"
     )
-    inner_every: int = Field(1, ge=1, description="outer steps from one inner loop to the next")
-    moments: Literal["own", "shared"] = Field(
+    inner_interval: int = Field(1, ge=1, description="outer steps from one inner loop to the next")
+    adam_moments: Literal["own", "shared"] = Field(
         "own", description="shared: inner steps move Adam's moments, as in the released code"
     )
-    outer_clip: float | None = Field(
+    outer_max_grad_norm: float | None = Field(
         None, gt=0, description="largest norm of the outer gradient, beside the budget's clip"
     )
-    label_dropout: Literal["retain", "forget"] = Field(
+    label_dropout_split: Literal["retain", "forget"] = Field(
         "retain",
         description="split whose labels give way to the null class; forget: the released code",
     )
@@ -82,15 +82,16 @@ class EraseDiff(Method[EraseDiffOptions]):
     are a noise that says nothing of x_t.
     K: L_f(theta^K) is a constant of the update, so grad q = grad L_f, and the inner loop decides
     nothing but the q in the log. In the released code both loops share Adam's moments, which
-    gives L_f more weight (moments=shared); its inner loop is epochs of D_f (``inner_epochs``), and
-    only the outer gradient is clipped (``outer_clip``, below a budget that clips nothing).
+    gives L_f more weight (adam_moments=shared); its inner loop is epochs of D_f
+    (``inner_epochs``), and
+    only the outer gradient is clipped (``outer_max_grad_norm``, below a budget that clips nothing).
     Labels: those of D_g give way to the null class as in other trainings, or those of D_f alone,
-    as in the released code (label_dropout=forget).
+    as in the released code (label_dropout_split=forget).
     Adapted: the paper's models are conditional, and relabel is its loss. On an unconditional model
     eps_f is drawn independently of the Gaussian noise in x_t; the released code's label-free loss
-    puts U[0, 1) into x_t as well, off the process's path: faithful=true.
+    puts U[0, 1) into x_t as well, off the process's path: noise_in_input=true.
     Cost: two passes a step, and a forward one for relabel; for the inner loop K passes (with a
-    forward one each for relabel) and a forward one at every ``inner_every``-th. A copy of the
+    forward one each for relabel) and a forward one at every ``inner_interval``-th. A copy of the
     weights and of Adam's moments.
     """
 
@@ -100,8 +101,8 @@ class EraseDiff(Method[EraseDiffOptions]):
     needs = frozenset({"retain", "forget"})
     presets = {
         # the same weights for half the passes; lambda chosen on digits
-        "quick": {"method": {"inner_every": 50, "weight": 0.03}},
-        "full": {"finetuning": BUDGET},
+        "quick": {"method": {"inner_interval": 50, "forget_weight": 0.03}},
+        "standard": {"finetuning": BUDGET},
         "paper": RELEASED,
     }
 
@@ -110,12 +111,12 @@ class EraseDiff(Method[EraseDiffOptions]):
         relabels = self.target(model) == "relabel"
         if relabels and model.classes is None:
             return "target=relabel: only for models that are told classes (--conditional)"
-        if relabels and self.options.faithful:
-            return "faithful=true: only with a noise for a target (target=uniform)"
-        if self.options.faithful and self.target(model) == "gaussian":
+        if relabels and self.options.noise_in_input:
+            return "noise_in_input=true: only with a noise for a target (target=uniform)"
+        if self.options.noise_in_input and self.target(model) == "gaussian":
             return (
-                "faithful=true with target=gaussian: to predict the Gaussian noise in x_t is how "
-                "D_f is learned (target=uniform)"
+                "noise_in_input=true with target=gaussian: to predict the Gaussian noise in x_t "
+                "is how D_f is learned (target=uniform)"
             )
         return None
 
@@ -129,16 +130,16 @@ class EraseDiff(Method[EraseDiffOptions]):
         """Descend grad L_r + lambda grad q."""
         c, model = self.options, session.model
         retain = session.batch("retain", step)
-        if model.classes is not None and c.label_dropout == "forget":
+        if model.classes is not None and c.label_dropout_split == "forget":
             retain = replace(retain, condition=retain.y)
         forget, eps_f = self.aimed(session, step, "outer")
         least = None
-        if self.count_inner_steps(session) and step % c.inner_every == 0:
+        if self.count_inner_steps(session) and step % c.inner_interval == 0:
             least = self.reachable(session, step, forget, eps_f)
         L_r, L_f = dsm_loss(model, retain), forget_loss(model, forget, eps_f)
         g_r, g_q = session.gradients(L_r, L_f)
         weight = self.multiplier(g_r, g_q)
-        session.descend(clipped(g_r + weight * g_q, c.outer_clip))
+        session.descend(clipped(g_r + weight * g_q, c.outer_max_grad_norm))
         self.record(loss_retain=L_r, loss_forget=L_f, multiplier=weight)
         if least is not None:
             self.record(q=L_f - least)
@@ -149,7 +150,7 @@ class EraseDiff(Method[EraseDiffOptions]):
         batch, model = session.batch("forget", step, draw), session.model
         noise = session.noise("target", draw, step, count=len(batch.t))
         target, shape = self.target(model), tuple(batch.eps.shape[1:])
-        if model.classes is not None and self.options.label_dropout == "retain":
+        if model.classes is not None and self.options.label_dropout_split == "retain":
             batch = replace(batch, condition=batch.y)
         if target == "relabel":
             other = other_class(session, step, draw)
@@ -157,7 +158,7 @@ class EraseDiff(Method[EraseDiffOptions]):
                 eps_f = model.eps(batch.x_t, batch.t, torch.full_like(batch.y, other))
             return batch, eps_f
         eps_f = noise.uniform(shape) if target == "uniform" else noise.normal(shape)
-        if self.options.faithful:
+        if self.options.noise_in_input:
             x_t = model.process.perturb(batch.x0, batch.t, eps_f)
             batch = replace(batch, eps=eps_f, x_t=x_t)
         return batch, eps_f
@@ -165,7 +166,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     def reachable(self, session: Session, step: int, forget: Batch, eps_f: Tensor) -> Tensor:
         """L_f(theta^K) on the outer batch; the weights are where they were afterwards."""
         K = self.count_inner_steps(session)
-        with session.inner_loop(keep_moments=self.options.moments == "shared"):
+        with session.inner_loop(keep_moments=self.options.adam_moments == "shared"):
             for k in range(K):
                 batch, target = self.aimed(session, K * step + k, "inner")
                 session.minimise(forget_loss(session.model, batch, target))
@@ -181,8 +182,8 @@ class EraseDiff(Method[EraseDiffOptions]):
 
     def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
         """lambda, a scalar."""
-        if self.options.rule == "fixed":
-            return torch.as_tensor(self.options.weight, device=g_r.device)
+        if self.options.lambda_rule == "fixed":
+            return torch.as_tensor(self.options.forget_weight, device=g_r.device)
         cosine = torch.cosine_similarity(g_r, g_q, dim=0)
         return (self.options.eta - cosine).clamp(min=0.0)
 

@@ -39,20 +39,22 @@ class ESDOptions(Options):
     """Target and states."""
 
     eta: float = Field(1.0, ge=0, description="strength of the negative guidance")
-    push_from: Literal["null", "class"] = Field(
+    erase_from: Literal["null", "class"] = Field(
         "null", description="where eta pushes away from: eps*_null, or eps*_c as released"
     )
-    states: Literal["trajectory", "noised"] = Field(
+    state_source: Literal["trajectory", "noised"] = Field(
         "trajectory", description="x_t: on the model's own way to c_f, or noised items"
     )
-    weights: Literal["all", "class"] = Field(
+    trainable_weights: Literal["all", "class"] = Field(
         "all", description="what is trained: everything, or the embeddings of classes"
     )
     guidance: float = Field(
         2.0, ge=0, description="w of (1 + w) eps_c - w eps_null on that way and in drawing"
     )
     trajectory_steps: int = Field(50, ge=1, description="steps of a whole trajectory")
-    per_class: int = Field(500, ge=1, description="items of each class that are to be noised")
+    samples_per_class: int = Field(
+        500, ge=1, description="items of each class that are to be noised"
+    )
     nfe: int = Field(99, ge=1, description="most network evaluations of such an item")
 
 
@@ -62,12 +64,13 @@ class ESD(Method[ESDOptions]):
     Objective: |eps_hat(x_t, t, c_f) - sg[eps*_null - eta (eps*_c - eps*_null)]|^2/D, where eps*_c
     and eps*_null are what the frozen base says of x_t, given c_f and the null class. The released
     default is eps*_c - eta (eps*_c - eps*_null), so that its eta = 2 is the paper's eta = 1:
-    push_from=class.
+    erase_from=class.
     x_t: what DDIM, guided towards c_f, makes of noise up to a time t with the model that is being
     trained: a whole trajectory has ``trajectory_steps`` even steps, of which items take 0, 1, ...
-    or all but the last, each number equally often. states=noised takes a(t) x0 + sigma(t) eps
-    instead, with ``per_class`` items x0 that the base drew before the first step.
-    Data-free; no term holds the kept classes. With weights=class only the embeddings of classes
+    or all but the last, each number equally often. state_source=noised takes a(t) x0 + sigma(t) eps
+    instead, with ``samples_per_class`` items x0 that the base drew before the first step.
+    Data-free; no term holds the kept classes. With trainable_weights=class only the embeddings of
+    classes
     are trained, as ESD-x trains only where the prompt enters: the kept classes stay as they are.
     Adapted: text-to-image in the paper, classes here. The paper's guidance 3 is w = 2 of
     (1 + w) eps_c - w eps_null. The published budget has batches of one.
@@ -81,13 +84,8 @@ class ESD(Method[ESDOptions]):
     needs = frozenset({"base"})
     presets = {
         "quick": {  # few steps of its own, and all classes but c_f as they were
-            "finetuning": {
-                "steps": 200,
-                "learning_rate": 0.02,
-                "warmup_steps": 0,
-                "ema_decay": 0.0,
-            },
-            "method": {"weights": "class", "trajectory_steps": 10},
+            "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup": 0, "ema": 0.0},
+            "method": {"trainable_weights": "class", "trajectory_steps": 10},
         },
         "full": PUBLISHED,
         "paper": PUBLISHED,
@@ -98,21 +96,23 @@ class ESD(Method[ESDOptions]):
         model.process.grid(self.options.trajectory_steps)
         if model.classes is None:
             return "it sets a class against the null class: only for models of --conditional"
-        if self.options.weights == "class" and not tables(model):
-            return "weights=class: the network has no embedding of classes (weights=all)"
+        if self.options.trainable_weights == "class" and not tables(model):
+            return "trainable_weights=class: the network has no embedding of classes (use all)"
         return None
 
     def setup(self, session: Session) -> None:
         """What is trained, and room for the items to be noised."""
         c = self.options
-        self.mask = embedded(session.model) if c.weights == "class" else None
-        if c.states == "noised":
-            self.drawn = Generated(session, session.forget_labels, c.per_class, c.nfe, c.guidance)
+        self.mask = embedded(session.model) if c.trainable_weights == "class" else None
+        if c.state_source == "noised":
+            self.drawn = Generated(
+                session, session.forget_labels, c.samples_per_class, c.nfe, c.guidance
+            )
             session.register_state("drawn", self.drawn)
 
     def num_preparation_steps(self, session: Session) -> int:
         """Batches of items to be noised."""
-        return self.drawn.batches(session) if self.options.states == "noised" else 0
+        return self.drawn.batches(session) if self.options.state_source == "noised" else 0
 
     def preparation_step(self, session: Session, i: int) -> None:
         """Let the base draw a batch."""
@@ -131,12 +131,12 @@ class ESD(Method[ESDOptions]):
         """eps*_null - eta (eps*_c - eps*_null), or the same from eps*_c, ``[N, *shape]``."""
         base, eta = session.base, self.options.eta
         eps_c, eps_null = base.eps(x_t, t, c_f), base.eps(x_t, t)
-        return guided(eps_c, eps_null, -eta - (self.options.push_from == "null"))
+        return guided(eps_c, eps_null, -eta - (self.options.erase_from == "null"))
 
     def visited(self, session: Session, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """States ``[N, *shape]``, their times ``[N]`` and forgotten classes ``[N]``."""
         noise = session.noise("class", step, count=session.batch_size)
-        if self.options.states == "noised":
+        if self.options.state_source == "noised":
             positions = torch.arange(len(self.drawn), device=noise.device)
             items = self.drawn[picked(positions, noise)]
             batch = session.noised(items, step, "states", encoded=True)

@@ -1,7 +1,7 @@
 """The moderated score-based generative model: Orthogonal and Obtuse MSGM, and its baseline.
 
-alpha L_g at every step, (1 - alpha) L_f at every ``every``-th, one Adam state for both (the
-released code's alternative updating). Both are means over the D dimensions, so alpha means the
+alpha L_g at every step, (1 - alpha) L_f at every ``forget_interval``-th, one Adam state for both
+(the released code's alternative updating). Both are means over the D dimensions, so alpha means the
 same at every resolution. The population optima are in docs/mathematics.md, 3; tests hold trained
 networks against them.
 """
@@ -36,7 +36,7 @@ class MSGMOptions(Options):
     """Options of both variants."""
 
     alpha: float = Field(0.99, gt=0, le=1, description="weight of L_g; 1 is unseen")
-    every: int = Field(4, ge=1, description="L_f enters at every so many steps")
+    forget_interval: int = Field(4, ge=1, description="L_f enters at every so many steps")
     abort_norm: float = Field(
         1e4, gt=0, description="stop when |eps_hat|^2/D on D_f exceeds this; it is near 1 in health"
     )
@@ -57,7 +57,7 @@ class MSGM(LossMethod[MSGMOptionsT]):
         """alpha L_g, and (1 - alpha) L_f where its turn has come."""
         alpha, forget = self.options.alpha, batches.forget
         L_g = dsm_loss(model, batches.retain)
-        if step % self.options.every:
+        if step % self.options.forget_interval:
             return alpha * L_g
         eps_hat = model.eps(forget.x_t, forget.t, forget.condition)
         L_f = self.forget_loss(eps_hat, forget.eps)
@@ -76,7 +76,7 @@ class MSGM(LossMethod[MSGMOptionsT]):
             raise DivergenceError(
                 f"|eps_hat|^2/D on the forget data reached {norm:.3g}",
                 f"at most abort_norm = {self.options.abort_norm:g}",
-                "raise alpha, or use a stabiliser (hinge, truncate, norm_weight)",
+                "raise alpha, or use a stabiliser (hinge, max_error, norm_weight)",
             )
 
 
@@ -113,11 +113,11 @@ class ObtuseOptions(MSGMOptions):
     sign: Literal["paper", "released"] = Field(
         "paper", description="paper: equation 8; released: the code's opposite sign"
     )
-    cosine: bool = Field(False, description="use the cosine of eps_hat and eps instead")
+    use_cosine: bool = Field(False, description="use the cosine of eps_hat and eps instead")
     hinge: float | None = Field(
         None, gt=0, description="stop pushing an item whose eps_hat.eps/D is below minus this"
     )
-    truncate: float | None = Field(
+    max_error: float | None = Field(
         None, gt=0, description="stop pushing an item whose |eps_hat - eps|^2/D is above this"
     )
     norm_weight: float = Field(
@@ -130,7 +130,7 @@ class Obtuse(MSGM[ObtuseOptions]):
 
     Objective: alpha |eps_hat - eps|^2/D on D_g + (1 - alpha) eps_hat . eps / D on D_f
     (equation 8, lambda = sigma^2). Where p_g vanishes it is not bounded below; ``hinge``,
-    ``truncate`` and ``norm_weight`` bound it. sign=released descends the opposite sign, as the
+    ``max_error`` and ``norm_weight`` bound it. sign=released descends the opposite sign, as the
     published code does.
     Cost: one pass on D_g a step, one more on D_f at every fourth.
     """
@@ -141,15 +141,15 @@ class Obtuse(MSGM[ObtuseOptions]):
         """eps_hat . eps / D with its stabilisers."""
         c = self.options
         inner = (eps_hat * eps).flatten(1).mean(dim=1)
-        if c.cosine:
+        if c.use_cosine:
             inner = torch.cosine_similarity(eps_hat.flatten(1), eps.flatten(1), dim=1)
         if c.sign == "released":
             inner = -inner
         if c.hinge is not None:
             inner = inner.clamp(min=-c.hinge)
-        if c.truncate is not None:
+        if c.max_error is not None:
             gap = (eps_hat - eps).detach().square().flatten(1).mean(dim=1)
-            inner = torch.where(gap < c.truncate, inner, inner.detach())
+            inner = torch.where(gap < c.max_error, inner, inner.detach())
         loss = inner.mean()
         return loss + c.norm_weight * eps_hat.square().mean() if c.norm_weight else loss
 

@@ -15,10 +15,10 @@ class NegGradOptions(Options):
     """Weight and ceiling."""
 
     retain_weight: float = Field(1.0, ge=0, description="w, weight of L_r; 0: ascent alone")
-    truncate: Literal["pixel", "item", "none"] = Field(
+    clipping: Literal["pixel", "item", "none"] = Field(
         "pixel", description="whose squared error is cut off at cap; none: unbounded"
     )
-    cap: float = Field(
+    max_error: float = Field(
         1.0, gt=0, description="squared error at which the ascent stops; eps_hat = 0 has 1"
     )
 
@@ -27,8 +27,8 @@ class NegGrad(LossMethod[NegGradOptions]):
     """NegGrad: descends the loss on D_g and climbs the loss on D_f, up to a ceiling.
 
     Objective: w L_r - min(L_f, cap), both denoising score matching, |eps_hat - eps|^2/D. The
-    ascent has no end of its own, so errors are cut off at ``cap``, of each pixel or of each
-    item's mean: past it they have no gradient. The plain method is truncate=none (unbounded);
+    ascent has no end of its own, so errors are cut off at ``max_error``, of each pixel or of each
+    item's mean: past it they have no gradient. The plain method is clipping=none (unbounded);
     retain_weight=0 is ascent alone.
     Adapted: a classifier's loss in the paper, the noise's squared error here. (A baseline of
     this name in the released code of EraseDiff climbs on the data to keep; this one does not.)
@@ -52,13 +52,13 @@ class NegGrad(LossMethod[NegGradOptions]):
         return self.options.retain_weight * L_r - L_f
 
     def ceiled(self, error: Tensor) -> Tensor:
-        """Mean of the squared errors ``[N, *shape]``, cut off at ``cap``."""
+        """Mean of the squared errors ``[N, *shape]``, cut off at ``max_error``."""
         c = self.options
-        if c.truncate == "none":
+        if c.clipping == "none":
             return error.mean()
-        if c.truncate == "item":
+        if c.clipping == "item":
             error = error.flatten(1).mean(dim=1)
-        return error.clamp(max=c.cap).mean()
+        return error.clamp(max=c.max_error).mean()
 
 
 @hookimpl

@@ -42,16 +42,16 @@ PUBLISHED = {
 class RGDOptions(Options):
     """Projection, truncation, retain set."""
 
-    weight: float = Field(5.0, ge=0, description="lambda, weight of g_r'")
+    retain_weight: float = Field(5.0, ge=0, description="lambda, weight of g_r'")
     alpha: float = Field(
         0.1, gt=0, description="cut-off of x0_hat's squared error, (half the range)^2"
     )
-    diversity: Literal["auto", "class", "kmeans", "random"] = Field(
+    grouping: Literal["auto", "class", "kmeans", "random"] = Field(
         "auto", description="groups of D_g; auto: class where items have one label, else kmeans"
     )
-    per_group: int = Field(50, ge=1, description="items to keep of each group")
-    clusters: int = Field(10, ge=1, description="number of groups of kmeans and of random")
-    retain: Literal["set", "batch"] = Field(
+    items_per_group: int = Field(50, ge=1, description="items to keep of each group")
+    n_clusters: int = Field(10, ge=1, description="number of groups of kmeans and of random")
+    retain_items: Literal["set", "batch"] = Field(
         "set", description="g_r is the mean over the whole set, or over a batch of it"
     )
 
@@ -63,7 +63,8 @@ class RGD(Method[RGDOptions]):
     the other, g_f' = g_f - <g_f, g_r>/|g_r|^2 g_r and the same the other way round, both from
     the originals; the step goes down g_f' + lambda g_r'. Both products of it with g_f and g_r
     are then not negative.
-    Losses: L_r is denoising score matching on a small set of D_g drawn once, ``per_group`` items
+    Losses: L_r is denoising score matching on a small set of D_g drawn once, ``items_per_group``
+    items
     of each group; L_f is the same on D_f with the squared error of x0_hat cut off pixel by
     pixel, min(sigma^2 (eps_hat - eps)^2/a^2, alpha) a^2/sigma^2, so that the ascent ends.
     alpha is in units of (half the data's range)^2: 0.1 on [-1, 1] is 0.025 on [0, 1].
@@ -71,8 +72,8 @@ class RGD(Method[RGDOptions]):
     of a judge's features: no method looks at the ruler).
     Adapted: the paper trains an EDM with its weights and its noise levels; here weights (a^2 /
     sigma^2, those of eps) and times are the backbone's own. EMA is off, as in the released code.
-    Cost: one pass on D_f a step, and one for every batch of the set (retain=set) or just one
-    (retain=batch).
+    Cost: one pass on D_f a step, and one for every batch of the set (retain_items=set) or just one
+    (retain_items=batch).
     """
 
     name = "rgd"
@@ -80,8 +81,8 @@ class RGD(Method[RGDOptions]):
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
     presets = {
-        "quick": {"finetuning": {"ema_decay": 0.0}, "method": {"retain": "batch"}},
-        "full": PUBLISHED,
+        "quick": {"finetuning": {"ema": 0.0}, "method": {"retain_items": "batch"}},
+        "standard": PUBLISHED,
         "paper": PUBLISHED,
     }
 
@@ -91,10 +92,10 @@ class RGD(Method[RGDOptions]):
         Raises:
             UsageError: Classes of items with several attributes, or more clusters than items.
         """
-        asked, most = self.options.clusters, int((~data.members(data.train, targets)).sum())
+        asked, most = self.options.n_clusters, int((~data.members(data.train, targets)).sum())
         chosen = self.diversity(data.train)
         if chosen == "class" and data.train.y.ndim > 1:
-            raise UsageError("diversity = class on items with several attributes", "kmeans, random")
+            raise UsageError("grouping = class on items with several attributes", "kmeans, random")
         if chosen == "kmeans" and asked > most:
             raise UsageError(f"{asked} clusters of {most} items", f"at most {most} clusters")
 
@@ -107,30 +108,30 @@ class RGD(Method[RGDOptions]):
         self.cut = torch.as_tensor(self.options.alpha * ((high - low) / 2) ** 2, device=x.device)
 
     def chosen(self, session: Session, retain: Examples) -> Tensor:
-        """Positions of the set: the first ``per_group`` of each group in a random order."""
+        """Positions of the set: the first ``items_per_group`` of each group in a random order."""
         order = session.noise("order", count=len(retain)).uniform(()).argsort()
         group = self.groups(session, retain, order)
-        picked = [order[group[order] == g][: self.options.per_group] for g in group.unique()]
+        picked = [order[group[order] == g][: self.options.items_per_group] for g in group.unique()]
         return torch.cat(picked)
 
     def groups(self, session: Session, retain: Examples, order: Tensor) -> Tensor:
         """The group of each item, ``int64 [N]``."""
         match self.diversity(retain):
             case "random":
-                return order % self.options.clusters
+                return order % self.options.n_clusters
             case "kmeans":
                 seed = session.noise("k-means", count=1).seed % 2**32
-                return clustered(retain.x, order, self.options.clusters, seed)
+                return clustered(retain.x, order, self.options.n_clusters, seed)
         return retain.y
 
     def diversity(self, examples: Examples) -> str:
         """What ``auto`` means for these items."""
-        chosen = self.options.diversity
+        chosen = self.options.grouping
         return chosen if chosen != "auto" else "class" if examples.y.ndim == 1 else "kmeans"
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend g_f' + lambda g_r'."""
-        weight = self.options.weight
+        weight = self.options.retain_weight
         L_f = truncated(session.model, session.batch("forget", step), self.cut)
         L_r, g_r = self.kept(session, step)
         (g_f,) = session.gradients(-L_f)
@@ -141,7 +142,7 @@ class RGD(Method[RGDOptions]):
     def kept(self, session: Session, step: int) -> tuple[Tensor, Tensor]:
         """L_r and g_r, means over the set or over a random batch of it."""
         items = self.set
-        if self.options.retain == "batch":
+        if self.options.retain_items == "batch":
             order = session.noise("batch", step, count=len(items)).uniform(()).argsort()
             items = items[order[: session.batch_size]]
         L_r, g_r = torch.zeros((), device=items.x.device), torch.zeros(())

@@ -51,7 +51,7 @@ RELABELS = ("next_class", "random_class")
 class SalUnOptions(Options):
     """Mask, target, weight."""
 
-    fraction: float = Field(
+    mask_fraction: float = Field(
         0.5, gt=0, le=1, description="share of the weights that may move; 1: no mask"
     )
     target: Target = Field(
@@ -63,7 +63,7 @@ class SalUnOptions(Options):
     retain_reduction: Literal["mean", "sum"] = Field(
         "mean", description="L_r over D; sum is the released code's, with alpha = 1e-3"
     )
-    clip: float = Field(3.0, gt=0, description="largest entry of eps' of random_image")
+    target_clip_value: float = Field(3.0, gt=0, description="largest entry of eps' of random_image")
     mask_reduction: Literal["sum", "mean"] = Field(
         "sum", description="over D, of the loss whose gradient is clipped for the mask"
     )
@@ -82,7 +82,7 @@ class SalUnOptions(Options):
 class SalUn(Method[SalUnOptions]):
     """SalUn: D_f is denoised to something else by the weights that are salient to it.
 
-    Mask: m = 1 for the top ``fraction`` of all weights by |G|, G the sum over one pass through
+    Mask: m = 1 for the top ``mask_fraction`` of all weights by |G|, G the sum over one pass through
     D_f of the gradients of denoising score matching, each clipped to norm 1. As released, the
     loss is summed over D before the clip, so that every batch has the same weight; and it is of
     guided outputs, (1 + w) eps_c - w eps_null with w = 2, where the model is told classes.
@@ -93,7 +93,8 @@ class SalUn(Method[SalUnOptions]):
     random_class the same with c' drawn for each item among the classes of D_g, which in the mean
     is a blend of them all;
     random_image (x_t - a x_g)/sigma, the noise that would lead from x_t to a random image x_g of
-    D_g, cut off at ``clip``; noise N(0, I), independent of x_t; ascent: none, -L_DSM(D_f) is
+    D_g, cut off at ``target_clip_value``; noise N(0, I), independent of x_t; ascent: none,
+    -L_DSM(D_f) is
     added instead (not bounded).
     The null class takes the place of c_f and of c' now and then, each by itself, as released
     (label_dropout).
@@ -161,7 +162,7 @@ class SalUn(Method[SalUnOptions]):
         (gradient,) = session.gradients(D * loss)
         self.saliency.total += clipped(gradient)
         if i + 1 == self.num_preparation_steps(session):
-            self.saliency.mask.copy_(top(self.saliency.total.abs(), self.options.fraction))
+            self.saliency.mask.copy_(top(self.saliency.total.abs(), self.options.mask_fraction))
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend on the salient weights."""
@@ -198,7 +199,7 @@ class SalUn(Method[SalUnOptions]):
         a, sigma = model.process.marginal(forget.t)
         x_t, x_g = forget.x_t, retain.x0
         eps = (x_t - per_item(a, x_g) * x_g) / per_item(sigma, x_g)
-        return eps.clamp(-self.options.clip, self.options.clip)
+        return eps.clamp(-self.options.target_clip_value, self.options.target_clip_value)
 
     def other_classes(self, session: Session, forget: Batch, step: int) -> Tensor:
         """c' ``int64 [N]``, classes of D_g, or the null class by ``label_dropout``."""

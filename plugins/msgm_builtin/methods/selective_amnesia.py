@@ -43,9 +43,9 @@ class SelectiveAmnesiaOptions(Options):
     """Weights and generated items."""
 
     gamma: float = Field(1.0, ge=0, description="weight of the kept classes")
-    weight: float = Field(10.0, ge=0, description="lambda, weight of the distance to the base")
-    per_class: int = Field(500, ge=1, description="items that the base draws of each class")
-    timesteps: int = Field(1000, ge=1, description="times at which F looks at an item")
+    ewc_weight: float = Field(10.0, ge=0, description="lambda, weight of the distance to the base")
+    samples_per_class: int = Field(500, ge=1, description="items that the base draws of each class")
+    fisher_timesteps: int = Field(1000, ge=1, description="times at which F looks at an item")
     sampler: Literal["heun", "ancestral"] = Field(
         "heun", description="how the base draws: the ODE, or the reverse chain as released"
     )
@@ -69,7 +69,8 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     and elastic weight consolidation towards the base model theta*.
     Fisher diagonal: F_i = E_x [(sum_t d/dtheta_i |eps_hat(x_t, t, c) - eps|^2)^2] over 1000
     timesteps and generated items of all classes; the gradient of an item is summed over the
-    timesteps, then squared, then averaged over items. With fewer ``timesteps``, evenly spread,
+    timesteps, then squared, then averaged over items. With fewer ``fisher_timesteps``, evenly
+    spread,
     their mean stands for that of the 1000, so that lambda keeps its meaning.
     Data-free: the base model draws all items before the first step. U fills the range of the data
     in model space, [-1, 1] in the paper (for points, the range of the drawn items).
@@ -77,8 +78,10 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     never. Released: no dropout; items drawn in 1,000 ancestral steps with guidance w = 2.
     Adapted: an unconditional model cannot be told what to forget. There it is a diagnostic only:
     all drawn items are kept, and the whole model learns to emit uniform noise as well.
-    Cost: two passes a step; before them K ``per_class`` items with ``nfe`` evaluations each, and
-    as many gradients over ``timesteps`` (an unconditional model has K = 1). The base model, P
+    Cost: two passes a step; before them K ``samples_per_class`` items with ``nfe`` evaluations
+    each, and
+    as many gradients over ``fisher_timesteps`` (an unconditional model has K = 1). The base model,
+    P
     numbers of F, and the items.
     """
 
@@ -89,8 +92,15 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     regimes = ("finetune",)
     needs = frozenset({"base"})
     presets = {
-        "quick": {"method": {"weight": 0.5, "per_class": 100, "timesteps": 25, "nfe": 49}},
-        "full": {"finetuning": BUDGET},
+        "quick": {
+            "method": {
+                "ewc_weight": 0.5,
+                "samples_per_class": 100,
+                "fisher_timesteps": 25,
+                "nfe": 49,
+            }
+        },
+        "standard": {"finetuning": BUDGET},
         "paper": RELEASED,
     }
 
@@ -105,7 +115,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         c, K = self.options, session.model.classes
         self.anchor = flat(session.base.parameters())
         classes = None if K is None else range(K)
-        self.memory = Generated(session, classes, c.per_class, c.nfe, c.guidance, c.sampler)
+        self.memory = Generated(session, classes, c.samples_per_class, c.nfe, c.guidance, c.sampler)
         self.fisher = Fisher(len(self.anchor)).to(self.anchor.device)
         session.register_state("memory", self.memory)
         session.register_state("fisher", self.fisher)
@@ -125,7 +135,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
 
     def summed_gradient(self, session: Session, item: int) -> Tensor:
         """sum_t d/dtheta |eps_hat(x_t, t, c) - eps|^2 of one item ``[P]``, over 1000 times t."""
-        model, n = session.model, self.options.timesteps
+        model, n = session.model, self.options.fisher_timesteps
         x0, y = self.memory.x[item], self.memory.y[item]
         t = model.process.sample_times((torch.arange(n, device=y.device) + 0.5) / n)
         eps = session.noise("fisher", item, count=n).normal(model.shape)
@@ -145,7 +155,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         L_r = squared_norm(session, self.replayed(session, step))
         moved = flat(session.model.parameters()) - self.anchor
         distance = (self.fisher.diagonal * moved.square()).sum()
-        loss = L_f + c.gamma * L_r + c.weight * distance
+        loss = L_f + c.gamma * L_r + c.ewc_weight * distance
         session.minimise(loss)
         self.record(loss_forget=L_f, loss_retain=L_r, distance=distance)
         return loss.detach()

@@ -49,7 +49,7 @@ QUICK = {
         "ema_decay": 0.98,
         "adam_betas": (0.0, 0.999),
     },
-    "method": {"forget_weight": 1.0, "share": 0.2, "fake_rate": 1.6e-3},
+    "method": {"forget_weight": 1.0, "forget_fraction": 0.2, "fake_learning_rate": 1.6e-3},
 }
 
 
@@ -57,28 +57,30 @@ class SFDOptions(Options):
     """Generator, distillation, weights."""
 
     alpha: float = Field(1.2, ge=0, description="alpha of the generator's loss")
-    sigma: float = Field(
+    generator_sigma: float = Field(
         2.5, gt=0, description="sigma/a of the generator's noise, halves of the data's range"
     )
-    sigmas: tuple[float, float] = Field(
+    sigma_range: tuple[float, float] = Field(
         (0.138, 13.0), description="sigma/a of the distillation, halves of the data's range"
     )
-    safe: int | Literal["next", "random"] = Field(
+    safe_class: int | Literal["next", "random"] = Field(
         "next",
         description="kept class that a forgotten one turns into: the next one, random ones "
         "anew in each batch, or a label",
     )
     forget_weight: float = Field(0.01, ge=0, description="w of forgotten classes, kept have 1")
-    share: float = Field(0.5, gt=0, lt=1, description="forgotten classes' part of a batch")
-    first_stage: float = Field(
+    forget_fraction: float = Field(
+        0.5, gt=0, lt=1, description="forgotten classes' part of a batch"
+    )
+    first_stage_fraction: float = Field(
         0.0, ge=0, lt=1, description="share of the steps in which forgotten classes weigh 0"
     )
-    fake_rate: float = Field(1e-5, gt=0, description="psi's learning rate")
+    fake_learning_rate: float = Field(1e-5, gt=0, description="psi's learning rate")
     fake_steps: int = Field(1, ge=1, description="psi's steps to one of theta")
-    clip_value: float = Field(1.0, gt=0, description="largest entry of a gradient, both nets")
+    max_grad_value: float = Field(1.0, gt=0, description="largest entry of a gradient, both nets")
     reduction: Literal["sum", "mean"] = Field("sum", description="over an item's dimensions")
 
-    @field_validator("sigmas")
+    @field_validator("sigma_range")
     @classmethod
     def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
         if not 0 < ends[0] < ends[1]:
@@ -101,7 +103,7 @@ class SFD(Method[SFDOptions]):
     ``forget_weight`` for forgotten ones, each a mean over its part of the batch; 0 for these
     in the first stage, if any, of the paper's two-stage variant.
     Adapted: noise levels are sigma/a in halves of the data's range, so that they mean the same
-    on every process; t is uniform between the times of the two ends of ``sigmas``, or of the
+    on every process; t is uniform between the times of the two ends of ``sigma_range``, or of the
     process where it ends before. No dropout. Clipped by value, as in the released code.
     Unconditional models are refused: there is no score of a safe class.
     Outcome: one network evaluation a sample, unguided (sampler ``one_step``); no likelihood.
@@ -133,31 +135,35 @@ class SFD(Method[SFDOptions]):
         """Some of the noise levels must be the process's.
 
         Raises:
-            OptionError: All of ``sigmas`` lie beyond one of its ends.
+            OptionError: All of ``sigma_range`` lie beyond one of its ends.
         """
         process = model.process
         ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
         low, high = (process.noise_to_signal(ends) / half_range(model.codec)).tolist()
-        if self.options.sigmas[0] >= high or self.options.sigmas[1] <= low:
-            given = " to ".join(f"{sigma:g}" for sigma in self.options.sigmas)
-            raise OptionError(f"sfd: sigmas = {given} on this process", f"{low:g} to {high:g}")
+        if self.options.sigma_range[0] >= high or self.options.sigma_range[1] <= low:
+            given = " to ".join(f"{sigma:g}" for sigma in self.options.sigma_range)
+            raise OptionError(f"sfd: sigma_range = {given} on this process", f"{low:g} to {high:g}")
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
-        """``safe`` must be a class that is kept.
+        """``safe_class`` must be a class that is kept.
 
         Raises:
             OptionError: It is forgotten, or not there.
         """
         kept = data.labels(targets)["retain"]
-        if isinstance(self.options.safe, int) and self.options.safe not in kept:
+        if isinstance(self.options.safe_class, int) and self.options.safe_class not in kept:
             raise OptionError(
-                f"sfd: safe = {self.options.safe}, which is not kept",
+                f"sfd: safe_class = {self.options.safe_class}, which is not kept",
                 ", ".join(f"{label} ({data.classes[label]})" for label in kept),
             )
 
     def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Samples come from one unguided evaluation at the generator's own noise level."""
-        how = {"sampler": "one_step", "nfe": 1, "sampler_options": {"sigma": self.options.sigma}}
+        how = {
+            "sampler": "one_step",
+            "nfe": 1,
+            "sampler_options": {"sigma": self.options.generator_sigma},
+        }
         return {"class_generation": {**how, "guidance": 0.0}}
 
     def setup(self, session: Session) -> None:
@@ -165,9 +171,13 @@ class SFD(Method[SFDOptions]):
         c, process, half = self.options, session.model.process, half_range(session.model.codec)
         self.phi = session.base
         self.psi = copy.deepcopy(self.phi).requires_grad_(True).eval()
-        self.descent = session.adam("fake score", self.psi.network, c.fake_rate, (0.0, 0.999))
-        self.t_i = process.nearest_time(half * c.sigma)
-        ends = process.t_from_noise_to_signal(half * torch.tensor(c.sigmas, dtype=torch.float64))
+        self.descent = session.adam(
+            "fake score", self.psi.network, c.fake_learning_rate, (0.0, 0.999)
+        )
+        self.t_i = process.nearest_time(half * c.generator_sigma)
+        ends = process.t_from_noise_to_signal(
+            half * torch.tensor(c.sigma_range, dtype=torch.float64)
+        )
         shares = (ends - process.t_min) / (process.T - process.t_min)
         self.low, self.high = shares.clamp(0.0, 1.0).tolist()
 
@@ -179,7 +189,7 @@ class SFD(Method[SFDOptions]):
         draw = self.drawn(session, step, "theta")
         x_g = generated(session.model, draw.z, self.t_i, draw.c)
         loss = self.reduced(distillation(self.phi, self.psi, x_g, draw, self.options.alpha), draw)
-        bound = self.options.clip_value
+        bound = self.options.max_grad_value
         (gradient,) = session.gradients(loss)
         session.descend(gradient.clamp(-bound, bound))
         self.record(loss_fake=loss_fake)
@@ -192,7 +202,7 @@ class SFD(Method[SFDOptions]):
         loss = self.reduced(matching(self.psi, x_g, draw), draw)
         self.descent.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_value_(self.psi.parameters(), self.options.clip_value)
+        nn.utils.clip_grad_value_(self.psi.parameters(), self.options.max_grad_value)
         self.descent.step()
         return loss.detach()
 
@@ -203,7 +213,11 @@ class SFD(Method[SFDOptions]):
 
     def classes(self, session: Session) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         """Kept labels, forgotten ones, and the safe one of each forgotten one."""
-        kept, forgotten, safe = session.retain_labels, session.forget_labels, self.options.safe
+        kept, forgotten, safe = (
+            session.retain_labels,
+            session.forget_labels,
+            self.options.safe_class,
+        )
         if isinstance(safe, int):
             return kept, forgotten, [safe] * len(forgotten)
         K = len(kept) + len(forgotten)
@@ -213,14 +227,14 @@ class SFD(Method[SFDOptions]):
         """Labels, weights, times and noise of a batch; the forgotten classes come first."""
         c, N = self.options, session.batch_size
         noise = session.noise(step, *stream, count=N)
-        n = min(max(1, round(c.share * N)), N - 1)
+        n = min(max(1, round(c.forget_fraction * N)), N - 1)
         u, shape = noise.uniform((3,)), session.model.shape
         kept, forgotten, safe = (torch.tensor(y, device=u.device) for y in self.classes(session))
         gone = pick(len(forgotten), u[:n, 0])
-        told = kept[pick(len(kept), u[:n, 1])] if c.safe == "random" else safe[gone]
+        told = kept[pick(len(kept), u[:n, 1])] if c.safe_class == "random" else safe[gone]
         label = torch.cat([forgotten[gone], kept[pick(len(kept), u[n:, 0])]])
         w = torch.full_like(u[:, 0], 1 / (N - n))
-        forgets = step >= c.first_stage * session.total_steps
+        forgets = step >= c.first_stage_fraction * session.total_steps
         w[:n] = c.forget_weight / max(n, 1) if forgets else 0.0
         t = session.model.process.sample_times(self.low + (self.high - self.low) * u[:, 2])
         s = torch.cat([told, label[n:]])
