@@ -14,7 +14,7 @@ from msgm_builtin.methods.erasediff import EraseDiff
 def parts(trainer, made, step=0):
     """(g_r, g_q) of a step, written out; nothing has moved yet."""
     g_r = matching_gradient(trainer, *of(trainer.batch("retain", step)))
-    forget, eps_f = made.aimed(trainer, step, "outer")
+    forget, eps_f = made.forget_batch_and_target(trainer, step, "outer")
     return g_r, matching_gradient(trainer, forget.x_t, eps_f)
 
 
@@ -119,7 +119,7 @@ def test_targets_are_independent_of_the_noise():
     for target, mean, std in (("uniform", 0.5, 12**-0.5), ("gaussian", 0.0, 1.0)):
         made = EraseDiff.create({"target": target})
         trainer = trainer_of(made, batch_size=4000)
-        batch, eps_f = made.aimed(trainer, 0, "outer")
+        batch, eps_f = made.forget_batch_and_target(trainer, 0, "outer")
         assert float(eps_f.mean()) == pytest.approx(mean, abs=0.03)
         assert float(eps_f.std()) == pytest.approx(std, abs=0.03)
         correlation = torch.corrcoef(torch.stack([eps_f.flatten(), batch.eps.flatten()]))[0, 1]
@@ -127,11 +127,11 @@ def test_targets_are_independent_of_the_noise():
         assert float(batch.eps.mean()) == pytest.approx(0.0, abs=0.05)
 
 
-def test_faithful_noise_is_in_both():
+def test_noise_in_input_is_the_target():
     """As released: x_t = a x0 + sigma u with the u in [0, 1) that is to be predicted."""
     made = EraseDiff.create({"noise_in_input": True})
     trainer = trainer_of(made)
-    batch, eps_f = made.aimed(trainer, 0, "outer")
+    batch, eps_f = made.forget_batch_and_target(trainer, 0, "outer")
     _, sigma = trainer.model.process.marginal(batch.t)
     torch.testing.assert_close((batch.x_t - batch.x0) / sigma[:, None], eps_f, rtol=0, atol=1e-4)
     assert float(eps_f.min()) >= 0
@@ -142,7 +142,7 @@ def test_learning_the_forget_data_is_refused():
     """Gaussian noise in x_t that is to be predicted is denoising score matching on D_f."""
     made = EraseDiff.create({"target": "gaussian", "noise_in_input": True})
     trainer = trainer_of(made)
-    batch, eps_f = made.aimed(trainer, 0, "outer")
+    batch, eps_f = made.forget_batch_and_target(trainer, 0, "outer")
     assert torch.equal(batch.eps, eps_f)
     assert "D_f is learned" in made.skip(trainer.model, "finetune")
 

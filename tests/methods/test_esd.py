@@ -38,8 +38,8 @@ def ready(options=None, forgotten=(3,), **trainer):
 def test_target_in_closed_form(eta):
     """With eps*_c = A x + W_c: A x + W_null - eta (W_c - W_null), or from W_c; of the base."""
     x_t, t, c_f = torch.randn(4, 2), torch.full((4,), 0.5), torch.tensor([3, 3, 1, 3])
-    for push_from, start in (("null", [K] * 4), ("class", c_f)):
-        made, session = ready({"eta": eta, "erase_from": push_from}, (1, 3))
+    for erase_from, start in (("null", [K] * 4), ("class", c_f)):
+        made, session = ready({"eta": eta, "erase_from": erase_from}, (1, 3))
         A, W = session.base.network.A, session.base.network.W
         expected = A * x_t + W[start] - eta * (W[c_f] - W[K])
         torch.testing.assert_close(made.target(session, x_t, t, c_f), expected)
@@ -60,7 +60,7 @@ def test_released_strength_is_one_more(eta):
 def test_update_is_the_formula(states):
     """The gradient of |eps_hat(x_t, t, c_f) - target|^2/D, written out; the target has none."""
     made, session = ready({"state_source": states, "samples_per_class": 4, "nfe": 5})
-    x_t, t, c_f = made.visited(session, 0)
+    x_t, t, c_f = made.sample_states(session, 0)
     expected = slope(session.model, x_t, c_f, made.target(session, x_t, t, c_f))
     made.update(session, 0)
     found = torch.cat([p.grad.reshape(-1) for p in session.parameters]).double()
@@ -72,7 +72,7 @@ def test_update_is_the_formula(states):
 def test_states_are_on_the_way_of_ddim(process, w):
     """Each item is where DDIM, guided by the model that is trained, comes past at its time."""
     made, session = ready({"guidance": w}, (1, 3), process=process, batch_size=13)
-    x_t, t, c_f = made.visited(session, 0)
+    x_t, t, c_f = made.sample_states(session, 0)
     noise, passed = session.noise("prior", 0, count=13), {}
     guided = Conditioned(session.model, c_f, w)
 
@@ -89,7 +89,7 @@ def test_states_are_on_the_way_of_ddim(process, w):
 def test_every_time_has_its_share():
     """Over many batches an item is at each of the six times equally often."""
     made, session = ready(batch_size=5)
-    t = torch.cat([made.visited(session, step)[1] for step in range(120)])
+    t = torch.cat([made.sample_states(session, step)[1] for step in range(120)])
     _, counts = t.unique(return_counts=True)
     torch.testing.assert_close(counts / 600, torch.full((6,), 1 / 6), rtol=0, atol=0.04)
 
@@ -97,7 +97,7 @@ def test_every_time_has_its_share():
 def test_batches_of_one():
     """The published batch size: each step is at a time of its own."""
     made, session = ready(batch_size=1)
-    times = {float(made.visited(session, step)[1]) for step in range(40)}
+    times = {float(made.sample_states(session, step)[1]) for step in range(40)}
     assert len(times) == 6
 
 
@@ -107,7 +107,7 @@ def test_the_way_is_walked_without_dropout():
     modes = []
     session.model.network.register_forward_pre_hook(lambda net, _: modes.append(net.training))
     session.model.train()
-    made.visited(session, 0)
+    made.sample_states(session, 0)
     assert modes
     assert not any(modes)
     assert session.model.training
@@ -118,13 +118,13 @@ def test_noised_items_are_of_forgotten_classes():
     made, session = ready(
         {"state_source": "noised", "samples_per_class": 4, "nfe": 5}, (1, 3), batch_size=50
     )
-    x_t, _, c_f = made.visited(session, 0)
+    x_t, _, c_f = made.sample_states(session, 0)
     assert set(c_f.tolist()) == {1, 3}
-    assert sorted(made.drawn.y.tolist()) == [1] * 4 + [3] * 4
-    batch = session.noised(made.drawn[torch.zeros(50).long()], 0, "states", encoded=True)
+    assert sorted(made.items.y.tolist()) == [1] * 4 + [3] * 4
+    batch = session.noised(made.items[torch.zeros(50).long()], 0, "states", encoded=True)
     a, sigma = session.model.process.marginal(batch.t)
     x0 = (x_t - sigma[:, None] * batch.eps) / a[:, None]
-    near = (x0[:, None] - made.drawn.x).abs().amax(dim=2).amin(dim=1)
+    near = (x0[:, None] - made.items.x).abs().amax(dim=2).amin(dim=1)
     assert float(near.max()) < 1e-4
 
 
@@ -163,10 +163,10 @@ def test_embeddings_must_be_there():
     made = ESD.create({"trainable_weights": "class"})
     assert "use all" in made.skip(told(), "finetune")
     assert made.skip(told(Table), "finetune") is None
-    cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
-    cell |= {"params": {"trainable_weights": "class"}, "conditional": True}
+    run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
+    run |= {"params": {"trainable_weights": "class"}, "conditional": True}
     for network in ("mlp", "unet"):
-        assert plan(RunSpec(**cell, backbone_params={"network": network})).skip is None
+        assert plan(RunSpec(**run, backbone_params={"network": network})).skip is None
 
 
 # Options -----------------------------------------------------------------------------------
@@ -178,9 +178,9 @@ def test_unconditional_models_are_refused():
     plain = Model(model.network, model.process, model.codec, (2,))
     assert "null class" in ESD.create().skip(plain, "finetune")
     assert ESD.create().skip(model, "finetune") is None
-    cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
-    assert "--conditional" in plan(RunSpec(**cell)).skip
-    assert plan(RunSpec(**cell, conditional=True)).skip is None
+    run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
+    assert "--conditional" in plan(RunSpec(**run)).skip
+    assert plan(RunSpec(**run, conditional=True)).skip is None
 
 
 def test_more_steps_than_there_are_times():

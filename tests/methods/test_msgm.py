@@ -28,7 +28,9 @@ from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.trainer import Trainer
 from msgm_builtin.backbones.vesde import VESDE
 from msgm_builtin.methods.baselines import Unseen
-from msgm_builtin.methods.msgm import MSGM, Erase, Obtuse, Orthogonal
+from msgm_builtin.methods.erase import Erase
+from msgm_builtin.methods.msgm import Obtuse, Orthogonal
+from msgm_builtin.methods.msgm_base import MSGM
 
 EPS_HAT = torch.tensor([[1.0, 2.0], [-3.0, 1.0]])
 EPS = torch.tensor([[3.0, -1.0], [1.0, 2.0]])
@@ -197,7 +199,7 @@ def test_released_sign_is_the_opposite() -> None:
 def test_stabilisers_stop_single_items(
     options: Mapping[str, Any], pushed: tuple[bool, bool]
 ) -> None:
-    """Past hinge or truncation an item has no gradient, and the other items keep theirs whole."""
+    """Past hinge or max_error an item has no gradient, and the other items keep theirs whole."""
     value = EPS_HAT.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(Obtuse.create(options).forget_loss(value, EPS), value)
     sign = -1 if options.get("sign") == "released" else 1
@@ -206,7 +208,7 @@ def test_stabilisers_stop_single_items(
 
 
 def test_norm_weight_adds_to_a_stopped_item() -> None:
-    """|eps_hat|^2/D pulls every item back, even one that hinge or truncation has stopped."""
+    """|eps_hat|^2/D pulls every item back, even one that hinge or max_error has stopped."""
     value = EPS_HAT.clone().requires_grad_()
     made = Obtuse.create({"max_error": 6.0, "norm_weight": 0.5})
     (gradient,) = torch.autograd.grad(made.forget_loss(value, EPS), value)
@@ -223,25 +225,27 @@ def test_half_norm_weight_mirrors_the_score_of_the_forget_data() -> None:
 
 
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
-@pytest.mark.parametrize("every", [1, 2, 4])
-def test_forget_loss_enters_at_every_so_many_steps(method: type[MSGM], every: int) -> None:
-    """Steps 0, every, 2 every, ... have L_f; the others are alpha L_g alone."""
-    made = method.create({"alpha": 0.75, "forget_interval": every})
+@pytest.mark.parametrize("forget_interval", [1, 2, 4])
+def test_forget_loss_enters_at_every_so_many_steps(
+    method: type[MSGM], forget_interval: int
+) -> None:
+    """Steps 0, k, 2 k, ... have L_f; the others are alpha L_g alone."""
+    made = method.create({"alpha": 0.75, "forget_interval": forget_interval})
     losses = [made.loss(model(AT), BATCHES, step).item() for step in range(8)]
     full = 0.75 * 0.5 + 0.25 * (3.25 if method is Orthogonal else 1.5)
-    assert losses == pytest.approx([0.375 if step % every else full for step in range(8)])
+    assert losses == pytest.approx([0.375 if step % forget_interval else full for step in range(8)])
 
 
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
 def test_defaults_are_the_papers(method: type[MSGM]) -> None:
     """alpha = 0.99, L_f at every fourth step, equation 7's product, equation 8's sign."""
-    config = method.create().options
-    assert (config.alpha, config.every) == (0.99, 4)
-    stated = config.product if method is Orthogonal else config.sign
+    options = method.create().options
+    assert (options.alpha, options.forget_interval) == (0.99, 4)
+    stated = options.product if method is Orthogonal else options.sign
     assert stated == ("inner" if method is Orthogonal else "paper")
     if method is Obtuse:
-        assert (config.cosine, config.hinge, config.truncate) == (False, None, None)
-        assert config.norm_weight == 0
+        assert (options.use_cosine, options.hinge, options.max_error) == (False, None, None)
+        assert options.norm_weight == 0
 
 
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])

@@ -31,7 +31,8 @@ from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.trainer import Trainer
 from msgm_builtin.backbones.vesde import VESDE
-from msgm_builtin.methods.msgm import MSGM, Obtuse, Orthogonal
+from msgm_builtin.methods.msgm import Obtuse, Orthogonal
+from msgm_builtin.methods.msgm_base import MSGM
 
 D = 3
 

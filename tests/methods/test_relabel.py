@@ -10,12 +10,13 @@ from toy_models import descents
 from msgm_bench import Conditioned, Model, RunSpec
 from msgm_bench.experiment.plan import plan
 from msgm_bench.testing import check_method
-from msgm_builtin.methods.erasediff import EraseDiff, other_class
+from msgm_builtin.methods.erasediff import EraseDiff
+from msgm_builtin.methods.relabel import random_retain_class
 from msgm_builtin.methods.salun import SalUn
 
 
 def unconditional():
-    """A model that is told no class; only ``classes`` is read."""
+    """An unconditional model; only ``classes`` is read."""
     model = told()
     return Model(model.network, model.process, model.codec, (2,))
 
@@ -33,7 +34,7 @@ def test_erasediff_is_the_formula(inner_steps):
     """grad L_r + lambda grad |eps_hat(c_f) - sg eps_hat(c')|^2/D: W_c' of L_f stays where it is."""
     made = EraseDiff.create({"forget_weight": 0.3, "inner_steps": inner_steps})
     trainer = trainer_of(made)
-    forget, other = trainer.batch("forget", 0, "outer"), other_class(trainer, 0, "outer")
+    forget, other = trainer.batch("forget", 0, "outer"), random_retain_class(trainer, 0, "outer")
     with torch.no_grad():
         aim = trainer.model.eps(forget.x_t, forget.t, torch.full((8,), other))
     g_f = slope(trainer.model, forget.x_t, forget.y, aim)
@@ -47,11 +48,11 @@ def test_erasediff_is_the_formula(inner_steps):
 
 
 @pytest.mark.parametrize("target", ["relabel", "uniform"])
-def test_erasediff_tells_the_forgotten_class(target):
+def test_erasediff_never_drops_the_forgotten_class(target):
     """L_f is of c_f, never of the null class, however often labels are dropped."""
     made = EraseDiff.create({"target": target})
-    trainer = trainer_of(made, label_dropout_prob=1.0)
-    batch, _ = made.aimed(trainer, 0, "outer")
+    trainer = trainer_of(made, unconditional=1.0)
+    batch, _ = made.forget_batch_and_target(trainer, 0, "outer")
     assert trainer.batch("forget", 0, "outer").condition.tolist() == [K] * 8
     assert torch.equal(batch.condition, batch.y)
 
@@ -64,7 +65,7 @@ def test_erasediff_drops_labels_of_one_split(dropped):
     seen = []
     original = trainer.model.eps
     trainer.model.eps = lambda x, t, c: seen.append(c) or original(x, t, c)
-    other = other_class(trainer, 0, "outer")
+    other = random_retain_class(trainer, 0, "outer")
     made.update(trainer, 0)
     teacher, retain, forget = seen
     truth = {
@@ -81,7 +82,7 @@ def test_erasediff_drops_labels_of_one_split(dropped):
 def test_erasediff_draws_among_the_kept_classes(forgotten):
     """c' is each kept class equally often, and no forgotten one."""
     trainer = trainer_of(EraseDiff.create(), forgotten)
-    drawn = torch.tensor([other_class(trainer, step, "outer") for step in range(2000)])
+    drawn = torch.tensor([random_retain_class(trainer, step, "outer") for step in range(2000)])
     share = torch.bincount(drawn, minlength=K) / 2000
     kept = torch.tensor([c not in forgotten for c in range(K)])
     torch.testing.assert_close(share, kept / kept.sum(), rtol=0, atol=0.05)
@@ -137,13 +138,13 @@ def test_random_class():
 def test_released_label_dropout(dropout, rate):
     """c_f and c' are dropped at the rate, independently of each other; else never."""
     made = SalUn.create({"label_dropout": dropout})
-    trainer = trainer_of(made, batch_size=4000, label_dropout_prob=0.3)
-    told_classes = []
+    trainer = trainer_of(made, batch_size=4000, unconditional=0.3)
+    conditions = []
     original = trainer.model.eps
-    trainer.model.eps = lambda x, t, c: told_classes.append(c) or original(x, t, c)
+    trainer.model.eps = lambda x, t, c: conditions.append(c) or original(x, t, c)
     forget, retain = trainer.batch("forget", 0), trainer.batch("retain", 0)
     made.forget_loss(trainer, forget, retain, 0)
-    null = torch.stack([c == K for c in told_classes]).double()
+    null = torch.stack([c == K for c in conditions]).double()
     torch.testing.assert_close(null.mean(1), torch.full((2,), rate).double(), rtol=0, atol=0.03)
     assert float(torch.cov(null)[0, 1]) == pytest.approx(0, abs=0.01)
 
@@ -205,15 +206,15 @@ def test_what_needs_classes_is_refused(cls, options):
 
 
 def test_refusal_comes_before_training():
-    """The plan of such a cell says so; it has trained nothing."""
-    cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "erasediff"}
-    cell |= {"params": {"target": "relabel"}}
-    assert "target=relabel" in plan(RunSpec(**cell)).skip
-    assert plan(RunSpec(**cell, conditional=True)).skip is None
+    """The plan of such a run has the reason; nothing is trained."""
+    run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "erasediff"}
+    run |= {"params": {"target": "relabel"}}
+    assert "target=relabel" in plan(RunSpec(**run)).skip
+    assert plan(RunSpec(**run, conditional=True)).skip is None
 
 
 @pytest.mark.parametrize("target", ["auto", "relabel"])
-def test_faithful_noise_has_no_label(target):
+def test_noise_in_input_has_no_label(target):
     """The released noising is of the noise targets."""
     made = EraseDiff.create({"target": target, "noise_in_input": True})
     assert "noise_in_input=true" in made.skip(told(), "finetune")

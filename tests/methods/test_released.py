@@ -9,8 +9,8 @@ from msgm_bench.estimate.placeholder_data import known_data
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_method
 from msgm_bench.training import Runtime
+from msgm_builtin.methods.erase import Erase
 from msgm_builtin.methods.erasediff import EraseDiff
-from msgm_builtin.methods.msgm import Erase
 from msgm_builtin.methods.salun import SalUn
 from msgm_builtin.methods.selective_amnesia import SelectiveAmnesia
 

@@ -22,7 +22,8 @@ from toy_models import (
 
 from msgm_bench import Batch, Data, Examples, OptionError, UniformDequantization, UsageError
 from msgm_bench.testing import check_method
-from msgm_builtin.methods.rgd import RGD, restricted, truncated
+from msgm_builtin.methods.gradients import restricted_gradient
+from msgm_builtin.methods.rgd import RGD, truncated_loss
 
 SMALL = {"items_per_group": 3}
 
@@ -30,8 +31,8 @@ SMALL = {"items_per_group": 3}
 def test_restricted_by_hand():
     """(1, 0) without what goes against (-1, 1) is (1/2, 1/2); the other way round it is (0, 1)."""
     g_f, g_r = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
-    torch.testing.assert_close(restricted(g_f, g_r), torch.tensor([0.5, 0.5]))
-    torch.testing.assert_close(restricted(g_r, g_f), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(restricted_gradient(g_f, g_r), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(restricted_gradient(g_r, g_f), torch.tensor([0.0, 1.0]))
 
 
 @given(
@@ -46,7 +47,7 @@ def test_plane(first, second, length, weight):
     d = math.cos(first - second)
     g_f = length * torch.tensor([math.cos(first), math.sin(first)])
     g_r = torch.tensor([math.cos(second), math.sin(second)])
-    found = restricted(g_f, g_r), restricted(g_r, g_f)
+    found = restricted_gradient(g_f, g_r), restricted_gradient(g_r, g_f)
     if d >= 0:
         torch.testing.assert_close(found[0], g_f)
         torch.testing.assert_close(found[1], g_r)
@@ -67,7 +68,7 @@ def test_many_dimensions(size):
     for mix in (-0.9, -0.1, 0.3):
         g_r = torch.randn(size, generator=generator)
         g_f = mix * g_r + 0.3 * torch.randn(size, generator=generator)
-        step = (restricted(g_f, g_r) + 5.0 * restricted(g_r, g_f)).double()
+        step = (restricted_gradient(g_f, g_r) + 5.0 * restricted_gradient(g_r, g_f)).double()
         for g in (g_f.double(), g_r.double()):
             assert float(step @ g) >= -1e-6 * float(step.norm() * g.norm())
 
@@ -75,8 +76,8 @@ def test_many_dimensions(size):
 def test_zero_gradients_do_no_harm():
     """Beside a gradient of zero the other stays as it is; nothing is NaN."""
     g, zero = torch.tensor([1.0, -2.0]), torch.zeros(2)
-    assert torch.equal(restricted(g, zero), g)
-    assert torch.equal(restricted(zero, g), zero)
+    assert torch.equal(restricted_gradient(g, zero), g)
+    assert torch.equal(restricted_gradient(zero, g), zero)
 
 
 def batch_at(t, eps):
@@ -94,7 +95,7 @@ def test_truncation_is_by_pixel_in_the_units_of_x0():
     eps_hat = torch.tensor([[0.5 * gap, 2.0 * gap], [-3.0 * gap, -0.9 * gap]], requires_grad=True)
     model = trainer_of(RGD.create(SMALL)).model
     model.eps = lambda x_t, t, condition: eps_hat
-    loss = truncated(model, batch_at(t, torch.zeros(2, 2)), torch.tensor(cut))
+    loss = truncated_loss(model, batch_at(t, torch.zeros(2, 2)), torch.tensor(cut))
     loss.backward()
     expected = gap**2 * (0.25 + 1 + 1 + 0.81) / 4
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
@@ -110,8 +111,8 @@ def test_the_cut_scales_with_the_range(low, cut):
     splits = {"retain": Examples(x, torch.zeros(64, dtype=torch.long))}
     trainer = trainer_of(made, splits)
     trainer.model.codec = UniformDequantization(256, low, 1.0)
-    made.setup(trainer)
-    assert float(made.cut) == pytest.approx(cut)
+    made.coresetup(trainer)
+    assert float(made.cutoff) == pytest.approx(cut)
 
 
 def test_update_is_the_formula():
@@ -122,10 +123,10 @@ def test_update_is_the_formula():
     splits = clouds({"retain": 20})
     splits["forget"] = splits["retain"]  # what the one wants the other does not
     trainer = trainer_of(made, splits)
-    made.setup(trainer)
-    assert len(made.set) == 8
+    made.coresetup(trainer)
+    assert len(made.coreset) == 8
     g_f = -matching_gradient(trainer, *of(trainer.batch("forget", 0)))
-    g_r = matching_gradient(trainer, *of(trainer.noised(made.set, 0, "set, part 0")))
+    g_r = matching_gradient(trainer, *of(trainer.noised(made.coreset, 0, "set, part 0")))
     product = g_f @ g_r
     assert product < 0
     expected = g_f - product / (g_r @ g_r) * g_r + 2.0 * (g_r - product / (g_f @ g_f) * g_f)
@@ -138,20 +139,22 @@ def test_g_r_averages_over_the_whole_set():
     """Parts of 8, 8 and 4 items count by their size; batch takes 8 of 20 at random."""
     made = RGD.create({"items_per_group": 10})
     trainer = trainer_of(made)
-    made.setup(trainer)
-    assert len(made.set) == 20
+    made.coresetup(trainer)
+    assert len(made.coreset) == 20
     expected = torch.zeros(6, dtype=torch.float64)
     for part, (first, count) in enumerate(((0, 8), (8, 8), (16, 4))):
-        items = made.set[slice(first, first + count)]
+        items = made.coreset[slice(first, first + count)]
         batch = trainer.noised(items, 3, f"set, part {part}")
         expected += count / 20 * matching_gradient(trainer, *of(batch))
-    torch.testing.assert_close(made.kept(trainer, 3)[1].double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        made.retain_gradient(trainer, 3)[1].double(), expected, rtol=1e-4, atol=1e-5
+    )
     asked = []
     trainer.feed.noised = watched(trainer.feed.noised, asked)
-    few = RGD.create({"items_per_group": 10, "retain_items": "batch"})
-    few.setup(trainer)
-    few.kept(trainer, 0)
-    few.kept(trainer, 1)
+    batchwise = RGD.create({"items_per_group": 10, "retain_items": "batch"})
+    batchwise.setup(trainer)
+    batchwise.retain_gradient(trainer, 0)
+    batchwise.retain_gradient(trainer, 1)
     assert [len(items) for items in asked] == [8, 8]
     assert not torch.equal(asked[0].x, asked[1].x)
     assert all(len(items.x.unique(dim=0)) == 8 for items in asked)
@@ -176,10 +179,10 @@ def test_the_set_holds_so_many_of_each_class():
         made = RGD.create({"items_per_group": 5})
         trainer = trainer_of(made, {"retain": items})
         trainer.seed = seed
-        made.setup(trainer)
-        assert torch.bincount(made.set.y).tolist() == [5, 5, 5]
-        assert len(made.set.x[:, 0].unique()) == 15
-        chosen.append(made.set.x)
+        made.coresetup(trainer)
+        assert torch.bincount(made.coreset.y).tolist() == [5, 5, 5]
+        assert len(made.coreset.x[:, 0].unique()) == 15
+        chosen.append(made.coreset.x)
     assert torch.equal(chosen[0], chosen[1])
     assert not torch.equal(chosen[0], chosen[2])
 
@@ -188,8 +191,8 @@ def test_small_groups_are_taken_whole():
     """A class with fewer items than asked for gives all that it has."""
     items = Examples(torch.randn(12, 2), torch.tensor([0] * 10 + [1] * 2))
     made = RGD.create({"items_per_group": 4})
-    made.setup(trainer_of(made, {"retain": items}))
-    assert torch.bincount(made.set.y).tolist() == [4, 2]
+    made.coresetup(trainer_of(made, {"retain": items}))
+    assert torch.bincount(made.coreset.y).tolist() == [4, 2]
 
 
 def test_k_means_finds_what_labels_would():
@@ -200,8 +203,8 @@ def test_k_means_finds_what_labels_would():
     x = torch.randn(56, 2, generator=generator) * 0.1 + 10.0 * hidden[:, None]
     attributes = torch.zeros(56, 4, dtype=torch.bool)
     made = RGD.create({"items_per_group": 5, "n_clusters": 3})
-    made.setup(trainer_of(made, {"retain": Examples(x, attributes)}))
-    found = (made.set.x[:, 0] / 10).round().long()
+    made.coresetup(trainer_of(made, {"retain": Examples(x, attributes)}))
+    found = (made.coreset.x[:, 0] / 10).round().long()
     assert torch.bincount(found).tolist() == [5, 5, 5]
 
 
@@ -210,9 +213,9 @@ def test_random_is_not_diverse():
     x = torch.arange(100.0)[:, None].repeat(1, 2)
     items = Examples(x, torch.tensor([0] * 98 + [1] * 2))
     made = RGD.create({"grouping": "random", "items_per_group": 3, "n_clusters": 4})
-    made.setup(trainer_of(made, {"retain": items}))
-    assert len(made.set.x.unique(dim=0)) == 12
-    assert torch.bincount(made.set.y).max() > 9
+    made.coresetup(trainer_of(made, {"retain": items}))
+    assert len(made.coreset.x.unique(dim=0)) == 12
+    assert torch.bincount(made.coreset.y).max() > 9
 
 
 def test_groups_that_cannot_be_are_refused():

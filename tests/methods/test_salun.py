@@ -13,7 +13,8 @@ from toy_models import budget, clouds, matching_gradient, of, silent, trainer_of
 from msgm_bench import Examples, IdentityCodec, Model, OptionError, Training, VariancePreserving
 from msgm_bench.testing import check_method
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
-from msgm_builtin.methods.salun import SalUn, top
+from msgm_builtin.methods.salun import SalUn
+from msgm_builtin.methods.salun_mask import top_mask
 
 
 def oracle(score, count):
@@ -28,7 +29,7 @@ def oracle(score, count):
 def test_top_is_the_stated_fraction_by_rank(fraction, size, levels):
     """Exactly ceil(fraction P) entries, the largest; ties, many or all, go to the first."""
     score = torch.randint(levels, (size,), generator=torch.Generator().manual_seed(size)).float()
-    mask = top(score, fraction)
+    mask = top_mask(score, fraction)
     count = math.ceil(fraction * size)
     assert int(mask.sum()) == count
     assert set(torch.nonzero(mask).flatten().tolist()) == oracle(score, count)
@@ -38,12 +39,12 @@ def test_top_is_the_stated_fraction_by_rank(fraction, size, levels):
 def test_the_fraction_is_the_number_that_was_written(fraction, size, count):
     """0.55 of 100 are 55, though 0.55 * 100 is a little more in floating point."""
     assert fraction * size > count
-    assert int(top(torch.arange(float(size)), fraction).sum()) == count
+    assert int(top_mask(torch.arange(float(size)), fraction).sum()) == count
 
 
 def test_ties_by_hand():
     """Half of (2, 5, 2, 2, 5, 1): both fives, and the first two."""
-    mask = top(torch.tensor([2.0, 5.0, 2.0, 2.0, 5.0, 1.0]), 0.5)
+    mask = top_mask(torch.tensor([2.0, 5.0, 2.0, 2.0, 5.0, 1.0]), 0.5)
     assert mask.tolist() == [True, True, False, False, True, False]
 
 
@@ -107,7 +108,7 @@ def test_random_image_is_where_it_leads():
     made = SalUn.create({"target_clip_value": 2.0})
     trainer = trainer_of(made, process=VariancePreserving(), batch_size=64)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
-    eps = made.elsewhere(trainer, forget, retain, 0)
+    eps = made.relabel_target(trainer, forget, retain, 0)
     a, sigma = (c[:, None] for c in trainer.model.process.marginal(forget.t))
     led = (forget.x_t - sigma * eps) / a
     inside = eps.abs() < 2.0
@@ -121,7 +122,7 @@ def test_noise_is_independent_of_what_is_seen():
     made = SalUn.create({"target": "noise"})
     trainer = trainer_of(made, batch_size=4000)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
-    eps = made.elsewhere(trainer, forget, retain, 0)
+    eps = made.relabel_target(trainer, forget, retain, 0)
     pair = torch.stack([eps.flatten(), forget.eps.flatten()])
     torch.testing.assert_close(torch.cov(pair), torch.eye(2), rtol=0, atol=0.08)
 

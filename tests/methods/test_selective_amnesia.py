@@ -18,7 +18,7 @@ from msgm_bench import (
     VariancePreserving,
 )
 from msgm_bench.testing import check_method
-from msgm_builtin.methods.generated_data import Generated
+from msgm_builtin.methods.generated_data import GeneratedItems
 from msgm_builtin.methods.selective_amnesia import SelectiveAmnesia
 
 FEW = {"samples_per_class": 2, "fisher_timesteps": 12, "nfe": 9}
@@ -89,7 +89,7 @@ def test_thousand_timesteps_are_the_whole_grid():
     x_t, t, eps, c = seen(made, trainer, 1)
     torch.testing.assert_close(t, (torch.arange(1000) + 1) / 1000)
     expected = slope(trainer.model, x_t, c, eps) * x_t.numel()
-    found = made.summed_gradient(trainer, 1).double()
+    found = made.fisher.summed_gradient(trainer, made.memory, 1).double()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
@@ -107,7 +107,7 @@ def test_update_is_the_formula():
     with torch.no_grad():
         for p in trainer.parameters:
             p.add_(0.1)
-    surrogate, replayed = made.surrogate(trainer, 0), made.replayed(trainer, 0)
+    surrogate, replayed = made.surrogate_batch(trainer, 0), made.replay_batch(trainer, 0)
     moved = torch.cat([p.detach().reshape(-1) for p in trainer.parameters]) - before
     expected = 2 * matching(trainer.model, surrogate) + 0.8 * matching(trainer.model, replayed)
     pull = 1.4 * made.fisher.diagonal * moved
@@ -124,7 +124,7 @@ def test_surrogate_fills_the_range_of_images(low):
     codec = UniformDequantization(17, low, 1.0)
     trainer = trainer_of(made, (1, 3), codec=codec, batch_size=4000, label_dropout_prob=0.5)
     made.setup(trainer)
-    batch = made.surrogate(trainer, 0)
+    batch = made.surrogate_batch(trainer, 0)
     share = (batch.x0.flatten().sort().values - low) / (1 - low)
     torch.testing.assert_close(share, torch.linspace(0, 1, 8000), rtol=0, atol=0.02)
     assert torch.bincount(batch.condition, minlength=K + 1).tolist()[::2] == [0, 0, 0]
@@ -137,7 +137,7 @@ def test_surrogate_fills_the_range_of_points():
     trainer = trainer_of(made, batch_size=4000)
     made.setup(trainer)
     made.memory.x.copy_(torch.linspace(-3, 7, 4 * K).reshape(-1, 2))
-    x = made.surrogate(trainer, 0).x0
+    x = made.surrogate_batch(trainer, 0).x0
     assert (float(x.min()), float(x.max())) == pytest.approx((-3, 7), abs=0.02)
 
 
@@ -145,7 +145,7 @@ def test_replayed_items_are_of_kept_classes():
     """Drawn items of the kept classes, all of them in use; labels give way to the null class."""
     made = SelectiveAmnesia.create(FEW)
     trainer = prepared(made, trainer_of(made, (1, 3), batch_size=600))
-    batch = made.replayed(trainer, 0)
+    batch = made.replay_batch(trainer, 0)
     assert set(batch.y.tolist()) == {0, 2, 4}
     used = (batch.x0[:, None] == made.memory.x).all(dim=2).any(dim=0)
     assert torch.equal(used, torch.isin(made.memory.y, torch.tensor([0, 2, 4])))
@@ -155,8 +155,8 @@ def test_replayed_items_are_of_kept_classes():
 def test_released_replay_keeps_its_labels():
     """label_dropout=false: each replayed item has its own class, however high the rate."""
     made = SelectiveAmnesia.create(FEW | {"label_dropout": False})
-    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, label_dropout_prob=1.0))
-    batch = made.replayed(trainer, 0)
+    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, unconditional=1.0))
+    batch = made.replay_batch(trainer, 0)
     assert torch.equal(batch.condition, batch.y)
     assert K not in batch.condition.tolist()
 
@@ -182,8 +182,8 @@ def test_unconditional_models_are_a_diagnostic():
     trainer.noised_batches.classes = None
     prepared(made, trainer)
     assert len(made.memory) == 6
-    assert made.replayed(trainer, 0).condition is None
-    assert made.surrogate(trainer, 0).condition is None
+    assert made.replay_batch(trainer, 0).condition is None
+    assert made.surrogate_batch(trainer, 0).condition is None
     assert torch.isfinite(made.update(trainer, 0))
 
 
@@ -198,8 +198,8 @@ def test_items_are_the_base_models(process, w):
     trainer = trainer_of(made, process=process, batch_size=4)
     with torch.no_grad():
         trainer.model.network.W.zero_()  # what is being trained does not draw
-    drawn = Generated(trainer, (0, 3), 5, nfe=9, guidance=w)
-    assert drawn.batches(trainer) == 3
+    drawn = GeneratedItems(trainer, (0, 3), 5, nfe=9, guidance=w)
+    assert drawn.num_batches(trainer) == 3
     for batch in (2, 0, 1):
         drawn.draw(trainer, batch)
     y = torch.tensor([0, 3] * 5)
@@ -215,7 +215,7 @@ def test_items_of_the_reverse_chain(w):
     """sampler=ancestral: DDIM at eta = 1, the chain with the posterior's variance, guided."""
     process = DiscreteDDPM()
     trainer = trainer_of(SelectiveAmnesia.create(FEW), process=process, batch_size=6)
-    drawn = Generated(trainer, (0, 3), 3, nfe=40, guidance=w, sampler="ancestral")
+    drawn = GeneratedItems(trainer, (0, 3), 3, nfe=40, guidance=w, sampler="ancestral")
     drawn.draw(trainer, 0)
     guided = Conditioned(told(process=process), torch.tensor([0, 3] * 3), w)
     noise = trainer.noise("generated", count=6)
@@ -235,7 +235,7 @@ def test_images_are_cut_off():
     """Drawn images lie in the range of the data."""
     made = SelectiveAmnesia.create()
     trainer = trainer_of(made, codec=UniformDequantization(16, -0.1, 0.1))
-    drawn = Generated(trainer, (0,), 8, nfe=9)
+    drawn = GeneratedItems(trainer, (0,), 8, nfe=9)
     drawn.draw(trainer, 0)
     assert (float(drawn.x.min()), float(drawn.x.max())) == pytest.approx((-0.1, 0.1))
 

@@ -31,7 +31,14 @@ from msgm_bench import (
 from msgm_bench.experiment.plan import plan as planned
 from msgm_bench.testing import ToyBackbone, check_method, toy_images, trained
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
-from msgm_builtin.methods.sfd import SFD, Draw, distillation, generated, matching, pick
+from msgm_builtin.methods.sfd import SFD
+from msgm_builtin.methods.sfd_batch import draw_batch, uniform_index
+from msgm_builtin.methods.sfd_losses import (
+    GeneratorBatch,
+    fake_score_loss,
+    generate,
+    generator_loss,
+)
 
 PROCESS, V = VarianceExploding(0.01, 10.0), 0.25
 MEANS = torch.tensor([[-1.0], [0.5], [2.0]])
@@ -91,7 +98,7 @@ def a_draw(N, D, dtype=torch.float64):
     c = torch.arange(N) % 2 + 1
     s = torch.where(c == 2, 0, c)
     w = torch.where(c == 2, 0.3, 1.0).to(dtype)
-    return Draw(c, s, w, t, z, eps)
+    return GeneratorBatch(c, s, w, t, z, eps)
 
 
 def trainer_of(options=None, base=None, forgotten=(2,), **budget):
@@ -116,14 +123,25 @@ def trainer_of(options=None, base=None, forgotten=(2,), **budget):
     return Trainer(model, SFD.create(options), noised_batches, chosen, runtime, 0, base, labels)
 
 
+def drawn(trainer, *stream):
+    """The random numbers of a batch of the method that is being trained."""
+    return draw_batch(trainer, trainer.method.options, trainer.method.time_range, *stream)
+
+
+def one_step(trainer, z, c):
+    """What the trained generator makes of noise for one class."""
+    batch = GeneratorBatch(torch.full((len(z),), c), *[torch.zeros(0)] * 3, z, torch.zeros(0))
+    return generate(trainer.model, batch, trainer.method.t_i)
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.2])
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 def test_the_generators_gradient_is_that_of_its_loss(process, alpha):
     """Finite differences of the formula, written out again with omega held, in float64."""
     theta, phi, psi = (smooth(process, seed) for seed in range(3))
     draw, t_i = a_draw(6, 2), 0.6
-    x_g = generated(theta, draw.z, t_i, draw.c)
-    loss = (draw.w * distillation(phi, psi, x_g, draw, alpha)).sum()
+    x_g = generate(theta, draw, t_i)
+    loss = (draw.w * generator_loss(phi, psi, x_g, draw, alpha)).sum()
     got = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(theta.parameters()))])
     a_i, sigma_i = (float(v) for v in process.marginal(torch.tensor(t_i, dtype=torch.float64)))
     a, sigma = (v[:, None] for v in process.marginal(draw.t))
@@ -158,7 +176,7 @@ def test_the_generators_gradient_is_that_of_its_loss(process, alpha):
 def test_nothing_moves_where_fake_and_teacher_agree():
     """At psi = phi the loss of a kept class is zero; that of a forgotten one is not."""
     phi, draw = smooth(PROCESSES[0], 1), a_draw(8, 2)
-    loss = distillation(phi, smooth(PROCESSES[0], 1), draw.z, draw, 1.2)
+    loss = generator_loss(phi, smooth(PROCESSES[0], 1), draw.z, draw, 1.2)
     kept = draw.c == draw.s
     assert torch.equal(loss[kept], torch.zeros(4).double())
     assert bool((loss[~kept] != 0).all())
@@ -173,7 +191,7 @@ def test_an_items_gradient_on_gaussians_is_closed_form():
     phi = gaussians(means=MEANS.double())
     draw = a_draw(8, 1)
     x_g = draw.z.clone().requires_grad_()
-    loss = distillation(phi, phi, x_g, draw, 1.2).sum()
+    loss = generator_loss(phi, phi, x_g, draw, 1.2).sum()
     (got,) = torch.autograd.grad(loss, x_g)
     sbar = PROCESS.noise_to_signal(draw.t)[:, None]
     kappa, m = V / (V + sbar**2), MEANS.double()
@@ -189,12 +207,14 @@ def test_the_fake_score_matches_noise_on_what_is_generated():
     process = PROCESSES[0]
     a_i, sigma_i = (float(v) for v in process.marginal(torch.tensor(0.6, dtype=torch.float64)))
     x = sigma_i * draw.z
-    x_g = generated(theta, draw.z, 0.6, draw.c)
+    x_g = generate(theta, draw, 0.6)
     by_hand = (x - sigma_i * theta.network(x, torch.full((6,), 0.6).double(), draw.c)) / a_i
     torch.testing.assert_close(x_g, by_hand)
     a, sigma = (v[:, None] for v in process.marginal(draw.t))
     predicted = psi.network(a * by_hand + sigma * draw.eps, draw.t, draw.c)
-    torch.testing.assert_close(matching(psi, x_g, draw), (predicted - draw.eps).square().sum(1))
+    torch.testing.assert_close(
+        fake_score_loss(psi, x_g, draw), (predicted - draw.eps).square().sum(1)
+    )
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -207,10 +227,10 @@ def test_a_step_of_both_networks(reduction):
     method.setup(trainer)
     seen = descents(trainer)
     before = [p.detach().clone() for p in method.psi.parameters()]
-    draw, later = method.drawn(trainer, 0, "psi", 0), method.drawn(trainer, 0, "theta")
-    x_g = generated(trainer.model, draw.z, method.t_i, draw.c).detach()
+    draw, later = drawn(trainer, 0, "psi", 0), drawn(trainer, 0, "theta")
+    x_g = generate(trainer.model, draw, method.t_i).detach()
     twin = gaussians()  # psi as it starts
-    loss = (draw.w * matching(twin, x_g, draw)).sum()
+    loss = (draw.w * fake_score_loss(twin, x_g, draw)).sum()
     slopes = torch.autograd.grad(loss, list(twin.parameters()))
     method.update(trainer, 0)
     assert float(method.recorded["loss_fake"]) == pytest.approx(float(loss.detach()), rel=1e-5)
@@ -219,15 +239,15 @@ def test_a_step_of_both_networks(reduction):
         expected = old - 0.02 * slope.sign() * (slope.abs() > 1e-5)
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-3, atol=1e-5)
     fresh = trainer_of({"reduction": reduction})
-    x_g = generated(fresh.model, later.z, method.t_i, later.c)
-    losses = distillation(fresh.base, method.psi, x_g, later, 1.2)
+    x_g = generate(fresh.model, later, method.t_i)
+    losses = generator_loss(fresh.base, method.psi, x_g, later, 1.2)
     (gradient,) = fresh.gradients((later.w * losses).sum())
     torch.testing.assert_close(seen[0].float(), gradient.clamp(-0.05, 0.05), rtol=1e-4, atol=1e-6)
     assert float(gradient.abs().max()) > 0.05  # the clipping matters
 
 
 def test_labels_weights_and_times_of_a_batch():
-    """A quarter is forgotten, told a kept class; both parts' weights sum to theirs."""
+    """A quarter is forgotten, at a retained class of phi; both parts' weights sum to theirs."""
     options = {
         "safe_class": "random",
         "forget_fraction": 0.25,
@@ -236,7 +256,7 @@ def test_labels_weights_and_times_of_a_batch():
     }
     trainer = trainer_of(options, forgotten=(1,), batch_size=400)
     trainer.method.setup(trainer)
-    draw = trainer.method.drawn(trainer, 0, "theta")
+    draw = drawn(trainer, 0, "theta")
     forgotten = draw.c == 1
     assert int(forgotten.sum()) == 100
     assert set(draw.c[~forgotten].tolist()) == set(draw.s.tolist()) == {0, 2}
@@ -246,11 +266,11 @@ def test_labels_weights_and_times_of_a_batch():
     ratios = PROCESS.noise_to_signal(draw.t)
     assert 0.2 <= float(ratios.min()) < 0.22
     assert 1.8 < float(ratios.max()) <= 2.0001
-    assert not torch.equal(draw.z, trainer.method.drawn(trainer, 1, "theta").z)
+    assert not torch.equal(draw.z, drawn(trainer, 1, "theta").z)
 
 
 @pytest.mark.parametrize(
-    ("safe", "forgotten", "told"),
+    ("safe", "forgotten", "expected"),
     [
         ("next", (0,), {0: {1}}),
         ("next", (2,), {2: {0}}),
@@ -260,19 +280,19 @@ def test_labels_weights_and_times_of_a_batch():
         ("random", (1,), {1: {0, 2}}),
     ],
 )
-def test_the_safe_class(safe, forgotten, told):
+def test_the_safe_class(safe, forgotten, expected):
     """The next kept one round the circle, a named one, or any; always a kept one."""
     trainer = trainer_of({"safe_class": safe}, forgotten=forgotten, batch_size=64)
     trainer.method.setup(trainer)
-    draw = trainer.method.drawn(trainer, 0, "theta")
-    assert {c: set(draw.s[draw.c == c].tolist()) for c in forgotten} == told
+    draw = drawn(trainer, 0, "theta")
+    assert {c: set(draw.s[draw.c == c].tolist()) for c in forgotten} == expected
 
 
 def test_the_first_stage_distils_kept_classes_alone():
     """Forgotten ones weigh nothing in the first half of four steps, and all they should after."""
     trainer = trainer_of({"first_stage_fraction": 0.5, "forget_weight": 0.3})
     trainer.method.setup(trainer)
-    draws = [trainer.method.drawn(trainer, step, "theta") for step in range(4)]
+    draws = [drawn(trainer, step, "theta") for step in range(4)]
     totals = [float(draw.w[draw.c == 2].sum()) for draw in draws]
     assert totals == pytest.approx([0.0, 0.0, 0.3, 0.3])
 
@@ -280,19 +300,19 @@ def test_the_first_stage_distils_kept_classes_alone():
 def test_picks_are_even_and_inside():
     """Equal shares of [0, 1), and the last one at the last float below 1."""
     u = torch.tensor([0.0, 0.33, 0.34, 0.66, 0.67, 1 - 2**-24])
-    assert pick(3, u).tolist() == [0, 0, 1, 1, 2, 2]
-    assert pick(9, torch.tensor([1 - 2**-24])).tolist() == [8]
+    assert uniform_index(3, u).tolist() == [0, 0, 1, 1, 2, 2]
+    assert uniform_index(9, torch.tensor([1 - 2**-24])).tolist() == [8]
 
 
 def test_noise_levels_follow_the_datas_range():
     """[0, 1] has half the noise of [-1, 1]: on VE each time lies log 2 / log_ratio lower."""
     trainer = trainer_of({"sigma_range": (0.2, 2.0)})
     trainer.method.setup(trainer)
-    whole = trainer.method.t_i, trainer.method.low, trainer.method.high
+    whole = (trainer.method.t_i, *trainer.method.time_range)
     assert PROCESS.noise_to_signal(torch.tensor(whole[0])).item() == pytest.approx(2.5)
     trainer.model.codec = UniformDequantization(16, 0.0, 1.0)
     trainer.method.setup(trainer)
-    half = trainer.method.t_i, trainer.method.low, trainer.method.high
+    half = (trainer.method.t_i, *trainer.method.time_range)
     shift = math.log(2) / PROCESS.log_ratio
     assert [a - b for a, b in zip(whole, half, strict=True)] == pytest.approx([shift] * 3, rel=1e-4)
 
@@ -302,7 +322,7 @@ def test_published_times_of_the_discrete_process():
     trainer = trainer_of(base=gaussians(DiscreteDDPM()), batch_size=4096)
     trainer.method.setup(trainer)
     assert trainer.method.t_i == 441 / 1000
-    steps = trainer.method.drawn(trainer, 0, "theta").t * 1000 - 1
+    steps = drawn(trainer, 0, "theta").t * 1000 - 1
     assert (round(float(steps.min())), round(float(steps.max()))) == (38, 711)
     torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
 
@@ -324,7 +344,7 @@ def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
     z = Noise(5, 0, 4000).normal((1,))
     for c, mean in ((0, -1.0), (1, 0.5), (2, 0.5)):
         with torch.no_grad():
-            x = generated(trainer.model, z, trainer.method.t_i, torch.full((4000,), c))
+            x = one_step(trainer, z, c)
         assert float(x.mean()) == pytest.approx(mean, abs=0.1)
         assert float(x.std()) == pytest.approx(math.sqrt(V), rel=0.15)
 
@@ -362,8 +382,8 @@ def test_unconditional_models_are_skipped_before_training(cache, tmp_path):
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"safe_class": 3}, "safe_class = 3, which is not kept"),
-        ({"safe_class": 12}, "safe_class = 12, which is not kept"),
+        ({"safe_class": 3}, "safe_class = 3, which is not retained"),
+        ({"safe_class": 12}, "safe_class = 12, which is not retained"),
         ({"sigma_range": (2.0, 1.0)}, "the smaller one first"),
         ({"forget_fraction": 1.0}, "'forget_fraction' of sfd"),
     ],
@@ -389,7 +409,7 @@ def test_presets():
 def test_noise_levels_beyond_the_process_are_refused(sigmas):
     """They would all be its last one."""
     model = ToyBackbone.create().build(replace(DataStats.of(toy_images()), classes=3))
-    with pytest.raises(OptionError, match=r"sigmas = .* on this process"):
+    with pytest.raises(OptionError, match=r"sigma_range = .* on this process"):
         SFD.create({"sigma_range": sigmas}).skip(model, "finetune")
     assert SFD.create({"sigma_range": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
 
@@ -419,8 +439,7 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, fresh, monkeypatch, t
     rows = {row["metric"]: row for row in found["metrics"]}
     assert set(ROWS) <= set(rows)
     assert not [name for name in rows if name.startswith("nll")]
-    assert "no density" not in rows
-    assert "a generator has no density" in found["provenance"]["left_out"]["likelihood"]
+    assert "which has no density" in found["provenance"]["left_out"]["likelihood"]
     how = {"sampler": "one_step", "nfe": 1, "guidance": 0.0, "sampler_options": {"sigma": 2.5}}
     task = found["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
     assert how.items() <= task.items()
