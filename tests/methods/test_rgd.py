@@ -111,7 +111,7 @@ def test_the_cut_scales_with_the_range(low, cut):
     splits = {"retain": Examples(x, torch.zeros(64, dtype=torch.long))}
     trainer = trainer_of(made, splits)
     trainer.model.codec = UniformDequantization(256, low, 1.0)
-    made.coresetup(trainer)
+    made.setup(trainer)
     assert float(made.cutoff) == pytest.approx(cut)
 
 
@@ -123,7 +123,7 @@ def test_update_is_the_formula():
     splits = clouds({"retain": 20})
     splits["forget"] = splits["retain"]  # what the one wants the other does not
     trainer = trainer_of(made, splits)
-    made.coresetup(trainer)
+    made.setup(trainer)
     assert len(made.coreset) == 8
     g_f = -matching_gradient(trainer, *of(trainer.batch("forget", 0)))
     g_r = matching_gradient(trainer, *of(trainer.noised(made.coreset, 0, "set, part 0")))
@@ -139,7 +139,7 @@ def test_g_r_averages_over_the_whole_set():
     """Parts of 8, 8 and 4 items count by their size; batch takes 8 of 20 at random."""
     made = RGD.create({"items_per_group": 10})
     trainer = trainer_of(made)
-    made.coresetup(trainer)
+    made.setup(trainer)
     assert len(made.coreset) == 20
     expected = torch.zeros(6, dtype=torch.float64)
     for part, (first, count) in enumerate(((0, 8), (8, 8), (16, 4))):
@@ -179,7 +179,7 @@ def test_the_set_holds_so_many_of_each_class():
         made = RGD.create({"items_per_group": 5})
         trainer = trainer_of(made, {"retain": items})
         trainer.seed = seed
-        made.coresetup(trainer)
+        made.setup(trainer)
         assert torch.bincount(made.coreset.y).tolist() == [5, 5, 5]
         assert len(made.coreset.x[:, 0].unique()) == 15
         chosen.append(made.coreset.x)
@@ -191,7 +191,7 @@ def test_small_groups_are_taken_whole():
     """A class with fewer items than asked for gives all that it has."""
     items = Examples(torch.randn(12, 2), torch.tensor([0] * 10 + [1] * 2))
     made = RGD.create({"items_per_group": 4})
-    made.coresetup(trainer_of(made, {"retain": items}))
+    made.setup(trainer_of(made, {"retain": items}))
     assert torch.bincount(made.coreset.y).tolist() == [4, 2]
 
 
@@ -203,7 +203,7 @@ def test_k_means_finds_what_labels_would():
     x = torch.randn(56, 2, generator=generator) * 0.1 + 10.0 * hidden[:, None]
     attributes = torch.zeros(56, 4, dtype=torch.bool)
     made = RGD.create({"items_per_group": 5, "n_clusters": 3})
-    made.coresetup(trainer_of(made, {"retain": Examples(x, attributes)}))
+    made.setup(trainer_of(made, {"retain": Examples(x, attributes)}))
     found = (made.coreset.x[:, 0] / 10).round().long()
     assert torch.bincount(found).tolist() == [5, 5, 5]
 
@@ -213,7 +213,7 @@ def test_random_is_not_diverse():
     x = torch.arange(100.0)[:, None].repeat(1, 2)
     items = Examples(x, torch.tensor([0] * 98 + [1] * 2))
     made = RGD.create({"grouping": "random", "items_per_group": 3, "n_clusters": 4})
-    made.coresetup(trainer_of(made, {"retain": items}))
+    made.setup(trainer_of(made, {"retain": items}))
     assert len(made.coreset.x.unique(dim=0)) == 12
     assert torch.bincount(made.coreset.y).max() > 9
 

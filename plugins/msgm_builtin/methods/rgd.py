@@ -84,9 +84,9 @@ class RGD(Method[RGDOptions]):
             items = items[order[: session.batch_size]]
         L_r, g_r = torch.zeros((), device=items.x.device), torch.zeros(())
         for part, first in enumerate(range(0, len(items), session.batch_size)):
-            some = items[slice(first, first + session.batch_size)]
-            share = len(some) / len(items)
-            L = dsm_loss(session.model, session.noised(some, step, f"set, part {part}"))
+            part_items = items[slice(first, first + session.batch_size)]
+            share = len(part_items) / len(items)
+            L = dsm_loss(session.model, session.noised(part_items, step, f"set, part {part}"))
             (g,) = session.gradients(L)
             L_r, g_r = L_r + share * L.detach(), g_r + share * g
         return L_r, g_r
