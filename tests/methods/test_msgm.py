@@ -303,10 +303,10 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         trained = VESDE.create({"width": 16, "depth": 1}).build(info)
-    budget = Training(steps=400, batch_size=64, learning_rate=0.05, clip=1e9)
+    budget = Training(steps=400, batch_size=64, learning_rate=0.05, max_grad_norm=1e9)
     method = Obtuse.create({"alpha": 0.001, "forget_interval": 1, "abort_norm": 50.0})
-    feed = NoisedBatches(splits, trained, 0, budget.batch_size)
-    trainer = Trainer(trained, method, feed, budget, Runtime(torch.device("cpu")), 0)
+    noised_batches = NoisedBatches(splits, trained, 0, budget.batch_size)
+    trainer = Trainer(trained, method, noised_batches, budget, Runtime(torch.device("cpu")), 0)
     with pytest.raises(DivergenceError, match="forget data"):
         trainer.run(tmp_path, lambda *_: None)
     assert trainer.step < budget.steps

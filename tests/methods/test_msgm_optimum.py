@@ -350,7 +350,7 @@ def accepts(trial: Trial, case: Case, formula: Tensor) -> bool:
 def test_trained_network_is_the_formula(train: Callable[[str], Trial], name: str) -> None:
     """With clipping inactive the learned field is the closed form, not any mistaken one."""
     trial, case = train(name), CASES[name]
-    assert max(trial.gradient_norms) < BUDGET.clip
+    assert max(trial.gradient_norms) < BUDGET.max_grad_norm
     assert accepts(trial, case, case.right(trial.moments))
 
 

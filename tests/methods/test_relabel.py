@@ -51,7 +51,7 @@ def test_erasediff_is_the_formula(inner_steps):
 def test_erasediff_never_drops_the_forgotten_class(target):
     """L_f is of c_f, never of the null class, however often labels are dropped."""
     made = EraseDiff.create({"target": target})
-    trainer = trainer_of(made, unconditional=1.0)
+    trainer = trainer_of(made, label_dropout_prob=1.0)
     batch, _ = made.forget_batch_and_target(trainer, 0, "outer")
     assert trainer.batch("forget", 0, "outer").condition.tolist() == [K] * 8
     assert torch.equal(batch.condition, batch.y)
@@ -61,7 +61,7 @@ def test_erasediff_never_drops_the_forgotten_class(target):
 def test_erasediff_drops_labels_of_one_split(dropped):
     """The network sees the null class for all of one split, and the true classes of the other."""
     made = EraseDiff.create({"label_dropout_split": dropped, "inner_steps": 0})
-    trainer = trainer_of(made, unconditional=1.0)
+    trainer = trainer_of(made, label_dropout_prob=1.0)
     seen = []
     original = trainer.model.eps
     trainer.model.eps = lambda x, t, c: seen.append(c) or original(x, t, c)
@@ -138,7 +138,7 @@ def test_random_class():
 def test_released_label_dropout(dropout, rate):
     """c_f and c' are dropped at the rate, independently of each other; else never."""
     made = SalUn.create({"label_dropout": dropout})
-    trainer = trainer_of(made, batch_size=4000, unconditional=0.3)
+    trainer = trainer_of(made, batch_size=4000, label_dropout_prob=0.3)
     conditions = []
     original = trainer.model.eps
     trainer.model.eps = lambda x, t, c: conditions.append(c) or original(x, t, c)

@@ -150,7 +150,7 @@ def test_g_r_averages_over_the_whole_set():
         made.retain_gradient(trainer, 3)[1].double(), expected, rtol=1e-4, atol=1e-5
     )
     asked = []
-    trainer.feed.noised = watched(trainer.feed.noised, asked)
+    trainer.noised_batches.noised = watched(trainer.noised_batches.noised, asked)
     batchwise = RGD.create({"items_per_group": 10, "retain_items": "batch"})
     batchwise.setup(trainer)
     batchwise.retain_gradient(trainer, 0)

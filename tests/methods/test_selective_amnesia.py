@@ -155,7 +155,7 @@ def test_replayed_items_are_of_kept_classes():
 def test_released_replay_keeps_its_labels():
     """label_dropout=false: each replayed item has its own class, however high the rate."""
     made = SelectiveAmnesia.create(FEW | {"label_dropout": False})
-    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, unconditional=1.0))
+    trainer = prepared(made, trainer_of(made, (1, 3), batch_size=60, label_dropout_prob=1.0))
     batch = made.replay_batch(trainer, 0)
     assert torch.equal(batch.condition, batch.y)
     assert K not in batch.condition.tolist()

@@ -339,7 +339,7 @@ def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
         "sigma_range": (0.2, 3.0),
     }
     budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "decay": "cosine"}
-    trainer = trainer_of(options, beta1=0.0, **budget)
+    trainer = trainer_of(options, adam_betas=(0.0, 0.999), **budget)
     trainer.run(tmp_path, silent)
     z = Noise(5, 0, 4000).normal((1,))
     for c, mean in ((0, -1.0), (1, 0.5), (2, 0.5)):

@@ -59,15 +59,16 @@ BUDGET = {
     "steps": 288,  # of the released loops; their 640 inner steps are undone
     "batch_size": 128,
     "learning_rate": 1e-4,
-    "warmup": 0,
-    "decay": "none",
-    "clip": 1.0,
-    "ema": 0.99,
+    "warmup_steps": 0,
+    "lr_schedule": "constant",
+    "max_grad_norm": 1.0,
+    "ema_decay": 0.99,
     "continue_optimizer": False,
 }
 RELEASED = {
     # 8 times: 2 epochs of D_f that move Adam's moments, then 36 batches of the retain set
-    "finetuning": BUDGET | {"ema_warmup": False, "clip": 1e9},  # outer_max_grad_norm clips
+    "finetuning": BUDGET
+    | {"use_ema_warmup": False, "max_grad_norm": 1e9},  # outer_max_grad_norm clips
     "method": {
         "inner_epochs": 2,
         "inner_interval": 36,
@@ -79,6 +80,6 @@ RELEASED = {
 # quick: the same weights for half the passes; lambda was chosen on digits
 PRESETS = {
     "quick": {"method": {"inner_interval": 50, "forget_weight": 0.03}},
-    "standard": {"finetuning": BUDGET},
+    "full": {"finetuning": BUDGET},
     "paper": RELEASED,
 }

@@ -35,14 +35,14 @@ PUBLISHED = {
         "steps": 200,
         "batch_size": 1,
         "learning_rate": 5e-5,
-        "warmup": 0,
-        "decay": "none",
-        "ema": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "ema_decay": 0.0,
         "continue_optimizer": False,
     }
 }
 QUICK = {  # steps of its own, and the embeddings of D_g's classes as they were
-    "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup": 0, "ema": 0.0},
+    "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup_steps": 0, "ema_decay": 0.0},
     "method": {"trainable_weights": "class", "trajectory_steps": 10},
 }
-PRESETS = {"quick": QUICK, "standard": PUBLISHED, "paper": PUBLISHED}
+PRESETS = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}

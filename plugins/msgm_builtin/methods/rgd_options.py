@@ -37,15 +37,15 @@ PUBLISHED = {
         "steps": 782,  # 50 kimg
         "batch_size": 64,
         "learning_rate": 1e-5,
-        "warmup": 0,
-        "decay": "none",
-        "clip": 1e9,  # nothing is clipped
-        "ema": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "max_grad_norm": 1e9,  # nothing is clipped
+        "ema_decay": 0.0,
         "continue_optimizer": False,
     }
 }
 PRESETS = {
-    "quick": {"finetuning": {"ema": 0.0}, "method": {"retain_items": "batch"}},
-    "standard": PUBLISHED,
+    "quick": {"finetuning": {"ema_decay": 0.0}, "method": {"retain_items": "batch"}},
+    "full": PUBLISHED,
     "paper": PUBLISHED,
 }

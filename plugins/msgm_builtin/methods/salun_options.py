@@ -65,16 +65,16 @@ RELEASED = {
         "steps": 1000,
         "batch_size": 128,
         "learning_rate": 1e-4,
-        "warmup": 0,
-        "decay": "none",
-        "clip": 1.0,
-        "ema": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "max_grad_norm": 1.0,
+        "ema_decay": 0.0,
         "continue_optimizer": False,
     },
     "method": {"alpha": 1e-3, "retain_reduction": "sum"},
 }
 QUICK = {  # the mask of unguided outputs and means over D, no label dropped on D_f
-    "finetuning": {"ema": 0.0},
+    "finetuning": {"ema_decay": 0.0},
     "method": {"mask_guidance": 0.0, "mask_reduction": "mean", "label_dropout": False},
 }
-PRESETS = {"quick": QUICK, "standard": RELEASED, "paper": RELEASED}
+PRESETS = {"quick": QUICK, "full": RELEASED, "paper": RELEASED}

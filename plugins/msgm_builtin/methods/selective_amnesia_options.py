@@ -34,18 +34,18 @@ BUDGET = {
     "steps": 20_000,
     "batch_size": 128,
     "learning_rate": 1e-4,
-    "warmup": 0,
-    "decay": "none",
-    "ema": 0.9999,
+    "warmup_steps": 0,
+    "lr_schedule": "constant",
+    "ema_decay": 0.9999,
     "continue_optimizer": False,
 }
 RELEASED = {
-    "finetuning": BUDGET | {"ema_warmup": False},
+    "finetuning": BUDGET | {"use_ema_warmup": False},
     "method": {"sampler": "ancestral", "nfe": 1000, "guidance": 2.0, "label_dropout": False},
 }
 QUICK = {"ewc_weight": 0.5, "samples_per_class": 100, "fisher_timesteps": 25, "nfe": 49}
 PRESETS = {
     "quick": {"method": QUICK},
-    "standard": {"finetuning": BUDGET},
+    "full": {"finetuning": BUDGET},
     "paper": RELEASED,
 }

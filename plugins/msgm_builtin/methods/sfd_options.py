@@ -53,26 +53,25 @@ PUBLISHED = {
         "steps": 50_000,
         "batch_size": 256,  # 128 items of D_g's classes and 128 of forgotten ones
         "learning_rate": 1e-5,
-        "warmup": 0,
-        "decay": "none",
-        "clip": 1e9,  # max_grad_value clips
-        "ema": 0.9999,
-        "ema_warmup": False,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "max_grad_norm": 1e9,  # max_grad_value clips
+        "ema_decay": 0.9999,
+        "use_ema_warmup": False,
         "continue_optimizer": False,
-        "beta1": 0.0,
-        "beta2": 0.999,
+        "adam_betas": (0.0, 0.999),
     }
 }
 QUICK = {
     "finetuning": {
         "steps": 400,
         "learning_rate": 8e-4,
-        "warmup": 0,
-        "decay": "cosine",
-        "clip": 1e9,
-        "ema": 0.98,
-        "beta1": 0.0,
+        "warmup_steps": 0,
+        "lr_schedule": "cosine",
+        "max_grad_norm": 1e9,
+        "ema_decay": 0.98,
+        "adam_betas": (0.0, 0.999),
     },
     "method": {"forget_weight": 1.0, "forget_fraction": 0.2, "fake_learning_rate": 1.6e-3},
 }
-PRESETS = {"quick": QUICK, "standard": PUBLISHED, "paper": PUBLISHED}
+PRESETS = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
