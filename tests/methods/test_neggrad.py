@@ -26,22 +26,22 @@ ERROR = [[0.5, 3.0], [1.5, 0.1]]  # item means 1.75 and 0.8
 def test_clipping(clipping, max_error, value, slope):
     """Errors of pixels or of items past max_error count as max_error and have no gradient."""
     error = torch.tensor(ERROR, requires_grad=True)
-    found = NegGrad.create({"clipping": clipping, "max_error": max_error}).clipped_error(error)
-    found.backward()
-    assert float(found.detach()) == pytest.approx(value)
+    actual = NegGrad.create({"clipping": clipping, "max_error": max_error}).clipped_error(error)
+    actual.backward()
+    assert float(actual.detach()) == pytest.approx(value)
     torch.testing.assert_close(error.grad, torch.tensor(slope) / 4)
 
 
 def test_loss_is_the_formula():
     """W L_r - L_f of predictions on both batches."""
-    made = NegGrad.create({"retain_weight": 2.5, "clipping": "none"})
-    trainer = trainer_of(made)
+    method = NegGrad.create({"retain_weight": 2.5, "clipping": "none"})
+    trainer = trainer_of(method)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
     A, b = trainer.parameters
     L_r, L_f = (
         (batch.x_t @ A.T + b - batch.eps).square().mean().item() for batch in (retain, forget)
     )
-    loss = made.loss(trainer.model, Batches("neggrad", {"retain": retain, "forget": forget}), 0)
+    loss = method.loss(trainer.model, Batches("neggrad", {"retain": retain, "forget": forget}), 0)
     assert float(loss.detach()) == pytest.approx(2.5 * L_r - L_f, rel=1e-5)
 
 
