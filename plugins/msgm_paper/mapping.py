@@ -17,11 +17,11 @@ METHODS = {  # columns whose method has another name here; a ? marks a guess
     **{"msgm": "obt", "ort?": "ort", "obt?": "obt"},
     "erasediff": "erase",  # the authors' own, and not the EraseDiff of its paper
 }
-MSGM = {"alpha": 0.99, "every": 4}
+MSGM = {"alpha": 0.99, "forget_interval": 4}
 STATED: Mapping[str, Mapping[str, Any]] = {  # options of the methods as equations 7 to 9 have them
     "ort": MSGM | {"product": "inner"},
     "obt": MSGM
-    | {"sign": "paper", "cosine": False, "hinge": None, "truncate": None, "norm_weight": 0.0},
+    | {"sign": "paper", "use_cosine": False, "hinge": None, "max_error": None, "norm_weight": 0.0},
     "erase": MSGM,
 }
 ROWS = {"ur": "ur_argmax"}  # the row with the paper's count, where the headline has another

@@ -177,12 +177,25 @@ def test_dry_run(cache, fast, bench, tmp_path):
 def test_options_of_methods(cache, fast, bench, tmp_path):
     """``-p key`` reaches who has it, ``-p METHOD.key`` one, which wins over the other."""
     methods = ("obt", "ort", "standard")
-    arguments = ("-p", "alpha=0.7", "-p", "ort.alpha=0.6", "-p", "every=2", "-p", "hinge=null")
+    arguments = (
+        "-p",
+        "alpha=0.7",
+        "-p",
+        "ort.alpha=0.6",
+        "-p",
+        "forget_interval=2",
+        "-p",
+        "hinge=null",
+    )
     out = tmp_path / "runs"
     assert bench(*tiny(*arguments, method=methods, out=out))[0] == 0
     found = {method: result["spec"]["params"] for (method, _), result in results(out).items()}
-    assert (found["obt"]["alpha"], found["obt"]["every"], found["obt"]["hinge"]) == (0.7, 2, None)
-    assert (found["ort"]["alpha"], found["ort"]["every"]) == (0.6, 2)
+    assert (found["obt"]["alpha"], found["obt"]["forget_interval"], found["obt"]["hinge"]) == (
+        0.7,
+        2,
+        None,
+    )
+    assert (found["ort"]["alpha"], found["ort"]["forget_interval"]) == (0.6, 2)
     assert found["standard"] == {}
 
 
@@ -324,7 +337,9 @@ def test_info(name, bench):
         words = " ".join(out.split())
         assert "arXiv:2412.07229" in words
         assert "Regimes: finetune, retrain" in words or "Regimes: retrain, finetune" in words
-        assert all(option in out for option in ("alpha", "every", "sign", "hinge", "0.99"))
+        assert all(
+            option in out for option in ("alpha", "forget_interval", "sign", "hinge", "0.99")
+        )
 
 
 # Cache, doctor, protocol, board ------------------------------------------------------------

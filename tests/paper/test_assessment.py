@@ -134,8 +134,8 @@ def test_every_cell_can_be_answered(make):
 def test_options_of_the_method(cell, make):
     """Another alpha, product or sign is another method; the ablation has alphas of its own."""
     ort = cell(2, "ort", "ur", **UR)
-    stated = {"alpha": 0.99, "every": 4, "product": "inner"}
-    for name, value in (("alpha", 0.9), ("every", 1), ("product", "elementwise")):
+    stated = {"alpha": 0.99, "forget_interval": 4, "product": "inner"}
+    for name, value in (("alpha", 0.9), ("forget_interval", 1), ("product", "elementwise")):
         found = judged(ort, make(ort, ort.value, 0.1, params=stated | {name: value}))
         assert found.status is Status.NOT_COMPARABLE
         assert found.reasons == (f"{name} = {value}, in the paper {stated[name]}",)
@@ -311,7 +311,9 @@ def test_other_options_are_not_averaged(cell, make):
 def test_the_choice_does_not_look_at_values(cell, make):
     """Of two comparable ways of running, that with more seeds is shown, and the other is told."""
     ort = cell(2, "ort", "nll", "retain", **UR)
-    lucky = make(ort, ort.value, 0.01, params={"alpha": 0.99, "every": 4, "product": "inner"})
+    lucky = make(
+        ort, ort.value, 0.01, params={"alpha": 0.99, "forget_interval": 4, "product": "inner"}
+    )
     lucky = lucky.model_copy(
         update={"spec": lucky.spec.model_copy(update={"backbone_params": {"width": 8}})}
     )

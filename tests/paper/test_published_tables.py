@@ -206,7 +206,7 @@ def test_rows_that_count_as_the_paper_does(cell):
     assert quantity(cell(4, "ort", "acc", "forget")).variant == "/reconstruction@2"
     erased = setting(cell(2, "erasediff", "ur", dataset="mnist"))
     assert (erased.method, erased.regime) == ("erase", "retrain")
-    assert erased.params == {"alpha": 0.99, "every": 4}
+    assert erased.params == {"alpha": 0.99, "forget_interval": 4}
 
 
 def test_contradictions_are_found(cell):
