@@ -77,7 +77,7 @@ def test_the_network_is_the_very_one(place, write):
     with torch.no_grad():
         expected = unet(x, torch.arange(STEPS)).sample
         assert torch.equal(model.eps(x, t), expected)
-    assert found.sha256 == sha256(diffusers_io.home(place) / SAFE)
+    assert found.sha256 == sha256(diffusers_io.network_folder(place) / SAFE)
     assert not found.remark
 
 

@@ -15,7 +15,7 @@ from cli_harness import results, tiny
 from msgm_bench import StorageError
 from msgm_bench.testing import check_executor, check_tracker
 from msgm_builtin.executors.local import Local
-from msgm_builtin.trackers.jsonl import JsonLines, finite
+from msgm_builtin.trackers.jsonl import JsonLines, json_value
 
 
 def test_the_executor_conforms():
@@ -160,4 +160,4 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 def test_numbers_that_are_not_finite_are_null():
     """At any depth; the rest stays."""
     value = {"a": [1.5, float("nan")], "b": {"c": float("inf")}, "d": "x"}
-    assert finite(value) == {"a": [1.5, None], "b": {"c": None}, "d": "x"}
+    assert json_value(value) == {"a": [1.5, None], "b": {"c": None}, "d": "x"}

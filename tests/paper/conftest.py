@@ -8,18 +8,20 @@ from msgm_bench import MetricProtocol, Result, Row, SpecRecord
 from msgm_bench.api.result import ProtocolRecord
 from msgm_bench.cli import run_and_show
 from msgm_paper.mapping import CHOICES, quantity, setting
-from msgm_paper.tables import cells
+from msgm_paper.tables import published_values
 
 SUFFIX = {"ur": "judge@1", "acc": "@1", "fid": "@1", "clip": "@1", "psnr": "@1", "ssim": "7@1"}
 
 
 @pytest.fixture
-def cell():
-    """``cell(table, method, metric, split, **more)``: the one published cell of that place."""
+def entry():
+    """``entry(table, method, metric, split, **more)``: the one published value of that place."""
 
     def find(table, method, metric, split="samples", **more):
         wanted = {"table": table, "method": method, "metric": metric, "split": split, **more}
-        (found,) = [c for c in cells() if all(getattr(c, k) == v for k, v in wanted.items())]
+        (found,) = [
+            c for c in published_values() if all(getattr(c, k) == v for k, v in wanted.items())
+        ]
         return found
 
     return find
@@ -30,12 +32,12 @@ BOX = [32, 0, 16, 64]
 
 @pytest.fixture
 def make():
-    """``make(cell, value, half)``: a result of the preset ``paper`` that answers the cell."""
+    """``make(entry, value, half)``: a result of the preset ``paper`` that answers it."""
 
-    def result(cell, value, half=0.0, *, seed=0, preset="paper", command="", box=BOX, **spec):
-        asked, wanted = setting(cell), quantity(cell)
-        flag, pair = CHOICES[cell.dataset].options if cell.dataset in CHOICES else ("", "")
-        chosen = {"split": "paper"} if cell.dataset == "stl10" else {}
+    def result(entry, value, half=0.0, *, seed=0, preset="paper", command="", box=BOX, **spec):
+        asked, wanted = setting(entry), quantity(entry)
+        flag, pair = CHOICES[entry.dataset].options if entry.dataset in CHOICES else ("", "")
+        chosen = {"split": "paper"} if entry.dataset == "stl10" else {}
         told = {
             "dataset": asked.dataset,
             "forget": [name.capitalize() for name in asked.forget],

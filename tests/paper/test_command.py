@@ -11,7 +11,7 @@ from cli_harness import tiny
 
 from msgm_paper import results
 from msgm_paper.caveats import objections
-from msgm_paper.tables import TITLES, cells
+from msgm_paper.tables import TITLES, published_values
 
 CLOSE = {"standard": 10.73, "unseen": 11.59}  # table 1
 
@@ -43,9 +43,9 @@ def test_nothing_has_been_run(said):
     assert "…" not in out
 
 
-def test_one_table(said, make, cell, write):
+def test_one_table(said, make, entry, write):
     """Published and measured side by side, with interval, n, seeds, status and notes."""
-    unseen, ort = (cell(2, name, "ur", dataset="mnist") for name in ("unseen", "ort"))
+    unseen, ort = (entry(2, name, "ur", dataset="mnist") for name in ("unseen", "ort"))
     runs = write(
         *(make(unseen, value, 0.3, seed=i) for i, value in enumerate((4.3, 4.4, 4.5))),
         make(ort, 7.0, 0.4),
@@ -61,9 +61,9 @@ def test_one_table(said, make, cell, write):
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_json(said, make, cell, write):
-    """Every cell with its verdict; what is not bounded is null."""
-    standard = cell(1, "standard", "nll", "forget")
+def test_json(said, make, entry, write):
+    """Every value with its outcome; what is not bounded is null."""
+    standard = entry(1, "standard", "nll", "forget")
     out, _ = said("--json", "--table", 1, "--runs", write(make(standard, 10.7, None)))
     documents = json.loads(out)
     assert len(documents) == 6
@@ -93,9 +93,9 @@ def test_a_real_run(said, bench):
         assert "-t likelihood.rtol" in reason
 
 
-def test_several_folders_and_copies(said, make, cell, write):
+def test_several_folders_and_copies(said, make, entry, write):
     """``--runs`` may repeat, and a copy of a result counts once."""
-    standard = cell(1, "standard", "nll", "forget")
+    standard = entry(1, "standard", "nll", "forget")
     result, other = make(standard, 10.70, 0.01), make(standard, 10.72, 0.01, seed=1)
     places = (write(result, name="a"), write(result, other, name="b"))
     out, _ = said("--json", "--table", 1, "--runs", places[0], "--runs", places[1])
@@ -103,16 +103,16 @@ def test_several_folders_and_copies(said, make, cell, write):
     assert found["measured"]["seeds"] == [0, 1]
 
 
-def test_the_default_folder(said, make, cell, write):
+def test_the_default_folder(said, make, entry, write):
     """``runs`` is read where it is there."""
-    write(make(cell(1, "standard", "nll", "forget"), 10.73, 0.01))
+    write(make(entry(1, "standard", "nll", "forget"), 10.73, 0.01))
     out, _ = said("--table", 1)
     assert "1 reproduced" in out
 
 
-def test_broken_files_are_left_out(said, make, cell, write):
+def test_broken_files_are_left_out(said, make, entry, write):
     """They are named with a reason, and the rest is shown."""
-    runs = write(make(cell(1, "standard", "nll", "forget"), 10.73, 0.01))
+    runs = write(make(entry(1, "standard", "nll", "forget"), 10.73, 0.01))
     for name, content in (("a", b"{"), ("b", b"\xff"), ("c", b'{"status": "ok"}')):
         (runs / name).mkdir()
         (runs / name / "result.json").write_bytes(content)
@@ -172,17 +172,17 @@ def test_values_that_no_run_reproduces_are_listed(said):
     lines = said("--commands")[0].splitlines()
     remarks = [line for line in lines if line.startswith("# ")]
     assert lines[-len(remarks) :] == remarks
-    for cell in cells():
-        flaws = objections(cell)
-        mentioned = [r for r in remarks if cell.place in r and all(f in r for f in flaws)]
-        assert bool(flaws) <= bool(mentioned), cell
+    for entry in published_values():
+        flaws = objections(entry)
+        mentioned = [r for r in remarks if entry.place in r and all(f in r for f in flaws)]
+        assert bool(flaws) <= bool(mentioned), entry
     (toy,) = [r for r in remarks if "39.01" in r]
     assert toy.endswith("table 1, gaussians: nll retain; table 1, gaussians: nll forget")
 
 
-def test_what_ships_is_shown(said, make, cell, monkeypatch, tmp_path):
+def test_what_ships_is_shown(said, make, entry, monkeypatch, tmp_path):
     """Without --runs the committed results are read, and runs/ beside them; else only those."""
-    shipped, other = (make(cell(1, n, "nll", "forget"), v, 0.01) for n, v in CLOSE.items())
+    shipped, other = (make(entry(1, n, "nll", "forget"), v, 0.01) for n, v in CLOSE.items())
     monkeypatch.setattr(results, "SHIPPED", tmp_path / "measured")
     (tmp_path / "measured").mkdir()
     (tmp_path / "measured" / "a.json").write_text(shipped.to_json(), encoding="utf-8")
@@ -197,19 +197,19 @@ def test_what_ships_is_sound():
     """Each committed file is a valid result of the preset paper, of data that the paper has."""
     found = results.collect([str(results.SHIPPED)])
     assert not found.broken
-    places = {(cell.dataset, cell.backbone) for cell in cells()}
+    places = {(entry.dataset, entry.backbone) for entry in published_values()}
     for result in found.results:
         assert (result.status, result.spec.preset) == ("ok", "paper")
         assert (result.spec.dataset, result.spec.backbone) in places
 
 
 @pytest.mark.parametrize("named", ["board", "board/results"])
-def test_a_boards_results_are_read(said, make, cell, tmp_path, named):
+def test_a_boards_results_are_read(said, make, entry, tmp_path, named):
     """--runs takes a board's folder, or the folder of its results."""
     folder = tmp_path / "board" / "results"
     folder.mkdir(parents=True)
     for i, (name, value) in enumerate(CLOSE.items()):
-        result = make(cell(1, name, "nll", "forget"), value, 0.01)
+        result = make(entry(1, name, "nll", "forget"), value, 0.01)
         (folder / f"m-s{i}.json").write_text(result.to_json(), encoding="utf-8")
     (tmp_path / "board" / "other.json").write_text("{", encoding="utf-8")
     out, err = said("--table", 1, "--runs", tmp_path / named)
@@ -217,9 +217,11 @@ def test_a_boards_results_are_read(said, make, cell, tmp_path, named):
     assert not err
 
 
-def test_commands_that_are_done_are_left_out(said, make, cell, write):
+def test_commands_that_are_done_are_left_out(said, make, entry, write):
     """What is settled needs no run; results elsewhere are asked for where they were looked for."""
-    here = {(c.metric, c.split): c for c in cells() if (c.table, c.method) == (1, "standard")}
+    here = {
+        (c.metric, c.split): c for c in published_values() if (c.table, c.method) == (1, "standard")
+    }
     runs = write(*(make(c, c.value, 0.01, seed=i) for i, c in enumerate(here.values())))
     line, remark = said("--commands", "--table", 1, "--runs", runs)[0].splitlines()
     assert "--method unseen" in line
