@@ -134,7 +134,7 @@ def check_embedder(
         judge = ToyJudge.create()
         judge.fit(data, SEED, CPU)
     embedder, second = cls.create(options), cls.create(options)
-    missing = embedder.missing(judge)
+    missing = embedder.missing_weights(judge)
     assert missing is None, f"{cls.name}: cannot be checked here: {missing}"
     embedder.load(judge, CPU)
     second.load(judge, CPU)

@@ -19,10 +19,10 @@ def entry():
 
     def find(table, method, metric, split="samples", **more):
         wanted = {"table": table, "method": method, "metric": metric, "split": split, **more}
-        (found,) = [
+        (actual,) = [
             c for c in published_values() if all(getattr(c, k) == v for k, v in wanted.items())
         ]
-        return found
+        return actual
 
     return find
 
@@ -35,20 +35,20 @@ def make():
     """``make(entry, value, half)``: a result of the preset ``paper`` that answers it."""
 
     def result(entry, value, half=0.0, *, seed=0, preset="paper", command="", box=BOX, **spec):
-        asked, wanted = setting(entry), quantity(entry)
+        target, wanted = setting(entry), quantity(entry)
         flag, pair = CHOICES[entry.dataset].options if entry.dataset in CHOICES else ("", "")
         chosen = {"split": "paper"} if entry.dataset == "stl10" else {}
-        told = {
-            "dataset": asked.dataset,
-            "forget": [name.capitalize() for name in asked.forget],
-            "backbone": asked.backbone,
-            "method": asked.method or "unseen",
-            "params": asked.params,
-            "regime": asked.regime,
+        defaults = {
+            "dataset": target.dataset,
+            "forget": [name.capitalize() for name in target.forget],
+            "backbone": target.backbone,
+            "method": target.method or "unseen",
+            "params": target.params,
+            "regime": target.regime,
             "preset": preset,
             "seed": seed,
             "dataset_params": chosen,
-            "settings": {"training": {"steps": asked.steps or 1_300_000}},
+            "settings": {"training": {"steps": target.steps or 1_300_000}},
         }
         how = {"n": 1} | ({"inpainting": {"box": box}} if wanted.task == "inpainting" else {})
         protocol = MetricProtocol(name=f"{wanted.protocol.rstrip('@/')}/x", settings=how)
@@ -69,13 +69,13 @@ def make():
             reason="3 of 10000 integrations failed" if value is None else None,
             **ends,
         )
-        said = f"msgm-bench run --preset {preset} --seed {seed} {flag} '{pair}' {command}"
+        run_command = f"msgm-bench run --preset {preset} --seed {seed} {flag} '{pair}' {command}"
         return Result(
             status="ok",
-            spec=SpecRecord.model_validate(told | spec),
+            spec=SpecRecord.model_validate(defaults | spec),
             metrics=[row],
             protocols={protocol.id: ProtocolRecord(hash=protocol.hash, settings=how)},
-            provenance={"command": said if pair else said.replace("''", "")},
+            provenance={"command": run_command if pair else run_command.replace("''", "")},
         )
 
     return result

@@ -118,10 +118,10 @@ def test_what_a_command_measures_is_accepted(line, bench, specs):
     for entry in answered:
         row = quantity(entry).row(result)
         assert row is not None, f"{entry}: no such row"
-        found = assess(entry, [with_value(result, row, entry.value)], published_values())
+        assessment = assess(entry, [with_value(result, row, entry.value)], published_values())
         flaws = objections(entry)
-        assert found.reasons == flaws, entry
-        assert found.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), entry
+        assert assessment.reasons == flaws, entry
+        assert assessment.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), entry
 
 
 def test_every_cell_has_a_command_or_a_reason():

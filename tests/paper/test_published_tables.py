@@ -79,10 +79,10 @@ def test_ratios_of_classes_add_up(table):
 def test_names_are_those_of_the_bench():
     """Datasets, backbones, methods and their options are registered."""
     for entry in published_values():
-        asked = setting(entry)
-        assert asked.dataset in registry().names("datasets")
-        assert asked.backbone in registry().names("backbones")
-        assert asked.method in {*registry().names("methods"), ""}
+        target = setting(entry)
+        assert target.dataset in registry().names("datasets")
+        assert target.backbone in registry().names("backbones")
+        assert target.method in {*registry().names("methods"), ""}
         assert quantity(entry).task in registry().names("tasks")
     for name, stated in STATED.items():
         cls: type[Method] = registry().entry("methods", name).cls
@@ -99,12 +99,12 @@ def test_baselines_are_retrained(entry):
 
 def test_budgets_are_those_of_the_presets():
     """The steps that the paper states are those of the preset ``paper``, DDPM's included."""
-    for asked in {setting(entry) for entry in published_values()}:
-        kinds = (("datasets", asked.dataset), ("backbones", asked.backbone))
+    for target in {setting(entry) for entry in published_values()}:
+        kinds = (("datasets", target.dataset), ("backbones", target.backbone))
         layers = [registry().entry(*kind).cls.presets["paper"] for kind in kinds]
-        budget = Settings.model_validate(merge(*layers)).budget(asked.regime == "finetune")
-        assert asked.steps in (None, budget.steps), asked
-    stated = {asked.steps for asked in map(setting, published_values())}
+        budget = Settings.model_validate(merge(*layers)).budget(target.regime == "finetune")
+        assert target.steps in (None, budget.steps), target
+    stated = {target.steps for target in map(setting, published_values())}
     assert stated == {None, 30_000, 80_000, 660_000}
 
 
@@ -144,8 +144,8 @@ def test_what_is_no_target():
         {"method": "obt?"},
         {"table": 1, "method": "msgm"},
     ):
-        found, chosen = flawed(**where)
-        assert found == chosen, where
+        actual, chosen = flawed(**where)
+        assert actual == chosen, where
     for where in ({"metric": "ur"}, {"metric": "ssim"}, {"table": 1, "method": "unseen"}):
         assert not flawed(**where)[0], where
     assert len(flawed()[0]) == 70
@@ -176,18 +176,18 @@ def test_wrap_around_explains_the_psnr(entry):
 def test_the_other_sampler_is_a_remark():
     """Every ratio of CIFAR-10 on vpsde, and no other value, tells of the ODE and stays a target."""
     assert VPSDE.presets["paper"]["tasks"]["generation"] == {"sampler": "em", "nfe": 1000}
-    told = {
+    with_ode = {
         c
         for c in published_values()
-        if any("ODE" in said for said in caveats.remarks(c, published_values()))
+        if any("ODE" in remark for remark in caveats.remarks(c, published_values()))
     }
-    assert told == {
+    assert with_ode == {
         c
         for c in published_values()
         if (c.dataset, c.backbone) == ("cifar10", "vpsde") and c.metric.startswith("ur")
     }
-    assert {c.table for c in told} == {2, 6}
-    assert not any(caveats.objections(c) for c in told)
+    assert {c.table for c in with_ode} == {2, 6}
+    assert not any(caveats.objections(c) for c in with_ode)
 
 
 def test_remarks_on_how_the_authors_measure(entry):
@@ -204,9 +204,9 @@ def test_remarks_on_how_the_authors_measure(entry):
         (entry(4, "obt", "acc", "forget"), "without a clamp", True),
     )
     for place, words, there in expected:
-        assert any(words in said for said in caveats.remarks(place, published_values())) == there, (
-            place
-        )
+        assert (
+            any(words in remark for remark in caveats.remarks(place, published_values())) == there
+        ), place
 
 
 def test_rows_that_count_as_the_paper_does(entry):
@@ -222,10 +222,12 @@ def test_rows_that_count_as_the_paper_does(entry):
 def test_contradictions_are_found(entry):
     """Where the paper has two values for one model, each remark names the other."""
     ort = entry(2, "ort", "nll", "forget", dataset="mnist")
-    assert any("14.75 in table 7" in said for said in caveats.remarks(ort, published_values()))
+    assert any("14.75 in table 7" in remark for remark in caveats.remarks(ort, published_values()))
     again = entry(7, "ort(alpha=0.99)", "nll", "forget")
-    assert any("13.23 in table 2" in said for said in caveats.remarks(again, published_values()))
+    assert any(
+        "13.23 in table 2" in remark for remark in caveats.remarks(again, published_values())
+    )
     base = entry(5, "standard", "nll", "retain")
-    assert any("3.12 in table 2" in said for said in caveats.remarks(base, published_values()))
+    assert any("3.12 in table 2" in remark for remark in caveats.remarks(base, published_values()))
     other = entry(7, "ort(alpha=0.9)", "nll", "forget")
-    assert not any("contradicts" in said for said in caveats.remarks(other, published_values()))
+    assert not any("contradicts" in remark for remark in caveats.remarks(other, published_values()))

@@ -91,7 +91,7 @@ class Frechet(Metric[FrechetOptions]):
 
     def needs_reference(self, context: EvalContext) -> bool:
         """Whether D_g's training items have moments: they are images, and there is an embedder."""
-        missing = self._embedder(context).missing(context.judge)
+        missing = self._embedder(context).missing_weights(context.judge)
         return len(context.data.shape) == 3 and missing is None
 
     def compute_reference(self, context: EvalContext) -> dict[str, Tensor]:
@@ -142,7 +142,7 @@ class Frechet(Metric[FrechetOptions]):
             MsgmBenchError: No embedder, too few items, or items that are not finite.
         """
         embedder = self._embedder(context)
-        missing = embedder.missing(context.judge)
+        missing = embedder.missing_weights(context.judge)
         if missing is not None:
             raise MsgmBenchError(missing)
         broken = int((~torch.isfinite(x).flatten(1).all(dim=1)).sum())
