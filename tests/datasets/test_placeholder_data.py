@@ -37,7 +37,7 @@ COUNTS = {
 }
 
 
-def asked(**fields):
+def request(**fields):
     """A request without a method and without what is to be forgotten."""
     common = {"forget": (), "method": "", "backbone": "vpsde"}
     return parse_spec(common | fields)
@@ -94,13 +94,13 @@ def test_outline_without_files(name, monkeypatch):
         raise AssertionError("it tried to download")
 
     monkeypatch.setattr(FileDataset, "fetch", fetch)
-    told = outline(asked(dataset=name, preset="quick"), measure=False)
-    assert not told.here
-    assert tuple(told.data["shape"]) == SHAPES[name]
-    assert (told.data["train"], told.data["test"]) == COUNTS[name]
-    assert told.data["classes"] == (40 if name == "celeba" else 10)
-    bounds = {task.name: (task.items, task.at_most) for task in told.tasks}
-    options = {task.name: task.options["count"] for task in told.tasks}
+    run_estimate = outline(request(dataset=name, preset="quick"), measure=False)
+    assert not run_estimate.here
+    assert tuple(run_estimate.data["shape"]) == SHAPES[name]
+    assert (run_estimate.data["train"], run_estimate.data["test"]) == COUNTS[name]
+    assert run_estimate.data["classes"] == (40 if name == "celeba" else 10)
+    bounds = {task.name: (task.items, task.at_most) for task in run_estimate.tasks}
+    options = {task.name: task.options["count"] for task in run_estimate.tasks}
     assert bounds["generation"] == (options["generation"], False)
     for task in ("likelihood", "inpainting", "reconstruction"):
         assert bounds[task] == (2 * options[task], True)
@@ -108,58 +108,60 @@ def test_outline_without_files(name, monkeypatch):
 
 def test_the_paper_on_celeba():
     """The owner's question: 80,000 steps from a base of 1,300,000, in a U-Net of 35.7 M."""
-    spec = asked(dataset="celeba", preset="paper", forget="bangs", method="obt", regime="finetune")
-    told = outline(spec, measure=False)
-    assert told.forget == ["Bangs"]
-    assert [(s.methods, s.base, s.budget["steps"]) for s in told.training] == [
+    spec = request(
+        dataset="celeba", preset="paper", forget="bangs", method="obt", regime="finetune"
+    )
+    run_estimate = outline(spec, measure=False)
+    assert run_estimate.forget == ["Bangs"]
+    assert [(s.methods, s.base, s.budget["steps"]) for s in run_estimate.training] == [
         (["standard"], True, 1_300_000),
         (["obt"], False, 80_000),
     ]
     known = known_data(spec)
-    backbone = registry().create("backbones", "vpsde", told.network["options"])
+    backbone = registry().create("backbones", "vpsde", run_estimate.network["options"])
     network = skeleton(backbone, known.loaded.stats).network
-    assert told.network["parameters"] == sum(w.numel() for w in network.parameters())
-    assert told.network["class"] == "UNet"
-    assert {t.name: (t.sampler, t.nfe) for t in told.tasks} == {
+    assert run_estimate.network["parameters"] == sum(w.numel() for w in network.parameters())
+    assert run_estimate.network["class"] == "UNet"
+    assert {t.name: (t.sampler, t.nfe) for t in run_estimate.tasks} == {
         "generation": ("em", 1000),
         "inpainting": ("", 2000),
         "likelihood": ("", 750),
         "reconstruction": ("heun", 1000),
     }
-    assert json.loads(json.dumps(told.data))["shape"] == [3, 64, 64]
+    assert json.loads(json.dumps(run_estimate.data))["shape"] == [3, 64, 64]
 
 
 def test_what_the_data_decide_is_left_open():
     """VE takes its largest noise from the data: unknown without them, known when it is given."""
     common = {"dataset": "mnist", "backbone": "vesde", "preset": "quick"}
-    told = outline(asked(**common), measure=False).process
-    assert (told["sigma_max"], told["sigma_min"]) == (None, 0.01)
-    given = asked(**common, backbone_params={"sigma_max": 7.0})
-    assert outline(given, measure=False).process["sigma_max"] == 7.0
+    run_estimate = outline(request(**common), measure=False).process
+    assert (run_estimate["sigma_max"], run_estimate["sigma_min"]) == (None, 0.01)
+    spec = request(**common, backbone_params={"sigma_max": 7.0})
+    assert outline(spec, measure=False).process["sigma_max"] == 7.0
 
 
 def test_what_is_here_is_read(place):
     """With the files there, numbers and sigma_max are those of the items."""
     fake_data.write_mnist(place / "mnist", train=40, test=20)
-    spec = asked(dataset="mnist", backbone="vesde", preset="quick", forget="3")
-    told = outline(spec, measure=False)
-    assert told.here
-    assert (told.data["train"], told.data["test"]) == (40, 20)
+    spec = request(dataset="mnist", backbone="vesde", preset="quick", forget="3")
+    run_estimate = outline(spec, measure=False)
+    assert run_estimate.here
+    assert (run_estimate.data["train"], run_estimate.data["test"]) == (40, 20)
     x = (MNIST.create().load().train.x.double().flatten(1) + 0.5) / 256
-    assert told.process["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()))
-    assert {task.name: task.items for task in told.tasks}["likelihood"] == 20
+    assert run_estimate.process["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()))
+    assert {task.name: task.items for task in run_estimate.tasks}["likelihood"] == 20
 
 
 def test_names_are_checked_without_files():
     """What is to be forgotten is checked against the published names."""
     with pytest.raises(OptionError, match="did you mean 'bangs'"):
-        outline(asked(dataset="celeba", forget="bang"), measure=False)
+        outline(request(dataset="celeba", forget="bang"), measure=False)
 
 
 def test_an_unknown_shape_is_said(monkeypatch):
     """Without files and without ``info`` the error says what to do; a folder's says it, too."""
     monkeypatch.setattr(CIFAR10, "info", lambda self: None)
     with pytest.raises(StorageError, match="unknown until its files are here"):
-        outline(asked(dataset="cifar10"), measure=False)
+        outline(request(dataset="cifar10"), measure=False)
     with pytest.raises(UsageError, match="no folder of images"):
-        outline(asked(dataset="image_folder"), measure=False)
+        outline(request(dataset="image_folder"), measure=False)
