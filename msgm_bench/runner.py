@@ -293,5 +293,5 @@ def _store_failure(planned: Plan, target: Path, result: Result) -> None:
         log.warning("the result of an earlier run stays in %s", target.name)
         return
     if planned.trained is not None:
-        run_folder.keep_log(target, Cache().partial(graph(planned).model.key))
+        run_folder.copy_log(target, Cache().partial(graph(planned).model.key))
     run_folder.write_result(target, result)

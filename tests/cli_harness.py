@@ -96,7 +96,7 @@ def _child(arguments: Sequence[str], env: Mapping[str, str], path: str, said: st
     from msgm_bench.report import run_folder
 
     if "WITH_PICTURES" not in os.environ:
-        run_folder._pictures = draw_nothing
+        run_folder._draw_pictures = draw_nothing
     code = main.call(list(arguments))
     sys.stdout.flush()
     os._exit(code)

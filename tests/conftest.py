@@ -88,7 +88,7 @@ def probe(strangers):
 def fast(monkeypatch, fresh):
     """Without the frontier and without pictures, a cell takes half a second."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", cli_harness.FAST_PLUGINS)
-    monkeypatch.setattr(run_folder, "_pictures", cli_harness.draw_nothing)
+    monkeypatch.setattr(run_folder, "_draw_pictures", cli_harness.draw_nothing)
     fresh.cache_clear()
 
 

@@ -159,7 +159,7 @@ def test_dry_run(cache, fast, bench, tmp_path):
     arguments = tiny("--regime", "finetune", method=("obt", "finetune"), out=tmp_path / "runs")
     code, out, _ = bench(*arguments, "--dry-run")
     assert code == 0
-    assert "2 cells" in out
+    assert "2 runs" in out
     assert out.count("to do") == 10  # judge and base are shared; model, two artifacts, rows
     assert out.count("train standard") == 1
     assert "cached" not in out

@@ -72,7 +72,7 @@ def test_plugins_with_hostile_texts(safely):
 @pytest.mark.parametrize("position", range(7))
 def test_a_run_that_forgets_a_hostile_class(position, safely, harm, tmp_path, monkeypatch):
     """The class is named as it was typed, in the result, and its folder is one short name."""
-    monkeypatch.setattr("msgm_bench.report.run_folder._pictures", cli_harness.draw_nothing)
+    monkeypatch.setattr("msgm_bench.report.run_folder._draw_pictures", cli_harness.draw_nothing)
     name = harm["CLASSES"][position]
     safely(*request(name))
     ((_, result),) = results(tmp_path / "runs").items()
@@ -152,7 +152,7 @@ def test_a_folder_of_pictures_with_hostile_class_names(safely, tmp_path, monkeyp
 
 def test_rows_that_are_not_finite(safely, harm, tmp_path, monkeypatch):
     """A metric that answers NaN or infinity has null with a reason, and the run its result."""
-    monkeypatch.setattr("msgm_bench.report.run_folder._pictures", cli_harness.draw_nothing)
+    monkeypatch.setattr("msgm_bench.report.run_folder._draw_pictures", cli_harness.draw_nothing)
     safely(*request(harm["CLASSES"][0]))
     ((_, result),) = results(tmp_path / "runs").items()
     rows = {row["split"]: row for row in result["metrics"] if row["metric"] == "odd"}

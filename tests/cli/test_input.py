@@ -117,7 +117,7 @@ WRONG = [
     (["info"], "missing NAME, or --dataset and --backbone"),
     (["info", "--preset", "paper"], "missing --dataset and --backbone"),
     (["info", "--dataset", "digits"], "missing --backbone"),
-    (["info", "obt", "--dataset", "digits"], "NAME says it all; leave out dataset"),
+    (["info", "obt", "--dataset", "digits"], "NAME stands alone: leave out dataset"),
     (foretold("-p", "alpha=0.5"), "-p is for a method: name it with --method"),
     (foretold("--method", "obt", "-p", "alhpa=0.5"), "an option 'alhpa' (did you mean 'alpha'?)"),
     (foretold("--method", "obtt"), "unknown method 'obtt' (did you mean 'obt'?)"),
@@ -189,7 +189,7 @@ def test_a_spec_file_says_it_all(bench, tmp_path):
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC))
     code, _, err = bench("run", "spec.yaml", "--seed", "3", "-p", "alpha=0.5")
     assert code == USAGE
-    assert "SPEC_FILE says it all; leave out params, seeds" in err
+    assert "SPEC_FILE describes the run: leave out params, seeds" in err
 
 
 # Models from elsewhere ---------------------------------------------------------------------

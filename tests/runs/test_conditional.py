@@ -38,7 +38,7 @@ def cell(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSGM_BENCH_CACHE", str(place / "cache"))
         patch.setenv("MSGM_BENCH_PLUGINS", CONDITIONAL_PLUGINS)
-        patch.setattr(run_folder, "_pictures", draw_nothing)
+        patch.setattr(run_folder, "_draw_pictures", draw_nothing)
         registry.cache_clear()
         assert call(tiny("--conditional", "--regime", "finetune", out=place / "runs")) == 0
     registry.cache_clear()

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msgm_bench import OptionError, OptionText, RunSpec
-from msgm_bench.cli.run import command as run_command
+from msgm_bench.cli.run import rerun_command as run_command
 from msgm_bench.experiment.spec import parse_spec
-from msgm_bench.report.provenance import command
+from msgm_bench.report.provenance import rerun_command
 from msgm_bench.storage import dump_yaml, parse_yaml
 from msgm_builtin.datasets.image_folder import ImageFolder
 
@@ -38,7 +38,7 @@ def typed(line):
     specs = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "msgm_bench.cli.run_and_show.show_plan", lambda wanted: specs.extend(wanted) or 0
+            "msgm_bench.cli.run_and_show.print_plan", lambda wanted: specs.extend(wanted) or 0
         )
         program, verb, *words = shlex.split(line)
         assert (program, verb) == ("msgm-bench", "run")
@@ -65,7 +65,7 @@ def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler
         }
     )
     wanted = wanted.model_copy(update={"params": {"alpha": 0.5}})
-    assert typed(command(wanted)) == [wanted]
+    assert typed(rerun_command(wanted)) == [wanted]
     assert parse_spec(parse_yaml(dump_yaml(wanted.model_dump(mode="json")), "spec")) == wanted
 
 
