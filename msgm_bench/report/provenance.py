@@ -105,7 +105,7 @@ def code_digests(plan: Plan) -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the benchmark's checkout, ``-dirty`` with local changes; None outside a checkout."""
+    """Commit of the benchmark's checkout, ``-dirty`` with changes; None outside one."""
     try:
         _git("ls-files", "--error-unmatch", __file__)
         return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
