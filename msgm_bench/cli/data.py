@@ -38,7 +38,7 @@ def command() -> None:
 @command.command("list")
 @data_dir_option
 def list_() -> None:
-    """List the datasets, and the folders that are searched for their files."""
+    """List datasets, their state and their folders."""
     from msgm_bench.cli.tables import print_table
     from msgm_bench.registry import registry
 

@@ -14,7 +14,14 @@ MODEL_FOLDER = FolderType("a run folder (with result.json and model/), or the mo
 
 @click.command()
 @click.argument("model_dir", type=MODEL_FOLDER)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed of all draws.",
+)
 @evaluation_options
 def command(model_dir: str, **params: Any) -> int:
     """Score a trained model.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from msgm_bench.errors import UsageError
+from msgm_bench.errors import UsageError, shorten
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,7 +22,7 @@ else:  # generic only in newer clicks
 class KeyValue(Pair):
     """``key=value``; the option's own type reads the value later."""
 
-    name = "key=value"
+    name = "KEY=VALUE"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -32,7 +32,7 @@ class KeyValue(Pair):
 
         key, equals, text = str(value).partition("=")
         if not equals or not key.strip():
-            self.fail(f"{value!r} is not key=value", param, ctx)
+            self.fail(f"{shorten(str(value))!r} is not key=value", param, ctx)
         return key.strip(), OptionText(text)
 
 
@@ -101,6 +101,7 @@ def _data_dir_option(callback: Callable[..., None]) -> Callable[[F], F]:
     return click.option(
         "--data-dir",
         type=click.Path(file_okay=False),
+        metavar="DIR",
         callback=callback,
         expose_value=False,
         help=f"Folder of the datasets' files; goes before {DATA_VARIABLE}.",
@@ -135,7 +136,10 @@ regime_option = click.option(
 )
 
 steps_option = click.option(
-    "--steps", type=click.IntRange(1), help="Training steps; replaces the budget of every training."
+    "--steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Training steps; replaces the budget of every training.",
 )
 
 
@@ -154,7 +158,12 @@ def run_options(function: F) -> F:
             metavar="NAME",
             help="Budget: quick, full or paper; by default the dataset's own.",
         ),
-        click.option("--samples", type=click.IntRange(1), help="Largest size of evaluation sets."),
+        click.option(
+            "--samples",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Largest size of evaluation sets.",
+        ),
         click.option(
             "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
         ),
@@ -162,7 +171,7 @@ def run_options(function: F) -> F:
             "-t",
             "task_params",
             type=KEY_VALUE,
-            metavar="TASK.key=value",
+            metavar="TASK.KEY=VALUE",
             multiple=True,
             help="Option of a task.",
         ),
@@ -170,7 +179,7 @@ def run_options(function: F) -> F:
             "-m",
             "metric_params",
             type=KEY_VALUE,
-            metavar="METRIC.key=value",
+            metavar="METRIC.KEY=VALUE",
             multiple=True,
             help="Option of a metric.",
         ),
@@ -182,9 +191,19 @@ def run_options(function: F) -> F:
             help="Option of the judge; name=JUDGE chooses it.",
         ),
         click.option(
-            "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+            "--device",
+            metavar="NAME",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, cuda or cuda:N.",
         ),
-        click.option("--precision", default="fp32", show_default=True, help="fp32, tf32 or bf16."),
+        click.option(
+            "--precision",
+            metavar="NAME",
+            default="fp32",
+            show_default=True,
+            help="fp32, tf32 or bf16.",
+        ),
         click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
     ]
     return _add_options(function, options)
@@ -194,7 +213,9 @@ def evaluation_options(function: F) -> F:
     """Options that ``run`` and ``evaluate`` share."""
     options = [
         run_options,
-        click.option("--sample-seed", type=click.IntRange(0), help="Seed of the evaluation."),
+        click.option(
+            "--sample-seed", type=click.IntRange(0), metavar="N", help="Seed of the evaluation."
+        ),
         click.option(
             "--out",
             default="runs",

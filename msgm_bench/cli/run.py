@@ -37,15 +37,21 @@ if TYPE_CHECKING:
     "seeds",
     multiple=True,
     type=click.IntRange(0),
-    help="Seed of all draws; may be repeated.  [default: 0]",
+    metavar="N",
+    help="Seed of all draws, 0 by default; may be repeated.",
 )
-@click.option("--train-seed", type=click.IntRange(0), help="Seed of weights and base model.")
-@click.option("--unlearn-seed", type=click.IntRange(0), help="Seed of the method's batches.")
+@click.option(
+    "--train-seed", type=click.IntRange(0), metavar="N", help="Seed of weights and base model."
+)
+@click.option(
+    "--unlearn-seed", type=click.IntRange(0), metavar="N", help="Seed of the method's batches."
+)
 @regime_option
 @steps_option
 @click.option(
     "--passes",
     type=click.IntRange(1),
+    metavar="N",
     help="Budget of unlearning in passes through the network; not of base model and baselines.",
 )
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
@@ -60,7 +66,7 @@ if TYPE_CHECKING:
     "-x",
     "helper_params",
     type=KEY_VALUE,
-    metavar="NAME.key=value",
+    metavar="NAME.KEY=VALUE",
     multiple=True,
     help="Option of the executor or of a tracker.",
 )

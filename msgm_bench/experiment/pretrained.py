@@ -19,6 +19,7 @@ from msgm_bench.experiment.model_io import (
     load_hashed_model,
     model_folder,
     read_card,
+    rerun_hint,
 )
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
@@ -188,7 +189,7 @@ def read_result(path: Path) -> Result:
         reason = single_line(error.errors()[0]["msg"])
         raise StorageError(
             f"{single_line(path)} cannot be read as a result: {reason}",
-            hint="repeat the run's command: all that is done is cached",
+            hint=f"{rerun_hint(path.parent)}; finished stages are cached",
         ) from error
 
 
