@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
 import platformdirs
 
 from msgm_bench.api import digest
@@ -35,6 +34,7 @@ from msgm_bench.cache.entry import (
     remove,
     size_of,
 )
+from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import (
     claim,
@@ -116,7 +116,7 @@ class Cache:
             try:
                 for part in ("done", "partial", "locks"):
                     (self.root / part).mkdir(parents=True, exist_ok=True)
-                (self.root / "locks" / ".writable").touch()
+                (self.root / "locks" / GUARD).touch()
             except OSError as error:
                 if error.errno not in READ_ONLY or not contents(self.root / "done"):
                     raise
@@ -170,19 +170,16 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, stage: Stage) -> Iterator[None]:
         """Hold the stage's lock; wait for whoever else computes it, and say who that is."""
-        path = self.root / "locks" / f"{stage.key}.lock"
-        holder = self.partial(stage.key) / HOLDER
-        lock = filelock.FileLock(path)
-        with explained(path):
-            try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout:
-                log.warning("waiting for %s, which computes %s", _name_of(holder), stage.name)
-                lock.acquire()
-        try:
+
+        def warn() -> None:
+            holder = _name_of(self.partial(stage.key) / HOLDER)
+            log.warning("waiting for %s, which computes %s", holder, stage.name)
+
+        folder = self.root / "locks"
+        with contextlib.ExitStack() as stack:
+            with explained(folder):
+                stack.enter_context(hold_lock(folder, stage.key, warn))
             yield
-        finally:
-            lock.release()
 
     def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
         """Run ``stage`` under its lock, and publish what it leaves by one rename.
@@ -248,18 +245,21 @@ class Cache:
         for path in [*contents(self.root / "done"), *contents(self.root / "partial")]:
             if modified(path) > limit:
                 continue
-            lock = filelock.FileLock(self.root / "locks" / f"{path.name}.lock")
             with (
                 explained(path),
-                contextlib.suppress(filelock.Timeout),
-                lock.acquire(blocking=False),
-                claim(path / RECORD) as free,
+                hold_lock(self.root / "locks", path.name) as is_held,
+                claim(path / RECORD) as is_free,
             ):
-                if free and os.path.lexists(path):
+                if is_held and is_free and os.path.lexists(path):
                     size += size_of(path)
                     count += 1
                     remove(path)
+        remove_unused_locks(self.root / "locks", self._has_work)
         return count, size
+
+    def _has_work(self, key: str) -> bool:
+        """Whether there is a finished or an unfinished stage with this key."""
+        return any(os.path.lexists(self.root / part / key) for part in ("done", "partial"))
 
 
 def load_json(entry: Path, name: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -14,9 +14,11 @@ from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
 from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, read_result, unlearned
 from msgm_bench.report.metric_table import metric_table
-from msgm_bench.storage import explained, page_code, page_text, write_text
+from msgm_bench.storage import claim, explained, page_code, page_text, temporary_folder, write_text
+from msgm_bench.storage.atomic import NAME_LETTERS
 
 README = "README.md"
+OLD = "-old"  # behind the name of the temporary folder: the target that it replaces
 
 
 def export(run: Path, target: Path, force: bool = False) -> str:
@@ -41,29 +43,25 @@ def export(run: Path, target: Path, force: bool = False) -> str:
             f"{run} holds a model of {result.spec.method}, which only its own sampler draws from",
             "models that other programs can sample",
         )
+    with explained(target):
+        finish_interrupted(target.resolve())
     check_target(target, run, force)
     target = target.resolve()
     info = card.info()
     backbone = card.create()
     model = load_model(run / "model", torch.device("cpu"))
-    with explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            usage = backbone.save_pretrained(model, work)
-            sha256 = backbone.from_pretrained(str(work), info, download=False).sha256
-            write_text(work / README, model_card(run, result, sha256, usage))
-            write_text(work / ORIGIN, origin_json(result))
-            work.chmod(0o755)
-            replace_folder(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with explained(target), temporary_folder(target) as work:
+        usage = backbone.save_pretrained(model, work)
+        sha256 = backbone.from_pretrained(str(work), info, download=False).sha256
+        write_text(work / README, model_card(run, result, sha256, usage))
+        write_text(work / ORIGIN, origin_json(result))
+        replace_folder(work, target)
     return sha256
 
 
 def replace_folder(work: Path, target: Path) -> None:
     """Rename ``work`` to ``target``; an older ``target`` is deleted after that."""
-    old = target.with_name(f"{work.name}-old")
+    old = target.with_name(f"{work.name}{OLD}")
     if target.exists():
         target.rename(old)
     try:
@@ -73,6 +71,19 @@ def replace_folder(work: Path, target: Path) -> None:
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def finish_interrupted(target: Path) -> None:
+    """Restore or delete the older ``target`` of an export that was killed while it replaced it."""
+    if not target.parent.is_dir():
+        return
+    pattern = re.compile(rf"\.{re.escape(target.name[:NAME_LETTERS])}-[0-9a-f]{{8}}{OLD}")
+    for old in [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]:
+        with claim(old.with_name(old.name.removesuffix(OLD))) as is_free:
+            if is_free and target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            elif is_free:
+                old.rename(target)
 
 
 def read_run(run: Path) -> tuple[Result, ModelCard]:

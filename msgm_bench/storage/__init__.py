@@ -1,6 +1,6 @@
-"""Files: written whole or not at all, and read as if a stranger had made them."""
+"""Files: written whole or not at all, and read as untrusted input."""
 
-from msgm_bench.storage.atomic import atomic, explained, sweep, write_text
+from msgm_bench.storage.atomic import atomic, explained, sweep, temporary_folder, write_text
 from msgm_bench.storage.leases import claim, take_lease
 from msgm_bench.storage.markdown import page_code, page_text
 from msgm_bench.storage.names import path_part, single_line
@@ -38,5 +38,6 @@ __all__ = [
     "single_line",
     "sweep",
     "take_lease",
+    "temporary_folder",
     "write_text",
 ]
