@@ -27,7 +27,7 @@ from msgm_bench.experiment.trackers import Choice, check_trackers, tracking
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
 from msgm_bench.report.provenance import provenance
-from msgm_bench.storage import explained, read_json, sweep
+from msgm_bench.storage import read_json, storage_errors, sweep
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def archive_other_base(target: Path, base: str | None) -> None:
     found = read_result(target / run_folder.RESULT)
     if found is not None and found.spec.base != base:
         aside = target.with_name(f"{target.name}-{(found.spec.base or '')[:8]}")
-        with explained(target):
+        with storage_errors(target):
             if aside.exists():
                 shutil.rmtree(aside)
             target.rename(aside)

@@ -38,10 +38,10 @@ from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import (
     claim,
-    explained,
     read_json,
     read_text,
     single_line,
+    storage_errors,
     take_lease,
     write_text,
 )
@@ -112,7 +112,7 @@ class Cache:
 
     def _is_read_only(self) -> bool:
         """Make the folders; whether they are there and cannot be written."""
-        with explained(self.root):
+        with storage_errors(self.root):
             try:
                 for part in ("done", "partial", "locks"):
                     (self.root / part).mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ class Cache:
 
         folder = self.root / "locks"
         with contextlib.ExitStack() as stack:
-            with explained(folder):
+            with storage_errors(folder):
                 stack.enter_context(hold_lock(folder, stage.key, warn))
             yield
 
@@ -207,14 +207,14 @@ class Cache:
             )
             text = json.dumps(record.model_dump(), indent=1, sort_keys=True)
             write_text(work / RECORD, text)
-            with explained(done):
+            with storage_errors(done):
                 work.rename(done)
             self._lease(stage.key)
             return Entry(done, record)
 
     def _clear(self, work: Path, done: Path) -> None:
         """Make room: no damaged entry, and of a killed attempt whole regular files only."""
-        with explained(work):
+        with storage_errors(work):
             if os.path.lexists(done):
                 log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
                 remove(done)
@@ -246,7 +246,7 @@ class Cache:
             if modified(path) > limit:
                 continue
             with (
-                explained(path),
+                storage_errors(path),
                 hold_lock(self.root / "locks", path.name) as is_held,
                 claim(path / RECORD) as is_free,
             ):

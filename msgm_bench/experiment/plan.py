@@ -182,10 +182,10 @@ def identity(plugin: Plugin) -> dict[str, Any]:
 
 def output_folder(out: str | Path) -> Path:
     """The folder for results, made and tried before anything is trained."""
-    from msgm_bench.storage import explained
+    from msgm_bench.storage import storage_errors
 
     folder = Path(out).expanduser().absolute()
-    with explained(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".msgm-bench-probe"
         probe.touch()

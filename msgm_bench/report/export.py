@@ -14,7 +14,14 @@ from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
 from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, read_result, unlearned
 from msgm_bench.report.metric_table import metric_table
-from msgm_bench.storage import claim, explained, page_code, page_text, temporary_folder, write_text
+from msgm_bench.storage import (
+    claim,
+    markdown_code,
+    markdown_text,
+    storage_errors,
+    temporary_folder,
+    write_text,
+)
 from msgm_bench.storage.atomic import NAME_LETTERS
 
 README = "README.md"
@@ -43,14 +50,14 @@ def export(run: Path, target: Path, force: bool = False) -> str:
             f"{run} holds a model of {result.spec.method}, which only its own sampler draws from",
             "models that other programs can sample",
         )
-    with explained(target):
+    with storage_errors(target):
         finish_interrupted(target.resolve())
     check_target(target, run, force)
     target = target.resolve()
     info = card.info()
     backbone = card.create()
     model = load_model(run / "model", torch.device("cpu"))
-    with explained(target), temporary_folder(target) as work:
+    with storage_errors(target), temporary_folder(target) as work:
         usage = backbone.save_pretrained(model, work)
         sha256 = backbone.from_pretrained(str(work), info, download=False).sha256
         write_text(work / README, model_card(run, result, sha256, usage))
@@ -124,7 +131,7 @@ def origin_json(result: Result) -> str:
 def model_card(run: Path, result: Result, sha256: str, usage: str) -> str:
     """The model card in markdown: facts, usage and values."""
     spec = result.spec
-    forget = page_text(", ".join(spec.forget))
+    forget = markdown_text(", ".join(spec.forget))
     track = " (class-conditional)" if spec.conditional else ""
     ema = spec.settings.get("training", {}).get("ema_decay", 0)
     averaged = f"averaged with the decay {ema:g}" if ema else "as they were scored"
@@ -133,13 +140,13 @@ def model_card(run: Path, result: Result, sha256: str, usage: str) -> str:
         "Data": f"`{spec.dataset}`",
         "Forgotten": forget if unlearned(result) else "nothing",
         "Backbone": f"`{spec.backbone}`{track}",
-        "Run": page_code(run.resolve().name),
+        "Run": markdown_code(run.resolve().name),
         "Weights": f"{averaged}, sha256 `{sha256}`",
     }
     if spec.base:
         facts["Base model"] = f"sha256 `{spec.base}`"
     commit = result.provenance.get("git_commit")
-    facts["Made by"] = page_code(result.provenance.get("command", ""))
+    facts["Made by"] = markdown_code(result.provenance.get("command", ""))
     facts["Version"] = ", ".join(
         [f"msgm-bench {result.provenance.get('versions', {}).get('msgm-bench', '')}"]
         + ([f"commit {commit}"] if commit else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from msgm_bench.api import Row
-from msgm_bench.storage import page_text
+from msgm_bench.storage import markdown_text
 from msgm_bench.storage.markdown import DASH
 
 WARNING = "⚠"  # behind a value with a stamp
@@ -42,6 +42,6 @@ def metric_table(rows: Iterable[Row], columns: Sequence[str] = tuple(COLUMNS)) -
         columns: Names among ``COLUMNS``.
     """
     rule = ["---:" if name in NUMBERS else "---" for name in columns]
-    body = [[page_text(COLUMNS[name](row)) for name in columns] for row in rows]
+    body = [[markdown_text(COLUMNS[name](row)) for name in columns] for row in rows]
     lines = [f"| {' | '.join(cells)} |" for cells in (columns, *body)]
     return [lines[0], f"|{'|'.join(rule)}|", *lines[1:]]

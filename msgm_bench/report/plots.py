@@ -15,7 +15,8 @@ from torch import Tensor
 
 from msgm_bench.api import Model, ModelContext
 from msgm_bench.diffusion import EpsFn
-from msgm_bench.storage import atomic, single_line
+from msgm_bench.errors import shorten
+from msgm_bench.storage import atomic_write, single_line
 
 FIELD_TIME = 0.08  # the time of MSGM's Figure 1
 REACH_POINTS = 100_000  # points that determine the size of a plot
@@ -114,8 +115,7 @@ def literal(text: object, limit: int = 48) -> str:
     """
     line = single_line(text)
     line = f" {line}" if line.startswith("_") else line
-    line = line if len(line) <= limit else f"{line[: limit - 1]}…"
-    return line.replace("$", r"\$")
+    return shorten(line, limit).replace("$", r"\$")
 
 
 def _frame(ax: Axes, title: str, reach: float) -> None:
@@ -138,6 +138,6 @@ def save(figure: Figure, path: Path) -> None:
     Letters that the font lacks are drawn as boxes.
     """
     dpi = min(DPI, PIXELS / max(figure.get_size_inches()))
-    with atomic(path) as temporary, warnings.catch_warnings():
+    with atomic_write(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})

@@ -19,11 +19,11 @@ from msgm_bench.experiment.training_stages import LOG
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.metric_table import WARNING, metric_table
 from msgm_bench.storage import (
-    atomic,
+    atomic_write,
     dump_yaml,
-    explained,
-    page_text,
+    markdown_text,
     single_line,
+    storage_errors,
     write_text,
 )
 from msgm_bench.storage.tensors import load_tensors
@@ -35,7 +35,7 @@ def write(
     target: Path, plan: Plan, stages: Graph, entries: Mapping[str, Entry], result: Result
 ) -> None:
     """Write everything but the result."""
-    with explained(target):
+    with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     model = entries[stages.model.name].path
     write_text(target / SPEC, spec_text(plan))
@@ -109,7 +109,7 @@ def spec_text(plan: Plan) -> str:
 def report(result: Result) -> str:
     """The report in markdown: every row, and what is missing or skipped."""
     spec = result.spec
-    forget = page_text(", ".join(spec.forget))
+    forget = markdown_text(", ".join(spec.forget))
     lines = [
         f"# {spec.method} on {spec.dataset}, {spec.backbone}, forget {forget}",
         "",
@@ -120,24 +120,24 @@ def report(result: Result) -> str:
         *metric_table(result.metrics),
     ]
     missing = [
-        f"- {row.protocol}, {row.metric} on {row.split}: {page_text(row.reason)}"
+        f"- {row.protocol}, {row.metric} on {row.split}: {markdown_text(row.reason)}"
         for row in result.metrics
         if row.value is None
     ]
     stamps = dict.fromkeys(row.stamp for row in result.metrics if row.stamp)
     notes = {
         "Values that are missing": missing,
-        "Stamps": [f"- {WARNING} {page_text(stamp)}" for stamp in stamps],
+        "Stamps": [f"- {WARNING} {markdown_text(stamp)}" for stamp in stamps],
     }
     limits = result.provenance.get("limits", {})
     for task, options in limits.get("demands", {}).items():
         text = ", ".join(f"{key} = {value}" for key, value in options.items())
         notes.setdefault("Options that the model requires", []).append(
-            f"- {task}: {page_text(text)}"
+            f"- {task}: {markdown_text(text)}"
         )
     for title, key in (("Skipped tasks", "left_out"), ("Skipped metrics", "unmeasured")):
         reasons = result.provenance.get(key, {})
-        notes[title] = [f"- {name}: {page_text(reason)}" for name, reason in reasons.items()]
+        notes[title] = [f"- {name}: {markdown_text(reason)}" for name, reason in reasons.items()]
     for title, note_lines in notes.items():
         lines += ["", f"{title}:", "", *note_lines] if note_lines else []
     lines += ["", "Command:", "", f"    {single_line(result.provenance['command'])}", ""]
@@ -150,9 +150,9 @@ def base_lines(result: Result) -> list[str]:
     if base is None:
         return []
     change = "" if result.spec.settings["training"] else ", evaluated unchanged"
-    remark = f"; {page_text(base['remark'])}" if base["remark"] else ""
+    remark = f"; {markdown_text(base['remark'])}" if base["remark"] else ""
     return [
-        f"Base model: {page_text(base['source'])}, sha256 {base['sha256']}{change}{remark}.",
+        f"Base model: {markdown_text(base['source'])}, sha256 {base['sha256']}{change}{remark}.",
         "",
     ]
 
@@ -170,5 +170,5 @@ def copy_log(target: Path, stage: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy atomically; a hard link shares later damage of either file."""
-    with atomic(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)

@@ -20,7 +20,7 @@ ATTEMPTS = 3  # a folder that another process sweeps before it is leased is made
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path in a temporary folder beside ``path``; it replaces ``path`` when the block succeeds.
 
     The file has the permissions of the process's umask. Temporary folders of killed processes,
@@ -29,7 +29,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    with explained(path), temporary_folder(path) as folder:
+    with storage_errors(path), temporary_folder(path) as folder:
         temporary = folder / path.name
         yield temporary
         temporary.chmod(folder.stat().st_mode & 0o666)
@@ -77,12 +77,12 @@ def sweep(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` atomically, as UTF-8."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Turn operating-system errors about ``path`` into ``StorageError``."""
     try:
         yield

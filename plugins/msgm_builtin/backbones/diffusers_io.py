@@ -60,7 +60,7 @@ def located(source: str, download: bool = True) -> Path:
     try:
         return _of_the_hub(source, download)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        tried = f", and it could not be downloaded: {in_short(error)}" if download else ""
+        tried = f", and it could not be downloaded: {error_summary(error)}" if download else ""
         raise StorageError(
             f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}{tried}",
             LAYOUT,
@@ -265,6 +265,6 @@ def listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def in_short(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """What an error says, in a line."""
     return textwrap.shorten(str(error) or type(error).__name__, 200)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from msgm_bench import Progress, Source, StorageError, atomic
+from msgm_bench import Progress, Source, StorageError, atomic_write
 
 TIMEOUT = 30.0  # seconds without an answer
 CHUNK = 1 << 20
@@ -56,7 +56,7 @@ def _from(url: str, source: Source, path: Path, progress: Progress) -> None:
         length = answer.headers.get("Content-Length")
         total = int(length) if length else source.size
         room(path.parent, int((total or 0) * (UNPACKED if source.holds else 1.0)))
-        with atomic(path) as temporary:
+        with atomic_write(path) as temporary:
             md5, done = hashlib.md5(usedforsecurity=False), 0
             with temporary.open("wb") as file:
                 for chunk in _chunks(answer, host):

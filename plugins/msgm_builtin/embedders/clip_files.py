@@ -27,8 +27,8 @@ from msgm_builtin.embedders.weights_files import (
     WHERE,
     ExistingPath,
     damage,
+    error_summary,
     find,
-    in_short,
     sha256,
 )
 
@@ -167,7 +167,7 @@ def _loaded(
         raise StorageError(f"{weights.name} is no CLIP model: {error.what}", hint=HINT) from error
     except FAILURES as error:
         raise StorageError(
-            f"{weights.name} is no CLIP model: {in_short(error)}", hint=HINT
+            f"{weights.name} is no CLIP model: {error_summary(error)}", hint=HINT
         ) from error
     if hashlib.sha256("".join([*sums, sha256]).encode()).hexdigest() != checksum:
         raise StorageError(

@@ -19,8 +19,8 @@ from msgm_builtin.embedders.weights_files import (
     WHERE,
     ExistingPath,
     damage,
+    error_summary,
     find,
-    in_short,
     sha256,
 )
 
@@ -97,7 +97,7 @@ class Inception(Embedder[InceptionOptions]):
         except (RuntimeError, TypeError, AttributeError, StorageError) as error:
             raise StorageError(
                 f"{found.name} does not hold the weights of pytorch-fid's InceptionV3: "
-                f"{in_short(error)}",
+                f"{error_summary(error)}",
                 hint=f"the published file is {ADDRESS}",
             ) from error
 

@@ -37,7 +37,7 @@ def find(name: str, path: str | None = None) -> Path | None:
     return next((found for found in candidates if found.exists()), None)
 
 
-def in_short(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """What an error says: its first line, and the second where the first only leads to it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first, *rest = lines or [type(error).__name__]

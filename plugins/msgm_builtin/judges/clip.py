@@ -21,7 +21,7 @@ from msgm_bench import (
     hookimpl,
 )
 from msgm_builtin.embedders import clip_files
-from msgm_builtin.embedders.weights_files import in_short
+from msgm_builtin.embedders.weights_files import error_summary
 from msgm_builtin.judges.reports import BALANCED, judged, quality_of, report_of
 
 BATCH = 100  # images that the network sees at once
@@ -132,7 +132,7 @@ class ClipJudge(Judge[ClipJudgeOptions]):
             columns = [self._column(tokenizer, *told) for told in self.texts(data)]
         except clip_files.FAILURES as error:
             raise StorageError(
-                f"the CLIP model cannot read the prompts: {in_short(error)}",
+                f"the CLIP model cannot read the prompts: {error_summary(error)}",
                 "a model with a text encoder and its own tokenizer",
             ) from error
         self.prompts = torch.cat(columns, dim=1)
