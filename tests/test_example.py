@@ -32,10 +32,10 @@ def installed(tmp_path_factory):
     return target
 
 
-def test_it_is_listed_and_runs(installed, monkeypatch, fresh, fast, cache, bench, tmp_path):
+def test_it_is_listed_and_runs(installed, monkeypatch, new_registry, fast, cache, bench, tmp_path):
     """By name, with its options, under its own distribution's name and version."""
     monkeypatch.syspath_prepend(str(installed))
-    fresh.cache_clear()
+    new_registry.cache_clear()
     code, out, err = bench("list", "methods")
     assert code == 0
     assert "negative" in out

@@ -1,4 +1,4 @@
-"""Numbers, notes and strangers' words as markdown."""
+"""Numbers, notes and untrusted text as markdown."""
 
 from __future__ import annotations
 

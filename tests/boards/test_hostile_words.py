@@ -1,4 +1,4 @@
-"""Strangers' words on pages, read by an independent parser of markdown: words stay words."""
+"""Untrusted text on pages, read by an independent parser of markdown: text stays text."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ ECHO = MetricProtocol(name="echo/nearest")
 
 
 @pytest.fixture
-def echo(strangers):
+def echo(third_party):
     """The metric, installed."""
-    return strangers("stranger-echo", SOURCE, "metrics.echo")
+    return third_party("third-party-echo", SOURCE, "metrics.echo")
 
 
 def echoing(result, value):

@@ -168,7 +168,7 @@ def stamped(result, doubt):
     return changed.model_copy(update={"digest": changed.content_digest()})
 
 
-def test_strangers_words_stay_words(folder, definition, make, write):
+def test_untrusted_text_stays_text(folder, definition, make, write):
     """Unicode survives; pipes, tags, links and lines in reasons cannot break the table."""
     definition["title"] = "Żółć 忘却 | <b>x</b>"
     reason = "a | b\n# c <script> [d](e) `f` 忘"

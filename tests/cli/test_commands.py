@@ -438,16 +438,18 @@ def test_board(runs, bench, tmp_path):
 # Plugin commands ---------------------------------------------------------------------------
 
 
-def test_plugin_commands(strangers, bench, tmp_path):
-    """A command of a stranger's distribution is listed with its owner, and runs."""
-    place = strangers(
-        "stranger-tools", "import click\n@click.command()\ndef hi():\n    print('hi')\n"
+def test_plugin_commands(third_party, bench, tmp_path):
+    """A command of a third-party distribution is listed with its owner, and runs."""
+    place = third_party(
+        "third-party-tools", "import click\n@click.command()\ndef hi():\n    print('hi')\n"
     )
-    entry = place / "stranger_tools-1.2.dist-info" / "entry_points.txt"
-    entry.write_text("[msgm_bench.commands]\nhi = stranger_tools:hi\nrun = stranger_tools:hi\n")
+    entry = place / "third_party_tools-1.2.dist-info" / "entry_points.txt"
+    entry.write_text(
+        "[msgm_bench.commands]\nhi = third_party_tools:hi\nrun = third_party_tools:hi\n"
+    )
     code, out, _ = bench("--help")
     assert code == 0
-    assert re.search(r"hi +From stranger-tools\.", out)
+    assert re.search(r"hi +From third-party-tools\.", out)
     assert bench("hi")[:2] == (0, "hi\n")
     code, out, _ = bench("run", "-h")
-    assert "Train, unlearn, score" in out, "a stranger's command replaces no built-in one"
+    assert "Train, unlearn, score" in out, "a third-party command replaces no built-in one"

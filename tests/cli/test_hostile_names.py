@@ -25,17 +25,17 @@ PLACES = {"cache", "runs", "site", "shown.png", "board", "spec.yaml", "exported"
 @pytest.fixture(scope="module")
 def harm():
     """The hostile plugin's own names."""
-    source = (cli_harness.STRANGERS / "stranger_hostile.py").read_text("utf-8")
-    names = {"__name__": "stranger_hostile_names"}
-    exec(compile(source, "stranger_hostile.py", "exec"), names)
+    source = (cli_harness.THIRD_PARTY / "third_party_hostile.py").read_text("utf-8")
+    names = {"__name__": "third_party_hostile_names"}
+    exec(compile(source, "third_party_hostile.py", "exec"), names)
     return names
 
 
 @pytest.fixture
-def safely(strangers, cache, bench, tmp_path, monkeypatch):
+def safely(third_party, cache, bench, tmp_path, monkeypatch):
     """``safely(*arguments, code=0)`` runs a command: what it prints, which is harmless."""
-    source = (cli_harness.STRANGERS / "stranger_hostile.py").read_text("utf-8")
-    strangers("stranger-hostile", source, "stranger.hostile")
+    source = (cli_harness.THIRD_PARTY / "third_party_hostile.py").read_text("utf-8")
+    third_party("third-party-hostile", source, "third_party.hostile")
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", cli_harness.FAST_PLUGINS)
 
     def command(*arguments, code=0):
@@ -124,7 +124,7 @@ FOLDERS = (
 PICTURES = ",".join(
     [
         *("datasets.image_folder", "backbones.*", "samplers.*", "methods.baselines"),
-        *("tasks.generation", "judges.classifier", "metrics.unlearning_ratio", "stranger.*"),
+        *("tasks.generation", "judges.classifier", "metrics.unlearning_ratio", "third_party.*"),
     ]
 )
 

@@ -225,7 +225,7 @@ def test_exit_codes_of_a_plugins_command(error, code, bench, monkeypatch):
 
 
 def test_log_lines_are_clean(monkeypatch, capsys):
-    """Warnings that name strangers' files do not reach the terminal as they are."""
+    """Warnings that name untrusted files do not reach the terminal as they are."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert call(["--version"]) == 0
     terminal.configure_logging(verbose=False)

@@ -1,4 +1,4 @@
-"""Models, judges and embedders of strangers: cards, and weights beside them."""
+"""Third-party models, judges and embedders: cards, and weights beside them."""
 
 from __future__ import annotations
 

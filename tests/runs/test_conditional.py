@@ -47,10 +47,10 @@ def cell(tmp_path_factory):
 
 
 @pytest.fixture
-def told(monkeypatch, fast, fresh):
+def told(monkeypatch, fast, new_registry):
     """The plugins of a fast conditional cell."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", CONDITIONAL_PLUGINS)
-    fresh.cache_clear()
+    new_registry.cache_clear()
 
 
 def test_a_result_says_that_its_model_is_told_a_class(cell):

@@ -1,4 +1,4 @@
-"""Pictures of runs: any name as a label, any number in the data, and strangers' kept pictures."""
+"""Pictures of runs: any name as a label, any number in the data, and third-party pictures."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_kept_rows_come_back_in_order(tmp_path):
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.bool]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_strangers_pictures(name, shape, dtype, tmp_path):
-    """Whatever a stranger's file holds: rows that can be drawn, or one sentence."""
+def test_third_party_pictures(name, shape, dtype, tmp_path):
+    """Whatever a third-party file holds: rows that can be drawn, or one sentence."""
     save_file({name: torch.zeros(shape).to(dtype)}, tmp_path / saved_images.IMAGES_FILE)
     try:
         rows = saved_images.read(tmp_path)

@@ -135,14 +135,14 @@ def test_a_preview_says_what_will_be_missing(monkeypatch, tmp_path, cache):
     assert "fid-judge" not in images.blind, "the judge has features"
 
 
-def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
+def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkeypatch):
     """--dry-run, the result's provenance and the report name what is left out, and why."""
     monkeypatch.setenv(
         "MSGM_BENCH_PLUGINS",
         "datasets.gaussians,backbones.*,samplers.*,methods.*,tasks.*,judges.bayes,metrics.nll,"
         "metrics.unlearning_ratio,metrics.fid,embedders.*",
     )
-    fresh.cache_clear()
+    new_registry.cache_clear()
     code, out, _ = bench(*tiny("--dry-run", method="unseen"))
     assert code == 0
     words = " ".join(out.split())

@@ -1,4 +1,4 @@
-"""Files of strangers: what is read is what was written, and what is wrong is one sentence."""
+"""Untrusted files: a sound file is read as it was written, and any fault is one sentence."""
 
 import contextlib
 import json
