@@ -181,9 +181,9 @@ class Point:
         return self.command
 
 
-def plugin_command(monkeypatch, found):
+def plugin_command(monkeypatch, plugin):
     """Install a command ``extra``."""
-    points = {"extra": Point(found)}
+    points = {"extra": Point(plugin)}
     monkeypatch.setattr(command_line, "plugin_commands", lambda: points)
 
 
@@ -219,8 +219,8 @@ def test_exit_codes_of_a_plugins_command(error, code, bench, monkeypatch):
         raise error
 
     plugin_command(monkeypatch, command)
-    found, _, err = bench("extra")
-    assert found == code
+    exit_code, _, err = bench("extra")
+    assert exit_code == code
     assert "Traceback" not in err
 
 

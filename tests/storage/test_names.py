@@ -63,10 +63,10 @@ def inline(markdown):
 @given(st.text(alphabet="ab<>&;`*_[]()!|~#$\\ \n\x1b") | st.text())
 def test_a_page_shows_letters(text):
     """A name is one piece of text, letter by letter, and ends no table's cell; none is a dash."""
-    shown = markdown_text(text)
+    markdown = markdown_text(text)
     line = " ".join(single_line(text).split()) or "–"
-    assert inline(shown) == [("text", f"x{line}x")]
-    assert not re.search(r"(?<!\\)(?:\\\\)*\|", shown)
+    assert inline(markdown) == [("text", f"x{line}x")]
+    assert not re.search(r"(?<!\\)(?:\\\\)*\|", markdown)
 
 
 @given(st.text(alphabet="ab`|\n\x1b ") | st.text())
