@@ -136,7 +136,7 @@ def test_json(runs, bench):
 
 
 def test_json_of_a_failure(probe, fast, cache, bench):
-    """A failed cell is a JSON document with its reason, too, and exit 1."""
+    """A failed run is a JSON document with its reason, too, and exit 1."""
     code, out, _ = bench(*tiny("--json", method="explosive"))
     assert code == 1
     document = json.loads(out)
@@ -438,4 +438,4 @@ def test_plugin_commands(third_party, bench, tmp_path):
     assert re.search(r"hi +From third-party-tools\.", out)
     assert bench("hi")[:2] == (0, "hi\n")
     code, out, _ = bench("run", "-h")
-    assert "Train, unlearn, score" in out, "a third-party command replaces no built-in one"
+    assert "Train a base model" in out, "a third-party command replaces no built-in one"

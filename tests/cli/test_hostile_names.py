@@ -15,7 +15,7 @@ from PIL import Image
 from msgm_bench.errors import clean
 from msgm_bench.storage import dump_yaml
 
-CELL = ("--dataset", "harm", "--backbone", "vesde")
+RUN = ("--dataset", "harm", "--backbone", "vesde")
 TINY = ("--samples", "8", "-t", "likelihood.rtol=1e-1", "-t", "likelihood.atol=1e-1")
 ESCAPE = "\x1b[31mred\u202e [bold]x[/]"
 FOLDER = ESCAPE.replace("/", "_")
@@ -53,7 +53,7 @@ def safely(third_party, cache, bench, tmp_path, monkeypatch):
 
 def request(forget, *arguments, method="unseen"):
     """A run on the hostile dataset that trains four steps."""
-    return ["run", *CELL, "--method", method, *TINY, "--forget", forget, *arguments]
+    return ["run", *RUN, "--method", method, *TINY, "--forget", forget, *arguments]
 
 
 def test_plugins_with_hostile_texts(safely):
@@ -85,8 +85,8 @@ def test_a_run_that_forgets_a_hostile_class(position, safely, harm, tmp_path, mo
     documents = json.loads(safely(*request(name, "--json"))[0])
     assert documents["spec"]["forget"] == [name]
     safely(*request(name, "--dry-run"))
-    safely("info", *CELL, "--forget", name, "--no-measure")
-    assert json.loads(safely("info", *CELL, "--forget", name, "--no-measure", "--json")[0])
+    safely("info", *RUN, "--forget", name, "--no-measure")
+    assert json.loads(safely("info", *RUN, "--forget", name, "--no-measure", "--json")[0])
 
 
 def test_hostile_classes_side_by_side(safely, harm, tmp_path):
@@ -165,7 +165,7 @@ def test_rows_that_are_not_finite(safely, harm, tmp_path, monkeypatch):
 
 
 def test_errors_with_hostile_texts(safely, harm, tmp_path):
-    """What a method raises becomes the cell's reason, and a line of the terminal."""
+    """What a method raises becomes the run's reason, and a line of the terminal."""
     out, _ = safely(*request(harm["CLASSES"][2], method="fails"), code=1)
     assert "no loss" in out
     safely("compare", "runs", code=2)
@@ -180,16 +180,16 @@ def test_errors_with_hostile_texts(safely, harm, tmp_path):
         ["info", "--dataset", ESCAPE, "--backbone", "vesde"],
         ["run", f"--{ESCAPE}"],
         ["run", ESCAPE],
-        ["run", *CELL, "--forget", ESCAPE, "--method", "unseen"],
-        ["run", *CELL, "--forget", "x", "--method", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "-d", f"{ESCAPE}={ESCAPE}"],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "-b", f"width={ESCAPE}"],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "-t", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--seed", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--base", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--device", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--data-dir", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--executor", ESCAPE],
+        ["run", *RUN, "--forget", ESCAPE, "--method", "unseen"],
+        ["run", *RUN, "--forget", "x", "--method", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "-d", f"{ESCAPE}={ESCAPE}"],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "-b", f"width={ESCAPE}"],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "-t", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--seed", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--base", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--device", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--data-dir", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--executor", ESCAPE],
         ["evaluate", ESCAPE],
         ["export", ESCAPE, ESCAPE],
         ["compare", ESCAPE],
@@ -228,4 +228,4 @@ def test_hostile_files(text, safely, tmp_path):
         ["export", place, "exported"],
     ):
         safely(*arguments, code=pytest.approx(1.5, abs=0.5))
-    safely("evaluate", place, *CELL[:2], "--forget", "x", code=2)
+    safely("evaluate", place, *RUN[:2], "--forget", "x", code=2)
