@@ -143,70 +143,72 @@ steps_option = click.option(
 )
 
 
+_RUN_OPTIONS: Sequence[Callable[[Any], Any]] = [
+    click.option("--dataset", metavar="NAME", help="Dataset; `data list` shows them."),
+    data_dir_option,
+    click.option(
+        "--forget",
+        metavar="CLASSES",
+        help="Classes or attributes to forget: a name, a number or a list (3,7).",
+    ),
+    click.option(
+        "--preset",
+        metavar="NAME",
+        help="Budget: quick, full or paper; by default the dataset's own.",
+    ),
+    click.option(
+        "--samples",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Largest size of evaluation sets.",
+    ),
+    click.option(
+        "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
+    ),
+    click.option(
+        "-t",
+        "task_params",
+        type=KEY_VALUE,
+        metavar="TASK.KEY=VALUE",
+        multiple=True,
+        help="Option of a task.",
+    ),
+    click.option(
+        "-m",
+        "metric_params",
+        type=KEY_VALUE,
+        metavar="METRIC.KEY=VALUE",
+        multiple=True,
+        help="Option of a metric.",
+    ),
+    click.option(
+        "-j",
+        "judge_params",
+        type=KEY_VALUE,
+        multiple=True,
+        help="Option of the judge; name=JUDGE chooses it.",
+    ),
+    click.option(
+        "--device",
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or cuda:N.",
+    ),
+    click.option(
+        "--precision",
+        metavar="NAME",
+        default="fp32",
+        show_default=True,
+        help="fp32, tf32 or bf16.",
+    ),
+    click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
+]
+
+
 def run_options(function: F) -> F:
     """Options of a run but for its method: ``run``, ``evaluate`` and ``info`` share them."""
-    options = [
-        click.option("--dataset", metavar="NAME", help="Dataset; `data list` shows them."),
-        data_dir_option,
-        click.option(
-            "--forget",
-            metavar="CLASSES",
-            help="Classes or attributes to forget: a name, a number or a list (3,7).",
-        ),
-        click.option(
-            "--preset",
-            metavar="NAME",
-            help="Budget: quick, full or paper; by default the dataset's own.",
-        ),
-        click.option(
-            "--samples",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Largest size of evaluation sets.",
-        ),
-        click.option(
-            "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
-        ),
-        click.option(
-            "-t",
-            "task_params",
-            type=KEY_VALUE,
-            metavar="TASK.KEY=VALUE",
-            multiple=True,
-            help="Option of a task.",
-        ),
-        click.option(
-            "-m",
-            "metric_params",
-            type=KEY_VALUE,
-            metavar="METRIC.KEY=VALUE",
-            multiple=True,
-            help="Option of a metric.",
-        ),
-        click.option(
-            "-j",
-            "judge_params",
-            type=KEY_VALUE,
-            multiple=True,
-            help="Option of the judge; name=JUDGE chooses it.",
-        ),
-        click.option(
-            "--device",
-            metavar="NAME",
-            default="auto",
-            show_default=True,
-            help="auto, cpu, cuda or cuda:N.",
-        ),
-        click.option(
-            "--precision",
-            metavar="NAME",
-            default="fp32",
-            show_default=True,
-            help="fp32, tf32 or bf16.",
-        ),
-        click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
-    ]
-    return _add_options(function, options)
+    return _add_options(function, _RUN_OPTIONS)
 
 
 def evaluation_options(function: F) -> F:

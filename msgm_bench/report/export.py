@@ -12,12 +12,10 @@ import torch
 from msgm_bench.api import Result
 from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
-from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, read_result, unlearned
-from msgm_bench.report.metric_table import metric_table
+from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, read_result
+from msgm_bench.report.model_card import model_card
 from msgm_bench.storage import (
     claim,
-    markdown_code,
-    markdown_text,
     storage_errors,
     temporary_folder,
     write_text,
@@ -126,47 +124,3 @@ def check_target(target: Path, run: Path, force: bool) -> None:
 def origin_json(result: Result) -> str:
     """Dataset and forgotten classes of the model as JSON, which ``--base`` reads."""
     return json.dumps(Origin.of(result).model_dump(mode="json"), indent=2) + "\n"
-
-
-def model_card(run: Path, result: Result, sha256: str, usage: str) -> str:
-    """The model card in markdown: facts, usage and values."""
-    spec = result.spec
-    forget = markdown_text(", ".join(spec.forget))
-    track = " (class-conditional)" if spec.conditional else ""
-    ema = spec.settings.get("training", {}).get("ema_decay", 0)
-    averaged = f"averaged with the decay {ema:g}" if ema else "as they were scored"
-    facts = {
-        "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",
-        "Data": f"`{spec.dataset}`",
-        "Forgotten": forget if unlearned(result) else "nothing",
-        "Backbone": f"`{spec.backbone}`{track}",
-        "Run": markdown_code(run.resolve().name),
-        "Weights": f"{averaged}, sha256 `{sha256}`",
-    }
-    if spec.base:
-        facts["Base model"] = f"sha256 `{spec.base}`"
-    commit = result.provenance.get("git_commit")
-    facts["Made by"] = markdown_code(result.provenance.get("command", ""))
-    facts["Version"] = ", ".join(
-        [f"msgm-bench {result.provenance.get('versions', {}).get('msgm-bench', '')}"]
-        + ([f"commit {commit}"] if commit else [])
-    )
-    lines = [
-        f"# {spec.method} on {spec.dataset}" + (f", without {forget}" if unlearned(result) else ""),
-        "",
-        "A diffusion model that was scored by msgm-bench.",
-        "",
-        *(f"- {name}: {fact}" for name, fact in facts.items()),
-        "",
-        "## Use",
-        "",
-        usage.strip("\n"),
-        "",
-        "## Measured",
-        "",
-        *metric_table(
-            (row for row in result.metrics if row.value is not None),
-            ("metric", "split", "value", "unit", "95 % interval", "n", "protocol"),
-        ),
-    ]
-    return "\n".join(lines) + "\n"
