@@ -55,7 +55,7 @@ from msgm_builtin.embedders.judge_features import JudgeFeatures
 from msgm_builtin.judges.bayes import Bayes
 from msgm_builtin.metrics.frontier import FrontierGap
 from msgm_builtin.samplers.one_step import OneStep
-from msgm_builtin.samplers.reverse import DDIMSampler, Heun
+from msgm_builtin.samplers.reverse import DDIMSampler, HeunSampler
 from msgm_builtin.tasks.generation import Generation, GenerationOptions
 
 
@@ -458,7 +458,7 @@ def test_samplers_conform(cls):
     check_sampler(cls, few, exact=cls is not OneStep)
 
 
-class Plain(Heun):
+class Plain(HeunSampler):
     """Heun, to plant defects in."""
 
     wrong = staticmethod(lambda model, noise, start, samples: samples)
@@ -482,7 +482,7 @@ class Stopping(DDIMSampler):
         return Samples(model.process.prior_sampling(model.shape, noise), 1)
 
 
-class Unstarted(Heun):
+class Unstarted(HeunSampler):
     """Ignores where it is to start."""
 
     def sample(self, model, noise, start=None):

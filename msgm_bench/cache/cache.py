@@ -10,15 +10,13 @@ import os
 import platform
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import platformdirs
 
-from msgm_bench.api import digest
+from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.entry import (
     DAMAGED,
     RECORD,
@@ -35,6 +33,7 @@ from msgm_bench.cache.entry import (
     size_of,
 )
 from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
+from msgm_bench.cache.stage import Stage
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import (
     claim,
@@ -48,53 +47,15 @@ from msgm_bench.storage import (
 
 log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
-HOLDER = ".holder"  # who works in a partial folder
+HOLDER = ".holder"  # names the process that works in a partial folder
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-class Report(Protocol):
-    """Hears of progress: ``step`` of ``total``, what is logged, and of which part of the stage."""
-
-    def __call__(
-        self, step: int, total: int, values: Mapping[str, float], part: str = "", /
-    ) -> None:
-        """A unit is done."""
-
-
-Produce = Callable[[Path, Mapping[str, Path], Report], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A unit of work whose outcome is determined by its inputs.
-
-    Attributes:
-        name: What is shown, such as ``draw generation``.
-        inputs: JSON-ready; all that determines the outcome, and nothing else.
-        produce: Writes the outcome into a folder, given the folders of ``needs``. The folder
-            keeps what an earlier, killed attempt left there.
-        needs: Stages that come first.
-        units: Number of units of progress.
-    """
-
-    name: str
-    inputs: Mapping[str, Any]
-    produce: Produce = field(repr=False)
-    needs: Mapping[str, Stage] = field(default_factory=dict)
-    units: int = 1
-
-    @cached_property
-    def key(self) -> str:
-        """SHA-256 of the inputs and of the keys of all that it needs."""
-        needs = {name: stage.key for name, stage in self.needs.items()}
-        return digest({"name": self.name, "inputs": dict(self.inputs), "needs": needs})
 
 
 class Cache:
     """A folder of finished stages, and of unfinished ones that can go on.
 
-    What this object has found or computed is leased: no ``cache gc`` of another process deletes
-    it while this object lives.
+    Entries that this object finds or computes are leased: no ``cache gc`` of another process
+    deletes them while this object lives.
 
     Args:
         root: The folder; ``MSGM_BENCH_CACHE`` or the user's cache folder by default.
@@ -111,7 +72,7 @@ class Cache:
         self.read_only = self._is_read_only()
 
     def _is_read_only(self) -> bool:
-        """Make the folders; whether they are there and cannot be written."""
+        """Make the folders; True where they exist and cannot be written."""
         with storage_errors(self.root):
             try:
                 for part in ("done", "partial", "locks"):
@@ -126,7 +87,7 @@ class Cache:
     def find(self, key: str) -> Entry | None:
         """The finished stage with this key, verified once; None if there is none or it is damaged.
 
-        Deletes nothing: another process may just have replaced what was damaged.
+        Deletes nothing: another process may just have replaced a damaged entry.
         """
         path = self.root / "done" / key
         known = key in self._leases
@@ -139,14 +100,14 @@ class Cache:
         return Entry(path, record)
 
     def _lease(self, key: str) -> bool:
-        """Lease an entry, so that it stays; whether it is there."""
+        """Lease an entry, so that it stays; True if it exists."""
         lease = take_lease(self.root / "done" / key / RECORD)
         if lease is not None:
             self._leases[key] = lease
         return lease is not None
 
     def reserve(self, stages: Iterable[Stage]) -> None:
-        """Lease what is here of all that a run needs, before it begins.
+        """Lease the cached ones of a run's stages, before it begins.
 
         Raises:
             StorageError: The cache is read-only and lacks a stage.
@@ -164,15 +125,15 @@ class Cache:
         _close(self._leases)
 
     def partial(self, key: str) -> Path:
-        """Where an unfinished stage keeps its work."""
+        """Folder in which an unfinished stage works."""
         return self.root / "partial" / key
 
     @contextlib.contextmanager
     def locked(self, stage: Stage) -> Iterator[None]:
-        """Hold the stage's lock; wait for whoever else computes it, and say who that is."""
+        """Hold the stage's lock; wait for another process that computes it, and log which."""
 
         def warn() -> None:
-            holder = _name_of(self.partial(stage.key) / HOLDER)
+            holder = _holder_name(self.partial(stage.key) / HOLDER)
             log.warning("waiting for %s, which computes %s", holder, stage.name)
 
         folder = self.root / "locks"
@@ -181,8 +142,8 @@ class Cache:
                 stack.enter_context(hold_lock(folder, stage.key, warn))
             yield
 
-    def compute(self, stage: Stage, needs: Mapping[str, Path], report: Report) -> Entry:
-        """Run ``stage`` under its lock, and publish what it leaves by one rename.
+    def compute(self, stage: Stage, needs: Mapping[str, Path], report: ProgressCallback) -> Entry:
+        """Run ``stage`` under its lock, and publish its files by one rename.
 
         Raises:
             StorageError: The disk is full or the folder cannot be written.
@@ -195,7 +156,7 @@ class Cache:
             self._clear(work, done)
             started = time.monotonic()
             try:
-                stage.produce(work, needs, report)
+                stage.run(work, needs, report)
             finally:
                 (work / HOLDER).unlink(missing_ok=True)
             files = {path.name: describe(path) for path in payload(work)}
@@ -213,7 +174,7 @@ class Cache:
             return Entry(done, record)
 
     def _clear(self, work: Path, done: Path) -> None:
-        """Make room: no damaged entry, and of a killed attempt whole regular files only."""
+        """Remove a damaged entry, and all but whole regular files of a killed attempt."""
         with storage_errors(work):
             if os.path.lexists(done):
                 log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
@@ -233,9 +194,9 @@ class Cache:
         return [Entry(path, read_record(path) or DAMAGED) for path in paths]
 
     def collect(self, older_than_days: float = 0.0) -> tuple[int, int]:
-        """Delete entries and partial work not touched for so long; (count, bytes).
+        """Delete entries and partial work older than so many days; (count, bytes).
 
-        What any process computes or has leased is spared.
+        Entries that a process computes or has leased stay.
 
         Raises:
             StorageError: The cache cannot be written.
@@ -279,8 +240,8 @@ def _close(leases: dict[str, int]) -> None:
         os.close(leases.popitem()[1])
 
 
-def _name_of(holder: Path) -> str:
-    """Who holds a lock, as far as it is known."""
+def _holder_name(holder: Path) -> str:
+    """Name of the process that holds a lock, as far as it is known."""
     try:
         return single_line(read_text(holder, limit=1000))
     except StorageError:

@@ -1,4 +1,4 @@
-"""Finished stages on disk: what an entry of the cache holds, and whether it is whole."""
+"""Finished stages on disk: records of their files, and whether they are whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileRecord(BaseModel):
 
 
 class StageRecord(BaseModel):
-    """``stage.json``: what an entry is, and what it must hold to be sound."""
+    """``stage.json``: name and inputs of the stage, and the files that the entry must hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def seconds(self) -> float:
-        """How long it took; after a kill, the last attempt."""
+        """Seconds of the computation; after a kill, of the last attempt."""
         return self.record.seconds
 
 
@@ -74,7 +74,7 @@ def read_record(folder: Path) -> StageRecord | None:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether it is a regular file, and no link to one."""
+    """Whether ``path`` is a regular file, and no link to one."""
     return path.is_file() and not path.is_symlink()
 
 
@@ -91,7 +91,7 @@ def describe(path: Path) -> FileRecord:
 
 
 def matches(folder: Path, record: StageRecord) -> bool:
-    """Whether the files are those that were published."""
+    """Whether the folder's files have the sizes and hashes of the record."""
     paths = {folder / name: file for name, file in record.files.items()}
     try:
         return all(is_plain(path) and describe(path) == file for path, file in paths.items())
@@ -100,12 +100,12 @@ def matches(folder: Path, record: StageRecord) -> bool:
 
 
 def contents(place: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none."""
+    """Paths in a folder; none where there is no folder."""
     return [*place.iterdir()] if place.is_dir() else []
 
 
 def modified(path: Path) -> float:
-    """Time of the last change; a path that has just been deleted is new."""
+    """Time of the last change, in seconds; infinite for a path that has just been deleted."""
     try:
         return path.lstat().st_mtime
     except OSError:
@@ -119,7 +119,7 @@ def size_of(path: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Delete whatever stands there; a link, and not what it leads to."""
+    """Delete a file, a folder or a link; never the target of a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

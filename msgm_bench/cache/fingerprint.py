@@ -1,4 +1,4 @@
-"""Hashes of data and of source code: what a stage's key is made of."""
+"""Hashes of data and of source code, for the keys of stages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def data_fingerprint(data: Data) -> str:
     for tensor in (data.train.x, data.train.y, data.test.x, data.test.y):
         sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().cpu().numpy().reshape(-1).view("uint8").data)
-    told = [data.classes, data.levels, data.protocol, data.nll_offset]
+    facts = [data.classes, data.levels, data.protocol, data.nll_offset]
     regions = [dict(data.regions)] if data.regions else []
-    sha.update(digest([*told, *(["flip"] * data.flip), *regions]).encode())
+    sha.update(digest([*facts, *(["flip"] * data.flip), *regions]).encode())
     return sha.hexdigest()
 
 
@@ -45,6 +45,7 @@ def plugin_source(cls: type[Plugin]) -> str:
 
 
 def _files(module: str) -> list[Path]:
+    """Source files of a module, or of a package with all that is in it."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return []
@@ -52,13 +53,14 @@ def _files(module: str) -> list[Path]:
     return sorted(path.parent.glob("**/*.py")) if path.name == "__init__.py" else [path]
 
 
-def _closure(module: str, found: set[str] | None = None) -> set[str]:
-    found = {module} if found is None else found
+def _closure(module: str, modules: set[str] | None = None) -> set[str]:
+    """``module`` and all modules of its own package that it imports, directly or not."""
+    modules = {module} if modules is None else modules
     for name in _imports(module):
-        if name not in found:
-            found.add(name)
-            _closure(name, found)
-    return found
+        if name not in modules:
+            modules.add(name)
+            _closure(name, modules)
+    return modules
 
 
 def _imports(module: str) -> Iterator[str]:
@@ -70,11 +72,11 @@ def _imports(module: str) -> Iterator[str]:
         return
     package = module if hasattr(loaded, "__path__") else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
-        yield from (name for name in _named(node, package) if name.startswith(f"{top}."))
+        yield from (name for name in _imported_names(node, package) if name.startswith(f"{top}."))
 
 
-def _named(node: ast.AST, package: str) -> list[str]:
-    """What an import statement in ``package`` names, by absolute names."""
+def _imported_names(node: ast.AST, package: str) -> list[str]:
+    """Absolute names of the modules of an import statement in ``package``."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
@@ -86,6 +88,7 @@ def _named(node: ast.AST, package: str) -> list[str]:
 
 
 def _code(path: Path) -> str:
+    """Syntax tree of a module, without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

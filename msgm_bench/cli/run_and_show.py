@@ -123,10 +123,10 @@ def print_plan(specs: Sequence[RunSpec]) -> int:
             rows.setdefault(stage.key, (stage.name, state, stage.key[:12]))
         if preview.base:
             notes[f"base: {preview.base}; not trained here"] = None
-        for name, reason in preview.left_out.items():
-            notes[f"skipped: {name}: {reason}"] = None
-        for name, reason in preview.blind.items():
-            notes[f"without a value: {name}: {reason}"] = None
+        for skip in preview.skipped:
+            notes[f"skipped: {skip.name}: {skip.reason}"] = None
+        for skip in preview.null_metrics:
+            notes[f"without a value: {skip.name}: {skip.reason}"] = None
     title = "1 run" if len(specs) == 1 else f"{len(specs)} runs"
     print_table(("stage", "state", "key"), list(rows.values()), title)
     for note in notes:

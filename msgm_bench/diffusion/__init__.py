@@ -1,4 +1,4 @@
-"""Diffusion as pure maths: processes, noise, samplers, likelihoods and a closed-form oracle."""
+"""Diffusion: processes, noise, samplers, likelihoods and a closed-form oracle."""
 
 from __future__ import annotations
 

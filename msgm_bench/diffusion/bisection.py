@@ -1,4 +1,4 @@
-"""Find the items of a batch that fail, and solve the others without them."""
+"""Bisection of batches in which single items fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class IntegrationFailure(Exception):  # noqa: N818 - an outcome, never shown to a user
-    """A batch could not be solved as a whole; the message says why."""
+    """A batch has no solution as a whole; the message is the reason."""
 
 
 def solve_bisecting(
@@ -49,10 +49,10 @@ def solve_bisecting(
 
 
 def _resolve(attempt: Callable[[Tensor], Tensor], values: Tensor, reasons: dict[int, str]) -> None:
-    """Solve the items without a reason again, together, and keep the old values if that fails."""
-    kept = torch.ones_like(values, dtype=torch.bool)
-    kept[list(reasons)] = False
-    rest = torch.nonzero(kept).flatten()
+    """Solve all items without a reason once more as one batch; on failure their values stay."""
+    is_solved = torch.ones_like(values, dtype=torch.bool)
+    is_solved[list(reasons)] = False
+    rest = torch.nonzero(is_solved).flatten()
     if not reasons or not len(rest):
         return
     try:

@@ -88,7 +88,7 @@ class DiscreteDDPM(UnitVariance):
         k = q.floor().long().clamp(0, self.steps - 1)
         return (-self.steps * self._hermite(k, q - k)[1]).to(t.dtype)
 
-    def time_of_log_signal(self, log_signal: Tensor) -> Tensor:
+    def t_from_log_signal(self, log_signal: Tensor) -> Tensor:
         """Return t(l): the knot interval by bisection, then Newton on its cubic."""
         L = 2 * log_signal.double()
         knots = self._knots.to(L.device)

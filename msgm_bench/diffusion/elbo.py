@@ -32,7 +32,7 @@ class ElboTerms:
 
     @classmethod
     def of(cls, process: DiscreteDDPM) -> ElboTerms:
-        """Compute them for a process."""
+        """Return the constants of a process."""
         beta, alphabar = process.betas, process.alphas_cumprod
         ratio = (1 - alphabar[:-1]) / (1 - alphabar[1:])  # btilde_k / beta_k
         decoder = torch.log(2 * math.pi * beta[:1])
@@ -52,7 +52,7 @@ def elbo_nll(
     """Variational bound on -log p(x) [N] in nats, with reverse variance beta_k.
 
     L = KL(q(x_T | x) || N(0, I)) + 1/2 sum_{k=0}^{N-1} (D c_k + w_k ||eps - eps_hat(x_k, k)||^2),
-    with one draw of eps a term and c, w as in `BoundTerms`; k = 0 is the Gaussian decoder of
+    with one draw of eps a term and c, w as in `ElboTerms`; k = 0 is the Gaussian decoder of
     variance beta_0, k >= 1 the KL divergences of the reverse steps.
 
     Args:
@@ -60,7 +60,7 @@ def elbo_nll(
         process: The discrete process that eps was trained on.
         x: Items, shape [N, *item_shape].
         noise: The source of all randomness.
-        condition: What eps is told of each item [N], for -log p(x | condition); None if nothing.
+        condition: Condition of each item [N], for -log p(x | condition); None: -log p(x).
         timesteps: Evaluations an item, 2..N: k = 0 always, and `timesteps` - 1 of k = 1..N-1,
             drawn in proportion to w_k, one from each of as many equal strata of that law, so
             that the sum stays unbiased; all N if None.
@@ -79,8 +79,8 @@ def elbo_nll(
         for k, weight in _draws(terms.w, timesteps, noise):
             nats = nats + 0.5 * weight * _squared_error(counted, process, x, k, noise)
     failed = ~torch.isfinite(nats)
-    why = "the bound is not finite"
-    reasons = {int(i): why for i in torch.nonzero(failed).flatten().tolist()}
+    reason = "the bound is not finite"
+    reasons = {int(i): reason for i in torch.nonzero(failed).flatten().tolist()}
     return Likelihood(torch.where(failed, math.inf, nats), failed, counted.nfe, reasons)
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 def guided(eps_c: Tensor, eps_null: Tensor, w: float) -> Tensor:
     """Return (1 + w) eps_c - w eps_null, shape [N, *item_shape].
 
-    The score that it stands for is that of p(x_t | c) p(c | x_t)^w up to a constant: w = 0 is
+    Its score is that of p(x_t | c) p(c | x_t)^w up to a constant: w = 0 is
     plain conditional, w = -1 unconditional. Other authors write s = 1 + w.
 
     Args:
-        eps_c: eps_hat given the class.
-        eps_null: eps_hat given the null class, same shape.
+        eps_c: eps_hat of the class.
+        eps_null: eps_hat of the null class, same shape.
         w: The guidance weight.
 
     Source: Ho and Salimans 2022, arXiv:2207.12598, Eq. 6.

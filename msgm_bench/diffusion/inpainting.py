@@ -1,4 +1,4 @@
-"""Conditional sampling: known pixels given, the others drawn."""
+"""Inpainting: samples of unknown pixels for known ones."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Inpainting(PredictorCorrector):
         try:
             m.expand(self.known.shape)
         except RuntimeError as error:
-            given = f"a mask of shape {tuple(m.shape)} for images {tuple(self.known.shape)}"
-            raise OptionError(given, "a shape that broadcasts") from error
+            shapes = f"a mask of shape {tuple(m.shape)} for images {tuple(self.known.shape)}"
+            raise OptionError(shapes, "a shape that broadcasts") from error
 
     def constrain(self, process: Process, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """Replace known pixels by a fresh draw of the perturbation kernel."""
@@ -65,7 +65,7 @@ class Inpainting(PredictorCorrector):
     def solve(
         self, eps: CountedEps, process: Process, x: Tensor, t_start: float, noise: Noise
     ) -> Tensor:
-        """Carry x from t_start to the end; known pixels end as they were given."""
+        """Carry x from t_start to the end; known pixels end at y."""
         start = torch.tensor(t_start, dtype=torch.float64)
         x = super().solve(eps, process, self.constrain(process, x, start, noise), t_start, noise)
         return self.mask * self.known + (1 - self.mask) * x

@@ -175,7 +175,7 @@ def ode_nll(
         process: The forward process that eps was trained on.
         x: Items, shape [N, *item_shape].
         noise: The source of one Rademacher probe an item, used by 'hutchinson' only.
-        condition: What eps is told of each item [N], for -log p(x | condition); None if nothing.
+        condition: Condition of each item [N], for -log p(x | condition); None: -log p(x).
         divergence: 'exact' (D backward passes an evaluation) or 'hutchinson' (one).
         rtol: Relative tolerance of dopri5, on xbar and on (log p) / D.
         atol: Absolute tolerance of dopri5, on the same.

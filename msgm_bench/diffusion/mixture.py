@@ -43,10 +43,10 @@ class GaussianMixture:
             or S.shape != (len(w), m.shape[1], m.shape[1])
             or len(w) != len(m)
         ):
-            given = (
+            shapes = (
                 f"weights {tuple(w.shape)}, means {tuple(m.shape)}, covariances {tuple(S.shape)}"
             )
-            raise OptionError(given, "shapes [K], [K, D], [K, D, D]")
+            raise OptionError(shapes, "shapes [K], [K, D], [K, D, D]")
         if not bool((w > 0).all()):
             raise OptionError(f"weights {w.tolist()}", "positive")
         if not torch.allclose(S, S.mT) or not bool((torch.linalg.eigvalsh(S) > 0).all()):

@@ -2,7 +2,7 @@
 
 Items 0, 1, 2, ... live in aligned blocks of `BLOCK`; every block has its own
 `torch.Generator`, seeded by a hash of (seed, block).  A draw always fills the
-whole block and then cuts out the items asked for, so that splitting a job over
+whole block and then cuts out the items of the stream, so that splitting a job over
 batches, processes or devices of one kind changes no number.
 """
 

@@ -1,4 +1,4 @@
-"""The noise predictor eps_hat, the one thing that samplers and likelihoods know of a network."""
+"""The noise prediction eps_hat: the interface of networks to samplers and likelihoods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CountedEps:
     """eps_hat with the number of its calls, `nfe`; t may be one time for the whole batch.
 
     Attributes:
-        condition: What eps is told of each item of the next batch [N], or None.
+        condition: Condition of each item of the next batch [N], or None.
     """
 
     def __init__(self, eps: EpsFn | ConditionalEpsFn, condition: Tensor | None = None) -> None:
@@ -30,5 +30,5 @@ class CountedEps:
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """Return eps_hat(x, t) for x [N, *item_shape] and t [N] or a scalar of any dtype."""
         self.nfe += 1
-        told = () if self.condition is None else (self.condition,)
-        return self._eps(x, t.to(x).expand(x.shape[0]), *told)
+        conditions = () if self.condition is None else (self.condition,)
+        return self._eps(x, t.to(x).expand(x.shape[0]), *conditions)

@@ -1,4 +1,4 @@
-"""What every forward process x_t = a(t) x0 + sigma(t) eps, eps ~ N(0, I), can answer."""
+"""Forward processes x_t = a(t) x0 + sigma(t) eps, eps ~ N(0, I)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def per_item(v: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Process(ABC):
-    """A linear forward process on t in [t_min, T], T = 1.
+    """x_t = a(t) x0 + sigma(t) eps, dx = f(t) x dt + g(t) dw, on t in [t_min, T], T = 1.
 
     Methods take t of any shape and return its shape, dtype and device.
     Source: Song et al. 2021 (score SDE), Eq. 5 and 29.

@@ -97,7 +97,7 @@ class LogSignal(Process):
         """Return -2 l'(t), positive, per unit of t."""
 
     @abstractmethod
-    def time_of_log_signal(self, log_signal: Tensor) -> Tensor:
+    def t_from_log_signal(self, log_signal: Tensor) -> Tensor:
         """Return the t at which log a(t) equals the given value."""
 
 
@@ -126,7 +126,7 @@ class UnitVariance(LogSignal):
 
     def t_from_noise_to_signal(self, noise_to_signal: Tensor) -> Tensor:
         """Return t(l) at l = -log(1 + sbar^2) / 2."""
-        return self.time_of_log_signal(-0.5 * torch.log1p(noise_to_signal.square()))
+        return self.t_from_log_signal(-0.5 * torch.log1p(noise_to_signal.square()))
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class LinearBeta(LogSignal):
         """Return beta_min + t (beta_max - beta_min)."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
-    def time_of_log_signal(self, log_signal: Tensor) -> Tensor:
+    def t_from_log_signal(self, log_signal: Tensor) -> Tensor:
         """Return the positive root of l(t) = l, in the form that does not cancel."""
         b, d, m = self.beta_min, self.beta_max - self.beta_min, -log_signal
         return 4 * m / (b + torch.sqrt(b * b + 4 * d * m))
@@ -209,4 +209,4 @@ class SubVariancePreserving(LinearBeta):
 
     def t_from_noise_to_signal(self, noise_to_signal: Tensor) -> Tensor:
         """Return t(l) at l = -asinh(sbar / 2)."""
-        return self.time_of_log_signal(-torch.asinh(noise_to_signal / 2))
+        return self.t_from_log_signal(-torch.asinh(noise_to_signal / 2))

@@ -1,4 +1,4 @@
-"""What a sampler is: from the prior at T (or a given x at t_start) to a sample of x0."""
+"""Reverse samplers: from the prior at T, or from x at t_start, to samples of x0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from msgm_bench.errors import OptionError
 
 @dataclass(frozen=True)
 class Samples:
-    """What a sampler returns.
+    """Samples and their cost.
 
     Attributes:
         x: Samples, shape [N, *item_shape]; not clipped, and not finite where eps_hat explodes.

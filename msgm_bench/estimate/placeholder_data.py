@@ -8,7 +8,7 @@ import torch
 
 from msgm_bench.api import Data, Dataset, DatasetInfo, DataStats, Examples
 from msgm_bench.errors import StorageError
-from msgm_bench.experiment.loaded_data import Loaded, data_key, load, missing_files
+from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, missing_files
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
@@ -24,7 +24,7 @@ class KnownData:
         published: The dataset's published facts, where ``loaded`` is noise; else None.
     """
 
-    loaded: Loaded
+    loaded: LoadedData
     published: DatasetInfo | None = None
 
     @property
@@ -56,7 +56,7 @@ def known_data(spec: RunSpec) -> KnownData:
             hint=f"msgm-bench data fetch {spec.dataset}, or --data-dir DIR",
         )
     data = placeholder_data(info)
-    return KnownData(Loaded(data, DataStats.of(data), ""), info)
+    return KnownData(LoadedData(data, DataStats.of(data), ""), info)
 
 
 def placeholder_data(info: DatasetInfo) -> Data:

@@ -10,11 +10,14 @@ from msgm_bench.api import Data, Examples, Model, ModelContext, Task
 from msgm_bench.estimate.placeholder_data import KnownData, known_data
 from msgm_bench.estimate.records import MetricInfo, RunEstimate, TaskEstimate, TrainingEstimate
 from msgm_bench.estimate.timing import with_times
-from msgm_bench.experiment.components import blind, scene_of
-from msgm_bench.experiment.plan import Plan, resolve, skeleton
+from msgm_bench.evaluation.context import eval_context
+from msgm_bench.experiment.evaluation_plan import null_metrics
+from msgm_bench.experiment.model_io import skeleton
+from msgm_bench.experiment.plan import Plan, resolve_on_data
 from msgm_bench.experiment.pretrained import regimes_of
+from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.experiment.training_plan import TrainingPlan, in_regime
+from msgm_bench.experiment.training_plan import TrainingPlan, training_in_regime
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -38,10 +41,12 @@ def estimate_run(spec: RunSpec, measure: bool = True) -> RunEstimate:
     targets = data.targets(spec.forget) if spec.forget else (0,)  # one class stands for any
     changes = [{}] if spec.method else all_methods()
     plans = [
-        resolve(spec.model_copy(update=change), runtime, known.loaded, targets, download=False)
+        resolve_on_data(
+            spec.model_copy(update=change), runtime, known.loaded, targets, download=False
+        )
         for change in changes
     ]
-    plan = next((p for p in plans if p.trained and p.trained.method.trains_base), plans[0])
+    plan = next((p for p in plans if p.training and p.training.method.trains_base), plans[0])
     trainings = training_estimates(spec, plans)
     estimate = describe_run(spec, plan, known)
     estimate = replace(
@@ -49,7 +54,7 @@ def estimate_run(spec: RunSpec, measure: bool = True) -> RunEstimate:
         training=[training for _, training in trainings],
         skipped={
             **estimate.skipped,
-            **{p.spec.method: p.skip for p in plans if p.skip is not None},
+            **reasons(p.skipped for p in plans if p.skipped is not None),
         },
     )
     return with_times(estimate, plan, [first for first, _ in trainings]) if measure else estimate
@@ -62,8 +67,9 @@ def all_methods() -> list[dict[str, Any]]:
 
 def describe_run(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
     """Estimate without budgets and times."""
-    data, missing = plan.data, blind(plan.metrics, plan.judge)
-    model = skeleton(plan.backbone, plan.loaded.info)
+    data, evaluation = plan.data, plan.evaluation
+    missing = reasons(null_metrics(evaluation.metrics, evaluation.judge))
+    model = skeleton(plan.backbone, plan.loaded.stats)
     return RunEstimate(
         dataset=spec.dataset,
         backbone=spec.backbone,
@@ -79,19 +85,22 @@ def describe_run(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
         },
         process=process_record(plan, known),
         training=[],
-        judge={"name": plan.judge.name, "options": plan.judge.options.model_dump(mode="json")},
-        tasks=[task_estimate(task, plan, model, known) for task in plan.tasks.values()],
+        judge={
+            "name": evaluation.judge.name,
+            "options": evaluation.judge.options.model_dump(mode="json"),
+        },
+        tasks=[task_estimate(task, plan, model, known) for task in evaluation.tasks.values()],
         metrics=[
             MetricInfo(
                 metric.name,
-                [name for name in metric.tasks if name in plan.tasks],
+                [name for name in metric.tasks if name in evaluation.tasks],
                 metric.options.model_dump(mode="json"),
                 missing.get(metric.name, ""),
             )
-            for metric in plan.metrics
+            for metric in evaluation.metrics
         ],
-        skipped={**plan.left_out, **plan.unmeasured},
-        base="" if plan.given is None else str(plan.given),
+        skipped=reasons(evaluation.skipped),
+        base="" if plan.base is None else str(plan.base),
         hardware=plan.runtime.hardware(),
     )
 
@@ -115,7 +124,7 @@ def process_record(plan: Plan, known: KnownData) -> dict[str, Any]:
 
     Without the data, a parameter that depends on them, so that other data change it, is None.
     """
-    stats = plan.loaded.info
+    stats = plan.loaded.stats
     other = replace(stats, std=2 * stats.std, max_distance=2 * stats.max_distance)
     record, changed = (plan.backbone.process(i).spec() for i in (stats, other))
     return {k: v if known.is_local or v == changed[k] else None for k, v in record.items()}
@@ -130,7 +139,7 @@ def training_estimates(
     """
     estimates: list[tuple[TrainingPlan, TrainingEstimate]] = []
     for training_plan in sorted(
-        (t for plan in plans if plan.skip is None for t in training_plans(spec, plan)),
+        (t for plan in plans if plan.skipped is None for t in training_plans(spec, plan)),
         key=lambda t: not t.method.trains_base,
     ):
         name, base = training_plan.method.name, training_plan.method.trains_base
@@ -150,19 +159,19 @@ def training_plans(spec: RunSpec, plan: Plan) -> Iterator[TrainingPlan]:
 
     A regime in the request excludes the others; baselines keep their own.
     """
-    if plan.trained is None:
+    if plan.training is None:
         return
     if spec.method:
-        if plan.base is not None:
-            yield plan.base
-        yield plan.trained
+        if plan.training.base is not None:
+            yield plan.training.base
+        yield plan.training
         return
-    method = plan.trained.method
+    method = plan.training.method
     has_own_regime = method.baseline and spec.regime not in method.regimes
     for regime in regimes_of(method, spec):
         if has_own_regime or spec.regime in (None, regime):
             request = spec.model_copy(update={"regime": regime})
-            yield in_regime(method, request, plan.settings, plan.trained.pass_items)
+            yield training_in_regime(method, request, plan.settings, plan.training.pass_items)
 
 
 def task_estimate(task: Task, plan: Plan, model: Model, known: KnownData) -> TaskEstimate:
@@ -191,7 +200,7 @@ def placeholder_context(plan: Plan, model: Model, sizes: tuple[int, int]) -> Mod
     retain, forget = (
         Examples(*(part.expand(n, *part.shape[1:]) for part in (one.x, one.y))) for n in sizes
     )
-    context = scene_of(plan.data, plan.targets, plan.judge, plan.runtime.device)
+    context = eval_context(plan.data, plan.targets, plan.evaluation.judge, plan.runtime.device)
     return ModelContext(
         **vars(context), model=model, retain=retain, forget=forget, seed=plan.spec.seeds["sample"]
     )

@@ -19,10 +19,10 @@ from msgm_bench.diffusion.divergence import hutchinson
 from msgm_bench.diffusion.noise_prediction import CountedEps
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
+from msgm_bench.experiment.graph import training_stage
 from msgm_bench.experiment.model_io import save_model
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import training_stage
 from msgm_bench.training.trainer import LOGGED_ROWS
 
 TRIAL_ITEMS = 4  # batch of the first, small trial
@@ -142,7 +142,7 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
         passes.clear()
         budget = training_plan.budget.model_copy(update=changes | {"batch_size": items})
         method = type(training_plan.method)(training_plan.method.options)  # without its state
-        stage = training_stage(plan, replace(training_plan, method=method, budget=budget), None)
+        stage = training_stage(plan, replace(training_plan, method=method, budget=budget))
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
             seconds.append(clock.elapsed())
@@ -156,7 +156,7 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
             needs = {"base": _untrained_base(plan, Path(folder))} if starts_from_base else {}
             clock = Clock(plan.runtime.device)
             with contextlib.suppress(_Stop):
-                stage.produce(Path(folder), needs, on_step)
+                stage.run(Path(folder), needs, on_step)
         if not seconds:
             raise _Stop
         return seconds
@@ -172,14 +172,14 @@ def _untrained_base(plan: Plan, folder: Path) -> Path:
     """Folder of an untrained base model, for methods that start from one."""
     base = folder / "base"
     base.mkdir()
-    save_model(base, untrained_model(plan), plan.backbone, plan.loaded.info)
+    save_model(base, untrained_model(plan), plan.backbone, plan.loaded.stats)
     return base
 
 
 def untrained_model(plan: Plan) -> Model:
     """A model with random weights; torch's global generator stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        return plan.backbone.build(plan.loaded.info)
+        return plan.backbone.build(plan.loaded.stats)
 
 
 def subset(plan: Plan) -> Plan:

@@ -1,1 +1,1 @@
-"""What a trained model is asked, and what its answers are worth."""
+"""Evaluation of a trained model: artifacts, scoring, statistics."""

@@ -1,64 +1,99 @@
-"""Rows from artifacts: every metric on every task that it reads."""
+"""Rows from artifacts: metrics measure tasks, and a judge below its gate stamps their values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from msgm_bench.api import Embedder, Metric, MetricProtocol, ModelContext, Row, Task
+from msgm_bench.api import Artifact, Judge, Metric, MetricProtocol, ModelContext, Row, Task
 from msgm_bench.errors import PluginError
-from msgm_bench.evaluation.artifacts import ARTIFACT
-from msgm_bench.experiment.judge import doubt, stamped
-from msgm_bench.experiment.plan import Plan, identity
-from msgm_bench.registry import registry
-from msgm_bench.storage.tensors import load_tensors
-from msgm_bench.training import Runtime
-
-REFERENCE = "reference.safetensors"
 
 
-def looking(metric: Metric) -> dict[str, Any]:
-    """Identity of a metric, of the plugins that it looks with, and of their weights."""
-    used = []
-    for kind, chosen in sorted(metric.uses().items()):
-        plugin = registry().create(kind, *chosen)
-        weights = plugin.checksum() if isinstance(plugin, Embedder) else ""
-        used.append(identity(plugin) | {"weights": weights})
-    return identity(metric) | {"uses": used}
-
-
-def with_precision(protocol: MetricProtocol, task: Task, runtime: Runtime) -> MetricProtocol:
-    """The protocol with the precision in which its items were drawn, where that is not fp32."""
-    if task.measures or runtime.precision == "fp32":
-        return protocol
-    settings = protocol.settings | {"sampling_precision": runtime.precision}
-    return protocol.model_copy(update={"settings": settings})
-
-
-def measured(plan: Plan, examined: ModelContext, needs: Mapping[str, Path]) -> dict[str, Any]:
+@dataclass
+class Scores:
     """Rows, and the protocols that they name.
+
+    Attributes:
+        rows: The rows.
+        protocols: Hash and settings of each protocol, by its id.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[Row], protocol: MetricProtocol) -> None:
+        """Append rows of one protocol.
+
+        Raises:
+            PluginError: Another protocol has the same id.
+        """
+        record = {"hash": protocol.hash, "settings": protocol.settings}
+        if self.protocols.setdefault(protocol.id, record) != record:
+            raise PluginError(
+                f"the protocol {protocol.id} already means something else", "an id for each meaning"
+            )
+        self.rows += rows
+
+    def record(self) -> dict[str, Any]:
+        """A JSON-ready copy."""
+        return {"rows": [row.model_dump() for row in self.rows], "protocols": self.protocols}
+
+
+def score(
+    metrics: Sequence[Metric],
+    tasks: Mapping[str, Task],
+    context: ModelContext,
+    artifact: Callable[[str], Artifact],
+    reference: Callable[[str], Artifact],
+    precision: str = "fp32",
+) -> Scores:
+    """Measure every metric on every task that it reads.
+
+    Args:
+        metrics: The metrics.
+        tasks: Tasks by name.
+        context: The model, the data and the fitted judge.
+        artifact: Tensors that a task drew, by its name; read one at a time, for they are large.
+        reference: Tensors of a metric's reference, by its name; empty where it has none.
+        precision: Precision in which samples were drawn.
 
     Raises:
         PluginError: Two protocols share an id.
     """
-    rows: list[Row] = []
-    protocols: dict[str, Any] = {}
-    doubts = doubt(plan.judge, plan.targets)
-    for metric in plan.metrics:
-        folder = needs.get(f"refer {metric.name}")
-        reference = {} if folder is None else load_tensors(folder / REFERENCE)
-        looked = replace(examined, reference=reference)
-        for task in (plan.tasks[name] for name in metric.tasks if name in plan.tasks):
-            found = metric.measure(looked, task, load_tensors(needs[task.name] / ARTIFACT))
-            protocol = with_precision(metric.protocol(looked, task), task, plan.runtime)
-            rows += stamped(found, protocol, doubts)
-            record = {"hash": protocol.hash, "settings": protocol.settings}
-            if protocols.setdefault(protocol.id, record) != record:
-                raise PluginError(
-                    f"metric {metric.name!r} on {task.name!r}: the protocol {protocol.id} already "
-                    "means something else",
-                    "an id for each meaning",
-                )
-    return {"rows": [row.model_dump() for row in rows], "protocols": protocols}
+    scores, stamp = Scores(), gate_stamp(context.judge, context.targets)
+    for metric in metrics:
+        seen = replace(context, reference=reference(metric.name))
+        for task in (tasks[name] for name in metric.tasks if name in tasks):
+            rows = metric.measure(seen, task, artifact(task.name))
+            protocol = sampling_protocol(metric.protocol(seen, task), task, precision)
+            try:
+                scores.add(stamped_rows(rows, protocol, stamp), protocol)
+            except PluginError as error:
+                where = f"metric {metric.name!r} on {task.name!r}: {error.what}"
+                raise PluginError(where, error.allowed) from error
+    return scores
+
+
+def sampling_protocol(protocol: MetricProtocol, task: Task, precision: str) -> MetricProtocol:
+    """The protocol with the precision in which its items were drawn, where that is not fp32."""
+    if task.measures or precision == "fp32":
+        return protocol
+    settings = protocol.settings | {"sampling_precision": precision}
+    return protocol.model_copy(update={"settings": settings})
+
+
+def gate_stamp(judge: Judge, targets: Sequence[int]) -> str | None:
+    """Stamp of values that rest on the fitted judge where it misses its gate, or None."""
+    quality, gate = judge.quality(targets), judge.options.gate
+    if quality is not None and quality >= gate:
+        return None
+    value = "could not be measured" if quality is None else f"is {quality:.2%}"
+    return f"the judge {judge.name!r} misses its gate: {judge.criterion} {value}, asked {gate:.2%}"
+
+
+def stamped_rows(rows: Iterable[Row], protocol: MetricProtocol, stamp: str | None) -> list[Row]:
+    """The rows; those with a value carry the stamp where their protocol rests on the judge."""
+    if stamp is None or "judge" not in protocol.settings:
+        return list(rows)
+    return [row if row.value is None else row.model_copy(update={"stamp": stamp}) for row in rows]

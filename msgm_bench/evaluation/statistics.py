@@ -3,7 +3,7 @@
 Two kinds of uncertainty stay apart. Within a run the items vary: ``wilson``,
 ``rogan_gladen_interval``, ``mean_interval``, ``median_interval``, ``bootstrap``. Between runs the
 seeds vary: ``seeds_interval``, ``paired_difference``. No function corrects for the number of
-comparisons: each interval holds its confidence by itself, and who compares many says so.
+comparisons: each interval holds its confidence by itself, and pages that compare many say so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Count = tuple[int, int]
 
 
 class UndefinedError(MsgmBenchError, ValueError):
-    """The numbers given do not determine the statistic."""
+    """The numbers do not determine the statistic."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def rogan_gladen(rate: float, sensitivity: float, specificity: float) -> float:
 
     Source: Rogan and Gladen (1978), American Journal of Epidemiology 107:71, equation 2.
     """
-    for name, given in (("rate", rate), ("sensitivity", sensitivity), ("specificity", specificity)):
-        if not 0 <= given <= 1:
-            raise UndefinedError(f"{name} is {given}", "a share between 0 and 1")
+    for name, share in (("rate", rate), ("sensitivity", sensitivity), ("specificity", specificity)):
+        if not 0 <= share <= 1:
+            raise UndefinedError(f"{name} is {share}", "a share between 0 and 1")
     youden = _youden(sensitivity, specificity)
     return min(1.0, max(0.0, (rate + specificity - 1) / youden))
 
@@ -126,8 +126,8 @@ def rogan_gladen_interval(
 
     Args:
         judged: Items that the judge counted, and items judged.
-        positives: Real cases that it counted (the hits), and real cases shown to it.
-        negatives: Other real items that it did not count, and other real items shown to it.
+        positives: Real cases that it counted (the hits), and real cases judged.
+        negatives: Other real items that it did not count, and other real items judged.
         confidence: Between 0 and 1.
 
     Raises:
@@ -210,7 +210,7 @@ def bootstrap(
     Args:
         values: Items along the first dimension.
         statistic: From such an array to a number.
-        seed: Of ``numpy.random.default_rng``, the only source of chance.
+        seed: Seed of ``numpy.random.default_rng``, the only source of chance.
         resamples: Number of draws with replacement.
         confidence: Between 0 and 1.
 

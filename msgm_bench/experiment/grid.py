@@ -1,4 +1,4 @@
-"""Cells of a grid in an executor's workers: an outcome for each, whatever becomes of a worker."""
+"""Runs of a grid in an executor's workers: one outcome a run, whatever becomes of a worker."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import torch
 from msgm_bench import quarantine
 from msgm_bench.api import Executor, Result
 from msgm_bench.errors import MsgmBenchError
-from msgm_bench.experiment.plan import Plan, plan
+from msgm_bench.experiment.plan import Plan, resolve
 from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.experiment.trackers import Choice, tracking
+from msgm_bench.experiment.trackers import Choice, active_trackers
 
 log = logging.getLogger("msgm_bench.grid")
 
 
 @dataclass(frozen=True)
 class Job:
-    """Plans and runs one cell in a worker; picklable.
+    """Plans and runs one request in a worker; picklable.
 
     Attributes:
-        run: Runs a planned cell into a folder; gives a failed result where it fails.
+        run: Runs a plan into a folder; returns a failed result where it fails.
         out: The folder for results.
-        trackers: What hears the life-cycle hooks in the worker.
+        trackers: Name and options of trackers, which are made anew in the worker.
         threads: CPU threads of each worker: keys and values depend on their number.
     """
 
@@ -38,22 +38,22 @@ class Job:
     threads: int = field(default_factory=torch.get_num_threads)
 
     def __call__(self, spec: RunSpec) -> tuple[str, Result | str]:
-        """Name of the cell's folder, and its result or the reason why it could not be planned."""
+        """Name of the run folder, and the result or the reason why there is no plan."""
         try:
             torch.set_num_threads(self.threads)
-            planned = plan(spec)
-            with tracking(self.trackers):
-                return spec.folder, self.run(planned, self.out)
+            plan = resolve(spec)
+            with active_trackers(self.trackers):
+                return spec.folder, self.run(plan, self.out)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - one cell must not take the grid down
-            return spec.folder, reason_of(error)
+        except BaseException as error:  # noqa: BLE001 - one run must not take the grid down
+            return spec.folder, failure_reason(error)
 
 
-def by_cell(
+def run_jobs(
     executor: Executor, job: Job, specs: Sequence[RunSpec]
 ) -> tuple[dict[str, Result | str], Iterator[str]]:
-    """Outcomes by folder name, in whatever order they come; then why other cells have none.
+    """Outcomes by folder name, in whatever order they come; then why other runs have none.
 
     An executor may raise, stop early, or put the exception that ended a worker in the place of a
     result: the reasons are those exceptions in their order, and at last what stopped the executor.
@@ -64,20 +64,20 @@ def by_cell(
     try:
         for outcome in executor.map(job, specs):
             if isinstance(outcome, BaseException):
-                reasons.append(reason_of(outcome))
+                reasons.append(failure_reason(outcome))
             else:
                 name, result = outcome
                 outcomes[name] = result
                 log.info("%s: %s", name, getattr(result, "status", "failed"))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - the cells that are done keep their results
-        last = f"executor {executor.name!r} stopped: {reason_of(error)}"
+    except BaseException as error:  # noqa: BLE001 - the runs that are done keep their results
+        last = f"executor {executor.name!r} stopped: {failure_reason(error)}"
     return outcomes, itertools.chain(reasons, itertools.repeat(last))
 
 
-def reason_of(error: BaseException) -> str:
-    """Why a cell failed; the traceback of what nobody expected goes to the log under ``-v``."""
+def failure_reason(error: BaseException) -> str:
+    """Why a run failed; the traceback of an unexpected error goes to the log under ``-v``."""
     if isinstance(error, MsgmBenchError):
         return str(error)
     reason = quarantine.reason_of(error)

@@ -19,16 +19,22 @@ log = logging.getLogger("msgm_bench.data")
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A dataset in memory."""
+class LoadedData:
+    """A dataset in memory.
+
+    Attributes:
+        data: The dataset.
+        stats: What a backbone may know of it.
+        fingerprint: SHA-256 of its content.
+    """
 
     data: Data
-    info: DataStats
+    stats: DataStats
     fingerprint: str
 
 
 def data_key(spec: RunSpec) -> tuple[str, str, tuple[Path, ...]]:
-    """What ``load`` knows the data by: name, options as JSON, places of their files."""
+    """Arguments of ``load``: the dataset's name, its options as JSON, places of its files."""
     dataset = cast(Dataset, registry().create("datasets", spec.dataset, spec.dataset_params))
     options = json.dumps(spec.dataset_params, sort_keys=True)
     return spec.dataset, options, tuple(dataset.places())
@@ -59,14 +65,14 @@ def require_files(spec: RunSpec) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def load(dataset: str, options: str, places: tuple[Path, ...]) -> Loaded:
+def load(dataset: str, options: str, places: tuple[Path, ...]) -> LoadedData:
     """A dataset, once a process and once for each of the ``places`` that hold its files."""
     data = registry().create("datasets", dataset, json.loads(options)).load()
-    return Loaded(data, DataStats.of(data), data_fingerprint(data))
+    return LoadedData(data, DataStats.of(data), data_fingerprint(data))
 
 
 @functools.lru_cache(maxsize=4)
 def log_remarks(dataset: str, options: str, places: tuple[Path, ...]) -> None:
-    """What a person should know of the files of ``load``, in the log once a process."""
+    """Log the remarks on the files of ``load``, once a process."""
     for remark in load(dataset, options, places).data.remarks:
         log.info("%s: %s", dataset, remark)

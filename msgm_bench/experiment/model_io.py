@@ -20,54 +20,50 @@ from msgm_bench.storage.cards import CARD_LIMIT, Card, parse_card, short
 from msgm_bench.storage.tensors import open_tensors, save_tensors
 from msgm_bench.storage.weights import check_finite, check_network
 
+WEIGHTS, CARD = "weights.safetensors", "model.json"
+FORMAT = "msgm-bench/model@2"
+LAYOUT = f"a run folder with model/ in it, or that folder: {CARD} and {WEIGHTS}"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+Text = Annotated[str, Field(max_length=2_000)]
+Number = Annotated[float, Field(ge=0, le=1e12)]
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Stored with the model, so that whoever evaluates it asks for what it can do.
+    """What a model can do, stored with it, so that whoever evaluates it asks for no more.
 
     Attributes:
-        maker: The method that made the model; empty where that says nothing.
-        lost: Tasks that the model can no longer do, and why.
-        demands: Options of tasks that it needs, over those of presets and user.
+        maker: The method that made the model; empty where it limits nothing.
+        unsupported_tasks: Tasks that the model can no longer do, and why.
+        required_task_options: Options of tasks that it needs, over those of presets and user.
     """
 
     maker: str = ""
-    lost: Mapping[str, str] = field(default_factory=dict)
-    demands: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unsupported_tasks: Mapping[str, str] = field(default_factory=dict)
+    required_task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, method: Method) -> Self:
-        """Those of the models that ``method`` makes."""
+        """Limits of the models that ``method`` makes."""
         return cls(
             method.name, dict(method.unsupported_tasks), dict(method.required_task_options())
         )
 
     @classmethod
-    def told(cls, card: ModelCard) -> Self:
-        """Those that a model's card names; none where it names none."""
-        return cls(**card.limits.model_dump())
+    def of_card(cls, card: ModelCard) -> Self:
+        """Limits that a model's card names; none where it names none."""
+        return cls(card.limits.maker, card.limits.lost, card.limits.demands)
 
     def record(self) -> dict[str, Any]:
-        """A JSON-ready copy; empty where the model can be asked anything."""
-        return asdict(self) if self.lost or self.demands else {}
-
-
-WEIGHTS, CARD = "weights.safetensors", "model.json"
-
-
-FORMAT = "msgm-bench/model@2"
-
-
-LAYOUT = f"a run folder with model/ in it, or that folder: {CARD} and {WEIGHTS}"
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
-
-
-Text = Annotated[str, Field(max_length=2_000)]
-
-
-Number = Annotated[float, Field(ge=0, le=1e12)]
+        """A JSON-ready copy; empty where the model is not limited."""
+        if not self.unsupported_tasks and not self.required_task_options:
+            return {}
+        values = asdict(self)
+        return {
+            "maker": self.maker,
+            "lost": values["unsupported_tasks"],
+            "demands": values["required_task_options"],
+        }
 
 
 class DataCard(Card):
@@ -80,13 +76,13 @@ class DataCard(Card):
     max_distance: Number
     classes: Annotated[int, Field(ge=1, le=1_000_000)] | None
 
-    def info(self) -> DataStats:
-        """What a backbone may know of the data."""
+    def stats(self) -> DataStats:
+        """The statistics that a backbone may know."""
         return DataStats(**self.model_dump())
 
 
 class LimitsCard(Card):
-    """``Limits`` on a card; empty where the model can be asked anything."""
+    """``Limits`` on a card; empty where the model is not limited."""
 
     maker: Text = ""
     lost: dict[str, Text] = {}
@@ -121,16 +117,16 @@ class ModelCard(Card):
         """
         return cast(Backbone, registry().create("backbones", self.backbone, self.options))
 
-    def info(self) -> DataStats:
-        """What the backbone knew of the data."""
-        return self.data.info()
+    def stats(self) -> DataStats:
+        """The statistics of the data that the backbone knew."""
+        return self.data.stats()
 
 
 def save_model(
     folder: Path,
     model: Model,
     backbone: Backbone,
-    info: DataStats,
+    stats: DataStats,
     limits: Limits = Limits(),
 ) -> None:
     """Write weights and card."""
@@ -139,7 +135,7 @@ def save_model(
         "format": FORMAT,
         "backbone": backbone.name,
         "options": backbone.options.model_dump(mode="json"),
-        "data": info.record(),
+        "data": stats.record(),
         "process": model.process.spec(),
         "network": dict(backbone.describe(model)),
         "limits": limits.record(),
@@ -182,24 +178,24 @@ def read_card(folder: Path) -> ModelCard:
     return parse_card(card, ModelCard, single_line(folder / CARD))
 
 
-def check_model(folder: Path, info: DataStats) -> None:
-    """Try a model from elsewhere before anything is drawn from it.
+def check_model(folder: Path, stats: DataStats) -> None:
+    """Load a model of another run once, before anything is drawn from it.
 
     Raises:
         MsgmBenchError: As ``load_model``.
         IncompatibleError: Its items or its classes are not those of the dataset.
         StorageError: Its weights are not finite.
     """
-    mine = read_card(folder).info()
-    if (mine.shape, mine.levels) != (info.shape, info.levels):
+    own = read_card(folder).stats()
+    if (own.shape, own.levels) != (stats.shape, stats.levels):
         raise IncompatibleError(
-            f"the model in {folder} makes items of shape {mine.shape} with {mine.levels} levels",
-            f"shape {info.shape} with {info.levels} levels, as the dataset has",
+            f"the model in {folder} makes items of shape {own.shape} with {own.levels} levels",
+            f"shape {stats.shape} with {stats.levels} levels, as the dataset has",
         )
-    if mine.classes != info.classes:
+    if own.classes != stats.classes:
         raise IncompatibleError(
-            f"the model in {folder} {_condition(mine.classes)}, where one that "
-            f"{_condition(info.classes)} is asked for",
+            f"the model in {folder} {_condition(own.classes)}, and the run needs one that "
+            f"{_condition(stats.classes)}",
             "the track that the model was trained for, on data with the same classes",
             "set `conditional` as it was in the model's training, or choose its dataset",
         )
@@ -208,7 +204,7 @@ def check_model(folder: Path, info: DataStats) -> None:
 
 
 def _condition(classes: int | None) -> str:
-    return "is told no class" if classes is None else f"is told one of {classes} classes"
+    return "takes no class" if classes is None else f"takes one of {classes} classes"
 
 
 def load_model(folder: Path, device: torch.device) -> Model:
@@ -230,42 +226,9 @@ def load_hashed_model(folder: Path, device: torch.device, digest: bool = True) -
         MsgmBenchError: As ``load_model``.
     """
     card = read_card(folder)
-    backbone, info = card.create(), card.info()
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        skeleton = _build(folder, backbone, info)
-    check_meaning(folder, card, backbone, skeleton)
-    with open_tensors(folder / WEIGHTS) as file:
-        check_network(file.name, file.state, skeleton.network.state_dict())
-        state, sha256 = file.read_hashed() if digest else (file.read(), "")
-    with torch.random.fork_rng(devices=[]):
-        model = backbone.build(info)
-    model.network.load_state_dict(state, strict=True)
-    return model.to(device).eval(), sha256
-
-
-def check_meaning(folder: Path, card: ModelCard, backbone: Backbone, model: Model) -> None:
-    """Compare process and network of a card with those that the backbone builds of it.
-
-    Raises:
-        IncompatibleError: They differ.
-    """
-    ours = {"process": model.process.spec(), "network": backbone.describe(model)}
-    for part, values in ours.items():
-        theirs, mine = getattr(card, part), json.loads(json.dumps(dict(values)))
-        for key in sorted({*theirs, *mine}):
-            if theirs.get(key) != mine.get(key) or (key in theirs) != (key in mine):
-                raise IncompatibleError(
-                    f"{single_line(folder / CARD)}: {part} has {single_line(key)} = "
-                    f"{short(theirs.get(key))}, and the backbone {backbone.name!r} builds "
-                    f"{short(mine.get(key))} of its options",
-                    "weights of the backbone as it is installed",
-                    "repeat the command that trained it",
-                )
-
-
-def _build(folder: Path, backbone: Backbone, info: DataStats) -> Model:
+    backbone, stats = card.create(), card.stats()
     try:
-        return backbone.build(info)
+        model = skeleton(backbone, stats)
     except MsgmBenchError:
         raise
     except Exception as error:
@@ -274,3 +237,39 @@ def _build(folder: Path, backbone: Backbone, info: DataStats) -> Model:
             f"network: {short(str(error), 160)}",
             LAYOUT,
         ) from error
+    check_meaning(folder, card, backbone, model)
+    with open_tensors(folder / WEIGHTS) as file:
+        check_network(file.name, file.state, model.network.state_dict())
+        state, sha256 = file.read_hashed() if digest else (file.read(), "")
+    with torch.random.fork_rng(devices=[]):
+        model = backbone.build(stats)
+    model.network.load_state_dict(state, strict=True)
+    return model.to(device).eval(), sha256
+
+
+def skeleton(backbone: Backbone, stats: DataStats) -> Model:
+    """The model without memory for its weights, on torch's ``meta`` device."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = backbone.build(stats)
+    return model
+
+
+def check_meaning(folder: Path, card: ModelCard, backbone: Backbone, model: Model) -> None:
+    """Compare process and network of a card with those that the backbone builds of it.
+
+    Raises:
+        IncompatibleError: They differ.
+    """
+    built = {"process": model.process.spec(), "network": backbone.describe(model)}
+    for part, values in built.items():
+        stored, expected = getattr(card, part), json.loads(json.dumps(dict(values)))
+        for key in sorted({*stored, *expected}):
+            differs = stored.get(key) != expected.get(key)
+            if differs or (key in stored) != (key in expected):
+                raise IncompatibleError(
+                    f"{single_line(folder / CARD)}: {part} has {single_line(key)} = "
+                    f"{short(stored.get(key))}, and the backbone {backbone.name!r} builds "
+                    f"{short(expected.get(key))} of its options",
+                    "weights of the backbone as it is installed",
+                    "repeat the command that trained it",
+                )

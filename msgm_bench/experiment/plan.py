@@ -1,4 +1,4 @@
-"""From a ``RunSpec`` to plugins, options and data, all checked before anything is trained."""
+"""From a request to a plan: plugins, options and data, all checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -7,85 +7,54 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
-from msgm_bench.api import (
-    Backbone,
-    Data,
-    Dataset,
-    DataStats,
-    Judge,
-    Metric,
-    Model,
-    Plugin,
-    Settings,
-    Task,
-)
-from msgm_bench.cache.fingerprint import plugin_source
+from msgm_bench.api import Backbone, Data, Dataset, Method, Settings, merge
 from msgm_bench.experiment.components import (
-    applicable,
     create,
-    info_for,
-    limits_of,
-    metrics_of,
+    parse_settings,
     preset_of,
-    scene_of,
-    silent,
+    stats_for,
     task_presets,
-    tasks_of,
 )
-from msgm_bench.experiment.judge import judge_of
-from msgm_bench.experiment.loaded_data import Loaded, data_key, load, log_remarks, require_files
-from msgm_bench.experiment.model_io import Limits
-from msgm_bench.experiment.pretrained import BaseCheckpoint, given_base
+from msgm_bench.experiment.evaluation_plan import EvaluationPlan, plan_evaluation
+from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, log_remarks, require_files
+from msgm_bench.experiment.model_io import Limits, check_model, read_card, skeleton
+from msgm_bench.experiment.pretrained import BaseCheckpoint, resolve_base
+from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec, check_names
-from msgm_bench.experiment.training_plan import TrainingPlan, base_of, skip_of, training_of
+from msgm_bench.experiment.training_plan import TrainingPlan, plan_training, skip_training
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
-
-JUDGE_SEED = 0  # one judge for every seed of a board
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A cell with every name looked up and every option validated.
+    """A run with every name looked up and every option validated.
 
     Attributes:
         spec: The request.
-        loaded: The dataset.
+        preset: Name of the preset.
+        settings: The merged preset.
+        runtime: Device and precision.
+        loaded: The data.
         targets: Class indices of D_f.
         backbone: The backbone.
-        trained: The method, or None where a model from elsewhere is evaluated.
-        base: How the base model is trained, where the method starts from one that is not given.
-        given: The base model from elsewhere.
-        settings: The merged preset.
-        tasks: Tasks by name.
-        left_out: Tasks that do not apply, and why.
-        metrics: Metrics that apply, in order.
-        unmeasured: Metrics of the tasks that have nothing to say here, and why.
-        judge: The judge, not fitted yet.
-        limits: What the model can be asked.
-        runtime: Device and precision.
-        skip: Why the cell cannot be, or None.
+        base: The base checkpoint of the request, or None.
+        training: How the method trains; None where a trained model is evaluated as it is.
+        evaluation: How the model is evaluated.
+        skipped: The method with the reason why it cannot run, or None.
     """
 
     spec: RunSpec
-    loaded: Loaded
+    preset: str
+    settings: Settings
+    runtime: Runtime
+    loaded: LoadedData
     targets: tuple[int, ...]
     backbone: Backbone
-    trained: TrainingPlan | None
-    base: TrainingPlan | None
-    given: BaseCheckpoint | None
-    settings: Settings
-    preset: str
-    tasks: Mapping[str, Task]
-    left_out: Mapping[str, str]
-    metrics: tuple[Metric, ...]
-    unmeasured: Mapping[str, str]
-    judge: Judge
-    limits: Limits
-    runtime: Runtime
-    skip: str | None
+    base: BaseCheckpoint | None
+    training: TrainingPlan | None
+    evaluation: EvaluationPlan
+    skipped: Skipped | None = None
 
     @property
     def data(self) -> Data:
@@ -93,8 +62,8 @@ class Plan:
         return self.loaded.data
 
 
-def plan(spec: RunSpec, download: bool = True) -> Plan:
-    """Look up, merge, validate; without ``download`` all must be on this machine.
+def resolve(spec: RunSpec, download: bool = True) -> Plan:
+    """Read the data, look up, merge, validate; without ``download`` all must be on this machine.
 
     Raises:
         UsageError: Anything about the request is wrong; nothing was trained.
@@ -108,13 +77,13 @@ def plan(spec: RunSpec, download: bool = True) -> Plan:
     key = data_key(spec)
     loaded = load(*key)
     log_remarks(*key)
-    return resolve(spec, runtime, loaded, loaded.data.targets(spec.forget), download)
+    return resolve_on_data(spec, runtime, loaded, loaded.data.targets(spec.forget), download)
 
 
-def resolve(
+def resolve_on_data(
     spec: RunSpec,
     runtime: Runtime,
-    loaded: Loaded,
+    loaded: LoadedData,
     targets: tuple[int, ...],
     download: bool = True,
 ) -> Plan:
@@ -123,71 +92,51 @@ def resolve(
     Raises:
         UsageError: Anything about the request is wrong; nothing was trained.
     """
-    dataset = registry().entry("datasets", spec.dataset).cls
-    backbone_class = registry().entry("backbones", spec.backbone).cls
-    told = info_for(spec, loaded.data, loaded.info, cast(type[Backbone], backbone_class))
-    loaded = replace(loaded, info=told)
-    preset = spec.preset or cast(type[Dataset], dataset).default_preset
-    shared = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_class, preset)]
-    settings, trained = training_of(spec, loaded.info, preset, shared)
-    chosen = cast(Backbone, create(backbone_class, settings.backbone, spec.backbone_params))
+    dataset = cast(type[Dataset], registry().entry("datasets", spec.dataset).cls)
+    backbone_type = cast(type[Backbone], registry().entry("backbones", spec.backbone).cls)
+    loaded = replace(loaded, stats=stats_for(spec, loaded.data, loaded.stats, backbone_type))
+    preset = spec.preset or dataset.default_preset
+    layers = [*task_presets(preset), preset_of(dataset, preset), preset_of(backbone_type, preset)]
+    settings, training = _settings_and_training(spec, loaded, preset, layers)
+    options = create(backbone_type, settings.backbone, spec.backbone_params)
     names = [loaded.data.classes[target] for target in targets if spec.forget]
-    backbone, given = given_base(spec, chosen, loaded.info, download, names)
-    model = skeleton(backbone, loaded.info)
-    limits = limits_of(spec, trained.method if trained else None)
-    kept, left_out = applicable(tasks_of(spec, settings, limits.demands), model, limits)
-    skip = skip_of(trained, spec, model)
-    if trained and spec.forget and skip is None:
-        trained.method.check_data(loaded.data, targets)
-    for task in kept.values():
-        task.check_data(loaded.data, targets)
-    judge, metrics = judge_of(settings, spec, loaded.data), metrics_of(spec, kept, settings)
-    unmeasured = silent(metrics, scene_of(loaded.data, targets, judge, runtime.device), model)
+    backbone, base = resolve_base(spec, cast(Backbone, options), loaded.stats, download, names)
+    model = skeleton(backbone, loaded.stats)
+    skipped = skip_training(training, spec, model)
+    if training and spec.forget and skipped is None:
+        training.method.check_data(loaded.data, targets)
+    limits = _limits(spec, training)
+    evaluation = plan_evaluation(spec, settings, loaded, targets, model, limits, runtime.device)
     return Plan(
         spec=spec,
+        preset=preset,
+        settings=settings,
+        runtime=runtime,
         loaded=loaded,
         targets=targets,
         backbone=backbone,
-        trained=trained,
-        base=None if given else base_of(trained, spec, preset, shared),
-        given=given,
-        settings=settings,
-        preset=preset,
-        tasks=kept,
-        left_out=left_out,
-        metrics=tuple(metric for metric in metrics if metric.name not in unmeasured),
-        unmeasured=unmeasured,
-        judge=judge,
-        limits=limits,
-        runtime=runtime,
-        skip=skip,
+        base=base,
+        training=training,
+        evaluation=evaluation,
+        skipped=skipped,
     )
 
 
-def skeleton(backbone: Backbone, info: DataStats) -> Model:
-    """The model without memory for its weights: tells early whether it can be built."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = backbone.build(info)
-    return network
+def _settings_and_training(
+    spec: RunSpec, loaded: LoadedData, preset: str, layers: list[Mapping[str, Any]]
+) -> tuple[Settings, TrainingPlan | None]:
+    """The merged preset and how the method trains; None where a trained model stands for it."""
+    if spec.model is not None:
+        check_model(Path(spec.model), loaded.stats)
+        return parse_settings(merge(*layers)), None
+    cls = registry().entry("methods", spec.method).cls
+    settings = parse_settings(merge(*layers, preset_of(cls, preset)))
+    method = cast(Method, create(cls, settings.method, spec.params))
+    return settings, plan_training(method, spec, settings, preset, layers)
 
 
-def identity(plugin: Plugin) -> dict[str, Any]:
-    """Name, options and code of a plugin: what its outcome depends on."""
-    return {
-        "name": plugin.name,
-        "config": plugin.options.model_dump(mode="json"),
-        "source": plugin_source(type(plugin)),
-    }
-
-
-def output_folder(out: str | Path) -> Path:
-    """The folder for results, made and tried before anything is trained."""
-    from msgm_bench.storage import storage_errors
-
-    folder = Path(out).expanduser().absolute()
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".msgm-bench-probe"
-        probe.touch()
-        probe.unlink()
-    return folder
+def _limits(spec: RunSpec, training: TrainingPlan | None) -> Limits:
+    """What the model can do: by its method, or by the card of a model from another run."""
+    if training is not None:
+        return Limits.of(training.method)
+    return Limits() if spec.model is None else Limits.of_card(read_card(Path(spec.model)))

@@ -1,4 +1,4 @@
-"""A base model from elsewhere: found, checked, and known by the hash of its weights."""
+"""Base checkpoints: models of other runs or programs, known by the hash of their weights."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class Origin(Card):
 
     @classmethod
     def of(cls, result: Result) -> Self:
-        """That of the model of a run."""
-        gone = tuple(result.spec.forget) if unlearned(result) else ()
-        return cls(dataset=result.spec.dataset, without=gone)
+        """The origin of the model of a run."""
+        without = tuple(result.spec.forget) if is_unlearned(result) else ()
+        return cls(dataset=result.spec.dataset, without=without)
 
 
 @dataclass(frozen=True)
 class BaseCheckpoint:
-    """The base model that the user gave.
+    """The base model that a request names.
 
     Attributes:
-        source: Where it was found, as the request says.
-        sha256: Of its weights' file; all that results and stages know it by.
-        remark: What had to be taken on trust.
+        source: Folder or name on a hub, as the request has it.
+        sha256: Hash of its weights' file, by which results and stages know it.
+        remark: What could not be checked.
     """
 
     source: str
@@ -61,50 +61,52 @@ class BaseCheckpoint:
 
     def __str__(self) -> str:
         """Source, hash, remark."""
-        said = f"{self.source}, sha256 {self.sha256}"
-        return f"{said}; {self.remark}" if self.remark else said
+        text = f"{self.source}, sha256 {self.sha256}"
+        return f"{text}; {self.remark}" if self.remark else text
 
 
-def given_base(
-    spec: RunSpec, backbone: Backbone, info: DataStats, download: bool, forget: Sequence[str]
+def resolve_base(
+    spec: RunSpec, backbone: Backbone, stats: DataStats, download: bool, forget: Sequence[str]
 ) -> tuple[Backbone, BaseCheckpoint | None]:
-    """The backbone as the given base has it, and the base; nothing changes where none is given.
+    """The backbone as the base checkpoint has it, and the checkpoint; as it is without one.
 
     ``forget`` holds the names of D_f's classes as the dataset has them.
 
     Raises:
         UsageError: The base is not there, or fits neither data, process nor options.
-        StorageError: Its files are damaged or not to be had.
+        StorageError: Its files are damaged or cannot be downloaded.
     """
     if spec.base is None:
         return backbone, None
     check_origin(Path(spec.base).expanduser(), spec.dataset, forget)
-    found = adopt(backbone, spec.base, info, download)
-    asked, has = backbone.options.model_dump(), found.backbone.options.model_dump()
+    network = load_pretrained(backbone, spec.base, stats, download)
+    wanted, actual = backbone.options.model_dump(), network.backbone.options.model_dump()
     for key in spec.backbone_params:
-        if asked[key] != has[key]:
+        if wanted[key] != actual[key]:
             raise IncompatibleError(
-                f"-b {key}={asked[key]} beside --base, which brings its own network",
-                f"{key} {has[key]}",
+                f"-b {key}={wanted[key]} beside --base, which brings its own network",
+                f"{key} {actual[key]}",
                 f"leave out -b {key}",
             )
-    return found.backbone, BaseCheckpoint(spec.base, found.sha256, found.remark)
+    return network.backbone, BaseCheckpoint(spec.base, network.sha256, network.remark)
 
 
-def adopt(backbone: Backbone, source: str, info: DataStats, download: bool) -> PretrainedNetwork:
-    """The network at ``source``: of a run of ours, or whatever the backbone reads.
+def load_pretrained(
+    backbone: Backbone, source: str, stats: DataStats, download: bool
+) -> PretrainedNetwork:
+    """The network at ``source``: the model of a run, or whatever the backbone reads.
 
     Raises:
         UsageError: It is not there, or fits neither data nor process.
-        StorageError: Its files are damaged or not to be had.
+        StorageError: Its files are damaged or cannot be downloaded.
     """
     folder = model_folder(Path(source).expanduser())
     if (folder / CARD).is_file():
-        return adopt_own(backbone, folder, info)
-    return backbone.from_pretrained(source, info, download)
+        return load_run_model(backbone, folder, stats)
+    return backbone.from_pretrained(source, stats, download)
 
 
-def adopt_own(backbone: Backbone, folder: Path, info: DataStats) -> PretrainedNetwork:
+def load_run_model(backbone: Backbone, folder: Path, stats: DataStats) -> PretrainedNetwork:
     """The network of a run, whose card says what it is.
 
     Raises:
@@ -118,20 +120,20 @@ def adopt_own(backbone: Backbone, folder: Path, info: DataStats) -> PretrainedNe
             f"a base of {backbone.name!r}",
             f"choose --backbone {card.backbone}",
         )
-    if Limits.told(card).demands:
+    if Limits.of_card(card).required_task_options:
         raise IncompatibleError(
             f"the base {name}, which only its own sampler draws from", "a base of any sampler"
         )
-    theirs, mine = card.data.model_dump(mode="json"), info.record()
-    for key, value in mine.items():
-        if theirs[key] != value:
+    stored = card.data.model_dump(mode="json")
+    for key, value in stats.record().items():
+        if stored[key] != value:
             raise IncompatibleError(
-                f"the base {name} was trained on data with {key} = {short(theirs[key])}",
+                f"the base {name} was trained on data with {key} = {short(stored[key])}",
                 f"{short(value)}, as the dataset has",
                 "choose the dataset, its options (-d) and the track that the base was trained on",
             )
     model, sha256 = load_hashed_model(folder, torch.device("cpu"))
-    process = backbone.process(info).spec()
+    process = backbone.process(stats).spec()
     if model.process.spec() != process:
         raise IncompatibleError(
             f"the base {name} was trained on {short(model.process.spec(), 120)}",
@@ -152,7 +154,7 @@ def check_origin(folder: Path, dataset: str, forget: Sequence[str]) -> None:
     """
     origin = origin_of(folder)
     if origin is None:
-        return  # a model of another program: what it was trained on is taken on trust
+        return  # a model of another program, whose training data are unknown
     unknown = [name for name in forget if name in origin.without]
     if unknown and origin.dataset == dataset:
         raise IncompatibleError(
@@ -167,7 +169,7 @@ def origin_of(folder: Path) -> Origin | None:
 
     Raises:
         StorageError: The file is damaged.
-        IncompatibleError: It is none of ours.
+        IncompatibleError: It was not written by msgm-bench.
     """
     if (folder / ORIGIN).exists():
         return read_schema(folder / ORIGIN, Origin)
@@ -193,7 +195,7 @@ def read_result(path: Path) -> Result:
         ) from error
 
 
-def unlearned(result: Result) -> bool:
+def is_unlearned(result: Result) -> bool:
     """Whether the model is one that was made without D_f, not a base model that knows it."""
     entries = {entry.cls.name: entry.cls for entry in registry().entries("methods")}
     cls = entries.get(result.spec.method)
@@ -201,20 +203,20 @@ def unlearned(result: Result) -> bool:
 
 
 def regimes_of(method: Method, spec: RunSpec) -> tuple[Regime, ...]:
-    """Those of the method, the default first; with a given base those that start from it.
+    """Regimes of the method, the default first; with a base checkpoint those that start from it.
 
-    Baselines and methods that look at a base in every regime keep all of theirs.
+    Baselines and methods that look at a base in every regime keep all of their regimes.
     """
-    own = method.baseline or "base" in method.needs
-    if spec.base is None or own or "finetune" not in method.regimes:
+    unrestricted = method.baseline or "base" in method.needs
+    if spec.base is None or unrestricted or "finetune" not in method.regimes:
         return method.regimes
     return ("finetune",)
 
 
-def unused(method: Method, spec: RunSpec) -> str | None:
-    """Why a method has no use for the given base, or None."""
+def reason_to_skip_base(method: Method, spec: RunSpec) -> str | None:
+    """Reason to skip ``method`` when a base checkpoint is given, or None."""
     if spec.base is None or method.baseline or "base" in method.needs:
         return None
     if "finetune" in method.regimes:
         return None
-    return f"{method.name} trains from fresh weights and makes nothing of --base"
+    return f"{method.name} trains from fresh weights and does not use --base"

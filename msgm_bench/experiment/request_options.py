@@ -8,7 +8,7 @@ from typing import Any
 from msgm_bench.api import read_option, write_option
 from msgm_bench.registry import registry
 
-PLAIN = {  # fields of a request with options of one plugin: its kind, and the field of its name
+PLAIN = {  # fields with options of one plugin: its kind, and the field that names it
     "params": ("methods", "method"),
     "backbone_params": ("backbones", "backbone"),
     "dataset_params": ("datasets", "dataset"),
@@ -28,7 +28,9 @@ def read_options(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, kind in SCOPED.items():
         if isinstance(plugins := fields.get(name), Mapping):
             fields[name] = {
-                plugin: {k: read_option(v, _declared(kind, plugin, k)) for k, v in options.items()}
+                plugin: {
+                    k: read_option(v, _annotation(kind, plugin, k)) for k, v in options.items()
+                }
                 if isinstance(options, Mapping)
                 else options
                 for plugin, options in plugins.items()
@@ -45,7 +47,7 @@ def write_options(values: Mapping[str, Any], field: str) -> dict[str, str]:
     typed: Iterator[tuple[str, Any, Any]]
     if field in SCOPED:
         typed = (
-            (f"{plugin}.{key}", value, _declared(SCOPED[field], plugin, key))
+            (f"{plugin}.{key}", value, _annotation(SCOPED[field], plugin, key))
             for plugin, options in values[field].items()
             for key, value in options.items()
         )
@@ -56,19 +58,19 @@ def write_options(values: Mapping[str, Any], field: str) -> dict[str, str]:
 
 
 def option_type(values: Mapping[str, Any], field: str, key: str) -> Any:
-    """Annotation of an option of the plugin that ``values`` name; ``Any`` if nobody declares it."""
+    """Annotation of an option of the plugin that ``values`` name; ``Any`` if none declares it."""
     if field != "judge_params":
-        kind, named = PLAIN[field]
-        return _declared(kind, values.get(named), key)
+        kind, name = PLAIN[field]
+        return _annotation(kind, values.get(name), key)
     if key == "name":
         return str | list[str]
-    chosen = values[field].get("name")
-    judges = [chosen] if isinstance(chosen, str) else registry().names("judges")
-    types_ = (_declared("judges", str(judge), key) for judge in judges)
-    return next((annotation for annotation in types_ if annotation is not Any), Any)
+    choice = values[field].get("name")
+    judges = [choice] if isinstance(choice, str) else registry().names("judges")
+    annotations = (_annotation("judges", str(judge), key) for judge in judges)
+    return next((annotation for annotation in annotations if annotation is not Any), Any)
 
 
-def _declared(kind: str, name: Any, key: str) -> Any:
+def _annotation(kind: str, name: Any, key: str) -> Any:
     if not isinstance(name, str) or name not in registry().names(kind):
         return Any
     field = registry().entry(kind, name).cls.options_type.model_fields.get(key)

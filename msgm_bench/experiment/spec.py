@@ -1,4 +1,4 @@
-"""What a user asks for: one cell, or a grid of them."""
+"""A request: one run, or a grid of them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from msgm_bench.registry import registry
 from msgm_bench.storage import path_part
 
 SHORT = 40  # letters of each name in a run folder's name, but for the forget set
-MOST = 10**12  # steps, passes, samples: what a result may hold
+MOST = 10**12  # steps, passes and samples that a result may hold
 
 
 class RunSpec(BaseModel):
-    """One cell: a method on a backbone, a dataset and a forget set, with one seed.
+    """One run: a method on a backbone, a dataset and a forget set, with one seed.
 
     Immutable and picklable; knows nothing of the command line.
     """
@@ -67,16 +67,16 @@ class RunSpec(BaseModel):
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
-    conditional: bool = Field(False, description="whether the model is told the class of an item")
+    conditional: bool = Field(False, description="whether the model takes the class of an item")
     base: str | None = Field(
-        None, description="a base model from elsewhere to start from: a folder, or a hub's name"
+        None, description="a base checkpoint to start from: a folder, or a name on a hub"
     )
     model: str | None = Field(None, description="folder of a trained model to evaluate instead")
 
     @field_validator("forget", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        """Names as they were typed; a list in one text stays whole where only the data can tell."""
+        """Names as the user typed them; ``parse_names`` splits a list in one text."""
         if isinstance(value, str):
             return parse_names(value)
         names = value if isinstance(value, list | tuple) else (value,)
@@ -96,7 +96,7 @@ class RunSpec(BaseModel):
 
     @property
     def folder(self) -> str:
-        """Name of the run folder: readable, and unique by the hash of all that was asked for."""
+        """Name of the run folder: readable, and unique by the hash of the request."""
         short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
         backbone = f"{self.backbone}-cond" if self.conditional else self.backbone
         names = (path_part(name, SHORT) for name in (backbone, self.method, f"s{self.seed}"))
@@ -112,12 +112,12 @@ def parse_spec(values: Mapping[str, Any]) -> RunSpec:
     """A ``RunSpec`` from plain values; ``OptionText`` is read by the type of its option.
 
     Raises:
-        OptionError: Naming the field, what was given and what is allowed.
+        OptionError: A field is unknown or out of range; the error names it and what is allowed.
     """
     if values.get("preset") not in (None, *PRESETS):
-        given = values["preset"]
-        near = did_you_mean(str(given), PRESETS)
-        raise OptionError(f"unknown preset {shorten(str(given))!r}{near}", ", ".join(PRESETS))
+        preset = values["preset"]
+        near = did_you_mean(str(preset), PRESETS)
+        raise OptionError(f"unknown preset {shorten(str(preset))!r}{near}", ", ".join(PRESETS))
     fields = read_options(values)
     try:
         return RunSpec.model_validate(fields)
@@ -126,10 +126,10 @@ def parse_spec(values: Mapping[str, Any]) -> RunSpec:
 
 
 def check_names(spec: RunSpec) -> None:
-    """Look for the classes to forget in what is known of the data before they are read or fetched.
+    """Look up the classes to forget in the dataset's info, before data are read or downloaded.
 
     Raises:
-        OptionError: One of them is not there.
+        OptionError: The dataset has no such class.
     """
     dataset = cast(Dataset, registry().create("datasets", spec.dataset, spec.dataset_params))
     info = dataset.info()
@@ -147,7 +147,7 @@ def expand(
     """The grid of methods x backbones x seeds, which shares its base models.
 
     Args:
-        methods: Names of methods; what is given twice counts once, here and below.
+        methods: Names of methods; duplicates count once, here and below.
         backbones: Names of backbones.
         seeds: Seeds.
         params: Options of the methods; ``name.key`` for one of them, ``key`` for all that

@@ -1,4 +1,4 @@
-"""Trackers that are switched on by name, wherever a cell runs."""
+"""Trackers that are switched on by name, in whatever process a run happens."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Choice = tuple[str, Mapping[str, Any]]
 """Name and options of a tracker; picklable, so that a worker can make its own."""
 
 
-def check_trackers(chosen: Sequence[Choice]) -> None:
+def check_trackers(choices: Sequence[Choice]) -> None:
     """Refuse unknown trackers and options before anything runs.
 
     Raises:
         UsageError: There is no such tracker, or it has no such option.
         PluginError: Two plugins have a tracker of one name.
     """
-    for name, options in chosen:
+    for name, options in choices:
         parse_options(registry().entry("trackers", name).cls, options)
 
 
 @contextlib.contextmanager
-def tracking(chosen: Sequence[Choice]) -> Iterator[None]:
-    """Let these trackers hear the life-cycle hooks of this process inside the block."""
+def active_trackers(choices: Sequence[Choice]) -> Iterator[None]:
+    """Register trackers for the life-cycle hooks of this process inside the block."""
     manager = registry().manager
     with contextlib.ExitStack() as stack:
-        for name, options in chosen:
+        for name, options in choices:
             tracker = registry().create("trackers", name, options)
             registry().listen(tracker, f"tracker {name!r}")
             stack.callback(manager.unregister, tracker)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from msgm_bench.api import DataStats, Method, Model, Regime, Settings, Training, merge
+from msgm_bench.api import Method, Model, Regime, Settings, Training, merge
 from msgm_bench.errors import IncompatibleError
 from msgm_bench.experiment.components import create, parse_settings, preset_of
-from msgm_bench.experiment.model_io import check_model
-from msgm_bench.experiment.pretrained import regimes_of, unused
+from msgm_bench.experiment.pretrained import reason_to_skip_base, regimes_of
+from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
@@ -20,14 +19,20 @@ from msgm_bench.registry import registry
 class TrainingPlan:
     """A method with the regime and the budget in which it trains.
 
-    ``pass_items`` are the items of a pass, N: the batch of the base model's training in the
-    preset of the data, whatever the method's own batch is.
+    Attributes:
+        method: The method.
+        regime: From fresh weights (``retrain``), or from the base model (``finetune``).
+        budget: Steps and optimiser.
+        pass_items: Items of a pass, N: the batch of the base model's training in the preset of
+            the data, whatever the method's own batch is.
+        base: How the base model is trained; None where the method has none, or has a checkpoint.
     """
 
     method: Method
     regime: Regime
     budget: Training
     pass_items: int
+    base: TrainingPlan | None = None
 
     @property
     def starts_from_base(self) -> bool:
@@ -35,50 +40,42 @@ class TrainingPlan:
         return self.regime == "finetune" or "base" in self.method.needs
 
     @property
-    def continues(self) -> bool:
+    def continues_optimizer(self) -> bool:
         """Whether it goes on with the optimiser of the base model's training."""
         return self.regime == "finetune" and self.budget.continue_optimizer
 
 
-def training_of(
-    spec: RunSpec, info: DataStats, preset: str, shared: list[Mapping[str, Any]]
-) -> tuple[Settings, TrainingPlan | None]:
-    """The merged preset and how the method trains; None where a model from elsewhere stands.
+def plan_training(
+    method: Method,
+    spec: RunSpec,
+    settings: Settings,
+    preset: str,
+    layers: Sequence[Mapping[str, Any]],
+) -> TrainingPlan | None:
+    """How ``method`` trains; None where a base checkpoint stands for the base that it would train.
 
-    A given base stands for the method that would train the base.
+    Args:
+        method: The method.
+        spec: The request.
+        settings: The merged preset, the method's part included.
+        preset: Name of the preset.
+        layers: Contributions to the preset of all but the method.
 
     Raises:
-        UsageError: The method, its options, its budget or the model do not fit.
+        UsageError: The regime or the budget does not fit, or no method trains base models.
     """
-    if spec.model is not None:
-        check_model(Path(spec.model), info)
-        return parse_settings(merge(*shared)), None
-    chosen = registry().entry("methods", spec.method).cls
-    settings = parse_settings(merge(*shared, preset_of(chosen, preset)))
-    method = cast(Method, create(chosen, settings.method, spec.params))
     if spec.base is not None and method.trains_base:
-        return settings, None
-    return settings, in_regime(method, spec, settings, pass_items_of(shared))
-
-
-def skip_of(trained: TrainingPlan | None, spec: RunSpec, model: Model) -> str | None:
-    """Why the method cannot run, or None."""
-    if trained is None:
         return None
-    if trained.continues and spec.base is not None:
-        return (
-            f"{trained.method.name} goes on with the base's optimiser, which --base does not bring"
-        )
-    return unused(trained.method, spec) or trained.method.skip(model, trained.regime)
+    training = training_in_regime(method, spec, settings, pass_items_of(layers))
+    if spec.base is not None or not training.starts_from_base:
+        return training
+    return replace(training, base=_base_training(spec, preset, layers))
 
 
-def pass_items_of(layers: list[Mapping[str, Any]]) -> int:
-    """N, the items of a pass, from the presets of all but the method."""
-    return parse_settings(merge(*layers)).budget(finetune=False).batch_size
-
-
-def in_regime(method: Method, spec: RunSpec, settings: Settings, pass_items: int) -> TrainingPlan:
-    """The method in the regime that was asked for; baselines keep their own.
+def training_in_regime(
+    method: Method, spec: RunSpec, settings: Settings, pass_items: int
+) -> TrainingPlan:
+    """The method in the regime of the request; baselines keep their own.
 
     Raises:
         IncompatibleError: The method does not know the regime.
@@ -97,16 +94,27 @@ def in_regime(method: Method, spec: RunSpec, settings: Settings, pass_items: int
     return TrainingPlan(method, regime, budget, pass_items)
 
 
-def base_of(
-    trained: TrainingPlan | None, spec: RunSpec, preset: str, layers: list[Mapping[str, Any]]
-) -> TrainingPlan | None:
-    """How the base model is trained, where the method starts from or looks at one.
-
-    Raises:
-        IncompatibleError: No installed method trains base models.
-    """
-    if trained is None or not trained.starts_from_base:
+def skip_training(training: TrainingPlan | None, spec: RunSpec, model: Model) -> Skipped | None:
+    """The method with the reason why it cannot run, or None."""
+    if training is None:
         return None
+    method = training.method
+    if training.continues_optimizer and spec.base is not None:
+        reason: str | None = (
+            f"{method.name} goes on with the base's optimiser, which --base does not bring"
+        )
+    else:
+        reason = reason_to_skip_base(method, spec) or method.skip(model, training.regime)
+    return None if reason is None else Skipped("methods", method.name, reason)
+
+
+def pass_items_of(layers: Sequence[Mapping[str, Any]]) -> int:
+    """N, the items of a pass, from the presets of all but the method."""
+    return parse_settings(merge(*layers)).budget(finetune=False).batch_size
+
+
+def _base_training(spec: RunSpec, preset: str, layers: Sequence[Mapping[str, Any]]) -> TrainingPlan:
+    """How the base model is trained: by the first method that trains base models."""
     for entry in registry().entries("methods"):
         cls = cast(type[Method], entry.cls)
         if cls.trains_base:

@@ -1,123 +1,245 @@
-"""The stages that train: the base model and the method."""
+"""The stages that make a model: train a method, or take a model that is trained already."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from msgm_bench.api import Examples, Model, Split
-from msgm_bench.cache.cache import Report, Stage
+from msgm_bench.api import Backbone, Examples, Model, Split
+from msgm_bench.api.progress import ProgressCallback
+from msgm_bench.cache.stage import Stage
 from msgm_bench.diffusion import derive_seed
-from msgm_bench.errors import DivergenceError
-from msgm_bench.experiment.cache_key import common
-from msgm_bench.experiment.model_io import Limits, load_model, save_model
-from msgm_bench.experiment.plan import Plan, identity
+from msgm_bench.errors import DivergenceError, StorageError
+from msgm_bench.experiment.cache_key import common_inputs, plugin_identity
+from msgm_bench.experiment.loaded_data import LoadedData
+from msgm_bench.experiment.model_io import (
+    CARD,
+    WEIGHTS,
+    Limits,
+    load_model,
+    read_card,
+    save_model,
+)
+from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained
 from msgm_bench.experiment.training_plan import TrainingPlan
 from msgm_bench.storage import write_text
-from msgm_bench.storage.tensors import load_tensors, save_tensors
-from msgm_bench.training import NoisedBatches, Trainer
+from msgm_bench.storage.tensors import load_tensors, open_tensors, save_tensors
+from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
+BASE = "base"
 LOG, OPTIMIZER = "train.jsonl", "optimizer.safetensors"
 
 
-def training_stage(
-    plan: Plan, trained: TrainingPlan, base: Stage | None, continued: bool = False
-) -> Stage:
+@dataclass(frozen=True, eq=False)
+class Train(Stage):
     """Train a method: from fresh weights, or from the base model's.
 
-    Where it is to be ``continued`` by another training, its optimiser's state stays in its folder.
+    Attributes:
+        training: Method, regime, budget.
+        backbone: Builds the network.
+        loaded: The data.
+        targets: Class indices of D_f.
+        seeds: Seeds ``train`` (weights, baselines' batches) and ``unlearn`` (a method's batches).
+        runtime: Device and precision.
+        base: The stage of the base model, where the method starts from one or looks at one.
+        saves_optimizer: Whether the optimiser's state stays, for another training to go on with.
     """
-    method, seeds = trained.method, plan.spec.seeds
-    wanted = sorted(method.needs - {"base"})
-    inputs = common(plan, "api", "diffusion", "training") | {
-        "backbone": identity(plan.backbone),
-        "method": identity(method),
-        "regime": trained.regime,
-        "budget": trained.budget.model_dump() | {"pass_items": trained.pass_items},
-        "targets": [] if wanted == ["all"] else list(plan.targets),
-        "classes": plan.loaded.info.classes,
-        "seed_weights": seeds["train"],
-        "seed": seeds["train"] if method.baseline else seeds["unlearn"],
-        **({"continued": True} if continued else {}),
-    }
 
-    def produce(work: Path, needs: Mapping[str, Path], report: Report) -> None:
-        _train(plan, trained, inputs["seed"], work, needs.get("base"), report, continued)
+    training: TrainingPlan
+    backbone: Backbone
+    loaded: LoadedData
+    targets: tuple[int, ...]
+    seeds: Mapping[str, int]
+    runtime: Runtime
+    base: Stage | None = None
+    saves_optimizer: bool = False
 
-    needs = {} if base is None else {"base": base}
-    length = trained.budget.passes or trained.budget.steps
-    return Stage(f"train {method.name}", inputs, produce, needs, length)
+    @property
+    def name(self) -> str:
+        """``train METHOD``."""
+        return f"train {self.training.method.name}"
+
+    @property
+    def seed(self) -> int:
+        """Seed of batches and noise: baselines are trained with the base model's."""
+        return self.seeds["train" if self.training.method.baseline else "unlearn"]
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Code, options, budget, seeds; D_f only where the method's batches depend on it."""
+        training = self.training
+        splits = training.method.needs - {BASE}
+        inputs = common_inputs(self.loaded, self.runtime, "api", "diffusion", "training") | {
+            "backbone": plugin_identity(self.backbone),
+            "method": plugin_identity(training.method),
+            "regime": training.regime,
+            "budget": training.budget.model_dump(mode="json") | {"pass_items": training.pass_items},
+            "targets": [] if splits == {"all"} else list(self.targets),
+            "classes": self.loaded.stats.classes,
+            "seed_weights": self.seeds["train"],
+            "seed": self.seed,
+        }
+        return inputs | ({"saves_optimizer": True} if self.saves_optimizer else {})
+
+    @property
+    def needs(self) -> Mapping[str, Stage]:
+        """The base model, where there is one."""
+        return {} if self.base is None else {BASE: self.base}
+
+    @property
+    def units(self) -> int:
+        """Passes or steps of the budget."""
+        return self.training.budget.passes or self.training.budget.steps
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Train, and write weights, card and log; the log stays where training fails, too."""
+        trainer = self._trainer(needs.get(BASE))
+
+        def save_optimizer() -> None:
+            save_tensors(work / OPTIMIZER, trainer.continuation())
+
+        try:
+            trainer.run(work, report, save_optimizer if self.saves_optimizer else None)
+        except DivergenceError:
+            (work / CHECKPOINT).unlink(missing_ok=True)  # it leads to the same end
+            raise
+        finally:
+            rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
+            write_text(work / LOG, "".join(rows))
+        limits = Limits.of(self.training.method)
+        save_model(work, trainer.model, self.backbone, self.loaded.stats, limits)
+        (work / CHECKPOINT).unlink(missing_ok=True)
+
+    def fresh_model(self) -> Model:
+        """The model with weights from the training seed, drawn on the CPU whatever the device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seeds["train"], "weights"))
+            return self.backbone.build(self.loaded.stats)
+
+    def _trainer(self, base_folder: Path | None) -> Trainer:
+        """The trainer with model, batches and optimiser, before the first step."""
+        training, data, device = self.training, self.loaded.data, self.runtime.device
+        model = self.fresh_model()
+        base = None if base_folder is None else load_model(base_folder, device)
+        if base is not None:
+            base.requires_grad_(False)
+            if training.regime == "finetune":
+                model.network.load_state_dict(base.network.state_dict())
+        self.runtime.place(model)
+        budget, stream = training.budget, derive_seed(self.seed, "training")
+        batches = NoisedBatches(
+            self._splits(), model, stream, budget.batch_size, data.flip, budget.label_dropout_prob
+        )
+        labels = data.labels(self.targets)
+        place = (self.runtime, self.seed, base, labels, training.pass_items)
+        trainer = Trainer(model, training.method, batches, budget, *place)
+        if training.continues_optimizer and base_folder is not None:
+            trainer.continue_from(load_tensors(base_folder / OPTIMIZER))
+        return trainer
+
+    def _splits(self) -> dict[Split, Examples]:
+        """Training items of the splits that the method needs, on the device."""
+        data = self.loaded.data
+        retain, forget = data.split(data.train, self.targets)
+        splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
+        needs, device = self.training.method.needs, self.runtime.device
+        return {name: items.to(device) for name, items in splits.items() if name in needs}
 
 
-def _train(
-    plan: Plan,
-    trained: TrainingPlan,
-    seed: int,
-    work: Path,
-    base_folder: Path | None,
-    report: Report,
-    continued: bool,
-) -> None:
-    trainer = _trainer(plan, trained, seed, base_folder)
+@dataclass(frozen=True, eq=False)
+class TakeBase(Stage):
+    """Take a base checkpoint, which is known by the hash of its weights; nothing is trained.
 
-    def store_optimizer() -> None:
-        save_tensors(work / OPTIMIZER, trainer.continuation())
+    Attributes:
+        checkpoint: The checkpoint.
+        backbone: Builds the network.
+        loaded: The data.
+    """
 
-    try:
-        trainer.run(work, report, store_optimizer if continued else None)
-    except DivergenceError:
-        (work / CHECKPOINT).unlink(missing_ok=True)  # it leads to the same end
-        raise
-    finally:
-        rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
-        write_text(work / LOG, "".join(rows))
-    limits = Limits.of(trained.method)
-    save_model(work, trainer.model, plan.backbone, plan.loaded.info, limits)
-    (work / CHECKPOINT).unlink(missing_ok=True)
+    checkpoint: BaseCheckpoint
+    backbone: Backbone
+    loaded: LoadedData
 
+    @property
+    def name(self) -> str:
+        """``take the base``."""
+        return "take the base"
 
-def _trainer(plan: Plan, trained: TrainingPlan, seed: int, base_folder: Path | None) -> Trainer:
-    """All that is trained and that it is trained with, before the first step."""
-    device = plan.runtime.device
-    model = _fresh(plan)
-    base = None if base_folder is None else load_model(base_folder, device)
-    if base is not None:
-        base.requires_grad_(False)
-        if trained.regime == "finetune":
-            model.network.load_state_dict(base.network.state_dict())
-    plan.runtime.place(model)
-    splits = _splits(plan, trained, device)
-    budget, flip = trained.budget, plan.data.flip
-    stream = derive_seed(seed, "training")
-    noised_batches = NoisedBatches(
-        splits, model, stream, budget.batch_size, flip, budget.label_dropout_prob
-    )
-    labels = plan.data.labels(plan.targets)
-    place = (plan.runtime, seed, base, labels, trained.pass_items)
-    trainer = Trainer(model, trained.method, noised_batches, budget, *place)
-    if trained.continues and base_folder is not None:
-        trainer.continue_from(load_tensors(base_folder / OPTIMIZER))
-    return trainer
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Hash of the weights, backbone, statistics of the data, process; never the path."""
+        return {
+            "weights": self.checkpoint.sha256,
+            "backbone": plugin_identity(self.backbone),
+            "data": self.loaded.stats.record(),
+            "process": self.backbone.process(self.loaded.stats).spec(),
+        }
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Copy weights, and write a card for them."""
+        source, stats = self.checkpoint.source, self.loaded.stats
+        network = load_pretrained(self.backbone, source, stats, download=False)
+        _check_hash(source, network.sha256, self.checkpoint.sha256)
+        with torch.random.fork_rng(devices=[]):
+            model = network.backbone.build(stats)
+        model.network.load_state_dict(network.weights, strict=True)
+        save_model(work, model, self.backbone, stats)
 
 
-def _fresh(plan: Plan) -> Model:
-    """New weights from the training seed, drawn on the CPU whatever the device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(plan.spec.seeds["train"], "weights"))
-        return plan.backbone.build(plan.loaded.info)
+@dataclass(frozen=True, eq=False)
+class TakeModel(Stage):
+    """Take the trained model that is to be evaluated; nothing is trained.
+
+    Attributes:
+        folder: Folder of the model.
+        backbone: Builds the network.
+    """
+
+    folder: Path
+    backbone: Backbone
+
+    @property
+    def name(self) -> str:
+        """``take the model``."""
+        return "take the model"
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """Content of the model's card."""
+        return read_card(self.folder).model_dump(mode="json", exclude_unset=True)
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Hash of the weights, card, backbone; never the path."""
+        with open_tensors(self.folder / WEIGHTS) as file:
+            _, sha256 = file.read_hashed()
+        return {"weights": sha256, "card": self.card, "backbone": plugin_identity(self.backbone)}
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Copy weights and card."""
+        with open_tensors(self.folder / WEIGHTS) as file:
+            state, sha256 = file.read_hashed()
+        _check_hash(str(self.folder), sha256, self.inputs["weights"])
+        save_tensors(work / WEIGHTS, state)
+        write_text(work / CARD, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
 
 
-def _splits(plan: Plan, trained: TrainingPlan, device: torch.device) -> dict[Split, Examples]:
-    data = plan.data
-    retain, forget = data.split(data.train, plan.targets)
-    splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
-    return {k: v.to(device) for k, v in splits.items() if k in trained.method.needs}
+def _check_hash(source: str, sha256: str, expected: str) -> None:
+    """Refuse weights that are no longer those of the plan."""
+    if sha256 != expected:
+        raise StorageError(
+            f"the weights of {source} have changed since the run began",
+            hint="leave the file alone and repeat the command",
+        )
 
 
 def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {k: v if abs(v) < float("inf") else None for k, v in row.items()}
+    """The row with None for what JSON has no number for."""
+    return {name: value if abs(value) < float("inf") else None for name, value in row.items()}

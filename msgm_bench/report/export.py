@@ -43,7 +43,7 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         StorageError: Something cannot be read or written.
     """
     result, card = read_run(run)
-    if Limits.told(card).demands:
+    if Limits.of_card(card).required_task_options:
         raise UsageError(
             f"{run} holds a model of {result.spec.method}, which only its own sampler draws from",
             "models that other programs can sample",
@@ -52,12 +52,12 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         finish_interrupted(target.resolve())
     check_target(target, run, force)
     target = target.resolve()
-    info = card.info()
+    stats = card.stats()
     backbone = card.create()
     model = load_model(run / "model", torch.device("cpu"))
     with storage_errors(target), temporary_folder(target) as work:
         usage = backbone.save_pretrained(model, work)
-        sha256 = backbone.from_pretrained(str(work), info, download=False).sha256
+        sha256 = backbone.from_pretrained(str(work), stats, download=False).sha256
         write_text(work / README, model_card(run, result, sha256, usage))
         write_text(work / ORIGIN, origin_json(result))
         replace_folder(work, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msgm_bench.api import Result
-from msgm_bench.experiment.pretrained import unlearned
+from msgm_bench.experiment.pretrained import is_unlearned
 from msgm_bench.report.metric_table import metric_table
 from msgm_bench.storage import markdown_code, markdown_text
 
@@ -22,7 +22,7 @@ def model_card(run: Path, result: Result, sha256: str, usage: str) -> str:
         usage: Markdown with the code that samples from the model.
     """
     spec = result.spec
-    without = f", without {_forget(result)}" if unlearned(result) else ""
+    without = f", without {_forget(result)}" if is_unlearned(result) else ""
     lines = [
         f"# {spec.method} on {spec.dataset}{without}",
         "",
@@ -54,7 +54,7 @@ def _facts(run: Path, result: Result, sha256: str) -> dict[str, str]:
     facts = {
         "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",
         "Data": f"`{spec.dataset}`",
-        "Forgotten": _forget(result) if unlearned(result) else "nothing",
+        "Forgotten": _forget(result) if is_unlearned(result) else "nothing",
         "Backbone": f"`{spec.backbone}`{track}",
         "Run": markdown_code(run.resolve().name),
         "Weights": f"{average}, sha256 `{sha256}`",

@@ -18,6 +18,7 @@ from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.fingerprint import plugin_source, source_of
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.request_options import write_options
+from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.training_stages import LOG
 from msgm_bench.registry import registry
@@ -45,11 +46,11 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "code": code_digests(plan),
         "git_commit": git_commit(),
         "dataset_fingerprint": plan.loaded.fingerprint,
-        "left_out": dict(plan.left_out),
-        "unmeasured": dict(plan.unmeasured),
-        "limits": plan.limits.record(),
+        "left_out": reasons(plan.evaluation.skipped, "tasks"),
+        "unmeasured": reasons(plan.evaluation.skipped, "metrics"),
+        "limits": plan.evaluation.limits.record(),
         "stages": {name: entry.path.name for name, entry in entries.items()},
-        **({} if plan.given is None else {"base": asdict(plan.given)}),
+        **({} if plan.base is None else {"base": asdict(plan.base)}),
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),
         "passes": training_passes(entries),
@@ -75,8 +76,8 @@ def package_versions() -> dict[str, str]:
 def plugin_origins(plan: Plan) -> dict[str, str]:
     """Distribution of the run's plugins, by ``kind/name``."""
     names = {"datasets": plan.spec.dataset, "backbones": plan.spec.backbone}
-    names |= {"judges": plan.judge.name}
-    if plan.trained is not None:
+    names |= {"judges": plan.evaluation.judge.name}
+    if plan.training is not None:
         names["methods"] = plan.spec.method
     return {
         f"{kind}/{name}": str(registry().entry(kind, name).provenance)
@@ -89,13 +90,15 @@ def code_digests(plan: Plan) -> dict[str, str]:
 
     Digests are of the syntax trees, so comments, docstrings and layout do not count.
     """
+    training, evaluation = plan.training, plan.evaluation
     names = {("datasets", plan.spec.dataset), ("backbones", plan.spec.backbone)}
-    names |= {("judges", plan.judge.name)}
-    names |= {("methods", part.method.name) for part in (plan.trained, plan.base) if part}
-    names |= {("tasks", name) for name in plan.tasks}
-    names |= {("metrics", metric.name) for metric in plan.metrics}
-    uses = [task.uses() for task in plan.tasks.values()]
-    uses += [metric.uses() for metric in plan.metrics]
+    names |= {("judges", evaluation.judge.name)}
+    trainings = () if training is None else (training, training.base)
+    names |= {("methods", part.method.name) for part in trainings if part}
+    names |= {("tasks", name) for name in evaluation.tasks}
+    names |= {("metrics", metric.name) for metric in evaluation.metrics}
+    uses = [task.uses() for task in evaluation.tasks.values()]
+    uses += [metric.uses() for metric in evaluation.metrics]
     names |= {(kind, name) for helpers in uses for kind, (name, _) in helpers.items()}
     plugins = {
         f"{kind}/{name}": plugin_source(registry().entry(kind, name).cls)

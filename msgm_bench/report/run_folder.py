@@ -7,21 +7,26 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from msgm_bench.api import ModelContext, Result
 from msgm_bench.cache.entry import Entry
+from msgm_bench.errors import StorageError
 from msgm_bench.evaluation.artifacts import ARTIFACT
-from msgm_bench.experiment.graph import BASE, JUDGE, JUDGE_REPORT, Graph, context
-from msgm_bench.experiment.model_io import CARD, WEIGHTS
+from msgm_bench.evaluation.context import model_context
+from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT
+from msgm_bench.experiment.graph import Graph
+from msgm_bench.experiment.model_io import CARD, WEIGHTS, load_model
 from msgm_bench.experiment.plan import Plan
-from msgm_bench.experiment.training_stages import LOG
+from msgm_bench.experiment.training_stages import BASE, LOG
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.metric_table import WARNING, metric_table
 from msgm_bench.storage import (
     atomic_write,
     dump_yaml,
     markdown_text,
+    read_json,
     single_line,
     storage_errors,
     write_text,
@@ -44,7 +49,7 @@ def write(
     for name in (JUDGE, JUDGE_REPORT):
         _copy(entries[stages.judge.name].path / name, target / "judge" / name)
     log = []
-    if plan.trained is not None:
+    if plan.training is not None:
         copy_log(target, model)
         log = [json.loads(line) for line in (model / LOG).read_text("utf-8").splitlines()]
     _draw_pictures(target, plan, stages, entries, log)
@@ -61,17 +66,19 @@ def _draw_pictures(
     """Draw the losses, the previews of tasks, and of points the score field."""
     if log:
         plots.loss_curve(target / "loss.png", log)
-    model_context = context(plan, entries[stages.model.name].path, None)
-    rows = _preview_rows(plan, stages, entries, model_context)
+    context, seed = stages.judge.context, plan.spec.seeds["sample"]
+    model = load_model(entries[stages.model.name].path, context.device)
+    subject = model_context(context, model, seed)
+    rows = _preview_rows(plan, stages, entries, subject)
     saved_images.write(target, rows)
     for name, preview in rows.items():
         if name != saved_images.DATA:
             _draw_preview(target / f"{name}.png", preview, rows.get(saved_images.DATA, {}))
-    if model_context.model.shape == (2,):
+    if subject.model.shape == (2,):
         base = None
         if stages.base is not None:
-            base = context(plan, entries[BASE].path, None).model
-        plots.score_field(target / "score.png", model_context, base)
+            base = load_model(entries[BASE].path, context.device)
+        plots.score_field(target / "score.png", subject, base)
 
 
 def _draw_preview(path: Path, rows: Mapping[str, Tensor], data: Mapping[str, Tensor]) -> None:
@@ -85,16 +92,16 @@ def _draw_preview(path: Path, rows: Mapping[str, Tensor], data: Mapping[str, Ten
 
 
 def _preview_rows(
-    plan: Plan, stages: Graph, entries: Mapping[str, Entry], model_context: ModelContext
+    plan: Plan, stages: Graph, entries: Mapping[str, Entry], subject: ModelContext
 ) -> dict[str, Mapping[str, Tensor]]:
     """Rows of all pictures, by task and caption; those of the data where they are points."""
     rows: dict[str, Mapping[str, Tensor]] = {}
-    if model_context.model.shape == (2,):
+    if subject.model.shape == (2,):
         retain, forget = plan.data.split(plan.data.test[: saved_images.POINTS], plan.targets)
         rows[saved_images.DATA] = {"keep": retain.x, "forget": forget.x}
     for name, stage in stages.artifacts.items():
         artifact = load_tensors(entries[stage.name].path / ARTIFACT)
-        preview = plan.tasks[name].preview(model_context, artifact)
+        preview = stage.task.preview(subject, artifact)
         if preview:
             rows[name] = preview
     return rows
@@ -160,6 +167,14 @@ def base_lines(result: Result) -> list[str]:
 def write_result(target: Path, result: Result) -> None:
     """Write ``result.json``, whole or not at all."""
     write_text(target / RESULT, result.to_json())
+
+
+def stored_result(target: Path) -> Result | None:
+    """The result of a run folder; None where there is none or it is damaged."""
+    try:
+        return Result.model_validate(read_json(target / RESULT))
+    except (StorageError, ValidationError):
+        return None
 
 
 def copy_log(target: Path, stage: Path) -> None:

@@ -125,10 +125,10 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 
 
 def _check_resume(label: str, task: Task, context: ModelContext) -> None:
-    def silent(done: int, total: int, values: Mapping[str, float]) -> None:
+    def silent(done: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
         pass
 
-    def killing(done: int, total: int, values: Mapping[str, float]) -> None:
+    def killing(done: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
         raise _Killed
 
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from msgm_bench.api import Method, Model, Training
+from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import (
     DivergenceError,
@@ -30,15 +30,6 @@ from msgm_bench.training.weight_guard import WeightGuard
 
 LOGGED_ROWS = 200
 CHECKPOINT_SECONDS = 20.0
-
-
-class OnStep(Protocol):
-    """Callback of progress: ``step`` of ``total``, logged scalars, and the part of the stage."""
-
-    def __call__(
-        self, step: int, total: int, values: Mapping[str, float], part: str = "", /
-    ) -> None:
-        """A step is done."""
 
 
 @dataclass
@@ -85,7 +76,7 @@ class Trainer(TrainingSession):
         self.log = TrainLog()
 
     def run(
-        self, folder: Path, on_step: OnStep, on_end: Callable[[], None] | None = None
+        self, folder: Path, on_step: ProgressCallback, on_end: Callable[[], None] | None = None
     ) -> TrainLog:
         """Train to the end of the budget, from the folder's checkpoint if there is one.
 
@@ -136,7 +127,7 @@ class Trainer(TrainingSession):
         self._restore(folder)
         self.guard.record()
 
-    def _loop(self, folder: Path, on_step: OnStep) -> None:
+    def _loop(self, folder: Path, on_step: ProgressCallback) -> None:
         units, stored = self.method.num_preparation_steps(self), time.monotonic()
         with deferred() as interrupt:
             while self.spent < 1:
@@ -186,7 +177,7 @@ class Trainer(TrainingSession):
             )
         return self.step * (self.budget.passes - self.preparation_passes) / done
 
-    def _run_preparation_step(self, units: int, on_step: OnStep) -> None:
+    def _run_preparation_step(self, units: int, on_step: ProgressCallback) -> None:
         torch.manual_seed(derive_seed(self.seed, "preparation", self.preparation_steps))
         self.model.eval()
         self.method.preparation_step(self, self.preparation_steps)
@@ -195,7 +186,7 @@ class Trainer(TrainingSession):
         self.preparation_passes = self.passes.count
         on_step(self.preparation_steps, units, {}, "prepare")
 
-    def _advance(self, on_step: OnStep) -> None:
+    def _advance(self, on_step: ProgressCallback) -> None:
         self.horizon = self._expected_steps()
         torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.model.train()

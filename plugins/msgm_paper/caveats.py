@@ -1,4 +1,4 @@
-"""What is known of the published numbers: why some are no targets, and what to bear in mind."""
+"""Caveats of the published numbers: reasons why some are no targets, and remarks on others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MODELS = ("standard", "ort", "obt", "unseen")
 
 @dataclass(frozen=True)
 class Caveat:
-    """A reason, and the cells that it concerns.
+    """A reason, and the published values that it concerns.
 
     Attributes:
         reason: In words.
-        where: Field of a cell to the patterns of which one must fit; all fields must.
-        blocks: Whether the cell is no target at all; otherwise it is a remark.
+        where: Field of a value to patterns, one of which must fit; all fields must.
+        blocks: Whether the value is no target at all; otherwise the reason is a remark.
     """
 
     reason: str
@@ -27,7 +27,7 @@ class Caveat:
     blocks: bool = True
 
     def concerns(self, cell: Cell) -> bool:
-        """Whether the cell is meant."""
+        """Whether the caveat holds for the value."""
         return all(
             any(fnmatchcase(str(getattr(cell, name)), pattern) for pattern in patterns)
             for name, patterns in self.where.items()
@@ -140,17 +140,17 @@ CAVEATS = (
 
 
 def objections(cell: Cell) -> tuple[str, ...]:
-    """Why the published value is no target, whatever is measured."""
+    """Reasons why the published value is no target of any run."""
     return tuple(c.reason for c in CAVEATS if c.blocks and c.concerns(cell))
 
 
 def remarks(cell: Cell, published: Sequence[Cell]) -> tuple[str, ...]:
-    """What to bear in mind; where the paper has several values for one model, all of them."""
-    said = [c.reason for c in CAVEATS if not c.blocks and c.concerns(cell)]
-    told = (setting(cell), quantity(cell))
-    said += [
+    """Remarks on the value, and the paper's other values for the same model."""
+    reasons = [c.reason for c in CAVEATS if not c.blocks and c.concerns(cell)]
+    measurement = (setting(cell), quantity(cell))
+    reasons += [
         f"the paper contradicts itself: {other.value:g} in table {other.table}"
         for other in published
-        if (setting(other), quantity(other)) == told and other.value != cell.value
+        if (setting(other), quantity(other)) == measurement and other.value != cell.value
     ]
-    return tuple(dict.fromkeys(said))
+    return tuple(dict.fromkeys(reasons))

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from msgm_paper.results import Found, Measured
-    from msgm_paper.verdict import Verdict
+    from msgm_paper.assessment import Assessment
+    from msgm_paper.results import Collected, Measurement
 
 RUNS = "runs"
 
 
 @click.group()
 def command() -> None:
-    """Put published tables beside what is measured."""
+    """Show published tables beside measured values."""
 
 
 @command.command()
@@ -28,45 +28,45 @@ def command() -> None:
     "folders",
     multiple=True,
     type=click.Path(),
-    help="Folder of runs, or a board's.  [those that ship with the program, and runs]",
+    help="Folder of runs or of a board.  [the results in the program, and runs]",
 )
-@click.option("--commands", "as_commands", is_flag=True, help="Print the runs that are missing.")
+@click.option("--commands", "as_commands", is_flag=True, help="Print the commands of missing runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def msgm(
     tables: tuple[int, ...], folders: tuple[str, ...], as_commands: bool, as_json: bool
 ) -> None:
-    """Show the tables of the MSGM paper (arXiv:2412.07229), each published value with ours.
+    """Show the tables of the MSGM paper (arXiv:2412.07229) beside measured values.
 
-    A value is reproduced only by runs of the preset `paper` whose whole 95 % interval lies within
-    the margin of its metric around the published one: a wide interval reproduces nothing. It
-    differs where the interval lies wholly outside, and is not comparable where the paper's number
-    or the run is of another kind; the notes say why.
+    A value is reproduced by runs of the preset `paper` whose whole 95 % interval lies within the
+    metric's margin around the published value: a wide interval reproduces nothing. It differs
+    where the interval lies wholly outside, and is not comparable where the paper's number or the
+    run is of another kind; the notes give the reasons.
     """
     if as_commands and as_json:
-        raise click.UsageError("--json holds the commands, too: leave out --commands")
+        raise click.UsageError("--json contains the commands: leave out --commands")
+    from msgm_paper.assessment import assess
     from msgm_paper.tables import cells
-    from msgm_paper.verdict import verdict
 
-    known = sorted({cell.table for cell in cells()})
-    chosen = [cell for cell in cells() if cell.table in (_known(tables, known) or known)]
-    found = _gather(folders)
-    verdicts = [verdict(cell, found.results, cells()) for cell in chosen]
+    numbers = sorted({cell.table for cell in cells()})
+    chosen = _check_tables(tables, numbers) or numbers
+    results = _collect(folders).results
+    assessments = [assess(c, results, cells()) for c in cells() if c.table in chosen]
     out = folders[0] if folders else RUNS
     if as_json:
-        click.echo(json.dumps([_document(one, out) for one in verdicts], indent=2))
+        click.echo(json.dumps([_document(assessment, out) for assessment in assessments], indent=2))
     elif as_commands:
-        for line in commands(verdicts, out):
+        for line in missing_commands(assessments, out):
             click.echo(line)
-        for line in beyond(verdicts):
+        for line in impossible_targets(assessments):
             click.echo(f"# {line}")
     else:
         from msgm_paper.view import show
 
-        show(verdicts)
+        show(assessments)
 
 
-def _known(tables: Sequence[int], known: Sequence[int]) -> Sequence[int]:
-    """``tables``.
+def _check_tables(tables: Sequence[int], numbers: Sequence[int]) -> Sequence[int]:
+    """``tables``, if the paper has them all.
 
     Raises:
         UsageError: The paper lacks one of them.
@@ -74,54 +74,54 @@ def _known(tables: Sequence[int], known: Sequence[int]) -> Sequence[int]:
     from msgm_bench import UsageError
 
     for table in tables:
-        if table not in known:
-            raise UsageError(f"the paper has no table {table}", ", ".join(map(str, known)))
+        if table not in numbers:
+            raise UsageError(f"the paper has no table {table}", ", ".join(map(str, numbers)))
     return tables
 
 
-def _gather(folders: Sequence[str]) -> Found:
-    """Results of ``folders``; else those that ship with the program, and of the default folder."""
+def _collect(folders: Sequence[str]) -> Collected:
+    """Results of ``folders``; without any, those in the program and in the default folder."""
     from pathlib import Path
 
-    from msgm_paper.results import SHIPPED, gather
+    from msgm_paper.results import SHIPPED, collect
 
-    usual = [folder for folder in (str(SHIPPED), RUNS) if Path(folder).exists()]
-    found = gather(folders or usual)
-    for path, reason in found.broken.items():
-        click.echo(f"left out: {path} is no valid result: {reason}", err=True)
-    return found
+    defaults = [folder for folder in (str(SHIPPED), RUNS) if Path(folder).exists()]
+    collected = collect(folders or defaults)
+    for path, reason in collected.broken.items():
+        click.echo(f"skipped: {path} is no valid result: {reason}", err=True)
+    return collected
 
 
-def commands(verdicts: Sequence[Verdict], out: str) -> list[str]:
-    """One command for each run that would tell more of any value."""
-    lines = (one.setting.command(out) for one in verdicts if one.runnable)
+def missing_commands(assessments: Sequence[Assessment], out: str) -> list[str]:
+    """The command of each run that would decide on a value."""
+    lines = (assessment.setting.command(out) for assessment in assessments if assessment.runnable)
     return list(dict.fromkeys(line for line in lines if line))
 
 
-def beyond(verdicts: Sequence[Verdict]) -> list[str]:
-    """The values that no run can reproduce, and why: one line for each reason."""
+def impossible_targets(assessments: Sequence[Assessment]) -> list[str]:
+    """Values that no run can reproduce: a line for each reason."""
     from msgm_paper.caveats import objections
 
     places: dict[tuple[str, ...], list[str]] = {}
-    for one in verdicts:
-        if flaws := objections(one.cell):
-            places.setdefault(flaws, []).append(one.cell.place)
+    for assessment in assessments:
+        if flaws := objections(assessment.cell):
+            places.setdefault(flaws, []).append(assessment.cell.place)
     return [f"{'; '.join(flaws)}: {'; '.join(dict.fromkeys(p))}" for flaws, p in places.items()]
 
 
-def _document(one: Verdict, out: str) -> dict[str, Any]:
-    """A verdict, ready for JSON."""
+def _document(assessment: Assessment, out: str) -> dict[str, Any]:
+    """An assessment, ready for JSON."""
     return {
-        **asdict(one.cell),
-        "status": one.status,
-        "measured": _values(one.measured),
-        "reasons": one.reasons,
-        "remarks": one.remarks,
-        "command": one.setting.command(out) if one.runnable else None,
+        **asdict(assessment.cell),
+        "status": assessment.status,
+        "measured": _values(assessment.measured),
+        "reasons": assessment.reasons,
+        "remarks": assessment.remarks,
+        "command": assessment.setting.command(out) if assessment.runnable else None,
     }
 
 
-def _values(measured: Measured | None) -> dict[str, Any] | None:
+def _values(measured: Measurement | None) -> dict[str, Any] | None:
     if measured is None:
         return None
     interval = measured.interval

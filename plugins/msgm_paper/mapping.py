@@ -1,4 +1,4 @@
-"""From the paper's words to the benchmark's: which run a cell asks for, and which row of it."""
+"""From the paper's words to the benchmark's: the run and the row of a published value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgm_bench import Result, Row, SpecRecord
 from msgm_paper.tables import Cell
 
 BASELINES = ("standard", "unseen")  # trained from scratch in the tables of fine-tuning, too
-REAL = "real-data"  # the paper's column of the real images themselves
+REAL = "real-data"  # the paper's column of real images
 METHODS = {  # columns whose method has another name here; a ? marks a guess
     **{"msgm": "obt", "ort?": "ort", "obt?": "obt"},
     "erasediff": "erase",  # the authors' own, and not the EraseDiff of its paper
@@ -24,8 +24,8 @@ STATED: Mapping[str, Mapping[str, Any]] = {  # options of the methods as equatio
     | {"sign": "paper", "cosine": False, "hinge": None, "truncate": None, "norm_weight": 0.0},
     "erase": MSGM,
 }
-ROWS = {"ur": "ur_argmax"}  # the row that counts as the paper does, where the headline does not
-PROTOCOLS = {  # what the id of a row's protocol begins with
+ROWS = {"ur": "ur_argmax"}  # the row with the paper's count, where the headline has another
+PROTOCOLS = {  # start of the id of a row's protocol
     "ur": "unlearning_ratio/",
     "nll": "nll/pf-ode@",
     "acc": "acc/judge",
@@ -34,9 +34,9 @@ PROTOCOLS = {  # what the id of a row's protocol begins with
     "psnr": "psnr/mean",
     "ssim": "ssim/",
 }
-RECONSTRUCTION = "/reconstruction@2"  # and what it ends with: through the latent
+RECONSTRUCTION = "/reconstruction@2"  # end of the id: through the latent
 UNITS = {"embedding distance": "1"}
-STEPS = {  # optimiser steps that the paper or its authors' configurations state
+STEPS = {  # optimiser steps in the paper or its authors' configurations
     ("cifar10", "retrain"): 660_000,
     ("ddpm", "finetune"): 30_000,
     ("vesde", "finetune"): 80_000,
@@ -46,42 +46,43 @@ STEPS = {  # optimiser steps that the paper or its authors' configurations state
 
 @dataclass(frozen=True)
 class Choice:
-    """An odd choice of the paper that the benchmark has by name and not by default.
+    """An unusual choice of the paper, which is not the benchmark's default.
 
     Attributes:
-        options: The flag and the ``key=value`` that make it.
-        made: Whether a run made it.
-        reason: Why values of other runs do not compare.
-        task: The only task that it concerns; all without one.
+        options: The flag and the ``key=value`` of the choice.
+        is_made: Whether a run has made the choice.
+        reason: Reason why values of other runs do not compare.
+        task: The only task that the choice concerns; empty: all.
     """
 
     options: tuple[str, str]
-    made: Callable[[Result], bool]
+    is_made: Callable[[Result], bool]
     reason: str
     task: str = ""
 
 
-def _split(result: Result) -> bool:
+def _has_paper_split(result: Result) -> bool:
+    """Whether the run has the paper's split of STL-10."""
     return result.spec.dataset_params.get("split") == "paper"
 
 
-def _forehead(result: Result) -> bool:
-    """Whether what was drawn is of the paper's size, wherever it lies."""
+def _has_paper_box(result: Result) -> bool:
+    """Whether the inpainted box has the paper's size, at any position."""
     protocols = [record.settings for record in result.protocols.values()]
-    drawn = [settings["inpainting"]["box"] for settings in protocols if "inpainting" in settings]
-    return bool(drawn) and all(list(box[2:]) == [16, 64] for box in drawn)
+    boxes = [settings["inpainting"]["box"] for settings in protocols if "inpainting" in settings]
+    return bool(boxes) and all(list(box[2:]) == [16, 64] for box in boxes)
 
 
 CHOICES = {
     "stl10": Choice(
         ("-d", "split=paper"),
-        _split,
+        _has_paper_split,
         "the paper trained on STL-10's train and test images and evaluated on training images; "
         "-d split=paper does so",
     ),
     "celeba": Choice(
         ("-t", "inpainting.box=[32, 0, 16, 64]"),
-        _forehead,
+        _has_paper_box,
         "another region: the paper drew 64x16 of 64x64 pixels (rows 32 to 48 in the released "
         "script)",
         "inpainting",
@@ -91,13 +92,13 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A run that the paper made, in the benchmark's words.
+    """A run of the paper, in the benchmark's words.
 
     Attributes:
         dataset: Name of the dataset.
-        forget: What is forgotten.
+        forget: Names of the classes to forget.
         backbone: Name of the backbone.
-        method: Name of the method; empty where any will do.
+        method: Name of the method; empty: any method.
         regime: ``retrain`` or ``finetune``; baselines are always retrained.
         alpha: The weight where it is not the preset's.
     """
@@ -111,26 +112,25 @@ class Setting:
 
     @property
     def params(self) -> dict[str, Any]:
-        """Options of the method, as far as the paper states them."""
+        """Options of the method that the paper states."""
         stated = dict(STATED.get(self.method, {}))
         return stated if self.alpha is None else stated | {"alpha": self.alpha}
 
     @property
     def steps(self) -> int | None:
-        """Training steps that the paper states, or None."""
+        """Training steps of the paper, or None."""
         of_dataset = STEPS.get((self.dataset, self.regime))
         return STEPS.get((self.backbone, self.regime), of_dataset)
 
     def matches(self, spec: SpecRecord) -> bool:
         """Whether a run is of this dataset, forget set, backbone, method and regime."""
-        forgotten = {name.lower() for name in spec.forget}
-        place = (spec.dataset, forgotten, spec.backbone)
-        if place != (self.dataset, set(self.forget), self.backbone):
+        forget = {name.lower() for name in spec.forget}
+        if (spec.dataset, forget, spec.backbone) != (self.dataset, set(self.forget), self.backbone):
             return False
         return not self.method or (spec.method, spec.regime) == (self.method, self.regime)
 
     def command(self, out: str = "runs") -> str | None:
-        """What runs it at the paper's budgets; None where no method is meant."""
+        """The command of this run at the paper's budgets; None without a method."""
         if not self.method:
             return None
         options = ["--dataset", self.dataset, "--forget", ",".join(self.forget)]
@@ -144,15 +144,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Quantity:
-    """The row of a result that a cell stands for.
+    """The row of a published value.
 
     Attributes:
         task: Name of the task.
         metric: Name of the row, in lower case.
         split: Name of the split.
         unit: The unit.
-        protocol: What the id of its protocol begins with.
-        variant: What the id ends with.
+        protocol: Start of the id of the row's protocol.
+        variant: End of the id.
     """
 
     task: str
@@ -163,25 +163,28 @@ class Quantity:
     variant: str = ""
 
     def row(self, result: Result) -> Row | None:
-        """It, or None where the result lacks it."""
-        return next((row for row in result.metrics if self._is(row)), None)
+        """The row in ``result``, or None."""
+        return next((row for row in result.metrics if self._matches(row)), None)
 
-    def _is(self, row: Row) -> bool:
-        named = (row.task, row.metric.lower(), row.split, row.unit)
-        wanted = (self.task, self.metric, self.split, self.unit)
-        known = row.protocol.startswith(self.protocol) and row.protocol.endswith(self.variant)
-        return named == wanted and known
+    def _matches(self, row: Row) -> bool:
+        names = (row.task, row.metric.lower(), row.split, row.unit)
+        protocol = row.protocol
+        return (
+            names == (self.task, self.metric, self.split, self.unit)
+            and protocol.startswith(self.protocol)
+            and protocol.endswith(self.variant)
+        )
 
 
 def setting(cell: Cell) -> Setting:
-    """The run behind a cell."""
+    """The run of a published value."""
     name, alpha = _method(cell.method)
     regime = "retrain" if name in BASELINES else cell.regime
     return Setting(cell.dataset, tuple(cell.forget.split(",")), cell.backbone, name, regime, alpha)
 
 
 def quantity(cell: Cell) -> Quantity:
-    """The row behind a cell; of real images it is the judge's own accuracy."""
+    """The row of a published value; of real images it is the judge's own accuracy."""
     name, colon, label = cell.metric.partition(":")
     metric = "acc_clean" if cell.method == REAL else ROWS.get(name, name) + colon + label
     unit = UNITS.get(cell.unit, cell.unit)
@@ -195,10 +198,10 @@ def kind(cell: Cell) -> str:
 
 
 def _method(column: str) -> tuple[str, float | None]:
-    """``ort(alpha=0.7)`` to the method's name and an alpha that is not the preset's."""
+    """Name of the method and alpha of ``ort(alpha=0.7)``; None for the preset's alpha."""
     if column == REAL:
         return "", None
-    found = re.fullmatch(r"(\w+\??)(?:\(alpha=([\d.]+)\))?", column)
-    assert found is not None, column
-    alpha = float(found[2] or MSGM["alpha"])
-    return METHODS.get(found[1], found[1]), None if alpha == MSGM["alpha"] else alpha
+    match = re.fullmatch(r"(\w+\??)(?:\(alpha=([\d.]+)\))?", column)
+    assert match is not None, column
+    alpha = float(match[2] or MSGM["alpha"])
+    return METHODS.get(match[1], match[1]), None if alpha == MSGM["alpha"] else alpha

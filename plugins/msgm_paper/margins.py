@@ -1,4 +1,4 @@
-"""How near is equal: an equivalence margin for each metric."""
+"""Equivalence margins: for each metric the largest difference between equal values."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Margin:
-    """How far two values may lie apart and still be called equal.
+    """Largest difference between two values that count as equal.
 
     Attributes:
         width: In the unit of the metric.
         unit: The unit.
-        reason: Why so much.
+        reason: Reason for the width.
     """
 
     width: float
@@ -30,7 +30,7 @@ MARGINS = {
     "nll": Margin(
         0.1,
         "bits/dim",
-        "the loss on retain that the boards forgive a method; 10,000 items leave 0.02",
+        "the loss on retain within the boards' gate; 10,000 items have an error of 0.02",
     ),
     "acc": Margin(3.0, "points", "2,000 images of two CIFAR-10 classes leave 2.2 at 50 %"),
     "clip": Margin(0.05, "1", "the paper's methods differ by 0.08 at most"),

@@ -1,4 +1,4 @@
-"""Results on the disk, and what those of one cell come to."""
+"""Results on the disk, and the measured value of several of them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from msgm_bench import Interval, Result, Row, StorageError, UsageError, digest, 
 from msgm_bench.storage import read_json
 
 RESULT, BOARD = "result.json", "results"  # of a run folder; the folder of a board's results
-SHIPPED = Path(__file__).with_name("measured")  # what was measured for the paper's tables
+SHIPPED = Path(__file__).with_name("measured")  # results for the paper's tables
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies under some folders.
+class Collected:
+    """Results under some folders.
 
     Attributes:
         results: Valid results, in the order of their paths; copies count once.
-        broken: Files that are no results, and why.
+        broken: Files that are no results, and the reasons.
     """
 
     results: tuple[Result, ...] = ()
     broken: dict[Path, str] = field(default_factory=dict)
 
 
-def gather(folders: Sequence[str]) -> Found:
+def collect(folders: Sequence[str]) -> Collected:
     """Every ``result.json`` and every board's results under ``folders``, which may be files.
 
     The folder ``SHIPPED`` is read like a board's.
 
     Raises:
-        UsageError: A folder is not there.
+        UsageError: A folder does not exist.
     """
     missing = [folder for folder in folders if not Path(folder).exists()]
     if missing:
@@ -46,8 +46,8 @@ def gather(folders: Sequence[str]) -> Found:
     return _read(dict.fromkeys(path for folder in folders for path in _files(Path(folder))))
 
 
-def _read(paths: Iterable[Path]) -> Found:
-    found: dict[str, Result] = {}
+def _read(paths: Iterable[Path]) -> Collected:
+    results: dict[str, Result] = {}
     broken: dict[Path, str] = {}
     for path in paths:
         try:
@@ -59,19 +59,19 @@ def _read(paths: Iterable[Path]) -> Found:
             what = first["msg"].removeprefix("Value error, ")
             broken[path] = ": ".join([*map(str, first["loc"]), what])
         else:
-            found.setdefault(result.model_dump_json(exclude={"provenance"}), result)
-    return Found(tuple(found.values()), broken)
+            results.setdefault(result.model_dump_json(exclude={"provenance"}), result)
+    return Collected(tuple(results.values()), broken)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        StorageError: It cannot be read, or holds something else.
+        StorageError: The file cannot be read, or has another content.
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise StorageError(f"{path} holds no JSON object")
+        raise StorageError(f"{path} contains no JSON object")
     return document
 
 
@@ -84,16 +84,16 @@ def _files(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one way of running comes to, over its seeds.
+class Measurement:
+    """The value of one variant of a run, over its seeds.
 
     Attributes:
         interval: Value and 95 % interval, over the items of one seed or over several seeds; None
             where a seed has no value.
-        n: Items of each seed, the fewest.
+        n: Smallest number of items of a seed.
         seeds: Seeds.
         preset: The preset.
-        reason: Why there is no value.
+        reason: Reason why there is no value.
     """
 
     interval: Interval | None
@@ -104,12 +104,12 @@ class Measured:
 
 
 def variant(result: Result, row: Row) -> str:
-    """What seeds must agree in to be averaged: every option, and the meaning of the value."""
-    how = result.spec.model_dump(mode="json", exclude={"seed", "seeds"})
-    return digest([how, row.protocol, result.protocols[row.protocol].hash])
+    """Digest of all that seeds must share to be averaged: options and protocol."""
+    options = result.spec.model_dump(mode="json", exclude={"seed", "seeds"})
+    return digest([options, row.protocol, result.protocols[row.protocol].hash])
 
 
-def measured(group: Iterable[tuple[Result, Row]]) -> Measured:
+def measurement(group: Iterable[tuple[Result, Row]]) -> Measurement:
     """One variant: the mean over seeds with Student's interval, or one seed with its own.
 
     Of several results with the same seeds the first counts.
@@ -128,7 +128,7 @@ def measured(group: Iterable[tuple[Result, Row]]) -> Measured:
         low = -math.inf if rows[0].low is None else rows[0].low
         high = math.inf if rows[0].high is None else rows[0].high
         interval = Interval(values[0], low, high)
-    return Measured(
+    return Measurement(
         interval,
         min(row.n for row in rows),
         tuple(sorted(result.spec.seed for result in results)),

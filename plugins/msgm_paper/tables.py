@@ -1,4 +1,4 @@
-"""The published numbers of the MSGM paper, one cell each."""
+"""The published numbers of the MSGM paper, a ``Cell`` each."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Cell:
 
     @property
     def digits(self) -> int:
-        """Decimals that a measured value is shown with: one for per cent, else two."""
+        """Decimals of a measured value: one for per cent, else two."""
         return 1 if self.unit == "%" else 2
 
     @property
     def place(self) -> str:
-        """Where it stands, whatever the method, for people: ``table 3, cifar10: fid retain``."""
+        """Place in the paper, without the method: ``table 3, cifar10: fid retain``."""
         split = "" if self.split == "samples" else f" {self.split}"
         return f"table {self.table}, {self.dataset}: {self.metric}{split}"
 

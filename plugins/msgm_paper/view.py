@@ -1,4 +1,4 @@
-"""Verdicts as tables that fit a terminal of 80 columns."""
+"""Assessments as tables that fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from msgm_bench import Interval
-from msgm_paper.results import Measured
+from msgm_paper.assessment import Assessment, Status
+from msgm_paper.results import Measurement
 from msgm_paper.tables import SOURCE, TITLES, Cell
-from msgm_paper.verdict import Status, Verdict
 
 DASH = "–"
 STYLES = {
@@ -35,10 +35,10 @@ COLUMNS: tuple[tuple[str, int, JustifyMethod], ...] = (  # heading, width, align
 )
 
 
-def show(verdicts: Sequence[Verdict]) -> None:
-    """One table for each of the paper's, its notes below it, and the sum at the end."""
+def show(assessments: Sequence[Assessment]) -> None:
+    """Print each table of the paper with its notes, and the numbers of outcomes at the end."""
     console = Console(highlight=False)
-    for number, part in groupby(verdicts, key=lambda v: v.cell.table):
+    for number, part in groupby(assessments, key=lambda a: a.cell.table):
         console.print(f"Table {number} of {SOURCE}: {TITLES[number]}", style="bold")
         notes: list[str] = []
         for place, rows in groupby(part, key=_place):
@@ -47,11 +47,11 @@ def show(verdicts: Sequence[Verdict]) -> None:
         console.print()
         if notes:
             console.print(_footnotes(notes), "")
-    counts = {status: sum(v.status == status for v in verdicts) for status in Status}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(f"{len(verdicts)} published values: {said}.", style="bold")
-    if any(verdict.runnable for verdict in verdicts):
-        console.print("--commands prints what would tell more.")
+    counts = {status: sum(a.status == status for a in assessments) for status in Status}
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(f"{len(assessments)} published values: {summary}.", style="bold")
+    if any(assessment.runnable for assessment in assessments):
+        console.print("--commands prints the missing runs.")
 
 
 def _footnotes(notes: Sequence[str]) -> Table:
@@ -61,37 +61,37 @@ def _footnotes(notes: Sequence[str]) -> Table:
     return table
 
 
-def _place(verdict: Verdict) -> str:
-    cell = verdict.cell
+def _place(assessment: Assessment) -> str:
+    cell = assessment.cell
     return f"{cell.dataset}, {cell.backbone}, without {cell.forget.replace(',', ' and ')}"
 
 
-def _table(title: str, verdicts: Sequence[Verdict], notes: list[str]) -> Table:
+def _table(title: str, assessments: Sequence[Assessment], notes: list[str]) -> Table:
     """The rows of one dataset and backbone, quantity by quantity."""
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0
     )
     for heading, width, side in COLUMNS:
         table.add_column(heading, width=width, justify=side, overflow="fold")
-    quantities = dict.fromkeys(_quantity(verdict.cell) for verdict in verdicts)
+    quantities = dict.fromkeys(_quantity(assessment.cell) for assessment in assessments)
     for label in quantities:
-        rows = [verdict for verdict in verdicts if _quantity(verdict.cell) == label]
-        for i, verdict in enumerate(rows):
-            table.add_row(*_row(label[i] if i < len(label) else "", verdict, notes))
+        rows = [assessment for assessment in assessments if _quantity(assessment.cell) == label]
+        for i, assessment in enumerate(rows):
+            table.add_row(*_row(label[i] if i < len(label) else "", assessment, notes))
         table.add_section()
     return table
 
 
 def _quantity(cell: Cell) -> tuple[str, str]:
-    """What is measured, and its unit."""
+    """Metric and split, and the unit."""
     split = "" if cell.split == "samples" else f" {cell.split}"
     return f"{cell.metric}{split}", UNITS.get(cell.unit, cell.unit)
 
 
-def _row(label: str, verdict: Verdict, notes: list[str]) -> list[Text]:
-    cell = verdict.cell
-    marks = [_mark(note, notes) for note in (*verdict.reasons, *verdict.remarks)]
-    value, n = _measured(verdict.measured, cell.digits)
+def _row(label: str, assessment: Assessment, notes: list[str]) -> list[Text]:
+    cell = assessment.cell
+    marks = [_mark(note, notes) for note in (*assessment.reasons, *assessment.remarks)]
+    value, n = _measured(assessment.measured, cell.digits)
     words = (
         label,
         cell.method.replace("(alpha=", " α=").rstrip(")"),
@@ -99,11 +99,11 @@ def _row(label: str, verdict: Verdict, notes: list[str]) -> list[Text]:
         value,
         n,
     )
-    status = Text(verdict.status, style=STYLES[verdict.status])
+    status = Text(assessment.status, style=STYLES[assessment.status])
     return [*map(Text, words), status, Text(",".join(map(str, marks)))]
 
 
-def _measured(measured: Measured | None, digits: int) -> tuple[str, str]:
+def _measured(measured: Measurement | None, digits: int) -> tuple[str, str]:
     """Value over interval, and items over seeds."""
     if measured is None:
         return DASH, ""

@@ -126,7 +126,7 @@ def test_checkpoints_of_a_training_have_their_card_above(place, name, deep):
     inner = place / "checkpoint-500" / name
     hub_layout.network().save_pretrained(inner)
     source = inner if deep or name == "unet_ema" else inner.parent
-    assert "taken on trust" in load(source).remark
+    assert "is assumed" in load(source).remark
     for kind, words in (("v_prediction", "predicts 'v_prediction'"), ("epsilon", None)):
         plan = diffusers.DDPMScheduler(**hub_layout.SCHEDULER | {"prediction_type": kind})
         plan.save_pretrained(place / "scheduler")

@@ -105,7 +105,7 @@ def test_a_network_without_a_scheduler_is_taken_on_trust(place):
     """A model folder says nothing of betas; the remark says so."""
     write_flat(place)
     (place / SCHEDULE).unlink()
-    assert "taken on trust" in load(place).remark
+    assert "is assumed" in load(place).remark
 
 
 def test_options_tell_what_the_network_is(place):
@@ -125,7 +125,7 @@ def test_classes_and_the_null_class(place):
     """Ten classes and a null class make a conditional base; its labels are the model's."""
     unet = write_flat(place, num_class_embeds=11)
     found = load(place, TOLD)
-    assert "in the dataset's order is taken on trust" in found.remark
+    assert "the order of its classes is assumed to be the dataset's" in found.remark
     model = model_of(found, TOLD)
     x, c = noised(count=11), torch.arange(11)
     with torch.no_grad():

@@ -19,6 +19,7 @@ from msgm_bench import __version__
 from msgm_bench.cli import run_and_show
 from msgm_bench.cli.main import COMMANDS, call
 from msgm_bench.cli.tables import console
+from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.runner import Preview
 
 
@@ -147,7 +148,7 @@ def test_json_of_a_failure(probe, fast, cache, bench):
 def test_dry_run_keeps_addresses_whole(bench, monkeypatch):
     """Each missing part is one line, so that an address can be copied."""
     reason = "no weights: https://example.org/" + "a/b-" * 40 + "weights.pth [bold] into a folder"
-    preview = Preview([], {}, {"fid-inception": reason})
+    preview = Preview([], [], [Skipped("metrics", "fid-inception", reason)])
     monkeypatch.setattr(run_and_show, "dry_run", lambda spec: preview)
     code, out, _ = bench(*tiny("--dry-run"))
     assert code == 0

@@ -15,7 +15,7 @@ from PIL import Image
 
 from msgm_bench import OptionError, RunSpec, StorageError
 from msgm_bench.cache.fingerprint import data_fingerprint
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_dataset
 from msgm_builtin.datasets import images
 from msgm_builtin.datasets.celeba import CelebA
@@ -141,7 +141,7 @@ def test_decoded_once(celeba, monkeypatch):
 def test_progress_in_the_log(celeba, monkeypatch, caplog):
     """Decoding that takes long says where it is."""
     monkeypatch.setattr(images, "CHUNK", 10)
-    monkeypatch.setattr(images, "INTERVAL", 0.0)
+    monkeypatch.setattr(images, "LOG_INTERVAL", 0.0)
     with caplog.at_level("INFO", "msgm_bench.data"):
         CelebA.create().load()
     assert "celeba-train: decoding, once, 30 images" in caplog.text
@@ -292,4 +292,4 @@ def test_an_unknown_attribute_is_said_before_anything_is_fetched(monkeypatch):
     monkeypatch.setattr(CelebA, "load", lambda self: pytest.fail("looked for the files"))
     spec = RunSpec(dataset="celeba", forget="bangz", backbone="vpsde", method="obt")
     with pytest.raises(OptionError, match=r"no class 'bangz'.*did you mean 'bangs'"):
-        planned(spec)
+        resolve(spec)

@@ -21,7 +21,7 @@ from msgm_bench import (
 from msgm_bench.api import PRESETS, merge
 from msgm_bench.cache.fingerprint import data_fingerprint
 from msgm_bench.experiment.judge import names_in
-from msgm_bench.experiment.plan import skeleton
+from msgm_bench.experiment.model_io import skeleton
 from msgm_bench.registry import registry
 from msgm_bench.training import NoisedBatches
 from msgm_builtin.datasets.mnist import MNIST

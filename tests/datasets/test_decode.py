@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from msgm_bench import StorageError
 from msgm_builtin.datasets import decode as decoding
-from msgm_builtin.datasets.decode import ORIENTATION, decode, look
+from msgm_builtin.datasets.decode import ORIENTATION, decode, read_header
 
 
 def saved(image, kind="PNG", **options):
@@ -28,10 +28,10 @@ def saved(image, kind="PNG", **options):
 
 
 def read(path, content, channels=3):
-    """Look and pixels, which agree on the size."""
-    seen, image = look(path, content), decode(path, content, channels)
-    assert (seen.width, seen.height) == image.size
-    return seen, np.asarray(image)
+    """Header and pixels, which agree on the size."""
+    header, image = read_header(path, content), decode(path, content, channels)
+    assert (header.width, header.height) == image.size
+    return header, np.asarray(image)
 
 
 def chunk(kind, content):
@@ -77,7 +77,7 @@ def test_hidden_colours_stay_hidden(tmp_path):
     for content in files:
         _, pixels = read(tmp_path, content)
         assert (pixels == 255).all()
-    assert look(tmp_path, files[1]).grey
+    assert read_header(tmp_path, files[1]).grey
     assert (np.asarray(decode(tmp_path, files[1], 1)) == 255).all()
 
 
@@ -85,8 +85,8 @@ def test_grey_with_alpha_stays_grey(tmp_path):
     """Opaque grey keeps every level."""
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     both = np.stack([levels, np.full_like(levels, 255)], axis=-1)
-    seen, pixels = read(tmp_path, saved(Image.fromarray(both, "LA")), 1)
-    assert seen.grey
+    header, pixels = read(tmp_path, saved(Image.fromarray(both, "LA")), 1)
+    assert header.grey
     assert np.array_equal(pixels, levels)
 
 
@@ -98,12 +98,12 @@ def test_orientation(kind, orientation, tmp_path):
     exif[ORIENTATION] = orientation
     image = Image.fromarray(fake_data.pixels(6, 4, 3)).resize((40, 60), Image.Resampling.NEAREST)
     content = saved(image, kind, exif=exif)
-    seen, pixels = read(tmp_path, content)
+    header, pixels = read(tmp_path, content)
     with Image.open(io.BytesIO(content)) as plain:
         plain.load()
         expected = np.asarray(ImageOps.exif_transpose(plain).convert("RGB"))
     assert np.array_equal(pixels, expected)
-    assert (seen.width, seen.height) == ((60, 40) if orientation > 4 else (40, 60))
+    assert (header.width, header.height) == ((60, 40) if orientation > 4 else (40, 60))
 
 
 def test_orientation_behind_the_pixels(tmp_path):
@@ -114,8 +114,8 @@ def test_orientation_behind_the_pixels(tmp_path):
     content = png(2, 3, 8, 0, rows)
     end = content.index(b"IEND") - 4
     behind = content[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + content[end:]
-    seen, pixels = read(tmp_path, behind, 1)
-    assert (seen.width, seen.height) == (3, 2)
+    header, pixels = read(tmp_path, behind, 1)
+    assert (header.width, header.height) == (3, 2)
     assert pixels.tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
@@ -156,9 +156,9 @@ DEEP = {
 
 @pytest.mark.parametrize("content", DEEP.values(), ids=DEEP)
 def test_deep_pixels_are_refused(content, tmp_path):
-    """More than 8 bits a channel are refused by look and decode, not cut."""
-    for attempt in (lambda: look(tmp_path, content), lambda: decode(tmp_path, content, 3)):
-        with pytest.raises(StorageError, match="images with 8 bits a channel are read"):
+    """More than 8 bits a channel are refused by header and pixels alike, not cut."""
+    for attempt in (lambda: read_header(tmp_path, content), lambda: decode(tmp_path, content, 3)):
+        with pytest.raises(StorageError, match="save it with 8 bits a channel"):
             attempt()
 
 
@@ -191,9 +191,12 @@ REFUSED = {
     "bomb": (png(60_000, 60_000, 1, 0), "60000x60000|bomb|exceeds limit"),
     "large": (png(9_000, 8_000, 1, 0), "9000x8000 pixels"),
     "no size": (png(0, 0, 8, 0), "damaged"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "no image of a kind"),
-    "page of HTML": (b"<!doctype html><title>404</title>", "no image of a kind"),
-    "empty": (b"", "no image of a kind"),
+    "postscript": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n",
+        "no image of a supported format",
+    ),
+    "page of HTML": (b"<!doctype html><title>404</title>", "no image of a supported format"),
+    "empty": (b"", "no image of a supported format"),
     "text bomb": (
         png(2, 2, 8, 0, b"\0\0\0" * 2, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))),
         "damaged",
@@ -244,7 +247,7 @@ def test_mutated_images(seed, kind, mode):
                 content[place:place] = draw.randbytes(draw.randint(1, 9))
         if not content:
             return
-    for attempt in (look, lambda path, raw: decode(path, raw, 3)):
+    for attempt in (read_header, lambda path, raw: decode(path, raw, 3)):
         with contextlib.suppress(StorageError):
             attempt("x.img", bytes(content))
 
@@ -253,6 +256,6 @@ def test_large_images_take_turns(tmp_path, monkeypatch):
     """Two images that are large are never decoded at one time."""
     monkeypatch.setattr(decoding, "LARGE", 1)
     content = saved(Image.new("L", (2, 2)))
-    with decoding._opened(tmp_path, content):
-        assert decoding._one_large.locked()
-    assert not decoding._one_large.locked()
+    with decoding._open_image(tmp_path, content):
+        assert decoding._large_image.locked()
+    assert not decoding._large_image.locked()

@@ -262,8 +262,8 @@ def test_an_archive_stays_in_its_folder(tmp_path):
 
 def test_progress_in_the_log(caplog):
     """A download without a bar says so at once, and then seldom."""
-    told = files.Told()
+    progress = files.LoggedProgress()
     with caplog.at_level("INFO", "msgm_bench.data"):
         for done in range(5):
-            told("file", done * 1_000_000, 4_000_000)
+            progress("file", done * 1_000_000, 4_000_000)
     assert [record.message for record in caplog.records] == ["downloading file: 0.0 of 4.0 MB"]

@@ -12,7 +12,7 @@ from lazy import LazyModule
 from PIL import Image
 
 from msgm_bench import OptionError, RunSpec, StorageError, UsageError
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_dataset
 from msgm_builtin.datasets.image_folder import ImageFolder
 
@@ -274,4 +274,4 @@ def test_the_labels_choose_the_judge(loose, preset, attributes, name):
         "method": "unseen",
         "preset": preset,
     }
-    assert planned(RunSpec.model_validate(request)).judge.name == name
+    assert resolve(RunSpec.model_validate(request)).evaluation.judge.name == name

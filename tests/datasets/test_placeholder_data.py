@@ -11,7 +11,7 @@ import torch
 from msgm_bench import OptionError, StorageError, UsageError
 from msgm_bench.estimate.placeholder_data import known_data, placeholder_data
 from msgm_bench.estimate.run_estimate import estimate_run
-from msgm_bench.experiment.plan import skeleton
+from msgm_bench.experiment.model_io import skeleton
 from msgm_bench.experiment.spec import parse_spec
 from msgm_bench.registry import registry
 from msgm_bench.testing import check_dataset
@@ -119,7 +119,7 @@ def test_the_paper_on_celeba():
     ]
     known = known_data(spec)
     backbone = registry().create("backbones", "vpsde", estimate.network["options"])
-    network = skeleton(backbone, known.loaded.info).network
+    network = skeleton(backbone, known.loaded.stats).network
     assert estimate.network["parameters"] == sum(w.numel() for w in network.parameters())
     assert estimate.network["class"] == "UNet"
     assert {t.name: (t.sampler, t.nfe) for t in estimate.tasks} == {

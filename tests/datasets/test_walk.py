@@ -17,7 +17,7 @@ from PIL import Image
 from msgm_bench import StorageError, UsageError
 from msgm_builtin.datasets import files, images, walk
 from msgm_builtin.datasets.image_folder import ImageFolder
-from msgm_builtin.datasets.walk import describe, listing
+from msgm_builtin.datasets.walk import describe
 
 
 def load(**options):
@@ -83,7 +83,7 @@ def test_an_own_split_of_equal_names(place):
 def test_the_second_start_decodes_nothing(animals, monkeypatch):
     """Neither headers nor pixels are looked at again, unless a byte changed."""
     first = load()
-    for name in ("look", "decode"):
+    for name in ("read_header", "decode"):
         monkeypatch.setattr(images, name, lambda *_: pytest.fail("looked again"))
     assert torch.equal(load().train.x, first.train.x)
     monkeypatch.undo()
@@ -91,15 +91,15 @@ def test_the_second_start_decodes_nothing(animals, monkeypatch):
 
 def test_a_file_that_changes_meanwhile(animals, monkeypatch):
     """What is decoded are the bytes that were hashed, else the run ends."""
-    real = images.looks
+    real = images.read_headers
 
     def change(what, pictures):
         seen = real(what, pictures)
         fake_data.write_images(animals / "cat", 5, seed=55)
         return seen
 
-    monkeypatch.setattr(images, "looks", change)
-    monkeypatch.setattr("msgm_builtin.datasets.image_folder.looks", change)
+    monkeypatch.setattr(images, "read_headers", change)
+    monkeypatch.setattr("msgm_builtin.datasets.image_folder.read_headers", change)
     with pytest.raises(StorageError, match=r"cat/000.png changed while the folder was read"):
         load()
 
@@ -185,7 +185,7 @@ def test_a_tree_of_links_ends(place):
         for name in ("a", "b"):
             (place / "all" / str(i) / name).symlink_to(place / "all" / str(i + 1))
     with pytest.raises(StorageError, match="is read already"):
-        listing(place / "all" / "0")
+        walk.walk(place / "all" / "0")
 
 
 @pytest.mark.parametrize("kind", ["nothing", "itself", "zero", "pipe", "socket", "link to a pipe"])
@@ -273,7 +273,7 @@ def test_everything_is_listed_or_counted(tmp_path_factory, entries):
     for name, suffix in entries.items():
         (folder / f"{name}{suffix}").write_bytes(b"")
     names = {path.name for path in folder.iterdir()}
-    result = listing(folder)
+    result = walk.walk(folder)
     assert len(result.images) + sum(result.skipped.values()) == len(names)
     assert set(result.images) <= names
     assert "\n" not in describe(result.skipped)

@@ -166,6 +166,6 @@ def test_the_bound_knows_its_condition(mixture: GaussianMixture) -> None:
 
     x, k = mixture.sample(n, torch.Generator().manual_seed(1))
     options = {"timesteps": 50}
-    found = elbo_nll(eps_hat, process, x, Noise(0, 0, n), condition=k, **options)
-    each = [elbo_nll(part, process, x, Noise(0, 0, n), **options).nats for part in parts]
-    torch.testing.assert_close(found.nats, torch.stack(each)[k, torch.arange(n)])
+    result = elbo_nll(eps_hat, process, x, Noise(0, 0, n), condition=k, **options)
+    parts_nats = [elbo_nll(part, process, x, Noise(0, 0, n), **options).nats for part in parts]
+    torch.testing.assert_close(result.nats, torch.stack(parts_nats)[k, torch.arange(n)])

@@ -22,9 +22,9 @@ def test_draws_do_not_depend_on_the_batch_split(draw: str, cut: int) -> None:
 
 def test_prefixes_are_stable() -> None:
     """Asking for more items does not change the first ones."""
-    few, many = Noise(1, 0, 10), Noise(1, 0, 1000)
-    assert torch.equal(few.normal((5,)), many.normal((5,))[:10])
-    assert torch.equal(few.uniform((5,)), many.uniform((5,))[:10])
+    short, many = Noise(1, 0, 10), Noise(1, 0, 1000)
+    assert torch.equal(short.normal((5,)), many.normal((5,))[:10])
+    assert torch.equal(short.uniform((5,)), many.uniform((5,))[:10])
 
 
 def test_draws_have_their_laws() -> None:

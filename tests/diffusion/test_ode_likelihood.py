@@ -204,7 +204,7 @@ def test_bits_per_dim_converts_units() -> None:
     assert bits_per_dim(torch.tensor(6 * math.log(2)), 3, offset=8.0).item() == pytest.approx(10)
 
 
-def told(mixture: GaussianMixture, process: Process):
+def conditional_eps(mixture: GaussianMixture, process: Process):
     """The exact eps_hat(x, t, k) of the mixture's components."""
     parts = [mixture.subset([k]).eps(process) for k in range(len(mixture.weights))]
 
@@ -219,18 +219,20 @@ def test_a_condition_gives_the_conditional_density(mixture: GaussianMixture) -> 
     process = VarianceExploding()
     x, k = mixture.sample(N, torch.Generator().manual_seed(5))
     exact = torch.stack([mixture.subset([c]).log_prob(x) for c in range(3)])[k, torch.arange(N)]
-    found = ode_nll(told(mixture, process), process, x, Noise(0, 0, N), condition=k)
-    assert not found.failed.any()
-    assert abs(bits_per_dim(found.nats + exact, 2).mean()) < 0.02
-    other = ode_nll(told(mixture, process), process, x, Noise(0, 0, N), condition=(k + 1) % 3)
-    assert bool((other.nats.mean() > found.nats.mean() + 1).all())
+    result = ode_nll(conditional_eps(mixture, process), process, x, Noise(0, 0, N), condition=k)
+    assert not result.failed.any()
+    assert abs(bits_per_dim(result.nats + exact, 2).mean()) < 0.02
+    other = ode_nll(
+        conditional_eps(mixture, process), process, x, Noise(0, 0, N), condition=(k + 1) % 3
+    )
+    assert bool((other.nats.mean() > result.nats.mean() + 1).all())
 
 
 def test_conditions_stay_with_their_items_when_some_fail(mixture: GaussianMixture) -> None:
     """After a bisection the sound items have the values that they have without the failed one."""
     process = VarianceExploding()
     x, k = mixture.sample(6, torch.Generator().manual_seed(5))
-    eps = told(mixture, process)
+    eps = conditional_eps(mixture, process)
 
     def damaged_eps(x: torch.Tensor, t: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         return torch.where(x[:, :1] > 500, math.nan, eps(x, t, k))
@@ -238,7 +240,7 @@ def test_conditions_stay_with_their_items_when_some_fail(mixture: GaussianMixtur
     spoiled = x.clone()
     spoiled[2] = 1e4
     sound = torch.tensor([0, 1, 3, 4, 5])
-    found = ode_nll(damaged_eps, process, spoiled, Noise(0, 0, 6), condition=k)
+    result = ode_nll(damaged_eps, process, spoiled, Noise(0, 0, 6), condition=k)
     alone = ode_nll(eps, process, x[sound], Noise(0, 0, 5), condition=k[sound])
-    assert found.failed.tolist() == [False, False, True, False, False, False]
-    torch.testing.assert_close(found.nats[sound], alone.nats)
+    assert result.failed.tolist() == [False, False, True, False, False, False]
+    torch.testing.assert_close(result.nats[sound], alone.nats)

@@ -24,7 +24,7 @@ from msgm_bench.cli.tables import console
 from msgm_bench.estimate import timing
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
 from msgm_bench.estimate.run_estimate import estimate_run
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import parse_spec
 from msgm_builtin.tasks.likelihood import Likelihood
 
@@ -54,17 +54,19 @@ def tasks(run_estimate):
 
 def test_it_is_what_the_plan_is():
     """Budgets, judge, tasks, metrics and what is left out are those of the run's own plan."""
-    result, plan = estimate(regime="finetune"), planned(parse_spec(DIGITS | {"regime": "finetune"}))
+    result, plan = estimate(regime="finetune"), resolve(parse_spec(DIGITS | {"regime": "finetune"}))
     assert [training.budget for training in result.training] == [
-        trained.budget.model_dump() for trained in (plan.base, plan.trained)
+        trained.budget.model_dump() for trained in (plan.training.base, plan.training)
     ]
     assert [training.base for training in result.training] == [True, False]
     assert [training.methods for training in result.training] == [["standard"], ["obt"]]
-    assert result.judge["options"] == plan.judge.options.model_dump(mode="json")
+    assert result.judge["options"] == plan.evaluation.judge.options.model_dump(mode="json")
     assert {name: task.options for name, task in tasks(result).items()} == {
-        name: task.options.model_dump(mode="json") for name, task in plan.tasks.items()
+        name: task.options.model_dump(mode="json") for name, task in plan.evaluation.tasks.items()
     }
-    assert [metric.name for metric in result.metrics] == [metric.name for metric in plan.metrics]
+    assert [metric.name for metric in result.metrics] == [
+        metric.name for metric in plan.evaluation.metrics
+    ]
     assert set(result.skipped) == {"class_generation", "frontier_gap"}
     assert result.forget == ["3", "7"]
 

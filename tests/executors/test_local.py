@@ -122,7 +122,7 @@ def test_a_worker_that_dies_is_a_failed_cell(probe, fast, cache, bench, tmp_path
     found = results(tmp_path / "runs")
     assert found["unseen", 0]["status"] == "ok"
     assert found["obt", 0]["status"] == "failed"
-    assert "the process of this cell died (SIGKILL(-9))" in found["obt", 0]["reason"]
+    assert "the process of this run died (SIGKILL(-9))" in found["obt", 0]["reason"]
     events = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     (failed,) = [event for event in events if event["event"] == "run_failed"]
     assert failed["spec"]["method"] == "obt"

@@ -16,7 +16,7 @@ from msgm_bench import (
     RunSpec,
     VariancePreserving,
 )
-from msgm_bench.experiment.plan import plan
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_method
 from msgm_builtin.methods.esd import ESD
 
@@ -164,7 +164,7 @@ def test_embeddings_must_be_there():
     cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
     cell |= {"params": {"weights": "class"}, "conditional": True}
     for network in ("mlp", "unet"):
-        assert plan(RunSpec(**cell, backbone_params={"network": network})).skip is None
+        assert resolve(RunSpec(**cell, backbone_params={"network": network})).skipped is None
 
 
 # Options -----------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_unconditional_models_are_refused():
     assert "null class" in ESD.create().skip(plain, "finetune")
     assert ESD.create().skip(model, "finetune") is None
     cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
-    assert "--conditional" in plan(RunSpec(**cell)).skip
-    assert plan(RunSpec(**cell, conditional=True)).skip is None
+    assert "--conditional" in resolve(RunSpec(**cell)).skipped.reason
+    assert resolve(RunSpec(**cell, conditional=True)).skipped is None
 
 
 def test_more_steps_than_there_are_times():
@@ -190,7 +190,7 @@ def test_more_steps_than_there_are_times():
 @pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch and learning rate of the released code; no average, no warm-up."""
-    found = plan(
+    found = resolve(
         RunSpec(
             dataset="digits",
             forget=["3"],
@@ -199,7 +199,7 @@ def test_published_budget(preset):
             preset=preset,
             conditional=True,
         )
-    ).trained.budget
+    ).training.budget
     assert (found.steps, found.batch_size, found.learning_rate) == (200, 1, 5e-5)
     assert (found.ema_decay, found.warmup_steps, found.lr_schedule) == (0.0, 0, "constant")
     assert budget("esd", preset) == found

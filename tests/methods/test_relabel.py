@@ -8,7 +8,7 @@ from conditional_toy import K, matching, slope, told, trainer_of
 from toy_models import descents
 
 from msgm_bench import Conditioned, Model, RunSpec
-from msgm_bench.experiment.plan import plan
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import check_method
 from msgm_builtin.methods.erasediff import EraseDiff, other_class
 from msgm_builtin.methods.salun import SalUn
@@ -208,8 +208,8 @@ def test_refusal_comes_before_training():
     """The plan of such a cell says so; it has trained nothing."""
     cell = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "erasediff"}
     cell |= {"params": {"target": "relabel"}}
-    assert "target=relabel" in plan(RunSpec(**cell)).skip
-    assert plan(RunSpec(**cell, conditional=True)).skip is None
+    assert "target=relabel" in resolve(RunSpec(**cell)).skipped.reason
+    assert resolve(RunSpec(**cell, conditional=True)).skipped is None
 
 
 @pytest.mark.parametrize("target", ["auto", "relabel"])

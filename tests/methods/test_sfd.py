@@ -28,7 +28,7 @@ from msgm_bench import (
     VariancePreserving,
     run,
 )
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import ToyBackbone, check_method, toy_images, trained
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_builtin.methods.sfd import SFD, Draw, distillation, generated, matching, pick
@@ -359,7 +359,7 @@ def test_unconditional_models_are_skipped_before_training(cache, tmp_path):
 def test_options_out_of_range_stop_before_training(params, said):
     """A safe class that is forgotten or not there, and a range that is none."""
     with pytest.raises(OptionError) as caught:
-        planned(RunSpec.model_validate(GRID | {"conditional": True, "params": params}))
+        resolve(RunSpec.model_validate(GRID | {"conditional": True, "params": params}))
     assert said in str(caught.value)
 
 
@@ -367,7 +367,7 @@ def test_presets():
     """Published: Adam without momentum, 50,000 steps, clipped by value alone."""
     spec = GRID | {"conditional": True}
     for preset in ("full", "paper"):
-        budget = planned(RunSpec.model_validate(spec | {"preset": preset})).trained.budget
+        budget = resolve(RunSpec.model_validate(spec | {"preset": preset})).training.budget
         assert (budget.steps, budget.batch_size, budget.learning_rate) == (50_000, 256, 1e-5)
         assert (budget.adam_betas[0], budget.ema_decay, budget.warmup_steps) == (0.0, 0.9999, 0)
         assert (budget.use_ema_warmup, budget.continue_optimizer) == (False, False)

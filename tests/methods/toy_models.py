@@ -20,7 +20,7 @@ from msgm_bench import (
     Training,
     VarianceExploding,
 )
-from msgm_bench.experiment.plan import plan
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 PROCESS = VarianceExploding(0.1, 5.0)
@@ -117,6 +117,6 @@ def budget(method: str, preset: str) -> Training:
         preset=preset,
         regime="finetune",
     )
-    trained = plan(spec).trained
-    assert trained is not None
-    return trained.budget
+    training = resolve(spec).training
+    assert training is not None
+    return training.budget

@@ -14,7 +14,7 @@ from tiny_clip import CODE, TINY, write_clip
 from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError, StorageError
-from msgm_builtin.embedders import weights_files
+from msgm_builtin import weights_files
 from msgm_builtin.embedders.clip import CLIP
 from msgm_builtin.embedders.clip_files import CARD
 from msgm_builtin.metrics.clip_distance import ClipDistance
@@ -172,7 +172,7 @@ def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch
     assert "`hf download somebody/vit_tiny`" in embedder.missing(JUDGE)
     (tmp_path / "vit_tiny").mkdir()
     (tmp_path / "vit_tiny" / CARD).write_text((folder / CARD).read_text())
-    assert "is not there" in embedder.missing(JUDGE)
+    assert "is not on this machine" in embedder.missing(JUDGE)
     (tmp_path / "vit_tiny" / "open_clip_pytorch_model.bin").symlink_to(
         folder / "open_clip_pytorch_model.bin"
     )

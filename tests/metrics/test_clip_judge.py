@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from msgm_bench import Data, Examples, IncompatibleError, OptionError, StorageError
 from msgm_bench.testing import check_judge
-from msgm_builtin.embedders import weights_files
+from msgm_builtin import weights_files
 from msgm_builtin.embedders.clip_files import CARD
 from msgm_builtin.judges.augmentation import pixels
 from msgm_builtin.judges.clip import ClipJudge

@@ -238,7 +238,7 @@ def test_fid_without_inception_weights_is_a_dash(tmp_path, monkeypatch):
     metric = InceptionFID()
     (row,) = metric.measure(given, task, perfect(given, task))
     assert row.value is None
-    assert "pt_inception-2015-12-05-6726825d.pth is not there" in row.reason
+    assert "pt_inception-2015-12-05-6726825d.pth is not on this machine" in row.reason
     assert metric.protocol(given, task).settings["embedder"]["weights"] == "6726825d"
     assert not metric.needs_reference(given)
 

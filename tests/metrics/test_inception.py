@@ -10,7 +10,7 @@ from contexts import CPU, Quadrants
 from lazy import LazyModule
 
 from msgm_bench import OptionError, StorageError
-from msgm_builtin.embedders import weights_files
+from msgm_builtin import weights_files
 from msgm_builtin.embedders.inception import ADDRESS, FILE, Inception
 
 inception = LazyModule("pytorch_fid.inception")

@@ -25,11 +25,11 @@ from msgm_bench import (
     UsageError,
 )
 from msgm_bench.testing import check_judge
-from msgm_builtin.embedders.weights_files import sha256
 from msgm_builtin.judges.attributes import Attributes, cuts
 from msgm_builtin.judges.augmentation import pixels, spoil
 from msgm_builtin.judges.classifier import Classifier
 from msgm_builtin.judges.reports import quality_of, report_of
+from msgm_builtin.weights_files import sha256
 
 timm = LazyModule("timm")
 torchvision = LazyModule("torchvision")
@@ -264,7 +264,7 @@ def test_programs_and_pickles_are_never_read(tmp_path):
         (tmp_path / name).write_bytes(pickle.dumps(Trap()))
         judge = Classifier.create({"path": str(tmp_path / name)})
         for call in (judge.check, lambda data, judge=judge: judge.fit(data, 0, CPU)):
-            with pytest.raises(StorageError, match="programs and pickles never are") as caught:
+            with pytest.raises(StorageError, match="programs and pickles are never read") as caught:
                 call(QUARTERS)
             assert "save_file" in caught.value.hint
     assert not touched.exists()

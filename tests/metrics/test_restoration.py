@@ -137,7 +137,7 @@ def test_a_feature_without_a_region_is_refused():
     """The error names what has no region, and those that have."""
     data = replace(context().data, regions=REGIONS)
     task = Inpaint.create({"region": "feature"})
-    with pytest.raises(OptionError, match=r"no region of b is known\nallowed: a, c, d"):
+    with pytest.raises(OptionError, match=r"the dataset names no region of b\nallowed: a, c, d"):
         task.check_data(data, (1, 3))
 
 
@@ -280,7 +280,7 @@ def test_pictures_show_both_splits():
     given, task = context(), Inpaint.create(SMALL)
     rows = task.preview(given, perfect(given, task))
     assert list(rows) == [
-        f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "given", "restored")
+        f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "input", "restored")
     ]
     assert torch.equal(rows["forget: original"], given.visible(given.forget)[:5])
     assert torch.equal(rows["retain: input"][:, :, 4:], rows["retain: original"][:, :, 4:])

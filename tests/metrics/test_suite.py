@@ -10,9 +10,12 @@ import torch
 from contexts import Quadrants, context
 
 from msgm_bench import Metric, MetricProtocol, PluginError, Prediction, RunSpec, wilson
-from msgm_bench.evaluation import scoring
-from msgm_bench.experiment.components import metrics_of, task_presets
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.evaluation.scoring import score
+from msgm_bench.experiment.cache_key import metric_identity
+from msgm_bench.experiment.components import task_presets
+from msgm_bench.experiment.evaluation_plan import metrics_of
+from msgm_bench.experiment.plan import resolve
+from msgm_bench.experiment.skipped import reasons
 from msgm_builtin.metrics.unlearning_ratio import UnlearningRatio
 from msgm_builtin.tasks.generation import Generation
 
@@ -22,41 +25,57 @@ POINTS = DIGITS | {"dataset": "gaussians", "forget": "middle"}
 
 def test_tasks_have_presets_of_their_own():
     """A task's preset lies below the dataset's and the backbone's; the user's option above all."""
-    plan = planned(RunSpec.model_validate(DIGITS | {"task_params": {"inpainting": {"nfe": 30}}}))
-    assert (plan.tasks["inpainting"].options.nfe, plan.tasks["inpainting"].options.count) == (
+    plan = resolve(RunSpec.model_validate(DIGITS | {"task_params": {"inpainting": {"nfe": 30}}}))
+    assert (
+        plan.evaluation.tasks["inpainting"].options.nfe,
+        plan.evaluation.tasks["inpainting"].options.count,
+    ) == (
         30,
         500,
     )
-    paper = planned(RunSpec.model_validate(DIGITS | {"preset": "paper"}))
-    assert paper.tasks["inpainting"].options.nfe == 2000
-    assert paper.tasks["reconstruction"].options.count == 10_000
+    paper = resolve(RunSpec.model_validate(DIGITS | {"preset": "paper"}))
+    assert paper.evaluation.tasks["inpainting"].options.nfe == 2000
+    assert paper.evaluation.tasks["reconstruction"].options.count == 10_000
     assert task_presets("nobody's") == [{}] * len(task_presets("quick"))
 
 
 def test_tasks_that_make_no_sense_are_left_out_with_their_metrics():
     """Points are neither inpainted nor reconstructed, and the plan says why."""
-    plan = planned(RunSpec.model_validate(POINTS))
-    assert set(plan.left_out) == {"inpainting", "reconstruction", "class_generation"}
-    assert "images" in plan.left_out["inpainting"]
-    assert not {"acc", "psnr", "ssim", "clip"} & {metric.name for metric in plan.metrics}
-    assert {"ur", "nll"} <= {metric.name for metric in plan.metrics}
-    everything = planned(RunSpec.model_validate(DIGITS))
-    assert set(everything.left_out) == {"class_generation"}
-    assert {"acc", "psnr", "ssim", "clip"} <= {metric.name for metric in everything.metrics}
+    plan = resolve(RunSpec.model_validate(POINTS))
+    assert set(reasons(plan.evaluation.skipped, "tasks")) == {
+        "inpainting",
+        "reconstruction",
+        "class_generation",
+    }
+    assert "images" in reasons(plan.evaluation.skipped)["inpainting"]
+    assert not {"acc", "psnr", "ssim", "clip"} & {metric.name for metric in plan.evaluation.metrics}
+    assert {"ur", "nll"} <= {metric.name for metric in plan.evaluation.metrics}
+    everything = resolve(RunSpec.model_validate(DIGITS))
+    assert set(reasons(everything.evaluation.skipped, "tasks")) == {"class_generation"}
+    assert {"acc", "psnr", "ssim", "clip"} <= {
+        metric.name for metric in everything.evaluation.metrics
+    }
 
 
 def test_the_conditional_track_has_its_own_tasks_and_metrics():
     """Class-conditional models have none of the unconditional track's, but for the likelihood."""
-    plan = planned(RunSpec.model_validate(DIGITS | {"conditional": True}))
-    assert set(plan.left_out) == {"generation", "inpainting", "reconstruction"}
-    assert all("unconditional track" in reason for reason in plan.left_out.values())
-    found = {metric.name for metric in plan.metrics}
+    plan = resolve(RunSpec.model_validate(DIGITS | {"conditional": True}))
+    assert set(reasons(plan.evaluation.skipped, "tasks")) == {
+        "generation",
+        "inpainting",
+        "reconstruction",
+    }
+    assert all(
+        "unconditional track" in reason
+        for reason in reasons(plan.evaluation.skipped, "tasks").values()
+    )
+    found = {metric.name for metric in plan.evaluation.metrics}
     assert {"ua", "ra", "fid-judge", "nll"} <= found
     assert not {"ur", "acc", "psnr"} & found
-    c = plan.tasks["class_generation"].options
+    c = plan.evaluation.tasks["class_generation"].options
     assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
-    full = planned(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
-    c = full.tasks["class_generation"].options
+    full = resolve(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
+    c = full.evaluation.tasks["class_generation"].options
     assert (c.per_class, c.per_forget_class, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
 
 
@@ -87,12 +106,12 @@ class Loose(Metric):
 
 def test_tasks_must_be_a_tuple(monkeypatch):
     """A string in the place of the tuple is an error that names plugin and remedy."""
-    plan = planned(RunSpec.model_validate(DIGITS))
+    plan = resolve(RunSpec.model_validate(DIGITS))
     entry = type("Entry", (), {"cls": Loose, "provenance": "somebody's 1.0"})
     fake = type("Fake", (), {"entries": lambda self, kind: [entry]})
-    monkeypatch.setattr("msgm_bench.experiment.components.registry", fake)
+    monkeypatch.setattr("msgm_bench.experiment.evaluation_plan.registry", fake)
     with pytest.raises(PluginError, match=r"somebody's 1\.0 has tasks = 'generation'"):
-        metrics_of(plan.spec, plan.tasks, plan.settings)
+        metrics_of(plan.spec, plan.evaluation.tasks, plan.settings)
 
 
 class Stubborn(Quadrants):
@@ -115,30 +134,30 @@ def test_a_judge_no_better_than_chance_has_no_corrected_ratio():
     assert "no better than chance" in rows["ur_corrected"].reason
 
 
-def test_one_id_means_one_thing(tmp_path, monkeypatch):
+def test_one_id_means_one_thing():
     """Two tasks under one protocol id are an error, not a silent mixture."""
 
     class Wide(Loose):
         """Two tasks, one id."""
 
+        name = "wide"
         tasks = ("inpainting", "reconstruction")
 
-    plan = planned(RunSpec.model_validate(DIGITS))
-    object.__setattr__(plan, "metrics", (Wide(),))
-    monkeypatch.setattr(scoring, "load_tensors", lambda path: {})
-    needs = dict.fromkeys(plan.tasks, tmp_path)
-    with pytest.raises(PluginError, match="loose@1 already"):
-        scoring.measured(plan, context(), needs)
+    tasks = resolve(RunSpec.model_validate(DIGITS)).evaluation.tasks
+    with pytest.raises(
+        PluginError, match=r"'wide' on 'reconstruction': the protocol loose@1 already"
+    ):
+        score([Wide()], tasks, context(), lambda task: {}, lambda metric: {})
 
 
 def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):
     """A rows stage measured without weights is not taken for one measured with them."""
     monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
-    plan = planned(RunSpec.model_validate(DIGITS))
-    metric = next(m for m in plan.metrics if m.name == "fid-inception")
-    before = json.dumps(scoring.looking(metric), sort_keys=True)
+    plan = resolve(RunSpec.model_validate(DIGITS))
+    metric = next(m for m in plan.evaluation.metrics if m.name == "fid-inception")
+    before = json.dumps(metric_identity(metric), sort_keys=True)
     (tmp_path / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"weights")
-    assert json.dumps(scoring.looking(metric), sort_keys=True) != before
+    assert json.dumps(metric_identity(metric), sort_keys=True) != before
 
 
 @pytest.mark.parametrize("targets", [(3,), (1, 3), (0, 1, 2)])

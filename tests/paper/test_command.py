@@ -195,7 +195,7 @@ def test_what_ships_is_shown(said, make, cell, monkeypatch, tmp_path):
 
 def test_what_ships_is_sound():
     """Each committed file is a valid result of the preset paper, of data that the paper has."""
-    found = results.gather([str(results.SHIPPED)])
+    found = results.collect([str(results.SHIPPED)])
     assert not found.broken
     places = {(cell.dataset, cell.backbone) for cell in cells()}
     for result in found.results:

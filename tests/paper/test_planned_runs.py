@@ -12,14 +12,15 @@ from msgm_bench import Judge, ModelContext, Prediction, Result
 from msgm_bench.api.result import ProtocolRecord
 from msgm_bench.estimate.placeholder_data import known_data
 from msgm_bench.estimate.run_estimate import placeholder_context
-from msgm_bench.experiment.plan import resolve, skeleton
+from msgm_bench.experiment.model_io import skeleton
+from msgm_bench.experiment.plan import resolve_on_data
+from msgm_bench.experiment.resolved_spec import ResolvedSpec
 from msgm_bench.report.provenance import rerun_command
-from msgm_bench.runner import spec_record
 from msgm_bench.training import Runtime
+from msgm_paper.assessment import Status, assess
 from msgm_paper.caveats import objections
 from msgm_paper.mapping import quantity, setting
 from msgm_paper.tables import cells
-from msgm_paper.verdict import Status, verdict
 
 COMMANDS = dict.fromkeys(line for cell in cells() if (line := setting(cell).command()))
 HALF = 1e-3
@@ -37,7 +38,7 @@ class Guess(Judge):
     def fit(self, data, seed, device):
         """Nothing to learn."""
 
-    def verdict(self, x):
+    def predict(self, x):
         """One of the labels, or some of the attributes."""
         generator = torch.Generator().manual_seed(len(x))
         shape = (len(x), *self.labels.shape[1:])
@@ -50,13 +51,13 @@ def planned(spec):
     known = known_data(spec)
     targets = known.loaded.data.targets(spec.forget)
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
-    return resolve(spec, runtime, known.loaded, targets, download=False)
+    return resolve_on_data(spec, runtime, known.loaded, targets, download=False)
 
 
 def subject_of(plan) -> ModelContext:
     """An untrained model without weights beside a few items of each split."""
     retain, forget = plan.data.split(plan.data.test[:200], plan.targets)
-    empty = placeholder_context(plan, skeleton(plan.backbone, plan.loaded.info), (1, 1))
+    empty = placeholder_context(plan, skeleton(plan.backbone, plan.loaded.stats), (1, 1))
     judge = Guess(plan.data.test.y, len(plan.data.classes))
     return replace(empty, retain=retain, forget=forget, judge=judge)
 
@@ -73,16 +74,16 @@ def artifact_of(task, context):
 
 def result_of(plan) -> Result:
     """The result that a run of the plan leaves, with values of noise."""
-    context, rows, protocols = subject_of(plan), [], {}
-    for metric in plan.metrics:
-        for task in (plan.tasks[name] for name in metric.tasks if name in plan.tasks):
+    context, rows, protocols, tasks = subject_of(plan), [], {}, plan.evaluation.tasks
+    for metric in plan.evaluation.metrics:
+        for task in (tasks[name] for name in metric.tasks if name in tasks):
             rows += metric.measure(context, task, artifact_of(task, context))
             protocol = metric.protocol(context, task)
             record = ProtocolRecord(hash=protocol.hash, settings=protocol.settings)
             protocols[protocol.id] = record
     return Result(
         status="ok",
-        spec=spec_record(plan),
+        spec=ResolvedSpec.of(plan),
         metrics=rows,
         protocols=protocols,
         provenance={"command": rerun_command(plan.spec)},
@@ -110,14 +111,14 @@ def test_what_a_command_measures_is_accepted(line, bench, specs):
     code, _, err = bench(*shlex.split(line)[1:], "--dry-run")
     assert code == 0, err
     plan = planned(specs.pop())
-    assert plan.skip is None
+    assert plan.skipped is None
     result = result_of(plan)
     answered = [cell for cell in cells() if setting(cell).command() == line]
     assert answered
     for cell in answered:
         row = quantity(cell).row(result)
         assert row is not None, f"{cell}: no such row"
-        found = verdict(cell, [with_value(result, row, cell.value)], cells())
+        found = assess(cell, [with_value(result, row, cell.value)], cells())
         flaws = objections(cell)
         assert found.reasons == flaws, cell
         assert found.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), cell

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from msgm_bench import CountOptions, Noise, Task
 from msgm_bench.errors import PluginError
 from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.graph import build_graph
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.experiment.training_stages import _fresh
 from msgm_bench.registry import registry
 
 
@@ -96,7 +96,7 @@ def test_samples_do_not_depend_on_their_batch(backbone, sampler, new_registry):
         dataset_params={"train_size": 200, "test_size": 200},
         backbone_params={"width": 16, "depth": 1},
     )
-    model = _fresh(planned(spec)).eval()
+    model = build_graph(resolve(spec)).model.fresh_model().eval()
     with torch.no_grad():
         for parameter in model.parameters():  # fresh weights end in zeros: the network is silent
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(1)))

@@ -9,6 +9,8 @@ import platform
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from hypothesis import strategies as st
 
 from msgm_bench import hookimpl
 from msgm_bench.cache import cache as caching
-from msgm_bench.cache.cache import Cache, Stage
+from msgm_bench.cache.cache import Cache
+from msgm_bench.cache.stage import Stage
 from msgm_bench.errors import StorageError
 from msgm_bench.registry import registry
 
@@ -250,16 +253,30 @@ def test_flipped_bits_in_a_checkpoint_are_seen(cache, bench, tmp_path, monkeypat
 # The cache by itself ----------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class FunctionStage(Stage):
+    """A stage that calls a function."""
+
+    name: str = ""
+    inputs: dict = field(default_factory=dict)
+    function: Callable = print
+    needs: dict = field(default_factory=dict)
+
+    def run(self, work, needs, report):
+        """Call it."""
+        self.function(work, needs, report)
+
+
 def counting(calls, fail=None):
     """A stage that writes one file and counts how often."""
 
-    def produce(work, needs, report):
+    def write(work, needs, report):
         calls.append(work)
         (work / "file").write_text("content")
         if fail is not None:
             raise fail
 
-    return Stage("count", {"a": 1}, produce)
+    return FunctionStage("count", {"a": 1}, write)
 
 
 def silent(*arguments):
@@ -308,10 +325,11 @@ def test_looking_deletes_nothing(tmp_path):
 
 def test_keys_follow_needs():
     """A stage's key changes with the inputs of what it needs, and not with how it is made."""
-    first, second = (Stage("first", {"a": a}, silent) for a in (1, 2))
-    assert Stage("x", {}, silent, {"n": first}).key != Stage("x", {}, silent, {"n": second}).key
-    assert Stage("x", {}, silent, {"n": first}).key == Stage("x", {}, print, {"n": first}).key
-    assert Stage("y", {}, silent).key != Stage("x", {}, silent).key
+    first, second = (FunctionStage("first", {"a": a}) for a in (1, 2))
+    keys = {need: FunctionStage("x", needs={"n": need}).key for need in (first, second)}
+    assert keys[first] != keys[second]
+    assert FunctionStage("x", function=silent, needs={"n": first}).key == keys[first]
+    assert FunctionStage("y").key != FunctionStage("x").key
 
 
 def test_collect_leaves_what_is_locked(tmp_path):
@@ -323,7 +341,7 @@ def test_collect_leaves_what_is_locked(tmp_path):
         done.append(Cache(tmp_path).collect())
         assert (work / "file").exists()
 
-    cache.compute(Stage("busy", {}, produce), {}, silent)
+    cache.compute(FunctionStage("busy", {}, produce), {}, silent)
     assert done == [(0, 0)]
     count, size = cache.collect()
     assert count == 1
@@ -508,7 +526,7 @@ def test_waiting_names_the_holder(tmp_path, caplog):
         works.set()
         may_end.wait(30)
 
-    stage = Stage("slow", {}, produce)
+    stage = FunctionStage("slow", {}, produce)
     thread = threading.Thread(target=Cache(tmp_path).compute, args=(stage, {}, silent))
     thread.start()
     works.wait(30)

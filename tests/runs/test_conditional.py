@@ -13,10 +13,10 @@ from cli_harness import FAST_PLUGINS, draw_nothing, only, tiny
 
 from msgm_bench import Data, DataStats, Examples, IncompatibleError, RunSpec, run
 from msgm_bench.cli.main import call
-from msgm_bench.experiment.components import info_for
-from msgm_bench.experiment.graph import graph
+from msgm_bench.experiment.components import stats_for
+from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.model_io import check_model, load_model
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
 from msgm_bench.testing import ToyBackbone
@@ -88,7 +88,7 @@ def test_a_model_of_the_other_track_is_refused(cell, tmp_path):
     request = SPEC.model_copy(update={"model": str(folder / "model")})
     with pytest.raises(IncompatibleError) as caught:
         run(request, tmp_path / "runs")
-    assert "is told one of 3 classes, where one that is told no class" in caught.value.what
+    assert "takes one of 3 classes, and the run needs one that takes no class" in caught.value.what
     assert "conditional" in caught.value.hint
     assert not (tmp_path / "runs").exists()
 
@@ -96,19 +96,19 @@ def test_a_model_of_the_other_track_is_refused(cell, tmp_path):
 def test_a_model_of_other_classes_is_refused(cell):
     """Three classes are not four."""
     folder, _ = cell
-    info = planned(TOLD).loaded.info
+    info = resolve(TOLD).loaded.stats
     check_model(folder / "model", info)
-    with pytest.raises(IncompatibleError, match="where one that is told one of 4 classes"):
+    with pytest.raises(IncompatibleError, match="needs one that takes one of 4 classes"):
         check_model(folder / "model", replace(info, classes=4))
 
 
 def test_tracks_share_data_and_judge_and_no_model():
     """Another key for base and model; the same for the judge; none of it hides in the seeds."""
-    plain, other = (graph(planned(spec)) for spec in (SPEC, TOLD))
+    plain, other = (build_graph(resolve(spec)) for spec in (SPEC, TOLD))
     assert plain.model.key != other.model.key
     assert plain.judge.key == other.judge.key
-    assert planned(SPEC).loaded.info.classes is None
-    assert planned(TOLD).loaded.info.classes == 3
+    assert resolve(SPEC).loaded.stats.classes is None
+    assert resolve(TOLD).loaded.stats.classes == 3
 
 
 def test_attributes_are_no_classes():
@@ -117,9 +117,9 @@ def test_attributes_are_no_classes():
     items = Examples(torch.zeros(4, 1, 4, 4, dtype=torch.uint8), y)
     data = Data(items, items, tuple("abcd"), levels=16)
     info = DataStats.of(data)
-    assert info_for(SPEC, data, info, ToyBackbone) is info
+    assert stats_for(SPEC, data, info, ToyBackbone) is info
     with pytest.raises(IncompatibleError, match="labels are attributes") as caught:
-        info_for(TOLD, data, info, ToyBackbone)
+        stats_for(TOLD, data, info, ToyBackbone)
     assert "leave out --conditional" in caught.value.hint
 
 
@@ -132,7 +132,7 @@ def test_a_backbone_that_takes_no_class_is_refused():
         conditional = False
 
     with pytest.raises(IncompatibleError, match="backbones whose networks take a class"):
-        info_for(TOLD, planned(SPEC).data, planned(SPEC).loaded.info, Deaf)
+        stats_for(TOLD, resolve(SPEC).data, resolve(SPEC).loaded.stats, Deaf)
 
 
 def test_a_class_that_is_not_there(bench, tmp_path):

@@ -9,10 +9,10 @@ import torch
 from cli_harness import tiny
 
 from msgm_bench.cache.cache import Cache
-from msgm_bench.experiment.graph import graph
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.graph import build_graph
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.experiment.training_plan import skip_of
+from msgm_bench.experiment.training_plan import skip_training
 from msgm_bench.experiment.training_stages import OPTIMIZER
 from msgm_bench.storage.tensors import load_tensors
 
@@ -86,14 +86,16 @@ def test_it_goes_on_and_leaves_both_in_the_base(bench, cache, onward, tmp_path):
 
 def test_only_those_bases_hold_it_from_which_one_goes_on(cache, onward):
     """The base of such a method has a key of its own; all others share one."""
-    keys = {m: graph(planned(spec(m))).base.key for m in ("onward", "finetune", "neggrad")}
+    keys = {m: build_graph(resolve(spec(m))).base.key for m in ("onward", "finetune", "neggrad")}
     assert keys["finetune"] == keys["neggrad"] != keys["onward"]
     assert Cache().find(keys["onward"]) is None
 
 
 def test_a_given_base_brings_no_optimiser(cache, onward):
     """The method is skipped, with the reason."""
-    plan = planned(spec("onward"))
+    plan = resolve(spec("onward"))
     given = plan.spec.model_copy(update={"base": "somewhere"})
-    assert "which --base does not bring" in skip_of(plan.trained, given, plan.backbone)
-    assert skip_of(plan.trained, plan.spec, plan.backbone) is None
+    skip = skip_training(plan.training, given, plan.backbone)
+    assert skip.name == "onward"
+    assert "which --base does not bring" in skip.reason
+    assert skip_training(plan.training, plan.spec, plan.backbone) is None

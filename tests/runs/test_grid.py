@@ -9,7 +9,7 @@ from cli_harness import results, tiny
 
 from msgm_bench import Executor
 from msgm_bench.experiment import grid as pipeline_grid
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.runner import run_grid
 
@@ -105,15 +105,15 @@ def test_a_lost_cell_is_a_failed_result(answer, reasons, tmp_path, monkeypatch):
 
 def test_a_plan_that_fails_in_a_worker(tmp_path, monkeypatch):
     """What only the worker cannot do, such as its device, is that cell's failed result."""
-    real, calls = planned, []
+    real, calls = resolve, []
 
-    def plan(spec):
+    def resolve_unless_obt(spec):
         calls.append(spec.method)
         if spec.method == "obt":
             raise SystemExit("no device here")
         return real(spec)
 
-    monkeypatch.setattr(pipeline_grid, "plan", plan)
+    monkeypatch.setattr(pipeline_grid, "resolve", resolve_unless_obt)
     outcomes = run_grid(specs(*METHODS), tmp_path / "runs", Workers(list))
     assert calls == list(METHODS)
     assert [result.status for result in outcomes] == ["ok", "failed", "ok"]

@@ -10,8 +10,9 @@ from cli_harness import only, tiny
 
 from msgm_bench import Data, Examples, MetricProtocol, OptionError, Row, RunSpec, Settings
 from msgm_bench.errors import IncompatibleError, StorageError, UnknownNameError, UsageError
-from msgm_bench.experiment import judge
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.evaluation.scoring import gate_stamp, stamped_rows
+from msgm_bench.experiment.judge import judge_of, judge_record
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.registry import registry
 
 DIGITS = {"dataset": "digits", "forget": "3,7", "backbone": "vesde", "method": "unseen"}
@@ -31,7 +32,7 @@ TRAITS = data(torch.ones(8, 2, dtype=torch.bool))
 def chosen(preset, given=None, labels=CLASSES, **fields):
     """The judge for such labels."""
     spec = RunSpec.model_validate(DIGITS | {"judge_params": given or {}} | fields)
-    return judge.judge_of(Settings(judge=preset), spec, labels)
+    return judge_of(Settings(judge=preset), spec, labels)
 
 
 @pytest.mark.parametrize(("labels", "name"), [(CLASSES, "classifier"), (TRAITS, "attributes")])
@@ -107,8 +108,8 @@ def test_a_plan_has_a_judge_that_can_judge(bench, tmp_path):
 
 def test_what_is_recorded_of_a_judge(tmp_path):
     """Name, options and gate; neither a path nor, where none were given, weights."""
-    plan = planned(RunSpec.model_validate(DIGITS | {"judge_params": {"gate": 0.5}}))
-    told = judge.record(plan.judge)
+    plan = resolve(RunSpec.model_validate(DIGITS | {"judge_params": {"gate": 0.5}}))
+    told = judge_record(plan.evaluation.judge)
     assert (told["name"], told["gate"]) == ("classifier", 0.5)
     assert not {"path", "weights"} & set(told)
     assert told["steps"] == 600
@@ -130,8 +131,8 @@ def test_a_judge_at_its_gate_passes(report, words):
     """What is asked is enough; less, or nothing, is doubted in words."""
     judge = registry().create("judges", "classifier")
     judge.report = report
-    doubt = judge.doubt(judge, (0,))
-    assert doubt is None if words is None else words in doubt
+    stamp = gate_stamp(judge, (0,))
+    assert stamp is None if words is None else words in stamp
 
 
 def test_only_values_that_rest_on_the_judge_are_stamped():
@@ -140,11 +141,11 @@ def test_only_values_that_rest_on_the_judge_are_stamped():
     rows = [Row(value=1.0, **common), Row(value=None, reason="none", **common)]
     with_judge = MetricProtocol(name="p", settings={"judge": {"name": "j"}})
     without = MetricProtocol(name="p", settings={"embedder": "judge"})
-    found = judge.stamped(rows, with_judge, "doubt")
+    found = stamped_rows(rows, with_judge, "doubt")
     assert [row.stamp for row in found] == ["doubt", None]
     assert found[0].value == 1.0
-    assert judge.stamped(rows, without, "doubt") == rows
-    assert judge.stamped(rows, with_judge, None) == rows
+    assert stamped_rows(rows, without, "doubt") == rows
+    assert stamped_rows(rows, with_judge, None) == rows
 
 
 def test_a_gate_that_is_missed_stamps_and_hides_nothing(fast, cache, bench, tmp_path):

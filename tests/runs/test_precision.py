@@ -9,8 +9,8 @@ from cli_harness import only, tiny
 from msgm_bench import RunSpec
 from msgm_bench.cache.cache import Cache
 from msgm_bench.evaluation.artifacts import ARTIFACT
-from msgm_bench.experiment.graph import drawing_stage, graph, judge_stage
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.graph import artifact_stage, build_graph
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.runner import run_stage
 from msgm_bench.storage.tensors import load_tensors
 
@@ -33,15 +33,15 @@ def spec(**fields):
 def drawn(plan, name, model, folder):
     """The artifact of a task from one and the same model."""
     folder.mkdir()
-    stage = drawing_stage(plan, name, model)
-    stage.produce(folder, {"model": run_stage(model, Cache(), {}).path}, lambda *a: None)
+    stage = artifact_stage(plan, name, build_graph(plan).judge.context, model)
+    stage.run(folder, {"model": run_stage(model, Cache(), {}).path}, lambda *a: None)
     return load_tensors(folder / ARTIFACT)
 
 
 def test_bf16_samples_and_measures_in_fp32(cache, fast, tmp_path):
     """Of one model, samples differ with the precision and likelihoods agree to the bit."""
-    exact, rounded = (planned(spec(precision=p)) for p in ("fp32", "bf16"))
-    model = graph(exact).model
+    exact, rounded = (resolve(spec(precision=p)) for p in ("fp32", "bf16"))
+    model = build_graph(exact).model
     found = {
         (name, plan.runtime.precision): drawn(plan, name, model, tmp_path / f"{name}{i}")
         for i, plan in enumerate((exact, rounded))
@@ -56,9 +56,10 @@ def test_bf16_samples_and_measures_in_fp32(cache, fast, tmp_path):
 
 def test_judges_see_no_precision(cache, fast):
     """One judge serves all precisions; a model does not."""
-    exact, rounded = (planned(spec(precision=p)) for p in ("fp32", "bf16"))
-    assert judge_stage(exact).key == judge_stage(rounded).key
-    assert graph(exact).model.key != graph(rounded).model.key
+    exact, rounded = (resolve(spec(precision=p)) for p in ("fp32", "bf16"))
+    exact, rounded = build_graph(exact), build_graph(rounded)
+    assert exact.judge.key == rounded.judge.key
+    assert exact.model.key != rounded.model.key
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -22,9 +22,9 @@ from msgm_bench.cache.cache import Cache
 from msgm_bench.cli.main import call
 from msgm_bench.errors import StorageError
 from msgm_bench.estimate.run_estimate import estimate_run
-from msgm_bench.experiment.graph import graph
+from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.model_io import load_model
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.pretrained import check_origin
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
@@ -147,26 +147,28 @@ def test_fine_tuning_starts_from_the_base_and_retraining_does_not(made):
 
 def test_stages_depend_on_the_weights_and_not_on_the_path(made, tmp_path):
     """A copy elsewhere has the same keys; other weights have others, down to the rows."""
-    here = graph(planned(spec(made / "base")))
+    here = build_graph(resolve(spec(made / "base")))
     shutil.copytree(made / "base", tmp_path / "copy")
-    copy = graph(planned(spec(tmp_path / "copy")))
+    copy = build_graph(resolve(spec(tmp_path / "copy")))
     assert {n: s.key for n, s in here.stages.items()} == {n: s.key for n, s in copy.stages.items()}
     unet = hub_layout.network()
     with torch.no_grad():
         unet.conv_out.bias.add_(1e-3)
     unet.save_pretrained(tmp_path / "copy")
-    other = graph(planned(spec(tmp_path / "copy")))
+    other = build_graph(resolve(spec(tmp_path / "copy")))
     differing = {name for name, stage in here.stages.items() if stage.key != other.stages[name].key}
     shared = {"fit judge classifier"}
     assert differing == set(here.stages) - shared
-    retrained = [graph(planned(spec(b, "unseen"))) for b in (made / "base", tmp_path / "copy")]
+    retrained = [
+        build_graph(resolve(spec(b, "unseen"))) for b in (made / "base", tmp_path / "copy")
+    ]
     assert retrained[0].model.key == retrained[1].model.key
 
 
 def test_weights_that_change_in_between_stop_the_run(made, tmp_path, cache):
     """What was planned is what is taken, or nothing."""
     shutil.copytree(made / "base", tmp_path / "base")
-    stage = graph(planned(spec(tmp_path / "base"))).base
+    stage = build_graph(resolve(spec(tmp_path / "base"))).base
     unet = hub_layout.network()
     with torch.no_grad():
         unet.conv_out.bias.add_(1)
@@ -194,9 +196,9 @@ def test_dry_run_and_estimate_show_the_base(made, bench):
 
 def test_the_regime_is_fine_tuning(made):
     """It is the default beside a base, and retraining, which would not look at it, is refused."""
-    assert planned(spec(made / "base", "obt")).trained.regime == "finetune"
+    assert resolve(spec(made / "base", "obt")).training.regime == "finetune"
     with pytest.raises(IncompatibleError, match="'retrain' from a given base"):
-        planned(spec(made / "base", "obt", regime="retrain"))
+        resolve(spec(made / "base", "obt", regime="retrain"))
 
 
 def test_boards_and_tables_keep_bases_apart(made):
@@ -229,9 +231,9 @@ def test_a_run_folder_is_a_base(made):
     run = run_of(made, "standard")
     mine = hashlib.sha256((run / "model" / "weights.safetensors").read_bytes()).hexdigest()
     for place in (run, run / "model"):
-        there = planned(spec(place))
-        assert there.given.sha256 == mine
-        again = load_model(run_stage(graph(there).base, Cache(), {}).path, CPU)
+        there = resolve(spec(place))
+        assert there.base.sha256 == mine
+        again = load_model(run_stage(build_graph(there).base, Cache(), {}).path, CPU)
         state = load_model(run / "model", CPU).network.state_dict()
         assert all(torch.equal(again.network.state_dict()[k], v) for k, v in state.items())
 
@@ -240,8 +242,8 @@ def test_a_run_that_forgot_is_no_base_for_forgetting_the_same(made):
     """Its result says what it was made without."""
     for place in (run_of(made, "finetune"), run_of(made, "finetune") / "model"):
         with pytest.raises(IncompatibleError, match=r"--forget 3 .*made without it"):
-            planned(spec(place))
-        assert planned(spec(place, forget="5")).given is not None
+            resolve(spec(place))
+        assert resolve(spec(place, forget="5")).base is not None
 
 
 def test_classes_that_differ_in_case_are_two(tmp_path):
@@ -268,7 +270,7 @@ def test_an_origin_that_cannot_be_read_is_no_trust(made, tmp_path, text, said):
     shutil.copytree(made / "base", tmp_path / "base")
     (tmp_path / "base" / "origin.json").write_text(text)
     with pytest.raises(MsgmBenchError) as caught:
-        planned(spec(tmp_path / "base"))
+        resolve(spec(tmp_path / "base"))
     assert said in str(caught.value)
 
 
@@ -287,7 +289,7 @@ def test_a_run_that_does_not_fit_is_no_base(made, fields, said):
     """Another backbone, another process, another track: refused with what to do."""
     request = spec(run_of(made, "standard")).model_copy(update=fields)
     with pytest.raises(IncompatibleError) as caught:
-        planned(request)
+        resolve(request)
     assert said in str(caught.value)
 
 
@@ -356,14 +358,14 @@ def test_the_card_of_the_base_itself_says_that_nothing_is_forgotten(made, bench,
     card = (tmp_path / "whole" / "README.md").read_text("utf-8")
     assert "Forgotten: nothing" in card
     assert "without" not in card.splitlines()[0]
-    assert planned(spec(tmp_path / "whole")).given is not None
+    assert resolve(spec(tmp_path / "whole")).base is not None
 
 
 def test_what_the_base_was_made_without_cannot_be_forgotten(made):
     """An exported model that unlearned the 3 is no base for unlearning the 3."""
     for forget in ("3", "5, 3"):  # as typed, the second is one text
         with pytest.raises(IncompatibleError, match=r"--forget 3 .*made without it"):
-            planned(spec(made / "exported", forget=forget))
+            resolve(spec(made / "exported", forget=forget))
 
 
 def test_the_run_of_another_base_at_the_same_path_is_kept(made, tmp_path):
@@ -379,9 +381,9 @@ def test_the_run_of_another_base_at_the_same_path_is_kept(made, tmp_path):
 
 def test_an_export_is_a_base(made):
     """--base of it is the same function with the same weights, under the hash that was said."""
-    there = planned(spec(made / "exported", forget="5"))
-    assert there.given.sha256 == sha256(made / "exported" / "unet")
-    stage = graph(there).base
+    there = resolve(spec(made / "exported", forget="5"))
+    assert there.base.sha256 == sha256(made / "exported" / "unet")
+    stage = build_graph(there).base
     again = load_model(run_stage(stage, Cache(), {}).path, CPU)
     model = load_model(run_of(made, "finetune") / "model", CPU)
     x, t = torch.randn(5, 1, 8, 8), torch.arange(1, 6) / STEPS
@@ -444,8 +446,8 @@ def test_a_conditional_base(made, tmp_path):
     write_pipeline(tmp_path / "told", num_class_embeds=11)
     assert (tmp_path / "told" / "unet" / CARD).is_file()
     assert (tmp_path / "told" / "scheduler" / SCHEDULE).is_file()
-    there = planned(spec(tmp_path / "told", conditional=True))
-    assert there.loaded.info.classes == 10
-    assert there.given.sha256 == sha256(tmp_path / "told" / "unet")
+    there = resolve(spec(tmp_path / "told", conditional=True))
+    assert there.loaded.stats.classes == 10
+    assert there.base.sha256 == sha256(tmp_path / "told" / "unet")
     with pytest.raises(IncompatibleError, match="11 class embeddings"):
-        planned(spec(tmp_path / "told"))
+        resolve(spec(tmp_path / "told"))

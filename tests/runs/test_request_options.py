@@ -9,7 +9,8 @@ import yaml
 from cli_harness import only, tiny
 
 from msgm_bench import IncompatibleError, OptionError, RunSpec, UsageError
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
+from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import parse_spec
 from msgm_bench.report.provenance import rerun_command
 from msgm_bench.runner import dry_run
@@ -27,7 +28,7 @@ def spec(**changes):
 
 def metric(plan, name):
     """The options of a metric of the plan."""
-    (found,) = [metric for metric in plan.metrics if metric.name == name]
+    (found,) = [metric for metric in plan.evaluation.metrics if metric.name == name]
     return found.options
 
 
@@ -36,20 +37,20 @@ def metric(plan, name):
 
 def test_the_users_judge_options_win():
     """-j lies above the preset, and above --steps where it says steps itself."""
-    judge = planned(spec(judge_params={"width": 8})).judge
+    judge = resolve(spec(judge_params={"width": 8})).evaluation.judge
     assert (judge.name, judge.options.width, judge.options.steps) == ("classifier", 8, 600)
-    assert planned(spec(steps=5)).judge.options.steps == 5
-    assert planned(spec(steps=5, judge_params={"steps": 7})).judge.options.steps == 7
+    assert resolve(spec(steps=5)).evaluation.judge.options.steps == 5
+    assert resolve(spec(steps=5, judge_params={"steps": 7})).evaluation.judge.options.steps == 7
 
 
 def test_judge_options_lie_above_the_presets(monkeypatch):
     """The preset's width is kept beside -j steps; one that does not suit is refused."""
     preset = {"judge": {"name": "classifier", "width": 10}}
     monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
-    assert planned(spec(judge_params={"steps": 3})).judge.options.width == 10
-    assert planned(spec(judge_params={"name": "classifier"})).judge.options.width == 10
+    assert resolve(spec(judge_params={"steps": 3})).evaluation.judge.options.width == 10
+    assert resolve(spec(judge_params={"name": "classifier"})).evaluation.judge.options.width == 10
     with pytest.raises(IncompatibleError, match="'bayes' needs a dataset with an exact density"):
-        planned(spec(judge_params={"name": "bayes"}))
+        resolve(spec(judge_params={"name": "bayes"}))
 
 
 def test_metric_options_lie_above_the_presets(monkeypatch):
@@ -57,8 +58,8 @@ def test_metric_options_lie_above_the_presets(monkeypatch):
     preset = {"metrics": {"clip": {"distance": "cosine", "embedder_options": {"a": 1}}}}
     monkeypatch.setitem(Digits.presets, "quick", {**Digits.presets["quick"], **preset})
     monkeypatch.setattr("msgm_builtin.metrics.clip_distance.ClipDistance.uses", lambda self: {})
-    assert metric(planned(spec()), "clip").distance == "cosine"
-    found = metric(planned(spec(metric_params={"clip": {"distance": "l2"}})), "clip")
+    assert metric(resolve(spec()), "clip").distance == "cosine"
+    found = metric(resolve(spec(metric_params={"clip": {"distance": "l2"}})), "clip")
     assert (found.distance, found.embedder_options) == ("l2", {"a": 1})
 
 
@@ -75,7 +76,7 @@ def test_metric_options_lie_above_the_presets(monkeypatch):
 def test_wrong_metric_options_stop_before_training(cell, given, message):
     """Unknown metrics and options are refused, whether or not the metric applies."""
     with pytest.raises(UsageError, match=message):
-        planned(RunSpec.model_validate(cell | {"metric_params": given}))
+        resolve(RunSpec.model_validate(cell | {"metric_params": given}))
 
 
 def test_the_command_repeats_every_option(bench, monkeypatch):
@@ -118,21 +119,21 @@ def test_the_folder_is_named_by_what_was_asked_for():
 
 def test_metrics_that_say_nothing_are_left_out_with_the_reason():
     """Images have no frontier, points no Frechet distance; the plan knows before training."""
-    images, points = (planned(RunSpec.model_validate(request)) for request in (DIGITS, POINTS))
-    assert set(images.unmeasured) == {"frontier_gap"}
-    assert set(points.unmeasured) == {"fid-judge", "fid-inception"}
-    assert "images" in points.unmeasured["fid-judge"]
+    images, points = (resolve(RunSpec.model_validate(request)) for request in (DIGITS, POINTS))
+    assert set(reasons(images.evaluation.skipped, "metrics")) == {"frontier_gap"}
+    assert set(reasons(points.evaluation.skipped, "metrics")) == {"fid-judge", "fid-inception"}
+    assert "images" in reasons(points.evaluation.skipped)["fid-judge"]
     for plan in (images, points):
-        assert not set(plan.unmeasured) & {metric.name for metric in plan.metrics}
+        assert not set(reasons(plan.evaluation.skipped)) & {m.name for m in plan.evaluation.metrics}
 
 
 def test_a_preview_says_what_will_be_missing(monkeypatch, tmp_path, cache):
     """Tasks and metrics that do not apply, and metrics whose weights are not here."""
     monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
     points, images = (dry_run(RunSpec.model_validate(request)) for request in (POINTS, DIGITS))
-    assert {"inpainting", "reconstruction", "fid-judge"} <= set(points.left_out)
-    assert "fid-inception" in images.blind
-    assert "fid-judge" not in images.blind, "the judge has features"
+    assert {"inpainting", "reconstruction", "fid-judge"} <= set(reasons(points.skipped))
+    assert "fid-inception" in reasons(images.null_metrics)
+    assert "fid-judge" not in reasons(images.null_metrics), "the judge has features"
 
 
 def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkeypatch):
@@ -166,8 +167,8 @@ def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkey
 @pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("full", 400), ("paper", 1000)])
 def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
     """Both ways are the probability flow's, whatever samples unconditionally."""
-    plan = planned(spec(backbone=backbone, preset=preset))
-    task = plan.tasks["reconstruction"].options
+    plan = resolve(spec(backbone=backbone, preset=preset))
+    task = plan.evaluation.tasks["reconstruction"].options
     assert (task.variant, task.t, task.sampler, task.nfe) == ("latent", 0.02, "heun", nfe)
 
 
@@ -176,30 +177,30 @@ def test_a_coarse_grid_needs_no_remedy():
     coarse = {"backbone": "ddpm", "backbone_params": {"steps": 100}}
     partial = {"variant": "partial", "sampler": "ancestral"}
     chosen = {"task_params": {"reconstruction": partial}}
-    assert planned(spec(**coarse)).tasks["reconstruction"].options.nfe == 400
-    assert planned(spec(**coarse, **chosen)).tasks["reconstruction"].options.nfe == 2
+    assert resolve(spec(**coarse)).evaluation.tasks["reconstruction"].options.nfe == 400
+    assert resolve(spec(**coarse, **chosen)).evaluation.tasks["reconstruction"].options.nfe == 2
     with pytest.raises(OptionError, match="at most 2 steps"):
-        planned(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))
+        resolve(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))
     with pytest.raises(OptionError, match=r"-t reconstruction\.t=T"):
-        planned(spec(backbone="ddpm", backbone_params={"steps": 50}, **chosen))
+        resolve(spec(backbone="ddpm", backbone_params={"steps": 50}, **chosen))
 
 
 def test_another_sampler_leaves_the_presets_options_behind():
     """VE's preset tells its corrector which norms to take; Heun's method knows none."""
     chosen = {"generation": {"sampler": "heun"}}
-    task = planned(spec(preset="paper", task_params=chosen)).tasks["generation"]
+    task = resolve(spec(preset="paper", task_params=chosen)).evaluation.tasks["generation"]
     assert task.options.sampler_options == {}
     kept = {"generation": {"sampler": "pc"}}
-    task = planned(spec(preset="paper", task_params=kept)).tasks["generation"]
+    task = resolve(spec(preset="paper", task_params=kept)).evaluation.tasks["generation"]
     assert task.options.sampler_options == {"norm": "item"}
 
 
 def test_the_papers_fine_tuning_of_ddpm():
     """The backbone's 30,000 steps win over the dataset's; retraining keeps the dataset's."""
     budgets = {
-        (backbone, regime): planned(
+        (backbone, regime): resolve(
             spec(method="obt", backbone=backbone, preset="paper", regime=regime)
-        ).trained.budget.steps
+        ).training.budget.steps
         for backbone in ("ddpm", "vpsde")
         for regime in ("finetune", "retrain")
     }
@@ -211,7 +212,7 @@ def test_the_papers_fine_tuning_of_ddpm():
 def test_passes_are_for_those_who_unlearn():
     """``--passes`` beside ``--steps``: baselines and the base model keep their steps."""
     budgets = {
-        name: planned(spec(method=name, steps=7, passes=5, regime="finetune")).trained.budget
+        name: resolve(spec(method=name, steps=7, passes=5, regime="finetune")).training.budget
         for name in ("standard", "unseen", "obt", "finetune")
     }
     told = {name: (budget.steps, budget.passes) for name, budget in budgets.items()}
@@ -221,7 +222,9 @@ def test_passes_are_for_those_who_unlearn():
         "obt": (7, 5),
         "finetune": (7, 5),
     }
-    assert planned(spec(method="obt", passes=5, regime="finetune")).base.budget.passes is None
+    assert (
+        resolve(spec(method="obt", passes=5, regime="finetune")).training.base.budget.passes is None
+    )
 
 
 @pytest.mark.parametrize("value", [2024, 1.5, True, ["a"]])

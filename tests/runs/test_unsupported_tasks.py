@@ -11,7 +11,8 @@ import torch
 
 from msgm_bench import DataStats, RunSpec, UsageError
 from msgm_bench.experiment.model_io import CARD, Limits, read_card, save_model
-from msgm_bench.experiment.plan import plan as planned
+from msgm_bench.experiment.plan import resolve
+from msgm_bench.experiment.skipped import reasons
 from msgm_bench.registry import registry
 from msgm_bench.testing import ToyBackbone, toy_images
 from msgm_builtin.methods.baselines import Unseen
@@ -52,24 +53,29 @@ def test_demands_lie_over_preset_and_user(particular):
     asked = {
         "generation": {"sampler": "pc", "nfe": 30, "sampler_options": {"snr": 0.2}, "count": 64}
     }
-    c = planned(SPEC.model_copy(update={"task_params": asked})).tasks["generation"].options
+    c = (
+        resolve(SPEC.model_copy(update={"task_params": asked}))
+        .evaluation.tasks["generation"]
+        .options
+    )
     assert (c.sampler, c.nfe, dict(c.sampler_options), c.count) == ("heun", 7, {}, 64)
 
 
 def test_lost_tasks_are_left_out_with_the_methods_reason(particular):
     """Among the tasks of the plan, beside those that do not suit the data."""
-    plan = planned(SPEC)
-    assert plan.left_out["likelihood"] == "it was lost"
-    assert "nobody's" not in plan.left_out
-    assert "likelihood" not in plan.tasks
-    assert "nll" not in {metric.name for metric in plan.metrics}
+    plan = resolve(SPEC)
+    skipped = reasons(plan.evaluation.skipped, "tasks")
+    assert skipped["likelihood"] == "it was lost"
+    assert "nobody's" not in skipped
+    assert "likelihood" not in plan.evaluation.tasks
+    assert "nll" not in {metric.name for metric in plan.evaluation.metrics}
 
 
 def test_a_forget_set_is_refused_before_training(particular):
     """By the method itself; one that it can forget passes."""
-    left = planned(SPEC).data.classes[0]
+    left = resolve(SPEC).data.classes[0]
     with pytest.raises(UsageError, match="the left cloud"):
-        planned(SPEC.model_copy(update={"forget": (left,)}))
+        resolve(SPEC.model_copy(update={"forget": (left,)}))
 
 
 def test_limits_travel_with_the_model(tmp_path):
@@ -78,7 +84,7 @@ def test_limits_travel_with_the_model(tmp_path):
     torch.manual_seed(0)
     limits = Limits("particular", Particular.unsupported_tasks, DEMANDS)
     save_model(tmp_path, backbone.build(info), backbone, info, limits)
-    assert Limits.told(read_card(tmp_path)) == limits
+    assert Limits.of_card(read_card(tmp_path)) == limits
     card = json.loads((tmp_path / CARD).read_text("utf-8"))
     assert card["limits"] == json.loads(json.dumps(limits.record()))
 
@@ -88,4 +94,4 @@ def test_models_without_limits_say_nothing(tmp_path):
     backbone, info = ToyBackbone.create(), DataStats.of(toy_images())
     save_model(tmp_path, backbone.build(info), backbone, info, Limits("unseen"))
     assert json.loads((tmp_path / CARD).read_text("utf-8"))["limits"] == {}
-    assert Limits.told(read_card(tmp_path)) == Limits()
+    assert Limits.of_card(read_card(tmp_path)) == Limits()

@@ -114,10 +114,13 @@ def test_grey_levels_are_dequantised():
 
 def test_only_conditional_models_are_told_a_class():
     """Batches of both kinds of models are equal to the bit, but for the condition."""
-    plain, told = noised_batches().batch("retain", 2), noised_batches(classes=10).batch("retain", 2)
-    assert same(plain, told)
+    plain, conditional = (
+        noised_batches().batch("retain", 2),
+        noised_batches(classes=10).batch("retain", 2),
+    )
+    assert same(plain, conditional)
     assert plain.condition is None
-    assert told.condition.dtype == torch.int64
+    assert conditional.condition.dtype == torch.int64
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])

@@ -32,8 +32,8 @@ def test_a_pass_a_step_is_a_budget_of_steps(world, tmp_path):
         tmp_path / "passes", silent
     )
     assert len(passes.rows) == 40
-    for told, expected in zip(passes.rows, steps.rows, strict=True):
-        assert told == pytest.approx(expected, rel=1e-4, abs=1e-9)
+    for row, expected in zip(passes.rows, steps.rows, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
 def test_the_budget_ends_with_the_step_that_reaches_it(world, tmp_path):

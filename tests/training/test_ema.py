@@ -97,8 +97,8 @@ def test_a_training_that_goes_on_has_no_warm_up(world):
 
 def test_only_a_fine_tuning_can_go_on():
     """There is no optimiser to go on with where the weights are fresh."""
-    asked = {"continue_optimizer": True}
-    assert Settings(finetuning=asked).budget(True).continue_optimizer
-    assert not Settings(finetuning=asked).budget(False).continue_optimizer
+    continued = {"continue_optimizer": True}
+    assert Settings(finetuning=continued).budget(True).continue_optimizer
+    assert not Settings(finetuning=continued).budget(False).continue_optimizer
     with pytest.raises(OptionError, match="continue_optimizer"):
-        Settings(training=asked).budget(False)
+        Settings(training=continued).budget(False)

@@ -43,13 +43,13 @@ def test_gradient_is_backward_in_a_row(world):
     """``gradients`` equals what backward leaves in ``.grad``, in order, and moves nothing."""
     made = world()
     before = weights(made)
-    (found,) = made.trainer.gradients(loss_of(made))
-    assert found.dtype == torch.float32
+    (gradient,) = made.trainer.gradients(loss_of(made))
+    assert gradient.dtype == torch.float32
     assert torch.equal(weights(made), before)
     loss_of(made).backward()
-    assert torch.equal(found, flat(p.grad for p in made.trainer.parameters))
+    assert torch.equal(gradient, flat(p.grad for p in made.trainer.parameters))
     for part, parameter in zip(
-        shaped(found, made.trainer.parameters), made.trainer.parameters, strict=True
+        shaped(gradient, made.trainer.parameters), made.trainer.parameters, strict=True
     ):
         assert torch.equal(part, parameter.grad)
 
@@ -58,9 +58,9 @@ def test_gradient_is_zero_where_the_loss_does_not_reach(world):
     """Parameters outside of the graph have zeros."""
     made = world()
     first = made.trainer.parameters[0]
-    (found,) = made.trainer.gradients(3 * first.sum())
-    assert (found[: first.numel()] == 3).all()
-    assert (found[first.numel() :] == 0).all()
+    (gradient,) = made.trainer.gradients(3 * first.sum())
+    assert (gradient[: first.numel()] == 3).all()
+    assert (gradient[first.numel() :] == 0).all()
 
 
 def test_descend_is_minimise(world):
@@ -84,9 +84,9 @@ def test_clip_then_mask(world):
     mask = torch.rand(len(g), generator=torch.Generator().manual_seed(0)) < 0.3
     made.trainer.descend(g, mask)
     expected = torch.where(mask, 0.01 * g.double() / g.double().norm(), 0.0)
-    found = flat(p.grad for p in made.trainer.parameters).double()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-12)
-    assert (found[~mask] == 0).all()
+    gradient = flat(p.grad for p in made.trainer.parameters).double()
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-12)
+    assert (gradient[~mask] == 0).all()
 
 
 def test_masked_entries_stay(world):
@@ -137,13 +137,13 @@ def test_an_inner_loop_that_fails_comes_back_too(world):
     made = world()
     before = weights(made)
 
-    def lost():
+    def fail():
         with made.trainer.inner_loop():
             made.trainer.minimise(loss_of(made))
             raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
-        lost()
+        fail()
     assert torch.equal(weights(made), before)
     made.trainer.minimise(loss_of(made))
     assert made.trainer.ema.count == 1
@@ -178,13 +178,13 @@ def test_resume_is_exact(method, where, world, tmp_path):
     with pytest.raises(Stop):
         first.trainer.run(tmp_path / "parts", on_step)
     second = world(method())
-    told = second.trainer.run(tmp_path / "parts", silent)
+    resumed_log = second.trainer.run(tmp_path / "parts", silent)
     assert torch.equal(weights(second), weights(whole))
     made, expected = second.trainer.method, whole.trainer.method
     assert torch.equal(flat(made.critic.parameters()), flat(expected.critic.parameters()))
     assert torch.equal(made.seen.mask, expected.seen.mask)
     assert made.seen.units.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert told.rows == log.rows
+    assert resumed_log.rows == log.rows
 
 
 def test_moments_matter(world, tmp_path):
@@ -199,13 +199,13 @@ def test_moments_matter(world, tmp_path):
 
 def test_preparation_has_its_own_progress(world, tmp_path):
     """Its units come first, under their own name; steps count from one as ever."""
-    told = []
+    calls = []
     made = world(Nested())
     made.trainer.run(
-        tmp_path, lambda step, total, values, part="": told.append((part, step, total))
+        tmp_path, lambda step, total, values, part="": calls.append((part, step, total))
     )
-    assert told[:3] == [("prepare", unit, 3) for unit in (1, 2, 3)]
-    assert told[3:] == [("", step, 6) for step in range(1, 7)]
+    assert calls[:3] == [("prepare", unit, 3) for unit in (1, 2, 3)]
+    assert calls[3:] == [("", step, 6) for step in range(1, 7)]
 
 
 def test_the_clock_counts_in_the_preparation(world, tmp_path, monkeypatch):

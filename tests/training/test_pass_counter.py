@@ -214,8 +214,8 @@ def test_copies_count_and_nothing_counts_twice():
         first, second = copy.deepcopy(network), copy.deepcopy(network)
         passes.add(first)
         passes.add(nn.Sequential(second))
-        for each in (network, first, second):
-            each(torch.zeros(4, 2))
+        for module in (network, first, second):
+            module(torch.zeros(4, 2))
     assert passes.count == 1.0
 
 

@@ -106,9 +106,9 @@ def test_measuring_is_fp32_within_anything(precision):
 
 def test_determinants_name_no_host():
     """What keys depend on: torch, kind of device, precision, compilation, threads."""
-    found = Runtime.select("cpu", "bf16").determinants()
-    assert set(found) == {"torch", "device", "precision", "compile", "threads"}
-    assert (found["device"], found["precision"], found["threads"]) == ("cpu", "bf16", 1)
+    state = Runtime.select("cpu", "bf16").determinants()
+    assert set(state) == {"torch", "device", "precision", "compile", "threads"}
+    assert (state["device"], state["precision"], state["threads"]) == ("cpu", "bf16", 1)
     assert Runtime.select("cpu").hardware()["peak_memory_mib"] > 10
 
 
@@ -119,9 +119,9 @@ def test_checkpoint_round_trip(tmp_path):
     """What was saved is loaded; nothing is there before."""
     assert checkpoint.load(tmp_path, torch.device("cpu")) is None
     checkpoint.save(tmp_path, STATE)
-    found = checkpoint.load(tmp_path, torch.device("cpu"))
-    assert torch.equal(found["weights"]["w"], STATE["weights"]["w"])
-    assert (found["step"], found["log"]) == (3, STATE["log"])
+    state = checkpoint.load(tmp_path, torch.device("cpu"))
+    assert torch.equal(state["weights"]["w"], STATE["weights"]["w"])
+    assert (state["step"], state["log"]) == (3, STATE["log"])
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.NAME]
 
 

@@ -83,10 +83,10 @@ def test_resume_is_exact(method, stop, world, tmp_path):
     torch.rand(7)  # the process's own random state plays no part
     second = world(method())
     steps = []
-    told = second.trainer.run(tmp_path / "parts", lambda step, *_: steps.append(step))
+    resumed = second.trainer.run(tmp_path / "parts", lambda step, *_: steps.append(step))
     assert steps == list(range(stop + 1, 7))
     assert equal(weights(second.model), weights(whole.model))
-    assert told.rows == log.rows
+    assert resumed.rows == log.rows
 
 
 def test_dropout_is_on_and_seeded(world, tmp_path):
@@ -254,7 +254,7 @@ def test_setup_must_keep_the_same_names(world, tmp_path):
     """A checkpoint that keeps other things than the method is no checkpoint of it."""
     with pytest.raises(KeyboardInterrupt):
         world(Kept()).trainer.run(tmp_path, interrupt_at(2))
-    with pytest.raises(StorageError, match="keep the same names"):
+    with pytest.raises(StorageError, match="register the same states"):
         world(Match()).trainer.run(tmp_path, silent)
 
 

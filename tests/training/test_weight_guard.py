@@ -243,9 +243,9 @@ BLOCKS = re.findall(r"```python(?: exec)?\n(.*?)```", PAGE, re.S)
 def test_methods_of_the_documentation_train(name, world, tmp_path):
     """They run as they are written there, and the model moves."""
     (source,) = [block for block in BLOCKS if f"class {name}(" in block]
-    found = {"Method": Method, "torch": torch, "dsm_loss": dsm_loss}
-    exec(source, found)
-    cls = type(name, (found[name],), {"name": name.lower()})
+    namespace = {"Method": Method, "torch": torch, "dsm_loss": dsm_loss}
+    exec(source, namespace)
+    cls = type(name, (namespace[name],), {"name": name.lower()})
     made = world(cls())
     before = flat(made.model.network)
     made.trainer.run(tmp_path, silent)
@@ -320,10 +320,10 @@ def test_like_shares_times_and_noise(world):
 def test_like_is_of_the_same_size(world):
     """Three times for four items say nothing."""
     made = world()
-    few = made.trainer.noised(made.trainer.items("retain")[:3], 0)
-    assert isinstance(few, Batch)
+    three = made.trainer.noised(made.trainer.items("retain")[:3], 0)
+    assert isinstance(three, Batch)
     with pytest.raises(PluginError, match=r"3 items\nallowed: a batch of 4 items"):
-        made.trainer.batch("retain", 0, like=few)
+        made.trainer.batch("retain", 0, like=three)
 
 
 def test_a_setup_is_seeded(world, tmp_path):

@@ -1,10 +1,11 @@
-"""What the built-in backbones share: the options of their networks."""
+"""The built-in backbones' base: options of their networks, and diffusers' folders."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -31,19 +32,25 @@ from msgm_builtin.backbones.diffusers_io import (
     architecture,
     check_pipeline,
     check_process,
-    listed,
-    located,
+    find_folder,
+    find_weights,
     read_weights,
     save_unet,
-    weights_of,
+    spec_text,
 )
-from msgm_builtin.backbones.networks import ResidualMLP, UNet, UpAttention, attend_everywhere, unet
-from msgm_builtin.backbones.unet_from_config import described_unet
+from msgm_builtin.backbones.networks import (
+    ResidualMLP,
+    UNet,
+    UpAttention,
+    unet,
+    with_all_attention,
+)
+from msgm_builtin.backbones.unet_from_config import unet_from_config
 
 Kind = Literal["auto", "mlp", "unet"]
 LARGEST = 8_192  # channels of a layer, and px
-ORDER = "that its classes stand in the dataset's order is taken on trust"
-USE = """\
+ORDER = "the order of its classes is assumed to be the dataset's"
+USAGE = """\
 With `DIR` for this folder:
 
 ```python
@@ -58,16 +65,17 @@ output = unet(x_t, timestep{label}).sample
 - The process: {process}: {spec}.
 - `timestep` is {timestep}.
 """
-CLASS = """\
+CLASS_USAGE = """\
 
-`c` is a class, `int64 [N]` in 0 .. {last}, or {null}, the null class, which stands for any of them.
+`c` is a class, `int64 [N]` in 0 .. {last}, or {null}, the null class, which stands for any class.
 """
 
 
-def drawn(sampler: str, nfe: int, **options: Any) -> dict[str, Any]:
-    """A preset with which both tracks draw samples: a sampler, its budget, its options."""
-    how = {"sampler": sampler, "nfe": nfe} | ({"sampler_options": options} if options else {})
-    return {"tasks": {"generation": how, "class_generation": how}}
+def sampling_preset(sampler: str, nfe: int, **options: Any) -> dict[str, Any]:
+    """A preset of the generation of both tracks: a sampler, its budget, its options."""
+    sampling: dict[str, Any] = {"sampler": sampler, "nfe": nfe}
+    sampling |= {"sampler_options": options} if options else {}
+    return {"tasks": {"generation": sampling, "class_generation": sampling}}
 
 
 class NetworkOptions(Options):
@@ -75,8 +83,8 @@ class NetworkOptions(Options):
 
     network: Kind | dict[str, Any] = Field(
         "auto",
-        description="auto: mlp for points, unet for images; or all of diffusers' own options of a "
-        "UNet2DModel, in the place of those below",
+        description="auto: mlp for points, unet for images; or diffusers' own options of a "
+        "UNet2DModel, in place of those below",
     )
     width: int = Field(128, ge=8, le=4_096, multiple_of=2, description="hidden units of the MLP")
     depth: int = Field(3, ge=1, le=64, description="residual blocks of the MLP")
@@ -92,29 +100,29 @@ class NetworkOptions(Options):
     )
     up_attention: UpAttention = Field(
         "every",
-        description="on the way up the U-Net attends behind every block of such a resolution "
+        description="on the way up, attention behind every block of such a resolution "
         "(Ho et al. 2020), or behind the last (score_sde)",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="U-Net dropout rate")
 
     @field_validator("channels", "attention")
     @classmethod
-    def _bounded(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_sizes(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
         if not all(1 <= size <= LARGEST for size in sizes):
             raise ValueError(f"numbers from 1 to {LARGEST}")
         return sizes
 
     @field_validator("network", mode="before")
     @classmethod
-    def _known(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
+    def _parse_network(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
             try:
-                return parse_card(dict(given), UNetCard, "network").options()
+                return parse_card(dict(value), UNetCard, "network").options()
             except MsgmBenchError as error:
                 raise ValueError(f"{error.what}: {error.allowed}".rstrip(": ")) from error
-        if given not in get_args(Kind):
+        if value not in get_args(Kind):
             raise ValueError(f"{', '.join(get_args(Kind))}, or a mapping")
-        return given
+        return value
 
 
 NetworkOptionsT = TypeVar(
@@ -123,11 +131,11 @@ NetworkOptionsT = TypeVar(
 
 
 class NetworkBackbone(Backbone[NetworkOptionsT]):
-    """A backbone whose network is chosen by options.
+    """A backbone whose options choose its network.
 
     Attributes:
         embedding: Kind of the U-Net's time features.
-        timestep: What the U-Net is told of the time, and what it answers, in words.
+        timestep: The U-Net's input of time and its output, in words.
     """
 
     conditional = True
@@ -137,10 +145,10 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
     def network(self, stats: DataStats, process: Process) -> nn.Module:
         """The MLP or the U-Net."""
         c = self.options
-        images = stats.levels is not None
+        is_image = stats.levels is not None
         if isinstance(c.network, dict):
-            return described_unet(c.network, stats, process, self.embedding, c.dropout)
-        if c.network == "unet" or (c.network == "auto" and images):
+            return unet_from_config(c.network, stats, process, self.embedding, c.dropout)
+        if c.network == "unet" or (c.network == "auto" and is_image):
             return unet(
                 stats.shape,
                 process,
@@ -156,7 +164,7 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
         return ResidualMLP(dim, process, std, c.width, c.depth, stats.classes)
 
     def describe(self, model: Model) -> Mapping[str, Any]:
-        """Heads, norms, activation, features of the time, and how the output becomes eps_hat."""
+        """Heads, norms, activation, features of the time, and eps_hat by the network's output."""
         network = model.network
         assert isinstance(network, UNet | ResidualMLP)
         return network.describe()
@@ -170,31 +178,31 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
         self, source: str, stats: DataStats, download: bool = True
     ) -> PretrainedNetwork:
         """A U-Net in a folder of diffusers, or on its hub."""
-        folder, process = located(source, download), self.process(stats)
+        folder, process = find_folder(source, download), self.process(stats)
         check_pipeline(folder)
-        told = architecture(folder)
+        config = architecture(folder)
         remark = self.check_schedule(folder, process)
         with torch.device("meta"):
-            network = described_unet(told, stats, process, self.embedding).unet
-        state, sha256 = read_weights(weights_of(folder), boundary(folder), network)
+            network = unet_from_config(config, stats, process, self.embedding).unet
+        state, sha256 = read_weights(find_weights(folder), boundary(folder), network)
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
-        options = self.options.model_copy(update=options_of(told, stats))
-        trust = [remark, ORDER if stats.classes is not None else ""]
+        options = self.options.model_copy(update=options_of(config, stats))
+        assumptions = [remark, ORDER if stats.classes is not None else ""]
         return PretrainedNetwork(
-            type(self)(options), weights, sha256, "; ".join(filter(None, trust))
+            type(self)(options), weights, sha256, "; ".join(filter(None, assumptions))
         )
 
     def check_schedule(self, folder: Path, process: Process) -> str:
-        """Make sure that the network in ``folder`` was trained on ``process``; what is on trust.
+        """Refuse a network of another process; the assumption about its process, or an empty text.
 
         Raises:
-            IncompatibleError: It was not, or nothing says so.
+            IncompatibleError: The process is another one, or ``folder`` does not name it.
         """
         if check_process(folder, process.spec()):
             return ""
         raise IncompatibleError(
-            f"the backbone {self.name!r} starting from {folder}, which does not say on which "
-            "process in continuous time it was trained",
+            f"the backbone {self.name!r} starting from {folder}, which does not name the process "
+            "in continuous time of its training",
             f"folders of `msgm-bench export` with {PROCESS}: {self.name}'s own",
             "a public DDPM has discrete times and betas of its own: choose --backbone ddpm",
         )
@@ -206,29 +214,31 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
                 f"the network {type(model.network).__name__}, which diffusers does not have",
                 "models with -b network=unet",
             )
-        save_unet(attend_everywhere(model.network.unet), folder, model.process.spec())
+        save_unet(with_all_attention(model.network.unet), folder, model.process.spec())
         low, high = self.data_range
         process, classes = model.process, model.classes
         first = inspect.getdoc(process) or ""
-        said = USE.format(
+        text = USAGE.format(
             label="" if classes is None else ", class_labels=c",
             low=low,
             high=high,
             process=first.partition("\n")[0].rstrip("."),
-            spec=listed(process.spec()),
+            spec=spec_text(process.spec()),
             timestep=self.timestep,
         )
-        return said if classes is None else said + CLASS.format(last=classes - 1, null=classes)
+        if classes is None:
+            return text
+        return text + CLASS_USAGE.format(last=classes - 1, null=classes)
 
 
-def options_of(told: dict[str, Any], stats: DataStats) -> dict[str, Any]:
-    """The options of a network that ``told`` describes, in diffusers' words and in ours."""
-    sizes = [stats.shape[1] // 2**i for i in range(len(told["block_out_channels"]))]
-    attends = ["Attn" in block for block in told["down_block_types"]]
+def options_of(config: dict[str, Any], stats: DataStats) -> dict[str, Any]:
+    """``NetworkOptions`` of diffusers' ``config`` of a U-Net."""
+    sizes = [stats.shape[1] // 2**i for i in range(len(config["block_out_channels"]))]
+    has_attention = ["Attn" in block for block in config["down_block_types"]]
     return {
-        "network": told,
-        "channels": tuple(told["block_out_channels"]),
-        "layers": told["layers_per_block"],
-        "attention": tuple(size for size, at in zip(sizes, attends, strict=True) if at),
+        "network": config,
+        "channels": tuple(config["block_out_channels"]),
+        "layers": config["layers_per_block"],
+        "attention": tuple(compress(sizes, has_attention)),
         "up_attention": "every",
     }

@@ -9,12 +9,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from msgm_bench import Backbone, DataStats, DiscreteDDPM, Model, Process, hookimpl, merge
-from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, drawn
+from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, sampling_preset
 from msgm_builtin.backbones.noise_schedule import check_scheduler, save_scheduler
 
-# with the posterior's variance in the conditional track, as its released codes have it
+# with the posterior's variance in the conditional track, as in its released codes
 CHAIN = merge(
-    drawn("ancestral", 1000),
+    sampling_preset("ancestral", 1000),
     {"tasks": {"class_generation": {"sampler_options": {"variance": "posterior"}}}},
 )
 
@@ -35,7 +35,7 @@ class DDPM(NetworkBackbone[DDPMOptions]):
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
     timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
-        "quick": drawn("ddim", 50),
+        "quick": sampling_preset("ddim", 50),
         "full": CHAIN,
         "paper": {
             "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
@@ -49,15 +49,15 @@ class DDPM(NetworkBackbone[DDPMOptions]):
         return DiscreteDDPM(c.steps, c.beta_start, c.beta_end)
 
     def check_schedule(self, folder: Path, process: Process) -> str:
-        """The folder's own scheduler must have the betas of the grid, and predict the noise."""
+        """Refuse a folder whose scheduler has other betas, or another prediction than the noise."""
         assert isinstance(process, DiscreteDDPM)
         return check_scheduler(folder, process)
 
     def save_pretrained(self, model: Model, folder: Path) -> str:
-        """A U-Net and its scheduler; the whole pipeline where that can sample from it."""
+        """A U-Net and its scheduler, as a pipeline where diffusers has one."""
         assert isinstance(model.process, DiscreteDDPM)
-        said = super().save_pretrained(model, folder)
-        return said + save_scheduler(model, model.process, folder)
+        text = super().save_pretrained(model, folder)
+        return text + save_scheduler(model, model.process, folder)
 
 
 @hookimpl

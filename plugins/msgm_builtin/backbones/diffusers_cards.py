@@ -1,4 +1,4 @@
-"""diffusers' cards of pixel models: what every field may be, so that none goes unread."""
+"""diffusers' cards of pixel models: every field and its values, so that none is ignored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Pipeline = Literal["DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ScoreSdeVePi
 class UNetCard(ForeignCard):
     """``config.json`` of a ``UNet2DModel``, with diffusers' own defaults."""
 
-    ignored: ClassVar[frozenset[str]] = frozenset(  # what EMAModel.save_pretrained adds
+    ignored: ClassVar[frozenset[str]] = frozenset(  # fields of EMAModel.save_pretrained
         (
             *("decay", "inv_gamma", "min_decay", "optimization_step", "power"),
             *("update_after_step", "use_ema_warmup"),
@@ -82,12 +82,12 @@ class UNetCard(ForeignCard):
 
     @field_validator("freq_shift", "mid_block_scale_factor")
     @classmethod
-    def _whole(cls, value: float) -> float:
-        """1.0 and 1 are one description of one network."""
+    def _as_integer(cls, value: float) -> float:
+        """1 for 1.0, so that one network has one description."""
         return int(value) if value.is_integer() else value
 
     @model_validator(mode="after")
-    def _has_heads(self) -> UNetCard:
+    def _check_heads(self) -> UNetCard:
         """An attention block of C channels has C // ``attention_head_dim`` heads, one or more."""
         blocks = [*zip(self.down_block_types, self.block_out_channels, strict=False)]
         widths = [width for block, width in blocks if "Attn" in block]
@@ -105,7 +105,7 @@ class UNetCard(ForeignCard):
 class SchedulerCard(ForeignCard):
     """``scheduler_config.json`` of a discrete process.
 
-    Betas and ``prediction_type`` are what the network was trained on; the other fields are about
+    Betas and ``prediction_type`` are those of the training; the other fields are options of
     diffusers' sampling, which is not used here.
     """
 
@@ -138,7 +138,7 @@ class SchedulerCard(ForeignCard):
 
     @property
     def prediction(self) -> str:
-        """What the network predicts."""
+        """Quantity that the network predicts."""
         return "sample" if self.predict_epsilon is False else self.prediction_type
 
 

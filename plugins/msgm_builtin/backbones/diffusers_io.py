@@ -1,10 +1,9 @@
-"""Folders of diffusers: where a U-Net's card, weights and schedule lie, and how they are read."""
+"""Folders of diffusers: search and reading of a U-Net's card, weights and schedule."""
 
 from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor
 
 from msgm_bench import IncompatibleError, StorageError, UsageError
-from msgm_bench.storage import read_json, single_line
+from msgm_bench.storage import error_summary, read_json, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, read_card, short
-from msgm_bench.storage.pickles import load_pickle
-from msgm_bench.storage.tensors import open_tensors
-from msgm_bench.storage.weights import boundary, check_finite, check_network
+from msgm_bench.storage.weights import boundary, check_finite
 from msgm_builtin.backbones.diffusers_cards import PipelineCard, UNetCard
+from msgm_builtin.weights_files import read_state
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d import UNet2DModel
@@ -38,19 +36,19 @@ LAYOUT = (
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NETWORKS = ("unet", "unet_ema")
 LATENT = ("vqvae", "vae", "first_stage_model")
-FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 SAVE_AGAIN = (
     'save them again as one: python -c "from diffusers import UNet2DModel; '
     "UNet2DModel.from_pretrained('DIR'{}).save_pretrained('NEW', max_shard_size='1TB')\""
 )
 
 
-def located(source: str, download: bool = True) -> Path:
+def find_folder(source: str, download: bool = True) -> Path:
     """The folder ``source``, or that of the hub's repository of this name.
 
     Raises:
         UsageError: There is no such folder.
-        StorageError: The repository is neither on this machine nor to be had.
+        StorageError: The repository is not on this machine, and cannot be downloaded.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -58,19 +56,19 @@ def located(source: str, download: bool = True) -> Path:
     if path.exists() or not HUB_ID.fullmatch(source):
         raise UsageError(f"{source} is no folder", f"{LAYOUT}; or the name of a hub's repository")
     try:
-        return _of_the_hub(source, download)
+        return _from_hub(source, download)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        tried = f", and it could not be downloaded: {error_summary(error)}" if download else ""
+        attempt = f", and it could not be downloaded: {error_summary(error)}" if download else ""
         raise StorageError(
-            f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}{tried}",
+            f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}{attempt}",
             LAYOUT,
             f"where there is a network: `hf download {source} --local-dir DIR`, then DIR in the "
             "place of the name",
         ) from error
 
 
-def _of_the_hub(repository: str, download: bool) -> Path:
-    """Cards first, then the weights in the safer of their formats."""
+def _from_hub(repository: str, download: bool) -> Path:
+    """Download cards, then weights in the safer of their formats."""
 
     def fetch(*names: str) -> Path:
         return Path(
@@ -81,18 +79,18 @@ def _of_the_hub(repository: str, download: bool) -> Path:
     folder = fetch(CARD, INDEX, SCHEDULE, PROCESS, f"unet/{CARD}", f"scheduler/{SCHEDULE}", *parts)
     for name in WEIGHTS:
         fetch(name, f"unet/{name}")
-        if (home(folder) / name).is_file():
+        if (network_folder(folder) / name).is_file():
             return folder
     raise LocalEntryNotFoundError(f"its cards are there, {' and '.join(WEIGHTS)} are not")
 
 
-def home(folder: Path) -> Path:
-    """Where the network lies: in ``unet/``, or in the folder itself."""
+def network_folder(folder: Path) -> Path:
+    """The folder of the network: ``unet/``, or the folder itself."""
     return folder / "unet" if (folder / "unet").is_dir() else folder
 
 
-def places(folder: Path) -> list[Path]:
-    """Folders in which cards may lie that speak of the network in ``folder``.
+def card_folders(folder: Path) -> list[Path]:
+    """Folders that may hold cards of the network in ``folder``.
 
     A pipeline has its network in ``unet/``; diffusers' training scripts leave the pipeline's cards
     in the parent of ``checkpoint-500/unet`` and ``checkpoint-500/unet_ema``.
@@ -107,17 +105,17 @@ def places(folder: Path) -> list[Path]:
 
 
 def check_pipeline(folder: Path) -> None:
-    """Make sure that the network works on pixels.
+    """Refuse networks that do not work on pixels.
 
     Raises:
-        IncompatibleError: It is part of a latent pipeline, or of one that is not understood.
+        IncompatibleError: The network is part of a latent pipeline, or of an unknown one.
         StorageError: The pipeline's card cannot be read.
     """
-    for place in places(folder):
+    for place in card_folders(folder):
         latent = next((name for name in LATENT if (place / name).is_dir()), None)
         if latent is not None:
             raise IncompatibleError(
-                f"{place} holds {latent}/: a latent pipeline, whose network sees no pixels",
+                f"{place} holds {latent}/: a latent pipeline, whose network works on no pixels",
                 "networks that predict the noise of images",
             )
         if (place / INDEX).exists():
@@ -127,13 +125,13 @@ def check_pipeline(folder: Path) -> None:
 def architecture(folder: Path) -> dict[str, Any]:
     """All options of the ``UNet2DModel``, but for the dropout, which is no part of its function.
 
-    What the card leaves out has diffusers' default, so that one network has one description.
+    Missing fields have diffusers' defaults, so that one network has one description.
 
     Raises:
         UsageError: There is no card.
-        IncompatibleError: It is another network's, or a field of it is not understood.
+        IncompatibleError: The card is another network's, or a field of it is not supported.
     """
-    path = home(folder) / CARD
+    path = network_folder(folder) / CARD
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CARD} of a network", LAYOUT)
     name = read_object(path, boundary(folder)).get("_class_name")
@@ -142,13 +140,13 @@ def architecture(folder: Path) -> dict[str, Any]:
     return read_card(path, UNetCard, boundary(folder)).options()
 
 
-def weights_of(folder: Path) -> Path:
+def find_weights(folder: Path) -> Path:
     """The file of the weights.
 
     Raises:
-        UsageError: There is none, or more than one could be meant.
+        UsageError: There is no such file, or there are several.
     """
-    place = home(folder)
+    place = network_folder(folder)
     for name in WEIGHTS:
         if (place / f"{name}.index.json").exists():
             raise UsageError(
@@ -171,7 +169,7 @@ def weights_of(folder: Path) -> Path:
 
 
 def read_weights(file: Path, inside: Path, network: UNet2DModel) -> tuple[dict[str, Tensor], str]:
-    """State of a network, as float32, and the SHA-256 of the bytes that it was read from.
+    """State of a network in float32, and the SHA-256 of the bytes that were read.
 
     Args:
         file: The weights.
@@ -180,46 +178,47 @@ def read_weights(file: Path, inside: Path, network: UNet2DModel) -> tuple[dict[s
 
     Raises:
         StorageError: The file is damaged, or holds numbers that are not finite.
-        IncompatibleError: It is another network's.
+        IncompatibleError: The weights are another network's.
     """
-    wanted, name = network.state_dict(), single_line(file)
-    if file.suffix == ".safetensors":
-        with open_tensors(file, inside) as opened:
-            check_network(name, renamed(opened.state, wanted), wanted)
-            state, sha256 = opened.read_hashed()
-    else:
-        state, sha256 = load_pickle(file, inside)
-        check_network(name, renamed(state_of(name, state), wanted), wanted)
-    state = {key: value.detach().float() for key, value in renamed(state, wanted).items()}
-    check_finite(name, state)
+    name, expected = single_line(file), network.state_dict()
+
+    def convert(content: Any) -> dict[str, Tensor]:
+        return with_new_names(as_state(name, content), expected)
+
+    state, sha256 = read_state(file, inside, network, convert, name)
+    state = {key: value.detach().float() for key, value in state.items()}
+    check_finite(name, state)  # again: float64 may overflow
     return state, sha256
 
 
-def state_of(name: str, value: Any) -> dict[str, Tensor]:
-    """What was pickled, if it is a state_dict.
+def as_state(name: str, value: Any) -> Mapping[str, Tensor]:
+    """``value``, if it is a state_dict.
 
     Raises:
-        IncompatibleError: It is something else.
+        IncompatibleError: ``value`` is no mapping of names to tensors.
     """
-    if isinstance(value, dict) and all(
+    if isinstance(value, Mapping) and all(
         isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items()
     ):
         return value
     raise IncompatibleError(
-        f"{name} holds something else than names and tensors",
+        f"{name} does not hold names and tensors alone",
         "the state_dict of the network alone",
-        f"load it where it was made, and save the network: {SAVE_AGAIN.format('')}",
+        f"load the file in the program that made it, and save the network: {SAVE_AGAIN.format('')}",
     )
 
 
-def renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with today's names of attention layers, which were others until 2022."""
+def with_new_names(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The state with diffusers' names of attention layers since 2022."""
     names = {}
     for key in state:
         name = key
-        for former, now in FORMER.items():
-            name = name.replace(f".{former}.", f".{now}.")
-        names[key] = name if key not in wanted and name in wanted and name not in state else key
+        for old, new in OLD_NAMES.items():
+            name = name.replace(f".{old}.", f".{new}.")
+        is_old = key not in expected and name in expected and name not in state
+        names[key] = name if is_old else key
     return {names[key]: tensor for key, tensor in state.items()}
 
 
@@ -236,19 +235,19 @@ def read_object(path: Path, inside: Path | None = None) -> dict[str, Any]:
 
 
 def check_process(folder: Path, own: Mapping[str, Any]) -> bool:
-    """Compare the process that an exported folder names with ``own``; False where it names none.
+    """Compare the process of an exported folder with ``own``; False where it names none.
 
     Raises:
-        IncompatibleError: They differ.
+        IncompatibleError: The processes differ.
     """
     path = folder / PROCESS
     if not path.is_file():
         return False
-    told = read_object(path, boundary(folder))
-    if told != dict(own):
+    stored = read_object(path, boundary(folder))
+    if stored != dict(own):
         raise IncompatibleError(
-            f"the network in {folder} was trained on {single_line(listed(told))[:200]}",
-            listed(own),
+            f"the network in {folder} was trained on {single_line(spec_text(stored))[:200]}",
+            spec_text(own),
             "choose the backbone, its options (-b) and the data of that training",
         )
     return True
@@ -260,11 +259,6 @@ def save_unet(unet: UNet2DModel, folder: Path, process: Mapping[str, Any]) -> No
     (folder / PROCESS).write_text(json.dumps(dict(process), indent=2) + "\n", encoding="utf-8")
 
 
-def listed(values: Mapping[str, Any]) -> str:
+def spec_text(values: Mapping[str, Any]) -> str:
     """``key value, key value``."""
     return ", ".join(f"{key} {value}" for key, value in values.items())
-
-
-def error_summary(error: BaseException) -> str:
-    """What an error says, in a line."""
-    return textwrap.shorten(str(error) or type(error).__name__, 200)

@@ -70,7 +70,7 @@ class ResidualMLP(nn.Module):
 
     Args:
         dim: D, the number of dimensions of an item.
-        process: Gives a(t), sigma(t).
+        process: The diffusion process, with a(t) and sigma(t).
         std: Standard deviation of the data in model space.
         width: Hidden units.
         depth: Residual blocks.
@@ -101,7 +101,7 @@ class ResidualMLP(nn.Module):
         self.label = None if classes is None else nn.Embedding(classes + 1, features)
 
     def describe(self) -> dict[str, Any]:
-        """What its weights mean beyond their shapes."""
+        """The function that the weights stand for, beyond their shapes."""
         return {
             "network": type(self).__name__,
             "std": self.std,
@@ -112,7 +112,7 @@ class ResidualMLP(nn.Module):
         }
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """eps_hat of ``x_t [N, *shape]`` at ``t [N]``, given classes ``[N]`` if it takes any."""
+        """eps_hat of ``x_t [N, *shape]`` at ``t [N]``, with classes ``[N]`` if it takes any."""
         a, sigma = (c.to(x_t.dtype)[:, None] for c in self.process.marginal(t))
         scale = torch.sqrt((a * self.std) ** 2 + sigma**2)
         x = x_t.flatten(1) / scale
@@ -141,22 +141,22 @@ class UNet(nn.Module):
         self.fourier = unet.config["time_embedding_type"] == "fourier"
 
     def describe(self) -> dict[str, Any]:
-        """What its weights mean beyond their shapes: diffusers' options, and our use of them."""
+        """The function that the weights stand for: diffusers' options, and the output's meaning."""
         options = parse_card(dict(self.unet.config), UNetCard, "the network").options()
-        lean = any(
+        has_identity = any(
             isinstance(layer, nn.Identity)
             for block in self.unet.up_blocks
             for layer in getattr(block, "attentions", ())
         )
         return options | {
             "network": type(self.unet).__name__,
-            "up_attention": "last" if lean else "every",
+            "up_attention": "last" if has_identity else "every",
             "last_layer": "zero at first",
             "prediction": "-sigma(t) output" if self.fourier else "output",
         }
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """eps_hat of ``x_t [N, C, H, W]`` at ``t [N]``, given classes ``[N]`` if it takes any."""
+        """eps_hat of ``x_t [N, C, H, W]`` at ``t [N]``, with classes ``[N]`` if it takes any."""
         label = self.process.timestep(t).to(x_t.dtype)
         output: Tensor = self.unet(x_t, label, class_labels=condition).sample
         return -label.reshape(-1, 1, 1, 1) * output if self.fourier else output
@@ -184,10 +184,10 @@ def unet(
         attention: Sizes (in pixels) of the resolutions with self-attention.
         dropout: Dropout rate.
         classes: K; diffusers adds an embedding of the class, or of the null class K, to the time's.
-        up_attention: Behind which residual blocks of a resolution on the way up it attends.
+        up_attention: Residual blocks with attention, of a resolution on the way up.
 
     Raises:
-        IncompatibleError: The image cannot be halved that often, or is no image.
+        IncompatibleError: The image cannot be halved that often, or the items are no images.
     """
     from diffusers.models.unets.unet_2d import (
         UNet2DModel,  # takes seconds, which an MLP need not pay
@@ -205,9 +205,9 @@ def unet(
             f"at most {most + 1} widths in channels",
         )
     sizes = [shape[1] // 2**i for i in range(len(channels))]
-    attends = [size in attention for size in sizes]
-    down = tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends)
-    up = tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends))
+    has_attention = [size in attention for size in sizes]
+    down = tuple("AttnDownBlock2D" if attends else "DownBlock2D" for attends in has_attention)
+    up = tuple("AttnUpBlock2D" if attends else "UpBlock2D" for attends in has_attention[::-1])
     groups = math.gcd(32, *channels)
     if groups == min(channels) > 1:
         groups //= 2  # a group of one channel loses its mean, and cannot be normalised on one pixel
@@ -226,21 +226,21 @@ def unet(
         num_class_embeds=None if classes is None else classes + 1,
     )
     if up_attention == "last":
-        attend_last(net)
-    return UNet(zero_last(net), process)
+        remove_attention(net)
+    return UNet(with_zero_output(net), process)
 
 
-def zero_last(unet: UNet2DModel) -> UNet2DModel:
-    """The network with its last convolution at zero, as Ho et al. 2020 and score_sde begin."""
+def with_zero_output(unet: UNet2DModel) -> UNet2DModel:
+    """The network with its last convolution at zero, the start of Ho et al. 2020 and score_sde."""
     for weight in unet.conv_out.parameters():
         nn.init.zeros_(weight)
     return unet
 
 
-def attend_last(unet: UNet2DModel) -> None:
-    """Leave out all attention on the way up but behind the last block of a resolution.
+def remove_attention(unet: UNet2DModel) -> None:
+    """Remove all attention on the way up but behind the last block of a resolution.
 
-    Source: score_sde_pytorch, models/ddpm.py (Ho et al. 2020 attend behind every block).
+    Source: score_sde_pytorch, models/ddpm.py (Ho et al. 2020 have it behind every block).
     """
     for block in unet.up_blocks:
         attentions = getattr(block, "attentions", nn.ModuleList())
@@ -248,18 +248,18 @@ def attend_last(unet: UNet2DModel) -> None:
             attentions[i] = nn.Identity()
 
 
-def attend_everywhere(unet: UNet2DModel) -> UNet2DModel:
-    """A copy that is the same function with all of diffusers' attention, of ``attend_last``'s.
+def with_all_attention(unet: UNet2DModel) -> UNet2DModel:
+    """A copy of the same function that has the layers of ``remove_attention`` again.
 
-    Attention is h + W_out A(h): with every weight at zero it is h, the identity, and stays so in
-    any further training.
+    Attention is h + W_out A(h): with every weight at zero it is h, the identity, and remains so
+    in any further training.
     """
-    whole = copy.deepcopy(unet)
-    for block in whole.up_blocks:
+    full = copy.deepcopy(unet)
+    for block in full.up_blocks:
         attentions = getattr(block, "attentions", nn.ModuleList())
         for i in range(len(attentions)):
             if isinstance(attentions[i], nn.Identity):
                 attentions[i] = copy.deepcopy(attentions[-1])
                 for weight in attentions[i].parameters():
                     nn.init.zeros_(weight)
-    return whole
+    return full

@@ -20,5 +20,5 @@ class SubVPSDE(VPSDE):
 
 @hookimpl
 def register_backbones() -> Sequence[type[Backbone]]:
-    """Sub-VP."""
+    """The sub-variance preserving SDE."""
     return [SubVPSDE]

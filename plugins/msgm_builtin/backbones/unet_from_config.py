@@ -1,4 +1,4 @@
-"""A U-Net from diffusers' own options, which another program chose."""
+"""A U-Net from diffusers' own options."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from msgm_bench import DataStats, IncompatibleError, OptionError, Process
 from msgm_bench.storage import error_summary
-from msgm_builtin.backbones.networks import UNet, zero_last
+from msgm_builtin.backbones.networks import UNet, with_zero_output
 
 
-def described_unet(
+def unet_from_config(
     options: Mapping[str, Any],
     stats: DataStats,
     process: Process,
@@ -23,12 +23,12 @@ def described_unet(
         options: Arguments of ``UNet2DModel``, all but ``dropout``.
         stats: The data.
         process: The diffusion process.
-        embedding: Kind of time features that the process's labels are made for.
+        embedding: Kind of time features for the process's labels.
         dropout: Dropout rate.
 
     Raises:
-        IncompatibleError: It does not fit.
-        OptionError: There is no such network.
+        IncompatibleError: The network does not fit the data or the process.
+        OptionError: diffusers cannot build the network.
     """
     from diffusers.models.unets.unet_2d import UNet2DModel
 
@@ -39,10 +39,10 @@ def described_unet(
         raise IncompatibleError(
             f"a network with {kind} time features",
             f"{embedding} ones, which {type(process).__name__} has",
-            "choose the backbone on whose process it was trained",
+            "choose the backbone with the process of its training",
         )
     try:
-        return UNet(zero_last(UNet2DModel(**options, dropout=dropout)), process)
+        return UNet(with_zero_output(UNet2DModel(**options, dropout=dropout)), process)
     except Exception as error:
         raise OptionError(
             f"no network has such options: {error_summary(error)}",
@@ -51,49 +51,49 @@ def described_unet(
 
 
 def check_images(options: Mapping[str, Any], stats: DataStats) -> None:
-    """Channels and size.
+    """Refuse other channels or another size than the data's.
 
     Raises:
-        IncompatibleError: They are not the data's.
+        IncompatibleError: They differ.
     """
     if len(stats.shape) != 3:
         raise IncompatibleError(
             f"a U-Net needs images, the items have shape {stats.shape}", "a dataset of images"
         )
-    enter, leave = options.get("in_channels", 3), options.get("out_channels", 3)
-    if (enter, leave) != (stats.shape[0],) * 2:
+    inputs, outputs = options.get("in_channels", 3), options.get("out_channels", 3)
+    if (inputs, outputs) != (stats.shape[0],) * 2:
         raise IncompatibleError(
-            f"a network that takes {enter} channels and predicts {leave}",
+            f"a network that takes {inputs} channels and predicts {outputs}",
             f"{stats.shape[0]} and {stats.shape[0]}, as the dataset has, with no learned variance",
-            "choose the dataset that the network was trained on",
+            "choose the dataset of the network's training",
         )
     size = options.get("sample_size")
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     if sides != stats.shape[1:]:
-        said = "x".join(map(str, sides)) or "no stated size"
+        stated = "x".join(map(str, sides)) or "no stated size"
         raise IncompatibleError(
-            f"a network for images of {said}",
+            f"a network for images of {stated}",
             f"sample_size {'x'.join(map(str, stats.shape[1:]))}, as the dataset has",
-            "choose the dataset that the network was trained on",
+            "choose the dataset of the network's training",
         )
 
 
 def check_classes(options: Mapping[str, Any], stats: DataStats) -> None:
-    """The number of classes that it is told of: K and the null class, or none.
+    """Refuse another number of class embeddings than K and the null class, or none.
 
     Raises:
-        IncompatibleError: It is another one.
+        IncompatibleError: The numbers differ.
     """
-    kind, found = options.get("class_embed_type"), options.get("num_class_embeds")
-    wanted = None if stats.classes is None else stats.classes + 1
-    if (kind, found) == (None, wanted):
+    kind, count = options.get("class_embed_type"), options.get("num_class_embeds")
+    expected = None if stats.classes is None else stats.classes + 1
+    if (kind, count) == (None, expected):
         return
-    has = kind and f"class features {kind!r}"
-    has = has or ("no class embedding" if found is None else f"{found} class embeddings")
-    if wanted is None:
+    embeddings = "no class embedding" if count is None else f"{count} class embeddings"
+    features = f"class features {kind!r}" if kind else embeddings
+    if expected is None:
         allowed, hint = "an unconditional network", "add --conditional for a conditional one"
     else:
-        allowed = f"num_class_embeds {wanted}: {stats.classes} classes, then the null class"
+        allowed = f"num_class_embeds {expected}: {stats.classes} classes, then the null class"
         hint = "leave out --conditional for an unconditional network; one without a null class "
-        hint += "has no unconditional prediction, which guidance and methods rest on"
-    raise IncompatibleError(f"a network with {has}", allowed, hint)
+        hint += "has no unconditional prediction for guidance and methods"
+    raise IncompatibleError(f"a network with {features}", allowed, hint)

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from msgm_bench import Backbone, DataStats, Process, VarianceExploding, hookimpl, merge
-from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, drawn
+from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, sampling_preset
 
 
-def sampled(nfe: int) -> dict[str, Any]:
-    """Predictor-corrector with ``nfe`` evaluations."""
+def corrected_preset(nfe: int) -> dict[str, Any]:
+    """A preset of predictor-corrector sampling with ``nfe`` evaluations."""
     norm = {"norm": "item"}
-    return merge(drawn("pc", nfe, **norm), {"tasks": {"inpainting": norm}})
+    return merge(sampling_preset("pc", nfe, **norm), {"tasks": {"inpainting": norm}})
 
 
 class VESDEOptions(NetworkOptions):
@@ -40,9 +40,9 @@ class VESDE(NetworkBackbone[VESDEOptions]):
     timestep = "sigma(t); the output is the score, and eps_hat = -sigma(t) times the output"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
     presets = {
-        "quick": drawn("heun", 50),
-        "full": sampled(1000),
-        "paper": sampled(2000),
+        "quick": sampling_preset("heun", 50),
+        "full": corrected_preset(1000),
+        "paper": corrected_preset(2000),
     }
 
     def process(self, stats: DataStats) -> Process:
@@ -55,5 +55,5 @@ class VESDE(NetworkBackbone[VESDEOptions]):
 
 @hookimpl
 def register_backbones() -> Sequence[type[Backbone]]:
-    """VE."""
+    """The variance exploding SDE."""
     return [VESDE]

@@ -8,10 +8,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from msgm_bench import Backbone, DataStats, Process, VariancePreserving, hookimpl, merge
-from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, drawn
+from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, sampling_preset
 
 SCORE_SDE = merge(  # network and sampler of score_sde's own run on CIFAR-10
-    drawn("em", 1000), {"backbone": {"up_attention": "last"}}
+    sampling_preset("em", 1000), {"backbone": {"up_attention": "last"}}
 )
 
 
@@ -29,7 +29,7 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
     citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     presets = {
-        "quick": drawn("em", 50),  # of a network this young, the ODE makes noise now and then
+        "quick": sampling_preset("em", 50),  # small networks: the ODE gives some noise
         "full": SCORE_SDE,
         "paper": SCORE_SDE,
     }
@@ -41,5 +41,5 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
 
 @hookimpl
 def register_backbones() -> Sequence[type[Backbone]]:
-    """VP."""
+    """The variance preserving SDE."""
     return [VPSDE]

@@ -17,7 +17,7 @@ from torch import Tensor
 from msgm_bench import Data, Dataset, DatasetInfo, Examples, Source, hookimpl
 from msgm_builtin.datasets.celeba_boxes import face_regions
 from msgm_builtin.datasets.files import FileDataset, FilesOptions, damaged, read_file
-from msgm_builtin.datasets.images import Recipe, decoded, hashed, missing
+from msgm_builtin.datasets.images import Recipe, decode_all, hash_all, names_error
 from msgm_builtin.datasets.presets import presets_celeba
 
 IMAGES, ATTRIBUTES, PARTITION = (
@@ -43,9 +43,9 @@ DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t
 
 
 class CelebAOptions(FilesOptions):
-    """Where the files are, the split and the preprocessing."""
+    """Place of the files, split and preprocessing."""
 
-    split: Literal["test", "valid"] = Field("test", description="the part that is held out")
+    split: Literal["test", "valid"] = Field("test", description="the held-out part")
     size: int = Field(SIZE, ge=8, le=CROP, description="side of the reduced image, px")
     flip: bool = Field(False, description="mirror training images with probability 1/2")
 
@@ -99,7 +99,7 @@ class CelebA(FileDataset[CelebAOptions]):
         return DatasetInfo(shape, tuple(NAMES.split()), COUNTS["train"], held_out, attributes=True)
 
     def verify(self) -> str:
-        """Compare the names of all images with the tables; decoding them would take minutes."""
+        """Compare the names of all images with the tables; the images are not decoded."""
         files = self.files()
         _, labels = read_attributes(files[ATTRIBUTES])
         read_partition(files[PARTITION], labels)
@@ -107,21 +107,22 @@ class CelebA(FileDataset[CelebAOptions]):
         return "names are those of the tables, images not opened"
 
     def read(self, files: Mapping[str, Path]) -> Data:
-        """The published partition; images are decoded once and kept in the user's cache."""
+        """The published partition; images are decoded once, into the user's cache."""
         c = self.options
         classes, labels = read_attributes(files[ATTRIBUTES])
         part = read_partition(files[PARTITION], labels)
-        used = [name for name in labels if part[name] in (PARTS["train"], PARTS[c.split])]
-        find_images(files[IMAGES], used)
+        names = [name for name in labels if part[name] in (PARTS["train"], PARTS[c.split])]
+        find_images(files[IMAGES], names)
         recipe = Recipe(3, (c.size, c.size), CROP)
 
         def examples(split: str) -> Examples:
-            names = [name for name in used if part[name] == PARTS[split]]
-            if not names:
+            chosen = [name for name in names if part[name] == PARTS[split]]
+            if not chosen:
                 raise damaged(files[PARTITION], f"no image of part {PARTS[split]} ({split})")
-            pictures = hashed(f"celeba-{split}", {name: files[IMAGES] / name for name in names})
-            y = torch.stack([labels[name] for name in names])
-            return Examples(decoded(f"celeba-{split}", pictures, recipe), y)
+            paths = {name: files[IMAGES] / name for name in chosen}
+            y = torch.stack([labels[name] for name in chosen])
+            images = hash_all(f"celeba-{split}", paths)
+            return Examples(decode_all(f"celeba-{split}", images, recipe), y)
 
         words = [c.split, *([f"{c.size}px"] if c.size != SIZE else []), *(["flip"] * c.flip)]
         protocol = f"celeba/{'+'.join(words)}@1"
@@ -131,17 +132,17 @@ class CelebA(FileDataset[CelebAOptions]):
 
 
 def find_images(folder: Path, names: Iterable[str]) -> None:
-    """Look for every image of the tables.
+    """Look for every image of the tables in ``folder``.
 
     Raises:
-        StorageError: Some are not in the folder, or it is none.
+        StorageError: Images are missing, or ``folder`` is no folder.
     """
     try:
-        here = {entry.name for entry in os.scandir(folder)}
+        existing = {entry.name for entry in os.scandir(folder)}
     except OSError as error:
         raise damaged(folder, error, TABLES) from error
-    if absent := [name for name in names if name not in here]:
-        raise missing(f"images missing in {folder}", absent, TABLES)
+    if absent := [name for name in names if name not in existing]:
+        raise names_error(f"images missing in {folder}", absent, TABLES)
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:
@@ -166,7 +167,7 @@ def read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     image of -1 and 1, or of 0 and 1.
 
     Raises:
-        StorageError: The table is cut short or holds something else.
+        StorageError: The table is cut short or has another content.
     """
     rows = read_rows(path)
     head = next(rows, [])
@@ -197,18 +198,18 @@ def read_partition(path: Path, labels: Mapping[str, Tensor]) -> dict[str, int]:
     """The part of each image: 0 for training, 1 for validation, 2 for the test.
 
     Raises:
-        StorageError: The file is cut short, or speaks of other images than the attribute table.
+        StorageError: The file is cut short, or has other images than the attribute table.
     """
     known = {str(number) for number in PARTS.values()}
     rows = [row for row in read_rows(path) if row[0] != "image_id"]
     if wrong := [row[0] for row in rows if len(row) != 2 or row[1] not in known]:
-        raise missing(f"{path}: lines without a part 0, 1 or 2", wrong, TABLES)
+        raise names_error(f"{path}: lines without a part 0, 1 or 2", wrong, TABLES)
     part = {file: int(number) for file, number in rows}
     if len(part) < len(rows):
         twice = sorted(name for name, n in Counter(row[0] for row in rows).items() if n > 1)
-        raise missing(f"{path} has two lines of images", twice, TABLES)
-    if strange := sorted(set(part) ^ set(labels)):
-        raise missing(f"{path} and the attribute table differ", strange, TABLES)
+        raise names_error(f"{path} has two lines of images", twice, TABLES)
+    if different := sorted(set(part) ^ set(labels)):
+        raise names_error(f"{path} and the attribute table differ", different, TABLES)
     return part
 
 

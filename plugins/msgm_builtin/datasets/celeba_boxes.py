@@ -1,4 +1,4 @@
-"""Where CelebA's attributes show in the aligned faces, cropped to their centre.
+"""Boxes of CelebA's attributes in the aligned faces, cropped to their centre.
 
 Every aligned face of 178x218 px has the eyes near (70, 111) and (107, 111), the nose's tip near
 row 137 and the mouth near row 153 (``list_landmarks_align_celeba.txt``). In the centred 140 px
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from msgm_bench import Box
 
-SIDE = 64  # px: of the image that the boxes below are in
+SIDE = 64  # px of the image that the boxes below refer to
 
 FOREHEAD = (12, 0, 16, 64)  # a quarter of the image, as in the MSGM paper's figure 5
 CROWN = (0, 0, 24, 64)
@@ -52,15 +52,15 @@ REGIONS = {
 
 
 def face_regions(names: Iterable[str], side: int) -> dict[str, Box]:
-    """The boxes of those of ``names`` that show in one place, in images of ``side`` px."""
+    """Boxes of the attributes in ``names`` that show in one place, in images of ``side`` px."""
 
     def scaled(pixels: int) -> int:
         return round(pixels * side / SIDE)
 
-    found = {}
+    boxes = {}
     for name in names:
         if name in REGIONS:
             top, left, height, width = REGIONS[name]
             bottom, right = scaled(top + height), scaled(left + width)
-            found[name] = (scaled(top), scaled(left), bottom - scaled(top), right - scaled(left))
-    return found
+            boxes[name] = (scaled(top), scaled(left), bottom - scaled(top), right - scaled(left))
+    return boxes

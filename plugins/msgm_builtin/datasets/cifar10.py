@@ -34,7 +34,7 @@ MAX_BYTES = 2**28  # of a file; the published ones have 31 million
 
 
 class CIFAR10Options(FilesOptions):
-    """Where the files are, and mirroring."""
+    """Place of the files, and mirroring."""
 
     flip: bool = Field(True, description="mirror training images with probability 1/2")
 

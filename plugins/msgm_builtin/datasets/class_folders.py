@@ -1,4 +1,4 @@
-"""A folder for each class, and which folders are the training and the held-out part."""
+"""A folder for each class, and folders of the training and the held-out part."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ PARTS = {  # folders' names by the part that they hold: train_set, Test images, 
 HOW = "folders train and test (or val) beside nothing else, or only class folders"
 
 
-def class_folders(root: Path, found: Listing, test_part: str | None) -> Table:
-    """Classes and labels of all images by the folders that they are in.
+def class_folders(root: Path, content: Listing, test_part: str | None) -> Table:
+    """Classes and labels of all images, by their folders.
 
     Raises:
-        UsageError: Fewer than two classes, classes that differ between the parts, or folders of
-            which nobody can tell whether they are classes or parts.
+        UsageError: Fewer than two classes, classes that differ between the parts, or folders that
+            may be classes or parts.
     """
-    parts = _parts(root, found, test_part)
+    parts = _parts(root, content, test_part)
     if parts is None and test_part is not None:
         raise UsageError(f"-d test_part={test_part}, and {root} has no parts", HOW)
     folders = [f"{part}/" for part in parts] if parts else [""]
-    classes = [_classes(root, folder, found) for folder in folders]
+    classes = [_classes(root, folder, content) for folder in folders]
     names = sorted({name for part in classes for name in part})
-    _check(root, folders, classes, names)
+    _check_classes(root, folders, classes, names)
     rows = [
         (name, names.index(label), i == 1)
         for i, part in enumerate(classes)
         for label, images in part.items()
         for name in images
     ]
-    files = {name: found.images[name] for name, _, _ in rows}
+    files = {name: content.images[name] for name, _, _ in rows}
     labels = torch.tensor([label for _, label, _ in rows])
-    test = torch.tensor([held for _, _, held in rows]) if parts else None
+    test = torch.tensor([is_test for _, _, is_test in rows]) if parts else None
     return Table(files, labels, tuple(names), test)
 
 
-def _parts(root: Path, found: Listing, test_part: str | None) -> tuple[str, str] | None:
+def _parts(root: Path, content: Listing, test_part: str | None) -> tuple[str, str] | None:
     """The training and the held-out folder; None where the folders are classes.
 
     Raises:
         UsageError: Both readings are possible, or several folders may be the held-out part.
     """
-    groups = found.by_folder()
+    groups = content.by_folder()
     folders = sorted(name for name in groups if name)
     parts = {name: part for name in folders if (part := _part_of(name))}
     train = [name for name, part in parts.items() if part == "train"]
-    held = {name: part for name, part in parts.items() if part != "train"}
+    test = {name: part for name, part in parts.items() if part != "train"}
     others = [name for name in folders if name not in parts]
-    if not train and not held:
+    if not train and not test:
         return None
-    if not held and others and not any(_has_folders(groups[name]) for name in train):
-        return None  # trains among cars and buses
-    if others or len(train) != 1 or not held:
+    if not test and others and not any(_has_folders(groups[name]) for name in train):
+        return None  # a class "train" among cars and buses
+    if others or len(train) != 1 or not test:
         empty = [f"{name} (without images)" for name in subfolders(root) if name not in groups]
         names = ", ".join([*folders, *empty])
         raise UsageError(
@@ -73,16 +73,16 @@ def _parts(root: Path, found: Listing, test_part: str | None) -> tuple[str, str]
             HOW,
             "rename folders, or name one with -d folder=, or the classes in a table (-d table=)",
         )
-    chosen = [name for name, part in held.items() if test_part in (None, part)]
+    chosen = [name for name, part in test.items() if test_part in (None, part)]
     if len(chosen) != 1:
         raise UsageError(
-            f"{root} has {', '.join(held)}: which is the held-out part?",
+            f"{root} has {', '.join(test)}: which is the held-out part?",
             "one folder test, or one folder val",
-            "-d test_part=test, or -d test_part=val; the other is left out",
+            "-d test_part=test, or -d test_part=val; the other is skipped",
         )
-    for name in held:
+    for name in test:
         if name != chosen[0]:
-            _leave_out(found, name)
+            _skip_folder(content, name)
     return train[0], chosen[0]
 
 
@@ -95,25 +95,26 @@ def _has_folders(names: Sequence[str]) -> bool:
     return any(name.count("/") > 1 for name in names)
 
 
-def _leave_out(found: Listing, folder: str) -> None:
-    names = found.by_folder()[folder]
-    found.skipped[OTHER_PART.format(folder)] += len(names)
+def _skip_folder(content: Listing, folder: str) -> None:
+    """Count the images of ``folder`` as skipped."""
+    names = content.by_folder()[folder]
+    content.skipped[OTHER_PART.format(folder)] += len(names)
     for name in names:
-        del found.images[name]
+        del content.images[name]
 
 
-def _classes(root: Path, folder: str, found: Listing) -> dict[str, list[str]]:
+def _classes(root: Path, folder: str, content: Listing) -> dict[str, list[str]]:
     """Names of the images of each class folder in ``folder``, in order."""
-    groups = found.by_folder(folder)
+    groups = content.by_folder(folder)
     if beside := groups.pop("", []):
-        found.skipped[BESIDE] += len(beside)
+        content.skipped[BESIDE] += len(beside)
     labels = subfolders(root / folder)
     if empty := [label for label in labels if label not in groups]:
-        found.skipped[f"{EMPTY} ({', '.join(empty[:5])})"] += len(empty)
+        content.skipped[f"{EMPTY} ({', '.join(empty[:5])})"] += len(empty)
     return {label: groups[label] for label in labels if label in groups}
 
 
-def _check(
+def _check_classes(
     root: Path,
     folders: Sequence[str],
     classes: Sequence[Mapping[str, Sequence[str]]],

@@ -1,4 +1,4 @@
-"""Downloads that are whole, verified, or not there."""
+"""Downloads: complete and verified, or nothing."""
 
 from __future__ import annotations
 
@@ -17,49 +17,55 @@ from urllib.parse import urlsplit
 
 from msgm_bench import Progress, Source, StorageError, atomic_write
 
-TIMEOUT = 30.0  # seconds without an answer
+TIMEOUT = 30.0  # seconds without a response
 CHUNK = 1 << 20
-UNPACKED = 2.2  # an archive of images and what is in it, in units of the archive
+UNPACKED = 2.2  # size of an archive of images and its content, over that of the archive
 
 
 class DownloadError(StorageError):
-    """One address did not give the file; the next may."""
+    """An address does not give the file; the next one may."""
 
 
 def download(source: Source, folder: Path, progress: Progress) -> Path:
-    """Get ``source`` from the first of its addresses that gives it whole.
+    """Download ``source`` from the first of its addresses that gives it whole.
 
-    The file appears under its name by one rename, after its checksum was compared; where no
-    checksum is known, after its length was.
+    The file appears under its name by one rename, after a comparison of its checksum, or of its
+    length where no checksum is known.
 
     Raises:
-        StorageError: No address gave it, or the disk has no room.
+        StorageError: No address gives the file, or the disk has no room.
     """
-    path, failed = folder / source.name, []
+    path, errors = folder / source.name, []
     for url in source.urls:
         try:
-            _from(url, source, path, progress)
+            _download_from(url, source, path, progress)
         except DownloadError as error:
-            failed.append(error.what)
+            errors.append(error.what)
         else:
             return path
-    raise DownloadError(f"cannot download {source.name}: {'; '.join(failed) or 'no address'}")
+    raise DownloadError(f"cannot download {source.name}: {'; '.join(errors) or 'no address'}")
 
 
-def _from(url: str, source: Source, path: Path, progress: Progress) -> None:
+def _download_from(url: str, source: Source, path: Path, progress: Progress) -> None:
+    """Download from one address.
+
+    Raises:
+        DownloadError: The address does not give the file whole.
+        StorageError: The disk has no room.
+    """
     host = urlsplit(url).netloc or url
     try:
-        answer = urllib.request.urlopen(url, timeout=TIMEOUT)
+        response = urllib.request.urlopen(url, timeout=TIMEOUT)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DownloadError(f"{host}: {getattr(error, 'reason', None) or error}") from error
-    with answer:
-        length = answer.headers.get("Content-Length")
+    with response:
+        length = response.headers.get("Content-Length")
         total = int(length) if length else source.size
-        room(path.parent, int((total or 0) * (UNPACKED if source.holds else 1.0)))
+        check_room(path.parent, int((total or 0) * (UNPACKED if source.holds else 1.0)))
         with atomic_write(path) as temporary:
             md5, done = hashlib.md5(usedforsecurity=False), 0
             with temporary.open("wb") as file:
-                for chunk in _chunks(answer, host):
+                for chunk in _chunks(response, host):
                     file.write(chunk)
                     md5.update(chunk)
                     done += len(chunk)
@@ -72,11 +78,11 @@ def _from(url: str, source: Source, path: Path, progress: Progress) -> None:
                 )
 
 
-def _chunks(answer: Any, host: str) -> Iterator[bytes]:
-    """What the server sends; its errors are not the disk's."""
+def _chunks(response: Any, host: str) -> Iterator[bytes]:
+    """The content in chunks; errors of the server become ``DownloadError``."""
     while True:
         try:
-            chunk: bytes = answer.read(CHUNK)
+            chunk: bytes = response.read(CHUNK)
         except (OSError, http.client.HTTPException) as error:
             raise DownloadError(f"{host}: {error}") from error
         if not chunk:
@@ -84,14 +90,14 @@ def _chunks(answer: Any, host: str) -> Iterator[bytes]:
         yield chunk
 
 
-def room(folder: Path, size: int) -> None:
-    """Refuse what will not fit.
+def check_room(folder: Path, size: int) -> None:
+    """Refuse a size that does not fit on the disk.
 
     Raises:
         StorageError: The disk of ``folder`` has fewer than ``size`` bytes free.
     """
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < size:
         raise StorageError(
             f"no room in {folder}: {size / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free",
@@ -101,20 +107,20 @@ def room(folder: Path, size: int) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Put what a tar or zip archive holds into ``folder``, each top entry by one rename.
+    """Unpack a tar or zip archive into ``folder``, each top entry by one rename.
 
     Raises:
         StorageError: The archive is damaged, or the disk is full.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as place:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as temporary:
             if archive.suffix == ".zip":
-                with zipfile.ZipFile(archive) as packed:
-                    packed.extractall(place)
+                with zipfile.ZipFile(archive) as content:
+                    content.extractall(temporary)
             else:
-                with tarfile.open(archive) as packed:
-                    packed.extractall(place, filter="data")
-            for entry in Path(place).iterdir():
+                with tarfile.open(archive) as content:
+                    content.extractall(temporary, filter="data")
+            for entry in Path(temporary).iterdir():
                 shutil.rmtree(folder / entry.name, ignore_errors=True)
                 entry.replace(folder / entry.name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:

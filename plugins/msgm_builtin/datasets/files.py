@@ -1,4 +1,4 @@
-"""Datasets that live in files: where these are looked for, and what is said without them."""
+"""Datasets in published files: search, download, and the error where files are missing."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import platformdirs
 from pydantic import Field
 from typing_extensions import TypeVar
 
 from msgm_bench import Data, Dataset, Options, Progress, Source, StorageError, UsageError
+from msgm_builtin.data_folders import VARIABLE, named_folders, user_folder
 from msgm_builtin.datasets.download import download, unpack
 
-VARIABLE = "MSGM_BENCH_DATA"
-DEBIAN = Path("/usr/share/datasets")  # where Debian's dataset-* packages put theirs
-INTERVAL = 10.0  # seconds between two words about a long job
+DEBIAN = Path("/usr/share/datasets")  # of Debian's packages dataset-*
+LOG_INTERVAL = 10.0  # seconds between two lines of progress
 
 log = logging.getLogger("msgm_bench.data")
 
 
-class PlaceOptions(Options):
-    """Where the files are."""
+class FolderOptions(Options):
+    """Folder of the files."""
 
     data_dir: str | None = Field(
         None,
         min_length=1,
-        description=f"folder of the files; before {VARIABLE} and the user's data folder",
+        description=f"folder of the files, searched before {VARIABLE} and the user's data folder",
     )
 
 
-class FilesOptions(PlaceOptions):
-    """Where the files are, and whether they may be downloaded."""
+class FilesOptions(FolderOptions):
+    """Folder of the files, and whether they may be downloaded."""
 
-    download: bool = Field(True, description="download files that are nowhere")
+    download: bool = Field(True, description="download missing files")
 
 
 FilesOptionsT = TypeVar("FilesOptionsT", bound=FilesOptions, default=FilesOptions, covariant=True)
@@ -48,19 +47,19 @@ class FileDataset(Dataset[FilesOptionsT]):
     """A dataset that is read from published files.
 
     Attributes:
-        published: What its makers publish.
-        folders: Folders within a place that may hold the files, the usual one first.
-        aliases: Paths within such a folder under which a file may lie, where there are several.
+        published: The published files.
+        folders: Subfolders of a place that may hold the files, the usual one first.
+        aliases: Paths of a file within such a folder, where there are several.
         image_folders: Names among the files that are folders of images.
-        foreign: Folders of these names hold another dataset, in files of the same names.
-        advice: How a person gets the files.
+        other_datasets: Names of folders with another dataset, in files of the same names.
+        advice: Instructions to get the files by hand.
     """
 
     published: ClassVar[tuple[Source, ...]] = ()
     folders: ClassVar[tuple[str, ...]] = (".",)
     aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     image_folders: ClassVar[frozenset[str]] = frozenset()
-    foreign: ClassVar[frozenset[str]] = frozenset()
+    other_datasets: ClassVar[frozenset[str]] = frozenset()
     advice: ClassVar[str] = ""
 
     def sources(self) -> Sequence[Source]:
@@ -68,17 +67,17 @@ class FileDataset(Dataset[FilesOptionsT]):
         return self.published
 
     def places(self) -> Sequence[Path]:
-        """Option, environment, the user's data folder, Debian's."""
-        return places(self.options.data_dir)
+        """The folder of the option, of the environment, the user's data folder, Debian's."""
+        return search_folders(self.options.data_dir)
 
     def located(self) -> Mapping[str, Path]:
-        """The files of the first folder that has all, else of the fullest."""
+        """Files of the first folder that has all of them, else of the one that has most."""
         fullest: Mapping[str, Path] = {}
         for folder in self._candidates():
-            here = self._in(folder)
-            if len(here) > len(fullest):
-                fullest = here
-            if len(here) == len(self._names()):
+            files = self._files_in(folder)
+            if len(files) > len(fullest):
+                fullest = files
+            if len(files) == len(self._names()):
                 break
         return fullest
 
@@ -89,15 +88,15 @@ class FileDataset(Dataset[FilesOptionsT]):
         for place in self.places():
             for name in self.folders:
                 folder = place / name
-                if name != "." or not self.foreign & {p.lower() for p in folder.parts[-2:]}:
+                if name != "." or not self.other_datasets & {p.lower() for p in folder.parts[-2:]}:
                     yield folder
 
-    def _in(self, folder: Path) -> dict[str, Path]:
-        places = {name: self._place(folder, name) for name in self._names()}
-        return {name: path for name, path in places.items() if path is not None}
+    def _files_in(self, folder: Path) -> dict[str, Path]:
+        paths = {name: self._locate(folder, name) for name in self._names()}
+        return {name: path for name, path in paths.items() if path is not None}
 
-    def _place(self, folder: Path, name: str) -> Path | None:
-        """Where a file lies under one of its names, or in a folder that is called like it."""
+    def _locate(self, folder: Path, name: str) -> Path | None:
+        """Path of a file under one of its names, or within a folder of its name."""
         aliases = self.aliases.get(name, (name,))
         if name in self.image_folders:
             return next((folder / a for a in aliases if (folder / a).is_dir()), None)
@@ -105,50 +104,50 @@ class FileDataset(Dataset[FilesOptionsT]):
         return next((folder / a for a in (*aliases, *inner) if (folder / a).is_file()), None)
 
     def files(self) -> Mapping[str, Path]:
-        """Every file, downloaded if need be.
+        """Paths of all files, which are downloaded where they are missing.
 
         Raises:
-            StorageError: Some are nowhere; names them, the places and the ways to get them.
+            StorageError: Files are missing; names them, the places and the ways to get them.
         """
-        found = self.located()
-        if len(found) == len(self._names()):
-            return found
+        located = self.located()
+        if len(located) == len(self._names()):
+            return located
         if not self.options.download:
-            raise self._missing(found)
+            raise self._missing_files(located)
         try:
-            self.fetch(Told())
+            self.fetch(LoggedProgress())
         except StorageError as error:
-            raise self._missing(found, error.what) from error
+            raise self._missing_files(located, error.what) from error
         return self.located()
 
-    def _missing(self, found: Mapping[str, Path], failed: str = "") -> StorageError:
-        missing = [name for name in self._names() if name not in found]
-        there = f" ({', '.join(map(str, found.values()))} there)" if found else ""
+    def _missing_files(self, located: Mapping[str, Path], failure: str = "") -> StorageError:
+        missing = [name for name in self._names() if name not in located]
+        present = f" ({', '.join(map(str, located.values()))} there)" if located else ""
         parts = [
-            f"looked in {', '.join(map(str, self.places()))}, "
-            f"and there in {', '.join(name for name in self.folders if name != '.')}",
-            failed,
+            f"searched {', '.join(map(str, self.places()))}, "
+            f"and there {', '.join(name for name in self.folders if name != '.')}",
+            failure,
             f"get them with `msgm-bench data fetch {self.name}` where there is a network",
             self.advice,
             f"or say where they are: --data-dir DIR, {VARIABLE}=DIR (docs/datasets.md)",
         ]
-        what = f"dataset {self.name!r}: not found: {', '.join(missing)}{there}"
+        what = f"dataset {self.name!r}: not found: {', '.join(missing)}{present}"
         return StorageError(what, hint="\n".join(part for part in parts if part))
 
     def target(self) -> Path:
-        """Where downloads go: this dataset's folder in the first place that is a user's own."""
+        """Folder of downloads: this dataset's, in the first place that is a user's own."""
         return self.places()[0] / self.folders[0]
 
     def fetch(self, progress: Progress) -> Path:
-        """Download, verify and unpack what is not in the target folder yet.
+        """Download, verify and unpack the files that the target folder lacks.
 
         Raises:
-            StorageError: No network, no room, or not what was published.
+            StorageError: No network, no room, or another checksum than the published one.
         """
         folder = self.target()
-        here = self._in(folder)
+        existing = self._files_in(folder)
         for source in self.sources():
-            if all(file.name in here for file in source.files):
+            if all(file.name in existing for file in source.files):
                 continue
             path = folder / source.name
             try:
@@ -166,32 +165,31 @@ class FileDataset(Dataset[FilesOptionsT]):
 
     @abstractmethod
     def read(self, files: Mapping[str, Path]) -> Data:
-        """The data, from the files that were found."""
+        """The data in the files."""
 
 
-class Told:
-    """Progress in the log: when a file starts, and now and then."""
+class LoggedProgress:
+    """Progress in the log: a line when a file starts, and at intervals."""
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        """A line if the last is old enough."""
+        """Log a line if the last one is old enough."""
         now = time.monotonic()
-        if now - self.last.get(name, -INTERVAL) >= INTERVAL:
+        if now - self.last.get(name, -LOG_INTERVAL) >= LOG_INTERVAL:
             self.last[name] = now
             of = f" of {total / 1e6:,.1f}" if total else ""
             log.info("downloading %s: %.1f%s MB", name, done / 1e6, of)
 
 
-def named_places(data_dir: str | None) -> list[Path]:
-    """Folders that the user named: by option, then by environment.
+def existing_folders(data_dir: str | None) -> list[Path]:
+    """Folders that the user names, by option, then by environment.
 
     Raises:
-        UsageError: One is not there.
+        UsageError: A folder does not exist.
     """
-    named = [data_dir, os.environ.get(VARIABLE)]
-    folders = [Path(name).expanduser().absolute() for name in named if name]
+    folders = named_folders(data_dir)
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(
@@ -202,17 +200,17 @@ def named_places(data_dir: str | None) -> list[Path]:
     return folders
 
 
-def places(data_dir: str | None) -> list[Path]:
-    """Folders that are searched, in order; the first is where downloads go."""
-    own = platformdirs.user_data_path("msgm-bench", appauthor=False)
-    return [*named_places(data_dir), own, DEBIAN]
+def search_folders(data_dir: str | None) -> list[Path]:
+    """Folders that are searched for files, in order; downloads go into the first."""
+    return [*existing_folders(data_dir), user_folder(), DEBIAN]
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file, wherever links lead to it.
+    """The bytes of a regular file; links are followed.
 
     Raises:
-        StorageError: It cannot be read, is a pipe or a device, or is larger than ``limit`` bytes.
+        StorageError: The file cannot be read, is a pipe or a device, or has more than ``limit``
+            bytes.
     """
     try:
         # a pipe must not hang, and Windows must not translate line ends
@@ -238,6 +236,6 @@ def read_file(path: Path, limit: int) -> bytes:
     return content
 
 
-def damaged(path: Path, why: object, hint: str = "") -> StorageError:
-    """What is said about a file that is there and cannot be used."""
-    return StorageError(f"{path} is damaged: {why}", hint=hint or "get the file again")
+def damaged(path: Path, reason: object, hint: str = "") -> StorageError:
+    """The error of a file that exists and cannot be used."""
+    return StorageError(f"{path} is damaged: {reason}", hint=hint or "get the file again")

@@ -34,12 +34,12 @@ class MixtureDensity:
         means = torch.tensor(MEANS, dtype=torch.float64)
         self.mixture = GaussianMixture(torch.tensor(WEIGHTS, dtype=torch.float64), means, identity)
 
-    def _of(self, classes: Sequence[int] | None) -> GaussianMixture:
+    def _subset(self, classes: Sequence[int] | None) -> GaussianMixture:
         return self.mixture if classes is None else self.mixture.subset(list(classes))
 
     def log_prob(self, x: Tensor, classes: Sequence[int] | None = None) -> Tensor:
         """Log density in nats ``[N]``."""
-        return self._of(classes).log_prob(x)
+        return self._subset(classes).log_prob(x)
 
     def posterior(self, x: Tensor) -> Tensor:
         """Probability of each class ``[N, 3]``."""
@@ -52,11 +52,11 @@ class MixtureDensity:
 
     def eps(self, process: Process, classes: Sequence[int] | None = None) -> EpsFn:
         """Exact eps_hat(x_t, t) = -sigma grad log p_t(x_t)."""
-        return self._of(classes).eps(process)
+        return self._subset(classes).eps(process)
 
 
 class GaussiansOptions(Options):
-    """Sizes."""
+    """Numbers of points."""
 
     train_size: int = Field(50_000, ge=100, le=10_000_000, description="training points")
     test_size: int = Field(
@@ -108,7 +108,7 @@ class Gaussians(Dataset[GaussiansOptions]):
     presets["paper"] = merge(presets["full"], {"training": {"steps": 20_000}})
 
     def load(self) -> Data:
-        """Draw both splits, from seeds that belong to the dataset."""
+        """Draw both splits, from the dataset's own seeds."""
         density = MixtureDensity()
 
         def draw(count: int, seed: int) -> Examples:

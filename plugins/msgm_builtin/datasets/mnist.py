@@ -24,17 +24,17 @@ from msgm_builtin.datasets.presets import presets_28
 TRAIN_X, TRAIN_Y = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_X, TEST_Y = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 SIDE, PADDED, CLASSES = 28, 32, 10
-MAX_BYTES = 2**28  # of a file, and of what is packed in it; the published ones have 47 million
+MAX_BYTES = 2**28  # of a file, and of its uncompressed content; the published ones have 47e6
 
 
 class IdxDatasetOptions(FilesOptions):
-    """Where the files are, and the size."""
+    """Place of the files, and the size of the images."""
 
     pad: bool = Field(False, description="black margin: 32x32 px, which halve three times")
 
 
 class IdxDataset(FileDataset[IdxDatasetOptions]):
-    """What the two share: four IDX files, packed with gzip or not."""
+    """Four IDX files, compressed with gzip or not."""
 
     aliases = {
         name: (name, name.removesuffix(".gz"), name.removesuffix(".gz").replace("-idx", ".idx"))
@@ -43,19 +43,19 @@ class IdxDataset(FileDataset[IdxDatasetOptions]):
     classes: ClassVar[tuple[str, ...]]
 
     def info(self) -> DatasetInfo:
-        """60,000 and 10,000 images, whatever the files."""
+        """60,000 and 10,000 images, without a look at the files."""
         side = PADDED if self.options.pad else SIDE
         return DatasetInfo((1, side, side), self.classes, train=60_000, test=10_000)
 
     def read(self, files: Mapping[str, Path]) -> Data:
         """The published split."""
         train, test = (
-            self._part(files[x], files[y]) for x, y in ((TRAIN_X, TRAIN_Y), (TEST_X, TEST_Y))
+            self._read_part(files[x], files[y]) for x, y in ((TRAIN_X, TRAIN_Y), (TEST_X, TEST_Y))
         )
         protocol = f"{self.name}/test{'+pad' if self.options.pad else ''}@1"
         return Data(train, test, self.classes, levels=256, protocol=protocol)
 
-    def _part(self, images: Path, labels: Path) -> Examples:
+    def _read_part(self, images: Path, labels: Path) -> Examples:
         x, y = read_idx(images, 3)[:, None], read_idx(labels, 1).long()
         if len(x) != len(y):
             raise damaged(images, f"{len(x)} images, but {len(y)} labels in {labels}")
@@ -67,7 +67,7 @@ class IdxDataset(FileDataset[IdxDatasetOptions]):
 
 
 def read_idx(path: Path, ndim: int) -> Tensor:
-    """An IDX file of unsigned bytes with ``ndim`` dimensions, packed with gzip or not.
+    """An IDX file of unsigned bytes with ``ndim`` dimensions, compressed with gzip or not.
 
     Layout: two zero bytes, type 8, ``ndim``, the sizes as big-endian 32-bit integers, the bytes.
 
@@ -86,12 +86,12 @@ def read_idx(path: Path, ndim: int) -> Tensor:
                 raise damaged(
                     path, f"its header says {shape}; at most {MAX_BYTES:,} bytes are read"
                 )
-            body = np.frombuffer(file.read(count + 1), np.uint8)  # what a bomb hides stays packed
+            body = np.frombuffer(file.read(count + 1), np.uint8)  # a bomb is not decompressed
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise damaged(path, error) from error
     if len(body) != count:
-        less = "fewer" if len(body) < count else "more"
-        raise damaged(path, f"{less} bytes of items than its header says: {shape}")
+        difference = "fewer" if len(body) < count else "more"
+        raise damaged(path, f"{difference} bytes of items than its header says: {shape}")
     return torch.from_numpy(body.reshape(shape).copy())
 
 
@@ -111,8 +111,8 @@ class MNIST(IdxDataset):
     presets = presets_28(gate=0.97)
     citation = "LeCun, Cortes, Burges 1998, the MNIST database of handwritten digits"
     folders = ("mnist", "MNIST/raw", "MNIST", ".")
-    advice = "by hand: the four IDX files, packed or not, into DIR/mnist"
-    foreign = frozenset({"fashion_mnist", "fashion-mnist", "fashionmnist"})
+    advice = "by hand: the four IDX files, compressed or not, into DIR/mnist"
+    other_datasets = frozenset({"fashion_mnist", "fashion-mnist", "fashionmnist"})
     classes = tuple(str(digit) for digit in range(10))
     published = idx_sources(  # addresses and checksums as in torchvision's source
         (
@@ -136,7 +136,7 @@ class FashionMNIST(IdxDataset):
     presets = presets_28(gate=0.85)  # shirts and pullovers look alike, to people too
     citation = "Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747"
     folders = ("fashion_mnist", "fashion-mnist", "FashionMNIST/raw", "FashionMNIST", ".")
-    foreign = frozenset({"mnist"})
+    other_datasets = frozenset({"mnist"})
     advice = "on Debian and Ubuntu: apt-get install dataset-fashion-mnist"
     classes = (
         "T-shirt/top",
@@ -164,5 +164,5 @@ class FashionMNIST(IdxDataset):
 
 @hookimpl
 def register_datasets() -> Sequence[type[Dataset]]:
-    """Both."""
+    """MNIST and Fashion-MNIST."""
     return [MNIST, FashionMNIST]

@@ -17,14 +17,14 @@ Names = str | tuple[str, ...]
 
 CLASSES, ATTRIBUTES = "classifier", "attributes"  # judges
 EITHER = (CLASSES, ATTRIBUTES)  # the first that the labels suit
-RESTORING = ("inpainting", "reconstruction")
+RESTORATION_TASKS = ("inpainting", "reconstruction")
 
 
 def presets_28(gate: float) -> dict[str, Preset]:
     """28x28 grey, or 32x32 with the margin: 28 halves only twice.
 
     Args:
-        gate: Accuracy that is asked of the judge.
+        gate: Least accuracy of the judge.
     """
     presets = {
         "quick": quick(CLASSES),
@@ -80,13 +80,13 @@ def quick(
     scored: int = 128,
     restored: int = 125,
 ) -> Preset:
-    """Two CPU cores, at most 64 network evaluations an item; means little, the path is real.
+    """Two CPU cores, at most 64 network evaluations an item: a test of the path, not a result.
 
     The likelihood takes 16 steps of the classical Runge-Kutta method, evenly in log(sigma/a):
     on Gaussians with an image's spectrum that is within 0.02 bits/dim of the truth, bounded in
     cost whatever the model, and no item's value depends on its batch.
     """
-    few = {"count": restored, "batch_size": 125}
+    restoration = {"count": restored, "batch_size": 125}
     return {
         "training": {
             "steps": steps,
@@ -107,8 +107,8 @@ def quick(
                 "batch_size": 250,
             },
             "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},
-            "inpainting": few,
-            "reconstruction": few | {"nfe": 64},
+            "inpainting": restoration,
+            "reconstruction": restoration | {"nfe": 64},
         },
     }
 
@@ -135,12 +135,12 @@ def full(
         },
         "finetuning": {"steps": 20_000, "learning_rate": 1e-4},
         "backbone": {"channels": channels, "layers": 2, "attention": attention, "dropout": 0.1},
-        "judge": judged(judge),
+        "judge": full_judge(judge),
         "tasks": {
             "generation": {"batch_size": batch},
             "class_generation": {"batch_size": batch},
             "likelihood": {"count": 2000, "batch_size": batch // 2},
-            **{task: {"count": 1000, "batch_size": batch} for task in RESTORING},
+            **{task: {"count": 1000, "batch_size": batch} for task in RESTORATION_TASKS},
         },
     }
 
@@ -165,16 +165,16 @@ def paper(
         },
         "finetuning": {"steps": 80_000, "continue_optimizer": True},
         "backbone": {"channels": channels, "layers": 2, "attention": attention, "dropout": 0.1},
-        "judge": judged(judge),
+        "judge": full_judge(judge),
         "tasks": {
             "generation": {"count": 10_000, "batch_size": batch},
             "class_generation": {"batch_size": batch},
             "likelihood": {"count": 10_000, "batch_size": batch // 2, "repeats": 5},
-            **{task: {"count": 10_000, "batch_size": batch} for task in RESTORING},
+            **{task: {"count": 10_000, "batch_size": batch} for task in RESTORATION_TASKS},
         },
     }
 
 
-def judged(name: Names) -> Preset:
+def full_judge(name: Names) -> Preset:
     """A judge at its full size: the blocks of a ResNet-18."""
     return {"name": name, "width": 64, "blocks": (2, 2, 2, 2), "steps": 20_000}

@@ -1,7 +1,7 @@
-"""Pickles of arrays, numbers and texts, read without calling anything that a pickle names.
+"""Pickles of arrays, numbers and texts, read without a call of any function that they name.
 
-Only the handful of names that an array's pickle refers to are known, and each stands for a function
-of ours that takes nothing but what NumPy writes: protocol 2 of Python 2 up to protocol 5.
+Only the names in an array's pickle are known, and each stands for a function of this module that
+accepts what NumPy writes and nothing else: protocol 2 of Python 2 up to protocol 5.
 """
 
 from __future__ import annotations
@@ -25,32 +25,33 @@ def read_pickle(path: Path, limit: int) -> Any:
     """The value of a pickle file of at most ``limit`` bytes.
 
     Raises:
-        StorageError: It is cut short, is no pickle, or holds anything but plain values and arrays.
+        StorageError: The file is cut short, is no pickle, or holds more than plain values and
+            arrays.
     """
     content = read_file(path, limit)
     try:
-        return Arrays(io.BytesIO(content), encoding="latin1").load()
+        return ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # damaged pickles raise anything, says pickle's documentation
         raise damaged(path, str(error) or type(error).__name__) from error
 
 
-class Arrays(pickle.Unpickler):
-    """Knows what rebuilds an array; anything else is refused, not run."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickler that rebuilds arrays and refuses any other name, without running it."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Our function for what rebuilds an array, anew: a pickle may alter what it is handed."""
+        """This module's function of that name; a new object, since a pickle may alter it."""
         if (module, name) not in KNOWN:
             raise pickle.UnpicklingError(f"it calls {module}.{name}, which no array does")
         known = KNOWN[module, name]
         return functools.partial(known) if callable(known) else known
 
     def persistent_load(self, pid: Any) -> Any:
-        """No pickle of arrays refers to anything outside."""
-        raise pickle.UnpicklingError("it refers to something outside")
+        """Refuse references to objects outside of the pickle."""
+        raise pickle.UnpicklingError("it refers to an object outside of the file")
 
 
 class _NoCall:
-    """Stands for ``numpy.ndarray``, which is named and never called."""
+    """Stands for ``numpy.ndarray``, which a pickle names and never calls."""
 
     __slots__ = ()
 
@@ -77,7 +78,7 @@ def _dtype(name: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """How protocols below 3 write bytes."""
+    """Bytes, as protocols below 3 write them."""
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"text in {str(encoding)[:40]!r}")
     return text.encode("latin1")

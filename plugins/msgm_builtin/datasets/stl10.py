@@ -12,7 +12,7 @@ from pydantic import Field
 
 from msgm_bench import Data, Dataset, DatasetInfo, Examples, Source, hookimpl
 from msgm_builtin.datasets.files import FileDataset, FilesOptions, damaged, read_file
-from msgm_builtin.datasets.images import shrink
+from msgm_builtin.datasets.images import resize_all
 from msgm_builtin.datasets.presets import presets_stl10
 
 INNER = "stl10_binary"
@@ -31,7 +31,7 @@ CLASSES = (
 
 
 class STL10Options(FilesOptions):
-    """Where the files are, the split and the preprocessing."""
+    """Place of the files, split and preprocessing."""
 
     split: Literal["test", "paper"] = Field(
         "test", description="test: the published split; paper: train on all, score on train"
@@ -70,7 +70,7 @@ class STL10(FileDataset[STL10Options]):
         return DatasetInfo((3, size, size), CLASSES, train, test)
 
     def read(self, files: Mapping[str, Path]) -> Data:
-        """The split that the options name."""
+        """The split of the options."""
         c = self.options
         train, test = (
             read_part(files[f"{part}_X.bin"], files[f"{part}_y.bin"], c.size)
@@ -98,7 +98,7 @@ def read_part(images: Path, labels: Path, size: int) -> Examples:
     if not 1 <= int(y.min()) <= int(y.max()) <= len(CLASSES):
         raise damaged(labels, "labels other than 1 to 10")
     x = raw.reshape(-1, 3, SIDE, SIDE).transpose(0, 1, 3, 2)
-    return Examples(shrink(x, size), torch.from_numpy(y.astype(np.int64)) - 1)
+    return Examples(resize_all(x, size), torch.from_numpy(y.astype(np.int64)) - 1)
 
 
 @hookimpl

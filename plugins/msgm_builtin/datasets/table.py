@@ -1,4 +1,4 @@
-"""A user's table of labels: which image is in which class, or carries which attributes."""
+"""A user's table of labels: the class of each image, or its attributes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msgm_bench import UsageError
 from msgm_builtin.datasets.files import damaged
-from msgm_builtin.datasets.images import missing
+from msgm_builtin.datasets.images import names_error
 from msgm_builtin.datasets.table_text import read_rows
 
 Reading = Literal["classes", "attributes"] | None
@@ -31,13 +31,13 @@ COLUMNS = "one column of class names, or columns of 0 (or -1) and 1"
 
 @dataclass(frozen=True)
 class Table:
-    """Files and what is said about them, in one order.
+    """Files, their labels and their split, in one order.
 
     Attributes:
         files: Paths by name.
         labels: ``int64 [N]`` classes, or ``bool [N, A]`` attributes.
         classes: Names of the classes or of the attributes.
-        test: Mask ``[N]`` of the items that the user holds out; None if that is left to us.
+        test: Mask ``[N]`` of the items that the user holds out; None without a split.
     """
 
     files: Mapping[str, Path]
@@ -58,14 +58,14 @@ def read_table(
     Args:
         path: The CSV file; its first column names images.
         images: Paths by name.
-        reading: What a single column of 0 and 1 holds.
+        reading: Meaning of a single column of 0 and 1.
         test_part: The held-out part, ``test`` or ``val``, where the table has both.
-        skipped: Counts the items of a part that is left out.
+        skipped: Counter that receives the rows of a part that is not used.
 
     Raises:
         UsageError: A column or value that is neither a class nor an attribute or may be both; one
-            class only; parts of which nobody can tell which is held out.
-        StorageError: Files that are in the table alone, or in the folder alone.
+            class only; parts that may both be the held-out one.
+        StorageError: Files in the table alone, or in the folder alone.
     """
     header, rows = read_rows(path, 2 * len(images) + 1000)
     _check_header(path, header, rows, images)
@@ -91,19 +91,19 @@ def read_table(
 def _check_header(
     path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], images: Mapping[str, Path]
 ) -> None:
-    """Refuse a table without a header, with two columns of one name, or with the names elsewhere.
+    """Refuse a table without a header, with two columns of one name, or with images not first.
 
     Raises:
-        StorageError: It is one of these; says which.
+        StorageError: The table is one of these.
     """
     if _image(header[0], images) is not None:
         raise damaged(
             path, f"its first row is that of {header[0]}", "a header above it: file,label"
         )
-    if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise damaged(path, f"two columns are called {twice[0]!r}", "a name for each column")
-    if nameless := [i for i, name in enumerate(header) if not name and i > 0]:
-        raise damaged(path, f"column {nameless[0] + 1} has no name", "a name for each column")
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        raise damaged(path, f"two columns are called {repeated[0]!r}", "a name for each column")
+    if unnamed := [i for i, name in enumerate(header) if not name and i > 0]:
+        raise damaged(path, f"column {unnamed[0] + 1} has no name", "a name for each column")
     first = rows[0]
     if _image(first[0], images) is None:
         for i, cell in enumerate(first):
@@ -123,41 +123,49 @@ def _image(name: str, images: Mapping[str, Path]) -> str | None:
     return next((spelling for spelling in spellings if spelling in images), None)
 
 
-def _names(path: Path, named: Sequence[str], images: Mapping[str, Path]) -> list[str]:
-    """Names in the folder of the images that the table names; both speak of the same, each once."""
-    known = [(_image(name, images), name) for name in named]
-    if absent := [name for image, name in known if image is None]:
-        raise missing(
+def _names(path: Path, column: Sequence[str], images: Mapping[str, Path]) -> list[str]:
+    """Names in the folder of the table's images.
+
+    Raises:
+        StorageError: An image is in one of them alone, or twice in the table.
+    """
+    matches = [(_image(name, images), name) for name in column]
+    if absent := [name for image, name in matches if image is None]:
+        raise names_error(
             f"{path} names images that are not in {path.parent}",
             absent,
             "take the rows out, or put the images there; names are relative to the folder",
         )
-    names = [image for image, _ in known if image is not None]
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise missing(f"{path} names images twice", twice, "leave one row for each")
+    names = [image for image, _ in matches if image is not None]
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise names_error(f"{path} names images twice", repeated, "leave one row for each")
     if unknown := sorted(set(images) - set(names)):
-        raise missing(
+        raise names_error(
             f"images in {path.parent} of which {path.name} says nothing",
             unknown,
-            "add rows for them, or move them elsewhere",
+            "add rows for them, or move them out of the folder",
         )
     return names
 
 
 def _parts(path: Path, values: Sequence[str], test_part: str | None) -> list[bool | None]:
-    """Whether each row is held out; None for one of a part that is left out."""
-    if strange := sorted(set(values) - set(PARTS)):
-        raise UsageError(f"{path}: split {strange[0]!r}", ", ".join(PARTS))
+    """Whether each row is held out; None for a row of a part that is not used.
+
+    Raises:
+        UsageError: An unknown part, one part alone, or two that may be the held-out one.
+    """
+    if unknown := sorted(set(values) - set(PARTS)):
+        raise UsageError(f"{path}: split {unknown[0]!r}", ", ".join(PARTS))
     parts = [PARTS[value] for value in values]
-    held = sorted(set(parts) - {"train"})
-    if "train" not in parts or not held:
+    held_out = sorted(set(parts) - {"train"})
+    if "train" not in parts or not held_out:
         raise UsageError(f"{path}: every image is in one split", "some train and some test")
-    chosen = [part for part in held if test_part in (None, part)]
+    chosen = [part for part in held_out if test_part in (None, part)]
     if len(chosen) != 1:
         raise UsageError(
-            f"{path} has the parts train, {', '.join(held)}: which is held out?",
+            f"{path} has the parts train, {', '.join(held_out)}: which is held out?",
             "one part beside train",
-            "-d test_part=test, or -d test_part=val; the other is left out",
+            "-d test_part=test, or -d test_part=val; the other is skipped",
         )
     return [None if part not in ("train", chosen[0]) else part != "train" for part in parts]
 
@@ -169,24 +177,29 @@ def _labels(
     values: Sequence[Sequence[str]],
     reading: Reading,
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Classes of the one column, or attributes of all."""
+    """Classes of a single column, or attributes of all columns.
+
+    Raises:
+        UsageError: The columns are neither, or may be both.
+        StorageError: A label is missing.
+    """
     if blank := [name for name, row in zip(names, values, strict=True) if not all(row)]:
-        raise missing(f"{path}: rows without a label", blank, "fill the cells, or name a class")
-    truths = {value.casefold() for row in values for value in row} <= TRUE | FALSE | MINUS
-    single = len(header) == 1
-    if single and truths and reading is None:
+        raise names_error(f"{path}: rows without a label", blank, "fill the cells, or name a class")
+    is_boolean = {value.casefold() for row in values for value in row} <= TRUE | FALSE | MINUS
+    is_single = len(header) == 1
+    if is_single and is_boolean and reading is None:
         words = sorted({row[0] for row in values})
         raise UsageError(
             f"{path}: column {header[0]!r} holds {' and '.join(words)}: are these classes of their "
             f"own, or does an image have the attribute {header[0]!r} or not?",
             "-d labels=classes, or -d labels=attributes",
         )
-    if single and (reading == "classes" or not truths):
+    if is_single and (reading == "classes" or not is_boolean):
         if reading == "attributes":
             raise UsageError(f"{path}: column {header[0]!r} holds words", COLUMNS)
         return _classes(path, [row[0] for row in values])
-    if not header or not truths or reading == "classes":
-        other = "" if truths else " with values other than 0 and 1"
+    if not header or not is_boolean or reading == "classes":
+        other = "" if is_boolean else " with values other than 0 and 1"
         raise UsageError(f"{path}: {len(header)} columns of labels{other}", COLUMNS)
     return _attributes(path, header, values), tuple(header)
 

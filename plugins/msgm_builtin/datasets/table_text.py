@@ -1,4 +1,4 @@
-"""A user's CSV file as a header and rows of text, whatever program wrote it."""
+"""A CSV file of any program, as a header and rows of text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msgm_builtin.datasets.files import damaged, read_file
-from msgm_builtin.datasets.images import missing
+from msgm_builtin.datasets.images import names_error
 
 MAX_BYTES, MAX_LINE, MAX_CELLS, POOL = 2**27, 2**20, 10_000_000, 10_000
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -22,29 +22,29 @@ MARKS = (  # byte-order marks, the longer first
 )
 
 
-def read_rows(path: Path, most: int) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, each with as many cells; blank rows and empty last columns are dropped.
+def read_rows(path: Path, max_rows: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of equal length, without blank rows and empty last columns.
 
-    Commas, semicolons, tabs or bars separate the cells: those by which every row is as long as the
-    header. UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
+    Commas, semicolons, tabs or bars separate the cells: the ones by which all rows have as many
+    cells as the header. UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
 
     Args:
         path: The file.
-        most: How many rows there may be.
+        max_rows: Largest number of rows.
 
     Raises:
-        StorageError: The file is no such table; says why.
+        StorageError: The file is no such table, with the reason.
     """
     content = read_file(path, MAX_BYTES)
     readings: dict[str, list[list[str]]] = {}
-    unreadable: list[csv.Error] = []
+    errors: list[csv.Error] = []
     for separator in _separators(path, content):
         try:
-            readings[separator] = _parse(path, content, separator, most)
+            readings[separator] = _parse(path, content, separator, max_rows)
         except csv.Error as error:
-            unreadable.append(error)
+            errors.append(error)
     if not readings:
-        raise damaged(path, unreadable[0])
+        raise damaged(path, errors[0])
     even = {separator: rows for separator, rows in readings.items() if _is_even(rows)}
     if len(even) > 1:
         names = " or ".join(SEPARATORS[separator] for separator in even)
@@ -55,14 +55,14 @@ def read_rows(path: Path, most: int) -> tuple[list[str], list[list[str]]]:
         raise damaged(path, f"it holds {what}", "a header, and below it a row for each image")
     header, *rows = rows
     if short := [row[0] for row in rows if len(row) != len(header)]:
-        raise missing(f"{path}: rows without {len(header)} cells", short, "complete these rows")
+        raise names_error(f"{path}: rows without {len(header)} cells", short, "complete these rows")
     while len(header) > 1 and not header[-1] and not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return header, rows
 
 
 def _separators(path: Path, content: bytes) -> list[str]:
-    """Those that stand in the first line, else the comma."""
+    """Separators in the first line, else the comma."""
     first = next((line for line in _lines(path, content) if line.strip()), "")
     return [separator for separator in SEPARATORS if separator in first] or [","]
 
@@ -72,7 +72,7 @@ def _is_even(rows: list[list[str]]) -> bool:
     return bool(rows) and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
 
 
-def _parse(path: Path, content: bytes, separator: str, most: int) -> list[list[str]]:
+def _parse(path: Path, content: bytes, separator: str, max_rows: int) -> list[list[str]]:
     """The rows by one separator; equal short cells are one object."""
     rows, cells, pool = list[list[str]](), 0, dict[str, str]()
     for raw in csv.reader(_lines(path, content), delimiter=separator, strict=True):
@@ -83,8 +83,8 @@ def _parse(path: Path, content: bytes, separator: str, most: int) -> list[list[s
             pool.update((cell, cell) for cell in row[1:])
         rows.append([pool.get(cell, cell) for cell in row])
         cells += len(row)
-        if len(rows) > most + 1:
-            raise damaged(path, f"more than {most:,} rows", "one row for each image")
+        if len(rows) > max_rows + 1:
+            raise damaged(path, f"more than {max_rows:,} rows", "one row for each image")
         if cells > MAX_CELLS:
             raise damaged(path, f"more than {MAX_CELLS:,} cells")
     return rows
@@ -94,7 +94,7 @@ def _lines(path: Path, content: bytes) -> Iterator[str]:
     """Lines with their ends.
 
     Raises:
-        StorageError: It is no text, or has lines without an end.
+        StorageError: The file is no text, or a line is too long.
     """
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     text = io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline="")

@@ -1,4 +1,4 @@
-"""The images under a folder, and a count of everything else that lies there."""
+"""The images under a folder, and a count of all other entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 }
-SYSTEM = re.compile(  # what operating systems, archives and storage boxes leave behind
+SYSTEM = re.compile(  # names of operating systems, archives and storage boxes
     r"__macosx|@eadir|@recycle|#recycle|#snapshot|\$recycle\.bin|recycler|lost\+found"
     r"|system volume information|@recently-snapshot|@sharebin|thumbs\.db|ehthumbs\.db"
     r"|desktop\.ini|icon\r|__pycache__",
@@ -32,16 +32,16 @@ class Listing:
 
     Attributes:
         images: Image files by their name within the folder, in order of names.
-        skipped: How many entries were left out, by kind: an ending, or what they are.
+        skipped: Numbers of skipped entries by kind: an ending, or a description.
     """
 
     images: dict[str, Path] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def by_folder(self, within: str = "") -> dict[str, list[str]]:
-        """Names of the images below each sub-folder of ``within``, and of those beside as ``""``.
+        """Names of the images below each subfolder of ``within``, and of its own as ``""``.
 
-        ``within`` is empty or ends with ``/``; names are within the whole.
+        ``within`` is empty or ends with ``/``; names are relative to the whole folder.
         """
         groups = defaultdict[str, list[str]](list)
         for name in self.images:
@@ -51,26 +51,26 @@ class Listing:
         return dict(groups)
 
 
-def listing(folder: Path) -> Listing:
+def walk(folder: Path) -> Listing:
     """Walk ``folder``; symbolic links are followed.
 
     Raises:
         StorageError: A folder cannot be listed or is there twice by a link, an image is a pipe, a
-            device or a link to nothing, or a name is no text.
+            device or a broken link, or a name is no text.
     """
     images, skipped = dict[str, Path](), Counter[str]()
-    seen, waiting = dict[tuple[int, int], Path](), [(folder, "")]
-    while waiting:
-        here, prefix = waiting.pop()
-        _once(here, seen)
-        for entry in _entries(here):
-            path = here / entry.name
-            if kind := _left_out(entry.name):
+    visited, pending = dict[tuple[int, int], Path](), [(folder, "")]
+    while pending:
+        current, prefix = pending.pop()
+        _visit_once(current, visited)
+        for entry in _entries(current):
+            path = current / entry.name
+            if kind := _skipped_kind(entry.name):
                 skipped[kind] += 1
             elif _is_folder(entry):
-                waiting.append((path, f"{prefix}{entry.name}/"))
+                pending.append((path, f"{prefix}{entry.name}/"))
             elif (suffix := _suffix(entry.name)) in SUFFIXES:
-                images[f"{prefix}{entry.name}"] = path if entry.is_file() else _regular(path)
+                images[f"{prefix}{entry.name}"] = path if entry.is_file() else _check_regular(path)
             else:
                 skipped[suffix or NO_SUFFIX] += 1
     return Listing({name: images[name] for name in sorted(images)}, skipped)
@@ -82,7 +82,7 @@ def subfolders(folder: Path) -> list[str]:
     Raises:
         StorageError: The folder cannot be listed.
     """
-    entries = (entry for entry in _entries(folder) if not _left_out(entry.name))
+    entries = (entry for entry in _entries(folder) if not _skipped_kind(entry.name))
     return sorted(entry.name for entry in entries if _is_folder(entry))
 
 
@@ -94,10 +94,14 @@ def describe(skipped: Counter[str]) -> str:
     return "skipped: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds)
 
 
-def _once(folder: Path, seen: dict[tuple[int, int], Path]) -> None:
-    """Refuse a folder that was walked before: a circle of links, or images counted twice."""
+def _visit_once(folder: Path, visited: dict[tuple[int, int], Path]) -> None:
+    """Refuse a folder that a link leads to again: a circle, or images twice.
+
+    Raises:
+        StorageError: The folder is in ``visited``.
+    """
     status = _status(folder)
-    first = seen.setdefault((status.st_dev, status.st_ino), folder)
+    first = visited.setdefault((status.st_dev, status.st_ino), folder)
     if first != folder:
         raise damaged(folder, f"this link leads to {first}, which is read already", "take it away")
 
@@ -127,7 +131,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def _regular(path: Path) -> Path:
+def _check_regular(path: Path) -> Path:
     if not stat.S_ISREG(_status(path).st_mode):
         raise damaged(path, "no regular file", "put an image there, or take it away")
     return path
@@ -141,8 +145,8 @@ def _status(path: Path) -> os.stat_result:
         raise damaged(path, what, "mend it, or take it away") from error
 
 
-def _left_out(name: str) -> str:
-    """Why an entry is not looked at, whatever it is; empty where it is."""
+def _skipped_kind(name: str) -> str:
+    """Kind of an entry that is skipped for its name; empty for any other."""
     if SYSTEM.fullmatch(name):
         return LEFTOVERS
     return HIDDEN if name.startswith(".") else ""

@@ -24,23 +24,23 @@ class CLIP(Embedder[clip_files.ClipOptions]):
     citation = "Radford et al. 2021, arXiv:2103.00020; open_clip"
 
     def missing(self, judge: Judge) -> str | None:
-        """The files may not be there."""
+        """Reason why the files cannot be read, or None."""
         return clip_files.missing(self.options)
 
     def checksum(self) -> str:
-        """SHA-256 over those of the files."""
+        """SHA-256 over the checksums of the files."""
         return clip_files.checksum(self.options)
 
     def protocol(self) -> dict[str, Any]:
-        """The model's name, and the start of the checksum where another was given."""
-        given = {"weights": self.checksum()[:8]} if self.options.path else {}
-        return {"name": self.name, "model": self.options.repo, **given}
+        """The model's name, and the start of the checksum of weights that the user names."""
+        weights = {"weights": self.checksum()[:8]} if self.options.path else {}
+        return {"name": self.name, "model": self.options.repo, **weights}
 
     def load(self, judge: Judge, device: torch.device) -> None:
         """Read the weights.
 
         Raises:
-            StorageError: They are not there, not readable or of another network.
+            StorageError: The weights are missing, damaged or of another network.
         """
         self.clip = clip_files.load(self.options, device)
 

@@ -1,4 +1,4 @@
-"""open_clip's card: the fields that are understood, and the network that they describe."""
+"""open_clip's card: its fields, and the network that they describe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ActivationCard(Card):
 
 
 class TowerCard(ForeignCard):
-    """What both towers have."""
+    """Options of both towers."""
 
     width: Size = 512
     layers: Depth = 12

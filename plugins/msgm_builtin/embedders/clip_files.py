@@ -16,19 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError, Options, StorageError
-from msgm_bench.storage import parse_json, read_bytes, single_line
+from msgm_bench.storage import error_summary, parse_json, read_bytes, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, parse_card
-from msgm_bench.storage.pickles import load_pickle
-from msgm_bench.storage.tensors import open_tensors
-from msgm_bench.storage.weights import boundary, check_finite, check_network
+from msgm_bench.storage.weights import boundary
 from msgm_builtin.embedders.clip_card import ClipCard, build, skeleton
-from msgm_builtin.embedders.weights_files import (
+from msgm_builtin.weights_files import (
     ANYWHERE,
-    WHERE,
+    SEARCHED,
     ExistingPath,
-    damage,
-    error_summary,
-    find,
+    checksum_mismatch,
+    find_weights,
+    read_state,
     sha256,
 )
 
@@ -50,12 +48,12 @@ FAILURES = (
 
 
 class ClipOptions(Options):
-    """Which model."""
+    """The model, and the place of its files."""
 
     repo: str = Field(
         "timm/vit_base_patch32_clip_224.openai",
-        description="repository of the Hugging Face hub, looked for in its cache; a folder "
-        f"with the last part of its name may also lie in {WHERE}",
+        description="repository of the Hugging Face hub, read from the hub's cache; a folder "
+        f"with the last part of its name may also lie in {SEARCHED}",
     )
     path: ExistingPath = Field(
         None,
@@ -68,8 +66,8 @@ class ClipOptions(Options):
 
 
 def files(c: ClipOptions) -> list[Path]:
-    """Card and weights, or weights alone; empty where they are not there."""
-    place = find(c.repo.rpartition("/")[2], c.path)
+    """Card and weights, or weights alone; empty where they are missing."""
+    place = find_weights(c.repo.rpartition("/")[2], c.path)
     if place is None and c.path is None:
         cached = try_to_load_from_cache(c.repo, CARD)
         place = Path(cached).parent if isinstance(cached, str) else None
@@ -80,28 +78,27 @@ def files(c: ClipOptions) -> list[Path]:
 
 
 def boundary_of(c: ClipOptions) -> Path:
-    """The folder that the files may not leave: of a path that is named, that folder.
+    """The folder that the files may not leave: the one that the user names.
 
-    What lies in the user's own data folder may be a link to any place.
+    Files in the user's own data folder may be links to any place.
     """
     folder = Path(c.path).expanduser() if c.path else None
     return boundary(folder) if folder is not None and folder.is_dir() else ANYWHERE
 
 
 def missing(c: ClipOptions) -> str | None:
-    """Why the model cannot be read, and how to get it; or None."""
-    found = files(c)
-    if found:
-        return damage(found[-1])
+    """Reason why the model cannot be read and how to get it, or None."""
+    if paths := files(c):
+        return checksum_mismatch(paths[-1])
     return (
-        f"the CLIP model {c.path or c.repo} is not there: run "
+        f"the CLIP model {c.path or c.repo} is not on this machine: run "
         f"`hf download {c.repo}`, or put {CARD} and the weights into a folder "
-        f"{c.repo.rpartition('/')[2]} in {WHERE}"
+        f"{c.repo.rpartition('/')[2]} in {SEARCHED}"
     )
 
 
 def checksum(c: ClipOptions) -> str:
-    """SHA-256 over those of the files; empty where they are not there."""
+    """SHA-256 over the checksums of the files; empty where they are missing."""
     sums = "".join(sha256(file) for file in files(c))
     return hashlib.sha256(sums.encode()).hexdigest() if sums else ""
 
@@ -138,20 +135,20 @@ def load(c: ClipOptions, device: torch.device) -> Clip:
     """Read the weights.
 
     Raises:
-        StorageError: They are not there, not readable or of another network.
-        IncompatibleError: The card holds something that is not understood.
+        StorageError: The weights are missing, damaged or of another network.
+        IncompatibleError: The card has a field that is not supported.
     """
     reason = missing(c)
     if reason is not None:
         raise StorageError(reason)
-    return _loaded(tuple(files(c)), c.model, boundary_of(c), checksum(c), device)
+    return _load(tuple(files(c)), c.model, boundary_of(c), checksum(c), device)
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(
+def _load(
     paths: tuple[Path, ...], model: str, inside: Path, checksum: str, device: torch.device
 ) -> Clip:
-    """The model in ``paths``; ``checksum`` tells files apart that follow each other in a place."""
+    """The model in ``paths``; ``checksum`` is part of the key of the cache."""
     *cards, weights = paths
     if cards:
         card, sums = read_clip_card(cards[0], inside)
@@ -159,8 +156,10 @@ def _loaded(
     else:
         (card, own), sums = builtin_card(model), []
     try:
-        wanted = skeleton(card.model_cfg)
-        state, sha256 = read_state(weights, inside, wanted)
+        empty = skeleton(card.model_cfg)
+        state, sha256 = read_state(
+            weights, inside, empty, lambda content: converted(content, empty), weights.name
+        )
         network = build(card.model_cfg)
         network.load_state_dict(state, strict=True)
     except IncompatibleError as error:
@@ -188,8 +187,8 @@ def read_clip_card(path: Path, inside: Path) -> tuple[ClipCard, list[str]]:
     """The card, and the SHA-256 of its bytes.
 
     Raises:
-        StorageError: It cannot be read.
-        IncompatibleError: It holds something that is not understood.
+        StorageError: The card cannot be read.
+        IncompatibleError: The card has a field that is not supported.
     """
     content, name = read_bytes(path, inside, CARD_LIMIT), single_line(path)
     values = parse_json(content.decode("utf-8-sig", "replace"), name)
@@ -199,10 +198,10 @@ def read_clip_card(path: Path, inside: Path) -> tuple[ClipCard, list[str]]:
 
 
 def builtin_card(model: str) -> tuple[ClipCard, bool]:
-    """open_clip's own card of this name, and whether its tokenizer is open_clip's own, too.
+    """open_clip's own card of a network, and whether its tokenizer is open_clip's own, too.
 
     Raises:
-        StorageError: It has none, or one whose text tower is not its own.
+        StorageError: open_clip has no network of this name.
     """
     import open_clip
 
@@ -210,44 +209,23 @@ def builtin_card(model: str) -> tuple[ClipCard, bool]:
     if config is None:
         raise StorageError(f"open_clip has no network {model!r}", hint=HINT)
     text = config.get("text_cfg", {})
-    foreign = [key for key in text if key.startswith(("hf_tokenizer", "tokenizer_"))]
-    own = not foreign and "siglip" not in model.lower()
-    config = config | {"text_cfg": {k: v for k, v in text.items() if k not in foreign}}
+    external = [key for key in text if key.startswith(("hf_tokenizer", "tokenizer_"))]
+    own = not external and "siglip" not in model.lower()
+    config = config | {"text_cfg": {k: v for k, v in text.items() if k not in external}}
     return parse_card({"model_cfg": config}, ClipCard, f"open_clip's network {model!r}"), own
 
 
-def read_state(path: Path, inside: Path, network: nn.Module) -> tuple[dict[str, Tensor], str]:
-    """The state of ``network`` in a file, and the SHA-256 of the bytes that it was read from.
-
-    Raises:
-        StorageError: The file is damaged, or holds numbers that are not finite.
-        IncompatibleError: It is another network's.
-    """
-    wanted, name = network.state_dict(), path.name
-    if path.suffix == ".safetensors":
-        with open_tensors(path, inside) as file:
-            check_network(name, converted(file.state, network), wanted)
-            state, sha256 = file.read_hashed()
-    else:
-        value, sha256 = load_pickle(path, inside)
-        state = value.get("state_dict", value) if isinstance(value, dict) else value
-    state = converted(state, network)
-    check_network(name, state, wanted)
-    check_finite(name, state)
-    return state, sha256
-
-
-def converted(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def converted(state: Any, network: nn.Module) -> dict[str, Tensor]:
     """The state under today's names, as open_clip converts older ones.
 
     Raises:
-        IncompatibleError: It is no state.
+        IncompatibleError: ``state`` is not a mapping of names to tensors.
     """
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise IncompatibleError("it holds something else than names and tensors")
+        raise IncompatibleError("the file does not hold names and tensors alone")
     named = {str(key).removeprefix("module."): value for key, value in state.items()}
     weights: dict[str, Tensor] = convert_state_dict(network, named)
     if "positional_embedding" in weights and not hasattr(network, "positional_embedding"):
@@ -263,7 +241,7 @@ def tokenizer(clip: Clip) -> Any:
     """open_clip's own tokenizer.
 
     Raises:
-        StorageError: The model has another one.
+        StorageError: The model has another tokenizer.
     """
     from open_clip import SimpleTokenizer
 

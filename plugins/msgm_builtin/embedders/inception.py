@@ -11,30 +11,29 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from msgm_bench import Embedder, Judge, Options, StorageError, hookimpl
-from msgm_bench.storage import MIB
+from msgm_bench.storage import MIB, error_summary
 from msgm_bench.storage.pickles import load_pickle
 from msgm_bench.storage.weights import check_finite
-from msgm_builtin.embedders.weights_files import (
+from msgm_builtin.weights_files import (
     ANYWHERE,
-    WHERE,
+    SEARCHED,
     ExistingPath,
-    damage,
-    error_summary,
-    find,
+    checksum_mismatch,
+    find_weights,
     sha256,
 )
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
-KNOWN = FILE.rpartition("-")[2].removesuffix(".pth")  # SHA-256 of the published file starts so
-LIMIT = 256 * MIB  # it has 91
+PUBLISHED_SHA256 = FILE.rpartition("-")[2].removesuffix(".pth")  # its first letters
+LIMIT = 256 * MIB  # the published file has 91
 
 
 def network(state: Mapping[str, Tensor]) -> nn.Module:
-    """pytorch-fid's network with these weights; it takes them from an address only.
+    """pytorch-fid's network with these weights, which it would read from an address only.
 
     Raises:
-        RuntimeError: They are of another network.
+        RuntimeError: The weights are of another network.
     """
     from pytorch_fid import inception  # takes a second
 
@@ -48,9 +47,9 @@ def network(state: Mapping[str, Tensor]) -> nn.Module:
 
 
 class InceptionOptions(Options):
-    """Where the weights are."""
+    """Place of the weights."""
 
-    path: ExistingPath = Field(None, description=f"weights file; empty: {FILE} in {WHERE}")
+    path: ExistingPath = Field(None, description=f"weights file; empty: {FILE} in {SEARCHED}")
 
 
 class Inception(Embedder[InceptionOptions]):
@@ -63,40 +62,40 @@ class Inception(Embedder[InceptionOptions]):
     citation = "Heusel et al. 2017, arXiv:1706.08500; weights of mseitzer/pytorch-fid"
 
     def missing(self, judge: Judge) -> str | None:
-        """The weights may not be there, or not be what their name says."""
-        found = self._file()
-        if found is None:
+        """Reason why the weights cannot be read and where to get them, or None."""
+        path = self._file()
+        if path is None:
             name = self.options.path or FILE
-            return f"{name} is not there: put it into {WHERE} ({ADDRESS})"
-        return damage(found)
+            return f"{name} is not on this machine: put it into {SEARCHED} ({ADDRESS})"
+        return checksum_mismatch(path)
 
     def checksum(self) -> str:
         """SHA-256 of the weights file."""
-        found = self._file()
-        return "" if found is None else sha256(found)
+        path = self._file()
+        return "" if path is None else sha256(path)
 
     def protocol(self) -> dict[str, Any]:
-        """The start of the weights' checksum; of the published file where there is none."""
-        return {"name": self.name, "weights": self.checksum()[:8] or KNOWN}
+        """The start of the weights' checksum; that of the published file where they are missing."""
+        return {"name": self.name, "weights": self.checksum()[:8] or PUBLISHED_SHA256}
 
     def load(self, judge: Judge, device: torch.device) -> None:
         """Read the weights.
 
         Raises:
-            StorageError: They are not there, not readable or of another network.
+            StorageError: The weights are missing, damaged or of another network.
         """
-        found, missing = self._file(), self.missing(judge)
-        if found is None or missing is not None:
+        path, missing = self._file(), self.missing(judge)
+        if path is None or missing is not None:
             raise StorageError(missing or "no weights")
         try:
-            state, sha256 = load_pickle(found, ANYWHERE, LIMIT)
+            state, sha256 = load_pickle(path, ANYWHERE, LIMIT)
             if sha256 != self.checksum():
-                raise StorageError(f"{found} has changed since the run began")
+                raise StorageError(f"{path} has changed since the run began")
             self.network = network(state).to(device)
-            check_finite(found.name, self.network.state_dict())
+            check_finite(path.name, self.network.state_dict())
         except (RuntimeError, TypeError, AttributeError, StorageError) as error:
             raise StorageError(
-                f"{found.name} does not hold the weights of pytorch-fid's InceptionV3: "
+                f"{path.name} does not hold the weights of pytorch-fid's InceptionV3: "
                 f"{error_summary(error)}",
                 hint=f"the published file is {ADDRESS}",
             ) from error
@@ -109,11 +108,11 @@ class Inception(Embedder[InceptionOptions]):
         return pooled.flatten(1)
 
     def _file(self) -> Path | None:
-        found = find(FILE, self.options.path)
-        return found if found is not None and found.is_file() else None
+        path = find_weights(FILE, self.options.path)
+        return path if path is not None and path.is_file() else None
 
 
 @hookimpl
 def register_embedders() -> Sequence[type[Embedder]]:
-    """Inception."""
+    """The Inception network."""
     return [Inception]

@@ -11,32 +11,32 @@ from msgm_bench import Embedder, Judge, MsgmBenchError, hookimpl
 
 
 class JudgeFeatures(Embedder):
-    """Penultimate features of the judge: there offline, and comparable with themselves only."""
+    """Penultimate features of the judge: without download, comparable with themselves only."""
 
     name = "judge"
 
     def missing(self, judge: Judge) -> str | None:
-        """Some judges have none."""
-        without = type(judge).features is Judge.features
-        return f"the judge {judge.name!r} has no features" if without else None
+        """Reason where the judge has no features, or None."""
+        has_features = type(judge).features is not Judge.features
+        return None if has_features else f"the judge {judge.name!r} has no features"
 
     def load(self, judge: Judge, device: torch.device) -> None:
-        """Take the judge."""
+        """Store the judge."""
         self.judge = judge
 
     def embed(self, x: Tensor) -> Tensor:
         """Features ``[N, F]``.
 
         Raises:
-            MsgmBenchError: The judge has none after all.
+            MsgmBenchError: The judge returns no features.
         """
-        found = self.judge.features(x)
-        if found is None:
+        features = self.judge.features(x)
+        if features is None:
             raise MsgmBenchError(f"the judge {self.judge.name!r} has no features")
-        return found
+        return features
 
 
 @hookimpl
 def register_embedders() -> Sequence[type[Embedder]]:
-    """The judge's."""
+    """The judge's features."""
     return [JudgeFeatures]

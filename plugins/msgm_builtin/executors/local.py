@@ -1,4 +1,4 @@
-"""Cells in processes of this machine."""
+"""Runs in processes of this machine."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pydantic import Field
 
 from msgm_bench import Executor, MsgmBenchError, Options, hookimpl
 
-GRACE = 60.0  # seconds to end a step in, after the command was killed
+GRACE = 60.0  # seconds for the step at hand, after the end of the command
 
 
 class LocalOptions(Options):
-    """How many."""
+    """Number of processes."""
 
-    workers: int = Field(2, ge=1, le=1024, description="processes at a time")
+    workers: int = Field(2, ge=1, le=1024, description="number of processes")
 
 
 class Local(Executor[LocalOptions]):
-    """Cells in processes of this machine; one that dies takes no other cell with it.
+    """Runs in processes of this machine; a process that dies ends its own run alone.
 
-    Every process has the CPU threads of the command, whatever their number: keys depend on it, so
-    that cells share what any of them made. Set OMP_NUM_THREADS to cores over processes.
+    Every process has the number of CPU threads of the command, since keys depend on it and runs
+    share stages by their keys. Set OMP_NUM_THREADS to cores over processes.
     """
 
     name = "local"
@@ -41,23 +41,24 @@ class Local(Executor[LocalOptions]):
     def map(self, function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
         """``function(cell)`` for each cell, in order.
 
-        In the place of a result stands the exception that ``function`` raised, or a
+        A failure gives an exception in place of the result: the one that ``function`` raised, or a
         ``MsgmBenchError`` where the process died.
         """
         slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
-        made = [_Slot() for _ in range(self.options.workers)]
-        for slot in made:
+        workers = [_Slot() for _ in range(self.options.workers)]
+        for slot in workers:
             slots.put(slot)
         threads = ThreadPoolExecutor(self.options.workers)
         try:
             yield from threads.map(functools.partial(_in_slot, slots, function), cells)
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
-            for slot in made:
+            for slot in workers:
                 slot.close()
 
 
 def _in_slot(slots: queue.SimpleQueue[_Slot], function: Callable[[Any], Any], cell: Any) -> Any:
+    """``function(cell)`` in the next free slot."""
     slot = slots.get()
     try:
         return slot.run(function, cell)
@@ -66,7 +67,7 @@ def _in_slot(slots: queue.SimpleQueue[_Slot], function: Callable[[Any], Any], ce
 
 
 class _Slot:
-    """One process at a time: a new one after it died, so that no other cell is broken by it."""
+    """One process at a time; a new one after a death, so that no other run is lost with it."""
 
     pool: Any = None
 
@@ -81,10 +82,10 @@ class _Slot:
         except BrokenProcessPool as error:
             self.close()
             return MsgmBenchError(
-                f"the process of this cell died{_cause(error)}",
-                hint="is memory short? repeat the command to go on where it was",
+                f"the process of this run died{_cause(error)}",
+                hint="fewer workers take less memory; repeat the command to continue",
             )
-        except Exception as error:  # noqa: BLE001 - a result like any other: the next cell goes on
+        except Exception as error:  # noqa: BLE001 - a result like any other: the next run goes on
             return error
 
     def close(self) -> None:
@@ -95,20 +96,20 @@ class _Slot:
 
 
 def _cause(error: BrokenProcessPool) -> str:
-    """Signal or exit code, as far as loky says."""
+    """Signal or exit code, if loky states one."""
     codes = re.search(r"exit codes? of the workers? (?:are|is) \{?([^}\n]*)\}?", str(error))
     return f" ({codes[1].strip()})" if codes else ""
 
 
 def _start(command: int) -> None:
-    """In the process: its stdout is stderr, as stdout is the command's, and it ends with it."""
+    """Initialise a process: its stdout becomes stderr, and it ends with the command."""
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
     threading.Thread(target=_end_with, args=(command,), daemon=True).start()
 
 
 def _end_with(command: int) -> None:
-    """SIGTERM when the command is gone, at which a training stores a checkpoint; then the end."""
+    """After the command's end send SIGTERM, at which training stores a checkpoint; then exit."""
     while os.getppid() == command:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

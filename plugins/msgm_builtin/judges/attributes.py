@@ -27,25 +27,25 @@ class AttributesOptions(LearnedOptions):
 
 
 class Attributes(LearnedJudge[AttributesOptions]):
-    """Convolutional network that says of each attribute whether an image has it.
+    """Convolutional network that predicts of each attribute whether an image has it.
 
-    One logit an attribute, and one for what is no image of the dataset: images under strong
-    noise, shuffled pixels and uniform noise, of which no attribute is asked. An attribute is
-    present above the logit at which, among real items that took no part in training, as many are
-    judged to have it as do: a share of samples is then right on average where samples look like
-    data, for rare attributes too. An item is recognised unless it is rejected, or looks less like
-    an image than all but ``rejection_rate`` of those real items.
+    One logit an attribute, and one that rejects images not of the dataset: images under strong
+    noise, shuffled pixels and uniform noise, which train no attribute. An attribute is present
+    above its cut, the logit that as many of the real items outside training exceed as have the
+    attribute: the share of samples with it is then unbiased where samples look like data, for
+    rare attributes too. An item is recognised unless it is rejected, or its logit of rejection is
+    above those of all but ``rejection_rate`` of these real items.
     """
 
     name = "attributes"
     criterion = BALANCED
     calibrated = ("threshold", "cuts")
 
-    def suits(self, data: Data) -> None:
-        """Attributes.
+    def check_labels(self, data: Data) -> None:
+        """Refuse images without attributes.
 
         Raises:
-            IncompatibleError: Images with one class each.
+            IncompatibleError: The images have one class each.
         """
         if data.train.y.ndim != 2:
             raise IncompatibleError(
@@ -55,38 +55,38 @@ class Attributes(LearnedJudge[AttributesOptions]):
             )
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Binary cross-entropies: of the attributes of real items, and of real against spoiled."""
+        """Binary cross-entropies of real items' attributes, and of rejecting spoiled items."""
         spoiled = (torch.arange(len(logits), device=logits.device) >= len(y)).float()
-        told = F.binary_cross_entropy_with_logits(logits[: len(y), :-1], y.float())
-        return told + F.binary_cross_entropy_with_logits(logits[:, -1], spoiled)
+        attributes = F.binary_cross_entropy_with_logits(logits[: len(y), :-1], y.float())
+        return attributes + F.binary_cross_entropy_with_logits(logits[:, -1], spoiled)
 
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """How much a real item looks like one at least, and the logit of each attribute."""
+        """The least score of a real item, and the cut of each attribute."""
         threshold = torch.quantile(-logits[:, -1], self.options.rejection_rate)
         return {"threshold": threshold, "cuts": cuts(logits[:, :-1], y)}
 
     def predict(self, x: Tensor) -> Prediction:
-        """``bool [N, A]`` attributes, and whether it is an image of the dataset."""
+        """Attributes ``bool [N, A]``, and which items are images of the dataset."""
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         logits = self.logits(x)
-        known = (-logits[:, -1] >= self.calibration["threshold"]) & (logits[:, -1] < 0)
-        return Prediction(logits[:, :-1] > self.calibration["cuts"], known & finite)
+        recognised = (-logits[:, -1] >= self.calibration["threshold"]) & (logits[:, -1] < 0)
+        return Prediction(logits[:, :-1] > self.calibration["cuts"], recognised & finite)
 
 
 def cuts(logits: Tensor, y: Tensor) -> Tensor:
-    """For each attribute, the logit above which there are as many items as have it.
+    """The logit of each attribute that as many items exceed as have the attribute.
 
     Args:
         logits: ``[N, A]``.
         y: ``bool [N, A]``.
 
     Returns:
-        ``[A]``: half-way between two items, infinite where none or all have the attribute.
+        ``[A]``: half-way between two items; infinite where no item or every item has the attribute.
     """
-    edge = logits.new_full((1, logits.shape[1]), torch.inf)
-    ladder = torch.cat([edge, logits.sort(dim=0, descending=True).values, -edge])
+    bound = logits.new_full((1, logits.shape[1]), torch.inf)
+    levels = torch.cat([bound, logits.sort(dim=0, descending=True).values, -bound])
     count = y.sum(dim=0, keepdim=True)
-    above, below = ladder.gather(0, count)[0], ladder.gather(0, count + 1)[0]
+    above, below = levels.gather(0, count)[0], levels.gather(0, count + 1)[0]
     return (above + below) / 2
 
 

@@ -1,4 +1,4 @@
-"""What learned judges are shown: images moved and mirrored, and images that are spoiled."""
+"""Training images of learned judges: shifted and mirrored ones, and spoiled ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pixels(data: Data, x: Tensor) -> Tensor:
 
 
 def augment(x: Tensor, max_shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Images moved by up to ``max_shift`` pixels, black where nothing was, and mirrored or not."""
+    """Images shifted by up to ``max_shift`` pixels over black; with ``flip`` half are mirrored."""
     n, device = len(x), x.device
     if max_shift:
         offsets = torch.randint(
@@ -35,7 +35,7 @@ def augment(x: Tensor, max_shift: int, flip: bool, generator: torch.Generator) -
 
 
 def spoil(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images that no longer show anything: strong noise, shuffled pixels or uniform noise."""
+    """Images that show nothing: under strong noise, with shuffled pixels, or uniform noise."""
     n, device = len(x), x.device
     strength = 0.35 + 0.65 * torch.rand(n, 1, 1, 1, generator=generator, device=device)
     noisy = (x + strength * torch.randn(x.shape, generator=generator, device=device)).clamp(0, 1)

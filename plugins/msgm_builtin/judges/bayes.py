@@ -12,10 +12,10 @@ from msgm_bench import Data, IncompatibleError, Judge, JudgeOptions, Prediction,
 
 
 class BayesOptions(JudgeOptions):
-    """What counts as data; no judge is better, so that nothing is asked of its accuracy."""
+    """The share of true points that are rejected; no gate, since no judge is more accurate."""
 
     gate: float = Field(0.0, ge=0, le=1, exclude=True, description="least accuracy")
-    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of true points given up")
+    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of true points to reject")
 
 
 class Bayes(Judge[BayesOptions]):
@@ -28,10 +28,10 @@ class Bayes(Judge[BayesOptions]):
     name = "bayes"
 
     def check(self, data: Data) -> None:
-        """The density must be known.
+        """Refuse data without an exact density.
 
         Raises:
-            IncompatibleError: It is not.
+            IncompatibleError: The density is not known.
         """
         if data.density is None:
             raise IncompatibleError(
@@ -39,14 +39,14 @@ class Bayes(Judge[BayesOptions]):
             )
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
-        """Take the density, and measure the rule on the held-out points."""
+        """Read the density, and measure the accuracy on held-out points."""
         self.restore(data, {}, device)
-        judged = self.predict(data.test.x)
-        right = (judged.classes == data.test.y).double().mean()
-        self.report = {"accuracy": float(right), "items": len(data.test)}
+        prediction = self.predict(data.test.x)
+        correct = (prediction.classes == data.test.y).double().mean()
+        self.report = {"accuracy": float(correct), "items": len(data.test)}
 
     def restore(self, data: Data, state: object, device: torch.device) -> None:
-        """Take the density."""
+        """Read the density."""
         self.check(data)
         assert data.density is not None
         self.density = data.density
@@ -59,5 +59,5 @@ class Bayes(Judge[BayesOptions]):
 
 @hookimpl
 def register_judges() -> Sequence[type[Judge]]:
-    """Bayes."""
+    """Bayes' rule."""
     return [Bayes]

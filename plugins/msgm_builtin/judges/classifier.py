@@ -13,7 +13,7 @@ from msgm_builtin.judges.learned import LearnedJudge
 
 
 class Classifier(LearnedJudge):
-    """Convolutional network with a reject class for what is no image of the dataset.
+    """Convolutional network with a class for images that are not of the dataset.
 
     Beside the K classes it learns to reject images under strong noise, shuffled pixels and
     uniform noise. An item is recognised unless it is rejected or its confidence is below the
@@ -23,11 +23,11 @@ class Classifier(LearnedJudge):
     name = "classifier"
     calibrated = ("threshold",)
 
-    def suits(self, data: Data) -> None:
-        """One class an image, and two classes or more.
+    def check_labels(self, data: Data) -> None:
+        """Refuse attributes, and images of one class alone.
 
         Raises:
-            IncompatibleError: They are otherwise.
+            IncompatibleError: The labels are one of these.
         """
         if data.train.y.ndim != 1:
             raise IncompatibleError(
@@ -47,17 +47,19 @@ class Classifier(LearnedJudge):
         return F.cross_entropy(logits, torch.cat([y, rejected]))
 
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The confidence that ``rejection_rate`` of the real items do not have."""
-        sure = logits.softmax(dim=1)[:, :-1].amax(dim=1)
-        return {"threshold": torch.quantile(sure, self.options.rejection_rate)}
+        """The ``rejection_rate`` quantile of the confidence in real items."""
+        confidence = logits.softmax(dim=1)[:, :-1].amax(dim=1)
+        return {"threshold": torch.quantile(confidence, self.options.rejection_rate)}
 
     def predict(self, x: Tensor) -> Prediction:
         """The most likely of the K classes, and whether it is likely enough."""
         finite = torch.isfinite(x).flatten(1).all(dim=1)
         probabilities = self.logits(x).softmax(dim=1)
-        sure, classes = probabilities[:, :-1].max(dim=1)
-        known = (sure >= self.calibration["threshold"]) & (sure > probabilities[:, -1])
-        return Prediction(classes, known & finite)
+        confidence, classes = probabilities[:, :-1].max(dim=1)
+        recognised = (confidence >= self.calibration["threshold"]) & (
+            confidence > probabilities[:, -1]
+        )
+        return Prediction(classes, recognised & finite)
 
 
 @hookimpl

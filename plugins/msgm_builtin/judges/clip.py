@@ -1,4 +1,4 @@
-"""CLIP as a judge: each class is a text, and nothing is trained."""
+"""CLIP as a judge: a prompt for each class, and no training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from msgm_bench import (
     StorageError,
     hookimpl,
 )
+from msgm_bench.storage import error_summary
 from msgm_builtin.embedders import clip_files
-from msgm_builtin.embedders.weights_files import error_summary
-from msgm_builtin.judges.reports import BALANCED, judged, quality_of, report_of
+from msgm_builtin.judges.reports import BALANCED, predict_held_out, quality_of, report_of
 
 BATCH = 100  # images that the network sees at once
 Texts = Annotated[
     tuple[str, ...],
-    BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
     Field(min_length=1),
 ]
 
@@ -35,7 +35,9 @@ Texts = Annotated[
 class ClipJudgeOptions(clip_files.ClipOptions, JudgeOptions):
     """Model and prompts."""
 
-    template: Texts = Field(("a photo of a {}",), description="prompts of a class; {} is its words")
+    template: Texts = Field(
+        ("a photo of a {}",), description="prompts of a class; {} stands for its words"
+    )
     present_template: Texts = Field(
         ("a photo of a person with {}",), description="prompts of an attribute"
     )
@@ -49,29 +51,29 @@ class ClipJudgeOptions(clip_files.ClipOptions, JudgeOptions):
     )
     unrecognisable_prompts: Texts = Field(
         ("random noise", "a blurry picture of nothing", "television static"),
-        description="prompts of what shows no class",
+        description="prompts of images without a class",
     )
 
     @field_validator("template", "present_template", "absent_template")
     @classmethod
-    def _has_a_place(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for text in given:
+    def _check_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for text in templates:
             try:
-                told = text.format("x") != text
+                has_place = text.format("x") != text
             except (LookupError, ValueError):
-                told = False
-            if not told:
+                has_place = False
+            if not has_place:
                 raise ValueError(f"{text!r} has no place {{}} for the words")
-        return given
+        return templates
 
 
 class ClipJudge(Judge[ClipJudgeOptions]):
-    """CLIP zero-shot: the class whose prompt is nearest, or nothing recognisable.
+    """CLIP zero-shot: the class whose prompt is nearest.
 
     p(k | x) = softmax_k(scale cos(e(x), e(prompt_k))) over the prompts of all classes and those
-    of what is unrecognisable; an item is recognised where a class is the most likely of all. Of
-    attributes, each has a prompt with it and one without, and the nearer of the two decides.
-    Prompts of several templates are averaged as open_clip does.
+    of unrecognisable images; an item is recognised where a class is the most likely of all. An
+    attribute has a prompt with it and one without it, and the nearer of the two decides. Prompts
+    of several templates are averaged as open_clip does.
     """
 
     name = "clip"
@@ -79,22 +81,22 @@ class ClipJudge(Judge[ClipJudgeOptions]):
 
     @property
     def criterion(self) -> str:
-        """Of classes or of attributes, as the report has it."""
+        """The report's measure: balanced accuracy of attributes, accuracy of classes."""
         return BALANCED if "attributes" in self.report else super().criterion
 
     def missing(self) -> str | None:
-        """The files may not be there."""
+        """Reason why the files cannot be read, or None."""
         return clip_files.missing(self.options)
 
     def checksum(self) -> str:
-        """SHA-256 over those of the files."""
+        """SHA-256 over the checksums of the files."""
         return clip_files.checksum(self.options)
 
     def check(self, data: Data) -> None:
-        """Images of two classes or more, or with attributes; prompts for them; a model that fits.
+        """Refuse data, prompts or a model that do not go together.
 
         Raises:
-            UsageError: One of the first two is otherwise.
+            UsageError: Points, images of one class, or prompts of other classes.
             StorageError: The files are damaged, of another network or without its tokenizer.
         """
         if data.levels is None or len(data.shape) != 3 or data.shape[0] not in (1, 3):
@@ -111,13 +113,13 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         self.restore(data, {}, torch.device("cpu"))
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
-        """Embed the prompts, and measure on held-out items.
+        """Embed the prompts, and measure the accuracy on held-out items.
 
         Raises:
             StorageError: As ``check``.
         """
         self.restore(data, {}, device)
-        self.report = report_of(data, judged(self, data, device))
+        self.report = report_of(data, predict_held_out(self, data, device))
 
     def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Read the model and embed the prompts.
@@ -127,9 +129,9 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         """
         self.clip = clip_files.load(self.options, device)
         tokenizer = clip_files.tokenizer(self.clip)
-        self.count, self.paired = len(data.classes), data.train.y.ndim == 2
+        self.count, self.has_attributes = len(data.classes), data.train.y.ndim == 2
         try:
-            columns = [self._column(tokenizer, *told) for told in self.texts(data)]
+            columns = [self._column(tokenizer, *prompt) for prompt in self.texts(data)]
         except clip_files.FAILURES as error:
             raise StorageError(
                 f"the CLIP model cannot read the prompts: {error_summary(error)}",
@@ -140,34 +142,36 @@ class ClipJudge(Judge[ClipJudgeOptions]):
     def texts(self, data: Data) -> list[tuple[str, tuple[str, ...]]]:
         """Words and templates of each prompt.
 
-        Those of the classes; or of the presence of each attribute, then of the absence of each;
-        and those of what is unrecognisable.
+        Prompts of the classes, or of the presence of each attribute and then of the absence of
+        each; then those of unrecognisable images.
         """
         c = self.options
         own = self._prompts(data.classes)
-        told = [own.get(i, name.replace("_", " ").lower()) for i, name in enumerate(data.classes)]
+        labels = [own.get(i, name.replace("_", " ").lower()) for i, name in enumerate(data.classes)]
         rows = (
-            [(c.present_template, 0), (c.absent_template, 1)] if self.paired else [(c.template, 0)]
+            [(c.present_template, 0), (c.absent_template, 1)]
+            if self.has_attributes
+            else [(c.template, 0)]
         )
-        known = [
+        class_prompts = [
             (words, templates) if isinstance(words, str) else (words[i], ("{}",))
             for templates, i in rows
-            for words in told
+            for words in labels
         ]
-        return [*known, *((text, ("{}",)) for text in c.unrecognisable_prompts)]
+        return [*class_prompts, *((text, ("{}",)) for text in c.unrecognisable_prompts)]
 
     def _prompts(self, classes: Sequence[str]) -> dict[int, str | tuple[str, str]]:
-        """The prompts that the options hold, by the index of their class.
+        """The prompts of the options, by the index of their class.
 
-        A name is that of the class that is equal, else of the only one that is equal in any case.
+        A name means the class of this name, else the only one that differs in case alone.
 
         Raises:
-            OptionError: A name is that of no class or of several, or two are of one class.
+            OptionError: A name means no class or several, or two names mean one class.
         """
         prompts: dict[int, str | tuple[str, str]] = {}
         for name, words in self.options.prompts.items():
-            same = [i for i, known in enumerate(classes) if known == name]
-            same = same or [i for i, known in enumerate(classes) if known.lower() == name.lower()]
+            same = [i for i, label in enumerate(classes) if label == name]
+            same = same or [i for i, label in enumerate(classes) if label.lower() == name.lower()]
             if len(same) != 1:
                 what = "may be any of several classes" if same else "is no class"
                 raise OptionError(f"prompts: {name!r} {what}", ", ".join(classes))
@@ -187,13 +191,13 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         return column
 
     def features(self, x: Tensor) -> Tensor:
-        """The image embedding, not normalised."""
+        """Image embeddings ``[N, E]``, not normalised."""
         device = self.clip.mean.device
         return torch.cat([self.clip.image_features(p.to(device)) for p in x.split(BATCH)])
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """scale cos(e(x), e(prompt)), a column for each of ``texts``."""
+        """scale cos(e(x), e(prompt)) ``[N, P]``, a column for each of ``texts``."""
         embedded = F.normalize(self.features(torch.nan_to_num(x)), dim=1)
         logits: Tensor = self.clip.network.logit_scale.exp() * embedded @ self.prompts
         return logits
@@ -202,10 +206,10 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         """The nearest class, or the attributes whose presence is nearer than their absence."""
         logits, count = self.logits(x), self.count
         finite = torch.isfinite(x).flatten(1).all(dim=1).to(logits.device)
-        known = count * (2 if self.paired else 1)
-        recognised = logits[:, :known].amax(dim=1) > logits[:, known:].amax(dim=1)
-        if self.paired:
-            classes = logits[:, :count] > logits[:, count:known]
+        n = count * (2 if self.has_attributes else 1)  # prompts of classes
+        recognised = logits[:, :n].amax(dim=1) > logits[:, n:].amax(dim=1)
+        if self.has_attributes:
+            classes = logits[:, :count] > logits[:, count:n]
         else:
             classes = logits[:, :count].argmax(dim=1)
         return Prediction(classes, recognised & finite)

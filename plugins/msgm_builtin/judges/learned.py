@@ -1,4 +1,4 @@
-"""What judges that are networks share: training, calibration, storage, weights from elsewhere."""
+"""Judges that are networks: training, calibration, storage, external weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing_extensions import TypeVar
 
 from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeOptions, derive_seed
 from msgm_bench.storage import single_line
-from msgm_builtin.embedders.weights_files import sha256
-from msgm_builtin.judges import weights_files
+from msgm_builtin.judges import judge_weights
 from msgm_builtin.judges.augmentation import augment, pixels, spoil
 from msgm_builtin.judges.networks import (
     TINY,
-    Borrowed,
+    ExternalNetwork,
     LibraryNetwork,
     Network,
     parse_network,
@@ -27,16 +26,17 @@ from msgm_builtin.judges.networks import (
     resnet,
     small,
 )
-from msgm_builtin.judges.reports import judged, quality_of, report_of
+from msgm_builtin.judges.reports import predict_held_out, quality_of, report_of
+from msgm_builtin.weights_files import sha256
 
-VALIDATION = 5  # every fifth training item calibrates and trains nothing
+VALIDATION = 5  # every fifth training item calibrates in place of training
 BATCH = 1000  # images that are judged at once
 MOST_BLOCKS = 64
-Net = Network | Borrowed
+JudgeNetwork = Network | ExternalNetwork
 
 
 class LearnedOptions(JudgeOptions):
-    """Network, training, and weights from elsewhere."""
+    """Network, training, and external weights."""
 
     network: Literal["auto", "small", "resnet"] | LibraryNetwork = Field(
         "auto",
@@ -50,21 +50,21 @@ class LearnedOptions(JudgeOptions):
     embedding_dim: int = Field(64, ge=2, le=8192, description="features of the residual network")
     steps: int = Field(600, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=8, description="items a step; half as many are spoiled")
-    max_shift: int = Field(0, ge=0, description="training moves images by up to so many pixels")
+    max_shift: int = Field(0, ge=0, description="largest shift of training images, px")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, cosine decay")
-    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of real items given up")
+    rejection_rate: float = Field(0.01, gt=0, lt=1, description="share of real items to reject")
     path: str | None = Field(
-        None, exclude=True, description=f"weights in place of training: {weights_files.KINDS}"
+        None, exclude=True, description=f"weights in place of training: {judge_weights.KINDS}"
     )
 
     @field_validator("network", mode="before")
     @classmethod
-    def _of_a_library(cls, value: Any) -> Any:
+    def _parse_network(cls, value: Any) -> Any:
         return parse_network(value)
 
     @field_validator("blocks")
     @classmethod
-    def _bounded(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_blocks(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not all(1 <= count <= MOST_BLOCKS for count in value):
             raise ValueError(f"1 to {MOST_BLOCKS} blocks each")
         return value
@@ -76,161 +76,168 @@ LearnedOptionsT = TypeVar(
 
 
 class LearnedJudge(Judge[LearnedOptionsT]):
-    """A network with one logit for each class or attribute, and a last one for what is no image.
+    """A network with one logit for each class or attribute, and a last one that rejects.
 
     Attributes:
-        calibrated: Names of the tensors that calibration leaves, beside the weights.
+        calibrated: Names of the calibration's tensors, beside the weights.
     """
 
     calibrated: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def suits(self, data: Data) -> None:
-        """Look at the labels of images.
+    def check_labels(self, data: Data) -> None:
+        """Refuse images whose labels are not for this judge.
 
         Raises:
-            IncompatibleError: The judge is for others.
+            IncompatibleError: The labels are of another kind.
         """
 
     @abstractmethod
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The training loss of real items with labels ``y``, followed by spoiled ones."""
+        """The loss of ``logits [N + M, K + 1]``: N real items with labels ``y``, then M spoiled."""
 
     @abstractmethod
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The tensors that ``calibrated`` names, from real items that trained nothing."""
+        """The tensors that ``calibrated`` names, from real items outside training."""
 
     def missing(self) -> str | None:
-        """Weights from elsewhere may not be there."""
+        """Reason why external weights cannot be read, or None."""
         path = self.options.path
-        if path is None or weights_files.locate(path) is not None:
+        if path is None or judge_weights.locate(path) is not None:
             return None
-        return f"path = {path}: no weights there; give {weights_files.KINDS}"
+        return f"path = {path}: no weights there; name {judge_weights.KINDS}"
 
     def checksum(self) -> str:
-        """SHA-256 of the weights from elsewhere."""
+        """SHA-256 of the external weights; empty without any."""
         path = self._path()
         return "" if path is None else sha256(path)
 
     def check(self, data: Data) -> None:
-        """Images with labels that suit, and weights from elsewhere that fit.
+        """Refuse data, a network or external weights that do not go together.
 
         Raises:
-            IncompatibleError: One of them does not.
+            IncompatibleError: The data are no images, or one of the others does not fit them.
             StorageError: The weights are damaged.
         """
         if data.levels is None or len(data.shape) != 3:
             raise IncompatibleError(
                 f"the judge {self.name!r} on items of shape {data.shape}", "images"
             )
-        self.suits(data)
+        self.check_labels(data)
         path, network = self._path(), None
         if path is not None:
-            self._outputs(data, weights_files.read_shapes(path), single_line(path))
-            state = weights_files.read(path, self.checksum())
-            network = self._network(data, state, torch.device("cpu"))
+            self._num_logits(data, judge_weights.read_shapes(path), single_line(path))
+            state = judge_weights.read(path, self.checksum())
+            network = self._load_network(data, state, torch.device("cpu"))
         if isinstance(self.options.network, LibraryNetwork):
             with torch.random.fork_rng(devices=[]):
-                probe(network or self._fresh(data, torch.device("cpu")), data.shape)
+                probe(network or self._new_network(data, torch.device("cpu")), data.shape)
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
-        """Train and calibrate, or take the weights from elsewhere; measure on held-out items.
+        """Train and calibrate, or read external weights; measure the accuracy on held-out items.
 
         Raises:
             MsgmBenchError: As ``check``.
         """
         self.check(data)
-        items, state = data.train.to(device), self._given()
-        held = torch.arange(len(items), device=device) % VALIDATION == 0
+        items, state = data.train.to(device), self._external_state()
+        validation = torch.arange(len(items), device=device) % VALIDATION == 0
         if state is None:
             cuda = [device] if device.type == "cuda" else []
             with torch.random.fork_rng(cuda):
                 torch.manual_seed(derive_seed(seed, "judge"))
-                self.network = self._fresh(data, device)
-                self._train(data, items, (~held).nonzero().flatten(), seed)
+                self.network = self._new_network(data, device)
+                self._train(data, items, (~validation).nonzero().flatten(), seed)
         else:
-            self.network = self._network(data, state, device)
-        known = state or {}
-        found = {name: known[name].to(device) for name in self.calibrated if name in known}
-        if not found:
-            parts = [self.logits(pixels(data, part)) for part in items.x[held].split(BATCH)]
-            found = self.calibrate(torch.cat(parts), items.y[held])
-        self.calibration = found
-        self.report = report_of(data, judged(self, data, device))
+            self.network = self._load_network(data, state, device)
+        stored = state or {}
+        calibration = {name: stored[name].to(device) for name in self.calibrated if name in stored}
+        if not calibration:
+            parts = [self.logits(pixels(data, part)) for part in items.x[validation].split(BATCH)]
+            calibration = self.calibrate(torch.cat(parts), items.y[validation])
+        self.calibration = calibration
+        self.report = report_of(data, predict_held_out(self, data, device))
 
     def _path(self) -> Path | None:
-        """The file of weights from elsewhere, if there is to be one."""
-        return weights_files.locate(self.options.path) if self.options.path else None
+        """The file of external weights, or None."""
+        return judge_weights.locate(self.options.path) if self.options.path else None
 
-    def _given(self) -> dict[str, Tensor] | None:
-        """The state from elsewhere, if there is to be one."""
+    def _external_state(self) -> dict[str, Tensor] | None:
+        """The state in the file of external weights, or None."""
         path = self._path()
-        return None if path is None else weights_files.read(path, self.checksum())
+        return None if path is None else judge_weights.read(path, self.checksum())
 
-    def _fresh(self, data: Data, device: torch.device, logits: int | None = None) -> Net:
-        """A network with ``logits`` outputs, by default all that a judge needs."""
+    def _new_network(
+        self, data: Data, device: torch.device, logits: int | None = None
+    ) -> JudgeNetwork:
+        """An untrained network with ``logits`` outputs, by default all that a judge needs."""
         c, outputs = self.options, len(data.classes) + 1
         logits = logits or outputs
-        tiny = max(data.shape[1:]) <= TINY
-        network: Net
+        is_tiny = max(data.shape[1:]) <= TINY
+        network: JudgeNetwork
         if isinstance(c.network, LibraryNetwork):
-            network = Borrowed(c.network, data.shape[0], logits, outputs)
-        elif c.network == "small" or (c.network == "auto" and tiny):
+            network = ExternalNetwork(c.network, data.shape[0], logits, outputs)
+        elif c.network == "small" or (c.network == "auto" and is_tiny):
             network = small(data.shape[0], c.width, logits)
         else:
             network = resnet(data.shape, c.width, c.blocks, c.embedding_dim, logits)
         return network.to(device)
 
-    def _outputs(self, data: Data, state: Mapping[str, Tensor], name: str) -> int:
-        """Logits of the network that ``state`` is of: one for no image, or a library's without.
+    def _num_logits(self, data: Data, state: Mapping[str, Tensor], name: str) -> int:
+        """Number of logits of ``state``'s network, which may lack the last if it is a library's.
 
         Raises:
-            IncompatibleError: It is of another network, or calibrated for other classes.
+            IncompatibleError: The state is of another network, or calibrated for other classes.
         """
-        weights_files.check_calibration(name, state, self.calibrated, len(data.classes))
+        judge_weights.check_calibration(name, state, self.calibrated, len(data.classes))
         weights = {key: value for key, value in state.items() if key not in self.calibrated}
         outputs = len(data.classes) + 1
-        borrowed = isinstance(self.options.network, LibraryNetwork)
-        refused: list[IncompatibleError] = []
-        for logits in (outputs, outputs - 1) if borrowed else (outputs,):
+        is_external = isinstance(self.options.network, LibraryNetwork)
+        errors: list[IncompatibleError] = []
+        for logits in (outputs, outputs - 1) if is_external else (outputs,):
             try:
-                weights_files.check_weights(
+                judge_weights.check_weights(
                     name, weights, self._skeleton(data, logits).state_dict()
                 )
                 return logits
             except IncompatibleError as error:
-                refused.append(error)
-        raise refused[0]
+                errors.append(error)
+        raise errors[0]
 
     def _skeleton(self, data: Data, logits: int) -> nn.Module:
-        """The network without memory; with it where a library computes while it builds."""
+        """The network without memory for weights, unless a library computes while it builds."""
         with torch.random.fork_rng(devices=[]):
             try:
                 with torch.device("meta"):
-                    return self._fresh(data, torch.device("meta"), logits).core
+                    return self._new_network(data, torch.device("meta"), logits).core
             except (NotImplementedError, RuntimeError):
-                return self._fresh(data, torch.device("cpu"), logits).core
+                return self._new_network(data, torch.device("cpu"), logits).core
 
-    def _network(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> Net:
-        """The network that ``state`` holds, in evaluation mode."""
-        logits = self._outputs(data, state, "the judge's state")
+    def _load_network(
+        self, data: Data, state: Mapping[str, Tensor], device: torch.device
+    ) -> JudgeNetwork:
+        """The network with the weights of ``state``, in evaluation mode."""
+        logits = self._num_logits(data, state, "the judge's state")
         weights = {name: value for name, value in state.items() if name not in self.calibrated}
         with torch.random.fork_rng(devices=[]):
-            network = self._fresh(data, torch.device("cpu"), logits)
+            network = self._new_network(data, torch.device("cpu"), logits)
         network.core.load_state_dict(weights, strict=True)
         return network.to(device).eval()
 
-    def _train(self, data: Data, items: Examples, used: Tensor, seed: int) -> None:
+    def _train(self, data: Data, items: Examples, indices: Tensor, seed: int) -> None:
+        """Train on ``items[indices]`` and half as many spoiled images: Adam, cosine decay."""
         c, device = self.options, items.x.device
         generator = torch.Generator(device).manual_seed(derive_seed(seed, "judge batches"))
         optimizer = torch.optim.Adam(self.network.parameters(), lr=c.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, c.steps)
         self.network.train()
         for _ in range(c.steps):
-            i = used[torch.randint(len(used), (c.batch_size,), generator=generator, device=device)]
-            seen = augment(pixels(data, items.x[i]), c.max_shift, data.flip, generator)
-            clean = seen + 0.03 * torch.randn(seen.shape, generator=generator, device=device)
-            spoiled = spoil(seen[: c.batch_size // 2], generator)
+            i = indices[
+                torch.randint(len(indices), (c.batch_size,), generator=generator, device=device)
+            ]
+            x = augment(pixels(data, items.x[i]), c.max_shift, data.flip, generator)
+            clean = x + 0.03 * torch.randn(x.shape, generator=generator, device=device)
+            spoiled = spoil(x[: c.batch_size // 2], generator)
             loss = self.loss(self.network(torch.cat([clean.clamp(0, 1), spoiled])), items.y[i])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -245,7 +252,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """What the linear layer sees: 8 ``width`` numbers, or ``embedding_dim`` of the resnet."""
+        """Input of the last layer: 8 ``width`` numbers, or ``embedding_dim`` of the resnet."""
         return torch.cat([self.network.features(part) for part in x.split(BATCH)])
 
     def quality(self, targets: Sequence[int]) -> float | None:
@@ -258,5 +265,5 @@ class LearnedJudge(Judge[LearnedOptionsT]):
 
     def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Rebuild the network from ``state``."""
-        self.network = self._network(data, state, device)
+        self.network = self._load_network(data, state, device)
         self.calibration = {name: state[name].to(device) for name in self.calibrated}

@@ -24,7 +24,7 @@ Scale = Annotated[float, Field(gt=0, le=1e3)]
 
 
 class LibraryNetwork(Options):
-    """A network that a library has under a name; it downloads nothing."""
+    """A network of a library, by its name; nothing is downloaded."""
 
     library: Literal["timm", "torchvision"] = Field(description="library")
     name: str = Field(pattern=r"^[a-z0-9_]+$", max_length=100, description="name of the network")
@@ -38,10 +38,10 @@ class LibraryNetwork(Options):
 
 
 def parse_network(value: Any) -> Any:
-    """A mapping as a ``LibraryNetwork``; anything else as it is.
+    """A mapping as a ``LibraryNetwork``; any other value as it is.
 
     Raises:
-        ValueError: It is none.
+        ValueError: A key or value of the mapping is wrong.
     """
     if not isinstance(value, Mapping):
         return value
@@ -54,7 +54,7 @@ def parse_network(value: Any) -> Any:
 
 
 class Network(nn.Module):
-    """Features, dropout and a linear layer, of [0, 1] images."""
+    """A body, dropout and a linear layer, on [0, 1] images."""
 
     def __init__(self, body: nn.Module, width: int, outputs: int) -> None:
         super().__init__()
@@ -64,13 +64,13 @@ class Network(nn.Module):
 
     @property
     def core(self) -> nn.Module:
-        """What the stored weights are of."""
+        """The module whose weights are stored."""
         return self
 
     def features(self, x: Tensor) -> Tensor:
-        """What the linear layer sees, ``[N, F]``."""
-        found: Tensor = self.body(2 * x - 1)
-        return found
+        """Input of the linear layer, ``[N, F]``."""
+        features: Tensor = self.body(2 * x - 1)
+        return features
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[N, outputs]`` of [0, 1] images ``[N, C, H, W]``."""
@@ -123,15 +123,15 @@ def resnet(
     return Network(body, embedding_dim, outputs)
 
 
-class Borrowed(nn.Module):
+class ExternalNetwork(nn.Module):
     """A library's network on images (x - mean) / std; its features are its logits.
 
     Args:
-        c: Which one.
+        c: Name and input of the network.
         channels: Channels of an image.
         logits: Outputs of the network: as many as a judge needs, or one less.
-        outputs: Logits that a judge needs, the last for what is no image; where the network has
-            one less, that is never.
+        outputs: Logits that a judge needs, the last one rejects; where the network lacks the last,
+            it is the smallest number.
     """
 
     mean: Tensor
@@ -140,14 +140,14 @@ class Borrowed(nn.Module):
     def __init__(self, c: LibraryNetwork, channels: int, logits: int, outputs: int) -> None:
         super().__init__()
         self.core = library_network(c, channels, logits)
-        self.missing, self.size = outputs - logits, c.size
+        self.num_missing, self.size = outputs - logits, c.size
         self.repeat = 3 if c.library == "torchvision" and channels == 1 else 1
         for name in ("mean", "std"):
             value = torch.tensor(getattr(c, name)).reshape(1, -1, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
     def features(self, x: Tensor) -> Tensor:
-        """The logits as the network has them."""
+        """Logits ``[N, logits]`` of the network itself."""
         x = x.repeat(1, self.repeat, 1, 1)
         if self.size is not None:
             shape = (self.size, self.size)
@@ -158,33 +158,35 @@ class Borrowed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[N, outputs]`` of [0, 1] images ``[N, C, H, W]``."""
         logits = self.features(x)
-        never = torch.finfo(logits.dtype).min
-        return torch.cat([logits, logits.new_full((len(x), self.missing), never)], dim=1)
+        smallest = torch.finfo(logits.dtype).min
+        return torch.cat([logits, logits.new_full((len(x), self.num_missing), smallest)], dim=1)
 
 
 @torch.no_grad()
 def probe(network: nn.Module, shape: tuple[int, ...]) -> None:
-    """Try a library's network on two images.
+    """Apply a library's network to two images.
 
     Raises:
-        IncompatibleError: It does not take them, or makes no logits of them.
+        IncompatibleError: The network refuses them, or its output is no logits.
     """
     try:
-        made = tuple(network.eval()(torch.full((2, *shape), 0.5)).shape)
+        output_shape = tuple(network.eval()(torch.full((2, *shape), 0.5)).shape)
     except Exception as error:
         raise IncompatibleError(
             f"the judge's network on images of shape {shape}: {error_summary(error)}",
             "a network for such images: size, mean and std of the option network",
         ) from error
-    if len(made) != 2 or made[0] != 2:
-        raise IncompatibleError(f"the judge's network makes {made} of 2 images", "logits [N, K]")
+    if len(output_shape) != 2 or output_shape[0] != 2:
+        raise IncompatibleError(
+            f"the judge's network gives {output_shape} on 2 images", "logits [N, K]"
+        )
 
 
 def library_network(c: LibraryNetwork, channels: int, outputs: int) -> nn.Module:
-    """The network of this name with fresh weights.
+    """The network of this name, untrained.
 
     Raises:
-        OptionError: The library has none.
+        OptionError: The library has no network of this name.
     """
     if c.library == "timm":
         import timm

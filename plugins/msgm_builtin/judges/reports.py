@@ -1,4 +1,4 @@
-"""How well a judge does on held-out items, JSON-ready."""
+"""Reports on a judge's accuracy on held-out items, JSON-ready."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from msgm_bench import Data, Judge, Prediction
 from msgm_builtin.judges.augmentation import pixels
 
-PART = 1000  # images that are looked at together
+BATCH = 1000  # images that are judged at once
 BALANCED = "balanced accuracy on held-out items (the lowest of the attributes to forget)"
 
 
-def judged(judge: Judge, data: Data, device: torch.device) -> Prediction:
-    """What the judge says of ``data.test``, looked at in parts."""
-    parts = [judge.predict(pixels(data, x).to(device)) for x in data.test.x.split(PART)]
+def predict_held_out(judge: Judge, data: Data, device: torch.device) -> Prediction:
+    """The judge's prediction for ``data.test``."""
+    parts = [judge.predict(pixels(data, x).to(device)) for x in data.test.x.split(BATCH)]
     classes, recognised = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("classes", "recognised")
     )
@@ -27,50 +27,50 @@ def judged(judge: Judge, data: Data, device: torch.device) -> Prediction:
 def report_of(data: Data, prediction: Prediction) -> dict[str, Any]:
     """The report on ``data.test``, of classes or of attributes."""
     common = {"recognised": share(prediction.recognised), "items": len(data.test)}
-    found = prediction.classes.cpu()
+    classes = prediction.classes.cpu()
     if data.test.y.ndim == 2:
-        return attribute_report(data.classes, data.test.y, found) | common
-    return class_report(len(data.classes), data.test.y, found) | common
+        return attribute_report(data.classes, data.test.y, classes) | common
+    return class_report(len(data.classes), data.test.y, classes) | common
 
 
-def class_report(count: int, y: Tensor, found: Tensor) -> dict[str, Any]:
-    """Accuracy, and how often class i (row) was taken for class j (column)."""
-    confusion = torch.bincount(y * count + found, minlength=count**2).reshape(count, count)
-    return {"accuracy": share(found == y), "confusion": confusion.tolist()}
+def class_report(count: int, y: Tensor, predicted: Tensor) -> dict[str, Any]:
+    """Accuracy, and the number of items of class i (row) that are judged as class j (column)."""
+    confusion = torch.bincount(y * count + predicted, minlength=count**2).reshape(count, count)
+    return {"accuracy": share(predicted == y), "confusion": confusion.tolist()}
 
 
-def attribute_report(names: Sequence[str], y: Tensor, found: Tensor) -> dict[str, Any]:
+def attribute_report(names: Sequence[str], y: Tensor, predicted: Tensor) -> dict[str, Any]:
     """Accuracy of each attribute, and the mean over them.
 
-    The balanced accuracy, (sensitivity + specificity) / 2, is what counts for rare attributes: to
-    say no always scores 50 %. It is null where all or none of the items carry the attribute.
+    Balanced accuracy is (sensitivity + specificity) / 2; a judge that always denies a rare
+    attribute has 50 %. It is null where all items or no items carry the attribute.
     """
-    each: dict[str, dict[str, float | None]] = {}
-    for name, truth, said in zip(names, y.T, found.T, strict=True):
-        both = bool(truth.any()) and not bool(truth.all())
-        balanced = (share(said[truth]) + share(~said[~truth])) / 2 if both else None
-        each[name] = {
-            "accuracy": share(said == truth),
+    attributes: dict[str, dict[str, float | None]] = {}
+    for name, truth, judged in zip(names, y.T, predicted.T, strict=True):
+        has_both = bool(truth.any()) and not bool(truth.all())
+        balanced = (share(judged[truth]) + share(~judged[~truth])) / 2 if has_both else None
+        attributes[name] = {
+            "accuracy": share(judged == truth),
             "balanced_accuracy": balanced,
             "share": share(truth),
-            "judged_share": share(said),
+            "judged_share": share(judged),
         }
-    return {"accuracy": share(found == y), "attributes": each}
+    return {"accuracy": share(predicted == y), "attributes": attributes}
 
 
 def share(mask: Tensor) -> float:
-    """Part of ``mask`` that is true."""
+    """The true share of ``mask``."""
     return float(mask.double().mean())
 
 
 def quality_of(report: Mapping[str, Any], targets: Sequence[int]) -> float | None:
     """The accuracy; of attributes, the lowest balanced accuracy among ``targets``.
 
-    None where one of them could not be measured.
+    None where one of them is not measured.
     """
     if "attributes" not in report:
         accuracy: float | None = report.get("accuracy")
         return accuracy
-    each = list(report["attributes"].values())
-    found = [each[target]["balanced_accuracy"] for target in targets]
-    return None if None in found else min(found)
+    attributes = list(report["attributes"].values())
+    accuracies = [attributes[target]["balanced_accuracy"] for target in targets]
+    return None if None in accuracies else min(accuracies)

@@ -21,9 +21,9 @@ from msgm_bench import (
 
 
 class OneStepOptions(Options):
-    """The noise that it starts from."""
+    """The noise at the start."""
 
-    nfe: int = Field(1, ge=1, description="network evaluations a sample: it takes one")
+    nfe: int = Field(1, ge=1, description="most network evaluations a sample; one is used")
     sigma: float = Field(
         2.5, gt=0, description="sigma/a of the noise, in halves of the data's range"
     )
@@ -32,18 +32,18 @@ class OneStepOptions(Options):
 class OneStep(Sampler[OneStepOptions]):
     """One-step generator: x0_hat = (x - sigma eps_hat)/a of pure noise at one time.
 
-    x = sigma(t) z with z ~ N(0, I), and sigma(t)/a(t) = ``sigma``. For models that a distillation
-    taught to end there; another diffusion model gives the mean of its data.
+    x = sigma(t) z with z ~ N(0, I), and sigma(t)/a(t) = ``sigma``. For distilled models; any other
+    diffusion model gives the mean of its data.
     """
 
     name = "one_step"
     citation = "Luhman and Luhman 2021, arXiv:2101.02388; Zhou et al. 2024, arXiv:2404.04057"
 
     def check(self, model: Model, t: float = 1.0) -> None:
-        """The process must have so much noise.
+        """Refuse a ``sigma`` that the process does not reach.
 
         Raises:
-            OptionError: It has less, even at T, or more at t_min.
+            OptionError: The process has less noise at T, or more at t_min.
         """
         process, ratio = model.process, self.options.sigma * half_range(model.codec)
         ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
@@ -54,7 +54,7 @@ class OneStep(Sampler[OneStepOptions]):
     def sample(
         self, model: Model, noise: Noise, start: tuple[Tensor, float] | None = None
     ) -> Samples:
-        """Denoise pure noise once, or ``start``."""
+        """Denoise pure noise, or ``start``, once."""
         process = model.process
         if start is None:
             ratio = self.options.sigma * half_range(model.codec)
@@ -69,5 +69,5 @@ class OneStep(Sampler[OneStepOptions]):
 
 @hookimpl
 def register_samplers() -> list[type[Sampler]]:
-    """Register the sampler."""
+    """The one-step sampler."""
     return [OneStep]

@@ -16,22 +16,22 @@ from msgm_bench import Options, Result, Row, StorageError, Tracker, hookimpl
 
 
 class JsonLinesOptions(Options):
-    """Which file, and how much."""
+    """File and amount."""
 
     path: str = Field(
-        "events.jsonl", min_length=1, description="file, from the folder of the command"
+        "events.jsonl", min_length=1, description="file, relative to the folder of the command"
     )
     log_interval: int = Field(
-        100, ge=1, description="steps from one line to the next; the last too"
+        100, ge=1, description="steps between two lines of a stage; its last step has one too"
     )
 
 
 class JsonLines(Tracker[JsonLinesOptions]):
     """Appends a line of JSON to a file for every event of every run.
 
-    Each line has ``time`` (UTC), ``event`` (the hook's name) and ``run`` (the run's folder), beside
-    what the hook is given. Numbers that are not finite are null. Several processes may append to
-    one file: a line is written at once.
+    Each line has ``time`` (UTC), ``event`` (the hook's name), ``run`` (the run's folder) and the
+    hook's arguments. Numbers that are not finite are null. Several processes may append to one
+    file: a line is one write.
     """
 
     name = "jsonl"
@@ -41,40 +41,40 @@ class JsonLines(Tracker[JsonLinesOptions]):
 
     @hookimpl
     def run_started(self, spec: Mapping[str, Any], folder: str) -> None:
-        """The resolved description."""
+        """Write the resolved request."""
         self.run = folder
         self.write("run_started", spec=spec)
 
     @hookimpl
     def stage_started(self, stage: str, key: str, total: int, done: int) -> None:
-        """Its length, and where it goes on."""
+        """Write the number of steps, and of those that are done."""
         self.write("stage_started", stage=stage, key=key, total=total, done=done)
 
     @hookimpl
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Every so often, and whenever there are values."""
+        """Write every ``log_interval`` steps, and wherever there are values."""
         if values or step == total or step % self.options.log_interval == 0:
             self.write("step_ended", stage=stage, step=step, total=total, values=values)
 
     @hookimpl
     def stage_ended(self, stage: str, key: str, seconds: float, cached: bool) -> None:
-        """How long it took."""
+        """Write the duration, and whether the stage was cached."""
         self.write("stage_ended", stage=stage, key=key, seconds=seconds, cached=cached)
 
     @hookimpl
     def metric_computed(self, row: Row) -> None:
-        """The row."""
+        """Write the row."""
         self.write("metric_computed", row=row.model_dump(mode="json"))
 
     @hookimpl
     def run_ended(self, result: Result, folder: str) -> None:
-        """The status; the result itself is in the folder."""
+        """Write the status; the result itself is in the folder."""
         self.run = folder
         self.write("run_ended", status=result.status, reason=result.reason)
 
     @hookimpl
     def run_failed(self, spec: Mapping[str, Any], folder: str, reason: str) -> None:
-        """The reason."""
+        """Write the reason."""
         self.run = folder
         self.write("run_failed", spec=spec, reason=reason)
 
@@ -85,7 +85,7 @@ class JsonLines(Tracker[JsonLinesOptions]):
             StorageError: The file cannot be written.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        record = {"time": now, "event": event, "run": self.run, **finite(values)}
+        record = {"time": now, "event": event, "run": self.run, **json_value(values)}
         line = json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n"
         path = Path(self.options.path).expanduser()
         try:
@@ -104,12 +104,12 @@ class JsonLines(Tracker[JsonLinesOptions]):
             ) from error
 
 
-def finite(value: Any) -> Any:
-    """The value as JSON has it: numbers that are not finite are null, at any depth."""
+def json_value(value: Any) -> Any:
+    """``value`` for JSON: numbers that are not finite are null, at any depth."""
     if isinstance(value, Mapping):
-        return {str(key): finite(part) for key, part in value.items()}
+        return {str(key): json_value(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
+        return [json_value(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

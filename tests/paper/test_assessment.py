@@ -1,4 +1,4 @@
-"""From results to verdicts: every status, and everything that stands in the way of one."""
+"""From results to assessments: every status, and every obstacle to one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msgm_bench import Interval
-from msgm_paper.results import measured
+from msgm_paper.assessment import Status, assess, compare
+from msgm_paper.results import measurement
 from msgm_paper.tables import cells
-from msgm_paper.verdict import Status, compare, verdict
 
 UR = {"dataset": "mnist"}
 NUMBERS = st.floats(-100, 100)
 
 
 def judged(cell, *results):
-    """The verdict on a cell."""
-    return verdict(cell, results, cells())
+    """The assessment of a cell."""
+    return assess(cell, results, cells())
 
 
 # The rule ---------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def test_whole_interval_within_the_margin(value, half, status):
 
 @given(NUMBERS, st.floats(0, 50), NUMBERS, st.floats(0.01, 10), st.floats(0, 50))
 def test_a_wider_interval_reproduces_and_refutes_nothing_new(value, half, published, margin, more):
-    """Widening an interval leaves the verdict, or makes it inconclusive."""
+    """Widening an interval leaves the outcome, or makes it inconclusive."""
     narrow = compare(Interval(value, value - half, value + half), published, margin)
     wider = half + more
     wide = compare(Interval(value, value - wider, value + wider), published, margin)
@@ -231,8 +231,8 @@ def test_runs_without_the_value(cell, make):
     found = judged(ort, failed, make(other, 1.0))
     assert found.status is Status.NOT_RUN
     assert found.reasons == (
-        "a run of it failed: left the finite",
-        "a result is there, without this value",
+        "a run failed: left the finite",
+        "there is a result without this value",
     )
 
 
@@ -288,8 +288,8 @@ def test_one_seed_counts_once(cell, make):
     """Another result of the same seed does not narrow the interval."""
     ort = cell(2, "ort", "nll", "retain", **UR)
     twice = [(r, r.metrics[0]) for r in (make(ort, 3.9, 0.5), make(ort, 3.8, 0.5))]
-    assert measured(twice).seeds == (0,)
-    assert measured(twice).interval == Interval(3.9, 3.4, 4.4)
+    assert measurement(twice).seeds == (0,)
+    assert measurement(twice).interval == Interval(3.9, 3.4, 4.4)
 
 
 def test_other_options_are_not_averaged(cell, make):

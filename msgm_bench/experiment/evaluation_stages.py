@@ -1,0 +1,237 @@
+"""The stages that evaluate a model: fit the judge, draw artifacts, compute references, score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msgm_bench.api import Artifact, EvalContext, Metric, Task
+from msgm_bench.api.progress import ProgressCallback
+from msgm_bench.cache.cache import load_json
+from msgm_bench.cache.stage import Stage
+from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
+from msgm_bench.evaluation.context import eval_context, model_context
+from msgm_bench.evaluation.scoring import score
+from msgm_bench.experiment.cache_key import (
+    common_inputs,
+    metric_identity,
+    plugin_identity,
+    task_identity,
+)
+from msgm_bench.experiment.loaded_data import LoadedData
+from msgm_bench.experiment.model_io import load_model
+from msgm_bench.storage import write_text
+from msgm_bench.storage.tensors import load_tensors, save_tensors
+from msgm_bench.training import Runtime
+
+MODEL, JUDGE_STAGE = "model", "judge"
+JUDGE, JUDGE_REPORT = "judge.safetensors", "judge.json"
+REFERENCE, ROWS = "reference.safetensors", "rows.json"
+JUDGE_SEED = 0  # one judge for every seed of a board
+
+
+@dataclass(frozen=True, eq=False)
+class FitJudge(Stage):
+    """Fit the judge, which all methods and seeds share.
+
+    Attributes:
+        context: Data and judge.
+        loaded: The data.
+        runtime: Device; fp32.
+    """
+
+    context: EvalContext
+    loaded: LoadedData
+    runtime: Runtime
+
+    @property
+    def name(self) -> str:
+        """``fit judge NAME``."""
+        return f"fit judge {self.context.judge.name}"
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Code, options and weights of the judge, and its seed."""
+        judge = self.context.judge
+        return common_inputs(self.loaded, self.runtime, "api") | {
+            "judge": plugin_identity(judge) | {"weights": judge.checksum()},
+            "seed": JUDGE_SEED,
+        }
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Fit, and write the judge's state and its report."""
+        judge = self.context.judge
+        with self.runtime.active():
+            judge.fit(self.context.data, JUDGE_SEED, self.runtime.device)
+        save_tensors(work / JUDGE, judge.state())
+        write_text(work / JUDGE_REPORT, json.dumps(judge.report))
+
+    def restore(self, folder: Path) -> EvalContext:
+        """The context with the judge as it was fitted."""
+        context = self.context
+        context.judge.restore(context.data, load_tensors(folder / JUDGE), context.device)
+        context.judge.report = load_json(folder, JUDGE_REPORT)
+        return eval_context(context.data, context.targets, context.judge, context.device)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawArtifact(Stage):
+    """Draw the artifact of a task from a model.
+
+    Attributes:
+        task: The task.
+        context: Data and judge; the judge is not fitted.
+        loaded: The data.
+        seed: Seed of all evaluation noise.
+        runtime: Device and precision: fp32 where the task measures.
+        model: The stage of the model.
+    """
+
+    task: Task
+    context: EvalContext
+    loaded: LoadedData
+    seed: int
+    runtime: Runtime
+    model: Stage
+
+    @property
+    def name(self) -> str:
+        """``draw TASK``."""
+        return f"draw {self.task.name}"
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Code and options of the task and of its sampler, D_f, seed."""
+        packages = ("api", "diffusion", "evaluation.artifacts")
+        return common_inputs(self.loaded, self.runtime, *packages) | {
+            "task": task_identity(self.task),
+            "targets": list(self.context.targets),
+            "seed": self.seed,
+        }
+
+    @property
+    def needs(self) -> Mapping[str, Stage]:
+        """The model."""
+        return {MODEL: self.model}
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Draw chunk by chunk."""
+        model = load_model(needs[MODEL], self.context.device)
+        context = model_context(self.context, model, self.seed)
+        with self.runtime.active():
+            draw_artifact(self.task, context, work, report)
+
+
+@dataclass(frozen=True, eq=False)
+class ComputeReference(Stage):
+    """Compute what a metric needs of data and judge alone; all models share it.
+
+    Attributes:
+        metric: The metric.
+        context: Data and judge.
+        loaded: The data.
+        runtime: Device; fp32.
+        judge: The stage of the judge.
+    """
+
+    metric: Metric
+    context: EvalContext
+    loaded: LoadedData
+    runtime: Runtime
+    judge: FitJudge
+
+    @property
+    def name(self) -> str:
+        """``refer METRIC``."""
+        return f"refer {self.metric.name}"
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Code, options and embedders of the metric, and D_f."""
+        return common_inputs(self.loaded, self.runtime, "api") | {
+            "metric": metric_identity(self.metric),
+            "targets": list(self.context.targets),
+        }
+
+    @property
+    def needs(self) -> Mapping[str, Stage]:
+        """The judge."""
+        return {JUDGE_STAGE: self.judge}
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Compute, and write the tensors."""
+        with self.runtime.active(), torch.no_grad():
+            reference = self.metric.compute_reference(self.judge.restore(needs[JUDGE_STAGE]))
+        save_tensors(work / REFERENCE, reference)
+
+
+@dataclass(frozen=True, eq=False)
+class Score(Stage):
+    """Measure every metric on every task that it reads.
+
+    Attributes:
+        metrics: The metrics.
+        loaded: The data.
+        seed: Seed of all evaluation noise.
+        runtime: Device; fp32.
+        precision: Precision in which samples were drawn, for protocols.
+        model: The stage of the model.
+        judge: The stage of the judge.
+        references: The stages of the metrics' references, by metric.
+        artifacts: The stages of the tasks' artifacts, by task.
+    """
+
+    metrics: tuple[Metric, ...]
+    loaded: LoadedData
+    seed: int
+    runtime: Runtime
+    precision: str
+    model: Stage
+    judge: FitJudge
+    references: Mapping[str, ComputeReference]
+    artifacts: Mapping[str, DrawArtifact]
+
+    @property
+    def name(self) -> str:
+        """``measure``."""
+        return "measure"
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Code, options and embedders of all metrics, D_f, and the judge's gate."""
+        context = self.judge.context
+        return common_inputs(self.loaded, self.runtime, "api", "diffusion", "evaluation") | {
+            "metrics": [metric_identity(metric) for metric in self.metrics],
+            "targets": list(context.targets),
+            "gate": context.judge.options.gate,
+        }
+
+    @property
+    def needs(self) -> Mapping[str, Stage]:
+        """Model, judge, references and artifacts."""
+        references = {stage.name: stage for stage in self.references.values()}
+        return {MODEL: self.model, JUDGE_STAGE: self.judge, **references, **self.artifacts}
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Measure, and write rows and protocols."""
+        judged = self.judge.restore(needs[JUDGE_STAGE])
+        model = load_model(needs[MODEL], judged.device)
+
+        def artifact(task: str) -> Artifact:
+            return load_tensors(needs[task] / ARTIFACT)
+
+        def reference(metric: str) -> Artifact:
+            stage = self.references.get(metric)
+            return {} if stage is None else load_tensors(needs[stage.name] / REFERENCE)
+
+        tasks = {name: stage.task for name, stage in self.artifacts.items()}
+        context = model_context(judged, model, self.seed)
+        with self.runtime.active(), torch.no_grad():
+            scores = score(self.metrics, tasks, context, artifact, reference, self.precision)
+        write_text(work / ROWS, json.dumps(scores.record(), indent=1))
