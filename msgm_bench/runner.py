@@ -29,7 +29,7 @@ from msgm_bench.experiment.trackers import Choice, active_trackers, check_tracke
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
 from msgm_bench.report.provenance import provenance
-from msgm_bench.storage import explained, sweep
+from msgm_bench.storage import storage_errors, sweep
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def dry_run(spec: RunSpec) -> Preview:
 def _output_folder(out: str | Path) -> Path:
     """The folder for results, made and tried before anything is trained."""
     folder = Path(out).expanduser().absolute()
-    with explained(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".msgm-bench-probe"
         probe.touch()
@@ -223,7 +223,7 @@ def archive_other_base(target: Path, base: str | None) -> None:
     stored = find_result(target)
     if stored is not None and stored.spec.base != base:
         archive = target.with_name(f"{target.name}-{(stored.spec.base or '')[:8]}")
-        with explained(target):
+        with storage_errors(target):
             if archive.exists():
                 shutil.rmtree(archive)
             target.rename(archive)
@@ -276,5 +276,5 @@ def _store_failure(plan: Plan, target: Path, result: Result) -> None:
         log.warning("the result of an earlier run stays in %s", target.name)
         return
     if plan.training is not None:
-        run_folder.keep_log(target, Cache().partial(build_graph(plan).model.key))
+        run_folder.copy_log(target, Cache().partial(build_graph(plan).model.key))
     run_folder.write_result(target, result)

@@ -55,6 +55,7 @@ def installed(tmp_path_factory):
     return target
 
 
+<<<<<<< HEAD
 @pytest.fixture
 def examples(installed, monkeypatch, fresh):
     """Both, known to this process; after the test they are gone."""
@@ -107,6 +108,18 @@ def test_they_run_together(examples, monkeypatch, fresh, cache, bench, tmp_path)
     fresh.cache_clear()
     options = ("--method", "bounded_ascent", "-p", "weight=0.2", "--regime", "retrain")
     code, _, err = bench(*RUN, *options, "--out", tmp_path / "runs")
+=======
+def test_it_is_listed_and_runs(installed, monkeypatch, new_registry, fast, cache, bench, tmp_path):
+    """By name, with its options, under its own distribution's name and version."""
+    monkeypatch.syspath_prepend(str(installed))
+    new_registry.cache_clear()
+    code, out, err = bench("list", "methods")
+    assert code == 0
+    assert "negative" in out
+    assert "broken" not in err
+    options = ("-p", "negative.weight=0.2", "--regime", "retrain")
+    code, _, err = bench(*tiny(*options, method="negative", out=tmp_path / "runs"))
+>>>>>>> refs/heads/cli-words
     assert code == 0, err
     result = only(tmp_path / "runs")
     assert result["status"] == "ok"

@@ -1,4 +1,4 @@
-"""Folders of strangers as bases: cards of any version, files of any name, and damage."""
+"""Third-party folders as bases: cards of any version, files of any name, and damage."""
 
 from __future__ import annotations
 

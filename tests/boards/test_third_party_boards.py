@@ -103,7 +103,7 @@ def small(tmp_path, definition, make, write):
 
 
 def in_order(place):
-    """What must hold of a board whatever a stranger wrote: our errors only, and nothing outside.
+    """Check a board, whatever a third party writes: our errors only, and nothing outside.
 
     The methods that stand on it; None where the board itself is wrong.
     """

@@ -112,7 +112,7 @@ def test_a_grid_in_processes(fast, cache, bench, tmp_path, monkeypatch):
 
 def test_a_worker_that_dies_is_a_failed_cell(probe, fast, cache, bench, tmp_path, monkeypatch):
     """Killed in its training: that cell fails with the signal's name, and the others go on."""
-    monkeypatch.setenv("STRANGER_KILL", "SIGKILL|train obt|5")
+    monkeypatch.setenv("PROBE_KILL", "SIGKILL|train obt|5")
     monkeypatch.setenv("PYTHONPATH", f"{probe}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     log = tmp_path / "events.jsonl"
     helpers = ("--executor", "local", "-x", "local.workers=1", "--track", "jsonl")

@@ -426,14 +426,14 @@ def test_a_refusal_names_the_kept_classes():
 ROWS = ("ua", "ua_unrecognisable", "ra", "ra_unrecognisable")
 
 
-def test_one_step_is_what_is_evaluated(bench, cache, fast, fresh, monkeypatch, tmp_path):
+def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeypatch, tmp_path):
     """Whatever was asked: in protocol, provenance, report and card, and again by ``evaluate``."""
     monkeypatch.setenv(
         "MSGM_BENCH_PLUGINS",
         "datasets.gaussians,backbones.*,samplers.*,methods.*,judges.bayes,tasks.class_generation,"
         "tasks.likelihood,metrics.unlearning_accuracy,metrics.nll",
     )
-    fresh.cache_clear()
+    new_registry.cache_clear()
     flags = ("-t", "class_generation.sampler=em", "-t", "class_generation.guidance=2")
     code, _, err = bench(*tiny("--conditional", *flags, method="sfd", out="runs"))
     assert code == 0, err

@@ -11,11 +11,11 @@ import torch
 from msgm_bench import Judge, ModelContext, Prediction, Result
 from msgm_bench.api.result import ProtocolRecord
 from msgm_bench.estimate.placeholder_data import known_data
-from msgm_bench.estimate.run_estimate import crowd
+from msgm_bench.estimate.run_estimate import placeholder_context
 from msgm_bench.experiment.model_io import skeleton
 from msgm_bench.experiment.plan import resolve_on_data
 from msgm_bench.experiment.resolved_spec import ResolvedSpec
-from msgm_bench.report.provenance import command
+from msgm_bench.report.provenance import rerun_command
 from msgm_bench.training import Runtime
 from msgm_paper.assessment import Status, assess
 from msgm_paper.caveats import objections
@@ -57,7 +57,7 @@ def planned(spec):
 def subject_of(plan) -> ModelContext:
     """An untrained model without weights beside a few items of each split."""
     retain, forget = plan.data.split(plan.data.test[:200], plan.targets)
-    empty = crowd(plan, skeleton(plan.backbone, plan.loaded.stats), (1, 1))
+    empty = placeholder_context(plan, skeleton(plan.backbone, plan.loaded.stats), (1, 1))
     judge = Guess(plan.data.test.y, len(plan.data.classes))
     return replace(empty, retain=retain, forget=forget, judge=judge)
 
@@ -86,7 +86,7 @@ def result_of(plan) -> Result:
         spec=ResolvedSpec.of(plan),
         metrics=rows,
         protocols=protocols,
-        provenance={"command": command(plan.spec)},
+        provenance={"command": rerun_command(plan.spec)},
     )
 
 

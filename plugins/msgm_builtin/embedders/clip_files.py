@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError, Options, StorageError
-from msgm_bench.storage import in_short, parse_json, read_bytes, single_line
+from msgm_bench.storage import error_summary, parse_json, read_bytes, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, parse_card
 from msgm_bench.storage.weights import boundary
 from msgm_builtin.embedders.clip_card import ClipCard, build
@@ -167,7 +167,7 @@ def _load(
         raise StorageError(f"{weights.name} is no CLIP model: {error.what}", hint=HINT) from error
     except FAILURES as error:
         raise StorageError(
-            f"{weights.name} is no CLIP model: {in_short(error)}", hint=HINT
+            f"{weights.name} is no CLIP model: {error_summary(error)}", hint=HINT
         ) from error
     if hashlib.sha256("".join([*sums, sha256]).encode()).hexdigest() != checksum:
         raise StorageError(

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from msgm_bench import Embedder, Judge, Options, StorageError, hookimpl
-from msgm_bench.storage import MIB, in_short
+from msgm_bench.storage import MIB, error_summary
 from msgm_bench.storage.pickles import load_pickle
 from msgm_bench.storage.weights import check_finite
 from msgm_builtin.weights_files import (
@@ -96,7 +96,7 @@ class Inception(Embedder[InceptionOptions]):
         except (RuntimeError, TypeError, AttributeError, StorageError) as error:
             raise StorageError(
                 f"{path.name} does not hold the weights of pytorch-fid's InceptionV3: "
-                f"{in_short(error)}",
+                f"{error_summary(error)}",
                 hint=f"the published file is {ADDRESS}",
             ) from error
 

@@ -20,7 +20,7 @@ from msgm_bench import (
     StorageError,
     hookimpl,
 )
-from msgm_bench.storage import in_short
+from msgm_bench.storage import error_summary
 from msgm_builtin.embedders import clip_files
 from msgm_builtin.judges.reports import BALANCED, predict_held_out, quality_of, report_of
 
@@ -134,7 +134,7 @@ class ClipJudge(Judge[ClipJudgeOptions]):
             columns = [self._column(tokenizer, *prompt) for prompt in self.texts(data)]
         except clip_files.FAILURES as error:
             raise StorageError(
-                f"the CLIP model cannot read the prompts: {in_short(error)}",
+                f"the CLIP model cannot read the prompts: {error_summary(error)}",
                 "a model with a text encoder and its own tokenizer",
             ) from error
         self.prompts = torch.cat(columns, dim=1)
