@@ -55,14 +55,13 @@ def installed(tmp_path_factory):
     return target
 
 
-<<<<<<< HEAD
 @pytest.fixture
-def examples(installed, monkeypatch, fresh):
+def examples(installed, monkeypatch, new_registry):
     """Both, known to this process; after the test they are gone."""
     original = dict(sys.modules)
     monkeypatch.syspath_prepend(str(installed))
     monkeypatch.setattr("msgm_bench.registry.installed", _with_examples(installed))
-    fresh.cache_clear()
+    new_registry.cache_clear()
     yield installed
     for module in sys.modules.keys() - original.keys():
         if module.startswith("msgm_bench_"):
@@ -101,25 +100,13 @@ def test_they_pass_their_checks(name, examples, bench):
     assert any(check["status"] == "passed" for check in outcome["checks"][3:])
 
 
-def test_they_run_together(examples, monkeypatch, fresh, cache, bench, tmp_path):
+def test_they_run_together(examples, monkeypatch, new_registry, cache, bench, tmp_path):
     """The method trains under its own distribution's name, and the metric has its row."""
     names = "datasets.digits,backbones.*,samplers.*,methods.*,tasks.generation,judges.classifier"
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", f"{names},metrics.saturation")
-    fresh.cache_clear()
+    new_registry.cache_clear()
     options = ("--method", "bounded_ascent", "-p", "weight=0.2", "--regime", "retrain")
     code, _, err = bench(*RUN, *options, "--out", tmp_path / "runs")
-=======
-def test_it_is_listed_and_runs(installed, monkeypatch, new_registry, fast, cache, bench, tmp_path):
-    """By name, with its options, under its own distribution's name and version."""
-    monkeypatch.syspath_prepend(str(installed))
-    new_registry.cache_clear()
-    code, out, err = bench("list", "methods")
-    assert code == 0
-    assert "negative" in out
-    assert "broken" not in err
-    options = ("-p", "negative.weight=0.2", "--regime", "retrain")
-    code, _, err = bench(*tiny(*options, method="negative", out=tmp_path / "runs"))
->>>>>>> refs/heads/cli-words
     assert code == 0, err
     result = only(tmp_path / "runs")
     assert result["status"] == "ok"

@@ -25,21 +25,13 @@ log = logging.getLogger(__name__)
 COMMANDS = {
     "run": "Train a base model, unlearn, score: one run, or a grid.",
     "evaluate": "Score a trained model.",
-<<<<<<< HEAD
-    "export": "Write a trained model for diffusers.",
-    "compare": "Put results side by side.",
-    "list": "Show what is installed, and from where.",
-    "info": "Explain a plugin, or what a run would do.",
-    "new": "Write a plugin to start from.",
-    "check": "Run the conformance kit on a plugin.",
-    "data": "List, fetch and check the files of the datasets.",
-=======
     "export": "Write the model of a run for diffusers.",
     "compare": "Print a ranked table of results.",
     "list": "List the installed plugins.",
     "info": "Explain a plugin, or describe a run before it begins.",
+    "new": "Write a plugin to start from.",
+    "check": "Run the conformance kit on a plugin.",
     "data": "List, download and check the files of datasets.",
->>>>>>> refs/heads/cli-words
     "board": "Build and check leaderboards.",
     "protocol": "Explain why two values do not compare.",
     "cache": "List and delete the stages of earlier runs.",

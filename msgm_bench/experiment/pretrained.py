@@ -19,7 +19,6 @@ from msgm_bench.experiment.model_io import (
     load_hashed_model,
     model_folder,
     read_card,
-    rerun_hint,
 )
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.stored_result import RESULT, read_result
@@ -180,25 +179,6 @@ def origin_of(folder: Path) -> Origin | None:
     return Origin.of(read_result(run / RESULT))
 
 
-<<<<<<< HEAD
-=======
-def read_result(path: Path) -> Result:
-    """The result of a run folder.
-
-    Raises:
-        StorageError: It is missing or damaged.
-    """
-    try:
-        return Result.model_validate_json(read_text(path))
-    except ValidationError as error:
-        reason = single_line(error.errors()[0]["msg"])
-        raise StorageError(
-            f"{single_line(path)} cannot be read as a result: {reason}",
-            hint=f"{rerun_hint(path.parent)}; finished stages are cached",
-        ) from error
-
-
->>>>>>> refs/heads/cli-words
 def is_unlearned(result: Result) -> bool:
     """Whether the model is one that was made without D_f, not a base model that knows it."""
     entries = {entry.cls.name: entry.cls for entry in registry().entries("methods")}

@@ -12,12 +12,8 @@ import torch
 from msgm_bench.api import Result
 from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
-<<<<<<< HEAD
-from msgm_bench.experiment.pretrained import ORIGIN, Origin, is_unlearned
+from msgm_bench.experiment.pretrained import ORIGIN, Origin
 from msgm_bench.experiment.stored_result import RESULT, read_result
-from msgm_bench.storage import explained, page_code, page_text, write_text
-=======
-from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, read_result
 from msgm_bench.report.model_card import model_card
 from msgm_bench.storage import (
     claim,
@@ -26,7 +22,6 @@ from msgm_bench.storage import (
     write_text,
 )
 from msgm_bench.storage.atomic import NAME_LETTERS
->>>>>>> refs/heads/cli-words
 
 README = "README.md"
 OLD = "-old"  # behind the name of the temporary folder: the target that it replaces

@@ -24,13 +24,7 @@ from msgm_bench.report.metric_table import WARNING, metric_table
 from msgm_bench.storage import (
     atomic_write,
     dump_yaml,
-<<<<<<< HEAD
-    explained,
-    page_text,
-=======
     markdown_text,
-    read_json,
->>>>>>> refs/heads/cli-words
     single_line,
     storage_errors,
     write_text,
@@ -173,19 +167,7 @@ def write_result(target: Path, result: Result) -> None:
     write_text(target / RESULT, result.to_json())
 
 
-<<<<<<< HEAD
-def keep_log(target: Path, stage: Path) -> None:
-=======
-def stored_result(target: Path) -> Result | None:
-    """The result of a run folder; None where there is none or it is damaged."""
-    try:
-        return Result.model_validate(read_json(target / RESULT))
-    except (StorageError, ValidationError):
-        return None
-
-
 def copy_log(target: Path, stage: Path) -> None:
->>>>>>> refs/heads/cli-words
     """Copy the training log of a stage, if there is one."""
     if (stage / LOG).exists():
         _copy(stage / LOG, target / LOG)

@@ -37,7 +37,7 @@ class JudgeCase:
 
     def obstacle(self) -> str | None:
         """Weights that are not here, or toy data that are nothing for it."""
-        missing = self.cls.create(self.options).missing()
+        missing = self.cls.create(self.options).missing_weights()
         return missing if missing is not None else self.choice[1] or None
 
     @functools.cached_property
@@ -209,34 +209,4 @@ def check_judge(
         data: What it judges; toy images, attributes or points without it.
         options: Its options.
     """
-<<<<<<< HEAD
     require(JUDGE_CHECKS, JudgeCase(cls, options, data))
-=======
-    check_plugin(cls)
-    data = data or toy_images(size=8)
-    if judge is None:
-        judge = ToyJudge.create()
-        judge.fit(data, SEED, CPU)
-    embedder, second = cls.create(options), cls.create(options)
-    missing = embedder.missing_weights(judge)
-    assert missing is None, f"{cls.name}: cannot be checked here: {missing}"
-    embedder.load(judge, CPU)
-    second.load(judge, CPU)
-    x = _visible(data, data.test.x[:8])
-    before, features = x.clone(), embedder.embed(x)
-    assert torch.equal(before, x), f"{cls.name}: embed changes the images"
-    assert features.ndim == 2, f"{cls.name}: features have shape {tuple(features.shape)}"
-    assert len(features) == len(x), f"{cls.name}: {len(features)} features of {len(x)} images"
-    assert features.is_floating_point(), f"{cls.name}: features are {features.dtype}"
-    assert bool(torch.isfinite(features).all()), f"{cls.name}: features are not finite"
-    assert not features.requires_grad, f"{cls.name}: features carry a graph"
-    assert bool((features[:1] != features).any()), f"{cls.name}: all images have one feature"
-    assert torch.equal(features, embedder.embed(x)), (
-        f"{cls.name}: features change from call to call"
-    )
-    assert torch.equal(features, second.embed(x)), f"{cls.name}: loaded again, it embeds otherwise"
-    parts = torch.cat([embedder.embed(part) for part in torch.split(x, 3)])
-    alike = torch.allclose(features, parts, rtol=ROUNDING, atol=ROUNDING / 10)
-    assert alike, f"{cls.name}: features depend on the rest of the batch"
-    _check_protocol(embedder)
->>>>>>> refs/heads/plugin-words

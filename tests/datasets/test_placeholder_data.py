@@ -94,15 +94,6 @@ def test_outline_without_files(name, monkeypatch):
         raise AssertionError("it tried to download")
 
     monkeypatch.setattr(FileDataset, "fetch", fetch)
-<<<<<<< HEAD
-    run_estimate = outline(request(dataset=name, preset="quick"), measure=False)
-    assert not run_estimate.here
-    assert tuple(run_estimate.data["shape"]) == SHAPES[name]
-    assert (run_estimate.data["train"], run_estimate.data["test"]) == COUNTS[name]
-    assert run_estimate.data["classes"] == (40 if name == "celeba" else 10)
-    bounds = {task.name: (task.items, task.at_most) for task in run_estimate.tasks}
-    options = {task.name: task.options["count"] for task in run_estimate.tasks}
-=======
     estimate = estimate_run(request(dataset=name, preset="quick"), measure=False)
     assert not estimate.data_is_local
     assert tuple(estimate.data["shape"]) == SHAPES[name]
@@ -110,7 +101,6 @@ def test_outline_without_files(name, monkeypatch):
     assert estimate.data["classes"] == (40 if name == "celeba" else 10)
     bounds = {task.name: (task.items, task.is_upper_bound) for task in estimate.tasks}
     options = {task.name: task.options["count"] for task in estimate.tasks}
->>>>>>> refs/heads/cli-words
     assert bounds["generation"] == (options["generation"], False)
     for task in ("likelihood", "inpainting", "reconstruction"):
         assert bounds[task] == (2 * options[task], True)
@@ -121,101 +111,57 @@ def test_the_paper_on_celeba():
     spec = request(
         dataset="celeba", preset="paper", forget="bangs", method="obt", regime="finetune"
     )
-<<<<<<< HEAD
-    run_estimate = outline(spec, measure=False)
-    assert run_estimate.forget == ["Bangs"]
-    assert [(s.methods, s.base, s.budget["steps"]) for s in run_estimate.training] == [
-=======
     estimate = estimate_run(spec, measure=False)
     assert estimate.forget == ["Bangs"]
     assert [(s.methods, s.base, s.budget["steps"]) for s in estimate.training] == [
->>>>>>> refs/heads/cli-words
         (["standard"], True, 1_300_000),
         (["obt"], False, 80_000),
     ]
     known = known_data(spec)
-<<<<<<< HEAD
-    backbone = registry().create("backbones", "vpsde", run_estimate.network["options"])
-    network = skeleton(backbone, known.loaded.stats).network
-    assert run_estimate.network["parameters"] == sum(w.numel() for w in network.parameters())
-    assert run_estimate.network["class"] == "UNet"
-    assert {t.name: (t.sampler, t.nfe) for t in run_estimate.tasks} == {
-=======
     backbone = registry().create("backbones", "vpsde", estimate.network["options"])
     network = skeleton(backbone, known.loaded.stats).network
     assert estimate.network["parameters"] == sum(w.numel() for w in network.parameters())
     assert estimate.network["class"] == "UNet"
     assert {t.name: (t.sampler, t.nfe) for t in estimate.tasks} == {
->>>>>>> refs/heads/cli-words
         "generation": ("em", 1000),
         "inpainting": ("", 2000),
         "likelihood": ("", 750),
         "reconstruction": ("heun", 1000),
     }
-<<<<<<< HEAD
-    assert json.loads(json.dumps(run_estimate.data))["shape"] == [3, 64, 64]
-=======
     assert json.loads(json.dumps(estimate.data))["shape"] == [3, 64, 64]
->>>>>>> refs/heads/cli-words
 
 
 def test_what_the_data_decide_is_left_open():
     """VE takes its largest noise from the data: unknown without them, known when it is given."""
     common = {"dataset": "mnist", "backbone": "vesde", "preset": "quick"}
-<<<<<<< HEAD
-    run_estimate = outline(request(**common), measure=False).process
-    assert (run_estimate["sigma_max"], run_estimate["sigma_min"]) == (None, 0.01)
-    spec = request(**common, backbone_params={"sigma_max": 7.0})
-    assert outline(spec, measure=False).process["sigma_max"] == 7.0
-=======
     estimate = estimate_run(request(**common), measure=False).process
     assert (estimate["sigma_max"], estimate["sigma_min"]) == (None, 0.01)
     request_with_sigma = request(**common, backbone_params={"sigma_max": 7.0})
     assert estimate_run(request_with_sigma, measure=False).process["sigma_max"] == 7.0
->>>>>>> refs/heads/cli-words
 
 
 def test_what_is_here_is_read(place):
     """With the files there, numbers and sigma_max are those of the items."""
     fake_data.write_mnist(place / "mnist", train=40, test=20)
     spec = request(dataset="mnist", backbone="vesde", preset="quick", forget="3")
-<<<<<<< HEAD
-    run_estimate = outline(spec, measure=False)
-    assert run_estimate.here
-    assert (run_estimate.data["train"], run_estimate.data["test"]) == (40, 20)
-    x = (MNIST.create().load().train.x.double().flatten(1) + 0.5) / 256
-    assert run_estimate.process["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()))
-    assert {task.name: task.items for task in run_estimate.tasks}["likelihood"] == 20
-=======
     estimate = estimate_run(spec, measure=False)
     assert estimate.data_is_local
     assert (estimate.data["train"], estimate.data["test"]) == (40, 20)
     x = (MNIST.create().load().train.x.double().flatten(1) + 0.5) / 256
     assert estimate.process["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()))
     assert {task.name: task.items for task in estimate.tasks}["likelihood"] == 20
->>>>>>> refs/heads/cli-words
 
 
 def test_names_are_checked_without_files():
     """What is to be forgotten is checked against the published names."""
     with pytest.raises(OptionError, match="did you mean 'bangs'"):
-<<<<<<< HEAD
-        outline(request(dataset="celeba", forget="bang"), measure=False)
-=======
         estimate_run(request(dataset="celeba", forget="bang"), measure=False)
->>>>>>> refs/heads/cli-words
 
 
 def test_an_unknown_shape_is_said(monkeypatch):
     """Without files and without ``info`` the error says what to do; a folder's says it, too."""
     monkeypatch.setattr(CIFAR10, "info", lambda self: None)
     with pytest.raises(StorageError, match="unknown until its files are here"):
-<<<<<<< HEAD
-        outline(request(dataset="cifar10"), measure=False)
-    with pytest.raises(UsageError, match="no folder of images"):
-        outline(request(dataset="image_folder"), measure=False)
-=======
         estimate_run(request(dataset="cifar10"), measure=False)
     with pytest.raises(UsageError, match="no folder of images"):
         estimate_run(request(dataset="image_folder"), measure=False)
->>>>>>> refs/heads/cli-words

@@ -143,7 +143,7 @@ def test_options_of_the_method(entry, make):
         found = judged(ort, make(ort, ort.value, 0.1, params=stated | {name: value}))
         assert found.status is Status.NOT_COMPARABLE
         assert found.reasons == (f"{name} = {value}, in the paper {stated[name]}",)
-    tenth = cell(7, "ort(alpha=0.9)", "ur")
+    tenth = entry(7, "ort(alpha=0.9)", "ur")
     assert judged(tenth, make(ort, tenth.value, 0.1)).reasons == ("alpha = 0.99, in the paper 0.9",)
     assessment = judged(tenth, make(tenth, tenth.value, 0.1))
     assert assessment.status is Status.REPRODUCED

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -78,7 +79,7 @@ RELEASED = {
     },
 }
 # quick: the same weights for half the passes; lambda was chosen on digits
-PRESETS = {
+PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"method": {"inner_interval": 50, "forget_weight": 0.03}},
     "full": {"finetuning": BUDGET},
     "paper": RELEASED,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -45,4 +46,4 @@ QUICK = {  # steps of its own, and the embeddings of D_g's classes as they were
     "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup_steps": 0, "ema_decay": 0.0},
     "method": {"trainable_weights": "class", "trajectory_steps": 10},
 }
-PRESETS = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}

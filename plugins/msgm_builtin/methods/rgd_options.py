@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -44,7 +45,7 @@ PUBLISHED = {
         "continue_optimizer": False,
     }
 }
-PRESETS = {
+PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"finetuning": {"ema_decay": 0.0}, "method": {"retain_items": "batch"}},
     "full": PUBLISHED,
     "paper": PUBLISHED,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -77,4 +78,4 @@ QUICK = {  # the mask of unguided outputs and means over D, no label dropped on 
     "finetuning": {"ema_decay": 0.0},
     "method": {"mask_guidance": 0.0, "mask_reduction": "mean", "label_dropout": False},
 }
-PRESETS = {"quick": QUICK, "full": RELEASED, "paper": RELEASED}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": RELEASED, "paper": RELEASED}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -44,7 +45,7 @@ RELEASED = {
     "method": {"sampler": "ancestral", "nfe": 1000, "guidance": 2.0, "label_dropout": False},
 }
 QUICK = {"ewc_weight": 0.5, "samples_per_class": 100, "fisher_timesteps": 25, "nfe": 49}
-PRESETS = {
+PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"method": QUICK},
     "full": {"finetuning": BUDGET},
     "paper": RELEASED,

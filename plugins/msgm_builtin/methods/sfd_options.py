@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -74,4 +75,4 @@ QUICK = {
     },
     "method": {"forget_weight": 1.0, "forget_fraction": 0.2, "fake_learning_rate": 1.6e-3},
 }
-PRESETS = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
