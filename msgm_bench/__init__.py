@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from msgm_bench.hookspecs import hookimpl as hookimpl
     from msgm_bench.runner import run as run
     from msgm_bench.runner import run_grid as run_grid
-    from msgm_bench.storage import atomic as atomic
+    from msgm_bench.storage import atomic_write as atomic_write
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ _HOMES = {
     ),
     "msgm_bench.experiment.spec": ("RunSpec",),
     "msgm_bench.runner": ("run", "run_grid"),
-    "msgm_bench.storage": ("atomic",),
+    "msgm_bench.storage": ("atomic_write",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what was given, what is allowed, what to do next."""
+"""Errors that a user can act on: what is wrong, what is allowed, what to do next."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+NAME_LIMIT = 80  # letters of a name in a message
 _INVISIBLE = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # controls, formats, lone surrogates, breaks
 _BREAKS = "\n\t"
 
@@ -14,8 +15,8 @@ class MsgmBenchError(Exception):
     """Base of every error that the command line shows without a traceback.
 
     Args:
-        what: What was given or what happened.
-        allowed: What would have been accepted.
+        what: What is wrong, or has happened.
+        allowed: Values that are accepted.
         hint: What to do next.
     """
 
@@ -24,7 +25,7 @@ class MsgmBenchError(Exception):
         self.what, self.allowed, self.hint = what, allowed, hint
 
     def __str__(self) -> str:
-        """The parts that are there, one a line, without terminal escapes."""
+        """The parts that are not empty, one a line, without terminal escapes."""
         parts = (self.what, self.allowed and f"allowed: {self.allowed}", self.hint)
         return clean("\n".join(part for part in parts if part))
 
@@ -38,12 +39,12 @@ class OptionError(UsageError):
 
 
 class UnknownNameError(UsageError):
-    """A name that no plugin registers, with the nearest ones that are."""
+    """A name that no plugin registers; the message has the nearest registered name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         super().__init__(
-            f"unknown {kind} {name!r}{did_you_mean(name, names)}",
+            f"unknown {kind} {shorten(name)!r}{did_you_mean(name, names)}",
             ", ".join(names) or "none is registered",
             hint,
         )
@@ -58,24 +59,29 @@ class PluginError(MsgmBenchError):
 
 
 class DivergenceError(MsgmBenchError):
-    """Training left the finite numbers or passed a method's own threshold."""
+    """Training has values that are not finite, or beyond a method's own threshold."""
 
 
 class StorageError(MsgmBenchError):
     """A folder cannot be written, a disk is full, or a stored file is damaged."""
 
 
+def shorten(text: str, limit: int = NAME_LIMIT) -> str:
+    """``text``, cut to ``limit`` letters with an ellipsis at the end."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:NAME_LIMIT], list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def key_at(location: Sequence[int | str], values: object) -> str:
-    """The dotted key in ``values`` that a location of pydantic means.
+    """The dotted key in ``values`` for a location of pydantic.
 
     Where a value may be of several types, pydantic puts the name of the type into the location,
-    which is no key and left out. A last part that is not there is the key that is missing.
+    which is no key and is skipped. A last part that is not in ``values`` is the missing key.
     """
     keys, rest = [], values
     for i, part in enumerate(location):

@@ -24,11 +24,12 @@ from msgm_bench.experiment.plan import Plan, resolve
 from msgm_bench.experiment.resolved_spec import ResolvedSpec
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.experiment.stored_result import RESULT, find_result
 from msgm_bench.experiment.trackers import Choice, active_trackers, check_trackers
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
 from msgm_bench.report.provenance import provenance
-from msgm_bench.storage import explained, sweep
+from msgm_bench.storage import storage_errors, sweep
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def dry_run(spec: RunSpec) -> Preview:
 def _output_folder(out: str | Path) -> Path:
     """The folder for results, made and tried before anything is trained."""
     folder = Path(out).expanduser().absolute()
-    with explained(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".msgm-bench-probe"
         probe.touch()
@@ -157,7 +158,7 @@ def _run_plan(plan: Plan, out: Path) -> Result:
     entries = {name: run_stage(stage, cache, known) for name, stage in graph.stages.items()}
     stored = _stored_result(target, graph)
     if stored is not None:
-        sweep(target / run_folder.RESULT)  # a kill right after it was written left its litter
+        sweep(target / RESULT)  # a kill right after it was written left its litter
         hook.run_ended(result=stored, folder=str(target))
         return stored
     result = _result(plan, spec, entries, graph)
@@ -219,10 +220,10 @@ def archive_other_base(target: Path, base: str | None) -> None:
 
     An older run of that other base under the new name gives way: it is the same run.
     """
-    stored = run_folder.stored_result(target)
+    stored = find_result(target)
     if stored is not None and stored.spec.base != base:
         archive = target.with_name(f"{target.name}-{(stored.spec.base or '')[:8]}")
-        with explained(target):
+        with storage_errors(target):
             if archive.exists():
                 shutil.rmtree(archive)
             target.rename(archive)
@@ -230,7 +231,7 @@ def archive_other_base(target: Path, base: str | None) -> None:
 
 def _stored_result(target: Path, graph: Graph) -> Result | None:
     """The result in the run folder, if it is of these very stages."""
-    stored = run_folder.stored_result(target)
+    stored = find_result(target)
     if stored is None or stored.status != "ok":
         return None
     key = stored.provenance.get("stages", {}).get(graph.rows.name)
@@ -270,10 +271,10 @@ def _store_failure(plan: Plan, target: Path, result: Result) -> None:
 
     A good result of an earlier run of the same command stays: it is worth more.
     """
-    stored = run_folder.stored_result(target)
+    stored = find_result(target)
     if stored is not None and stored.status == "ok":
         log.warning("the result of an earlier run stays in %s", target.name)
         return
     if plan.training is not None:
-        run_folder.keep_log(target, Cache().partial(build_graph(plan).model.key))
+        run_folder.copy_log(target, Cache().partial(build_graph(plan).model.key))
     run_folder.write_result(target, result)

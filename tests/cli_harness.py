@@ -1,4 +1,4 @@
-"""What the tests of pipeline and command line share: tiny commands, strangers, child processes."""
+"""Harness of tests that run commands: tiny requests, third-party plugins, child processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from msgm_bench import registry
 
-STRANGERS = Path(__file__).parent / "third_party"
+THIRD_PARTY = Path(__file__).parent / "third_party"
 
-# what the tiny cells below need, and strangers: other metrics take longer than the whole cell
+# plugins of the tiny runs below, and third-party ones: other metrics take longer than the run
 FAST_PLUGINS = ",".join(
     [
         *("datasets.gaussians", "datasets.digits", "backbones.*", "samplers.*", "methods.*"),
         *("tasks.generation", "tasks.likelihood", "judges.bayes", "judges.classifier"),
-        *("metrics.unlearning_ratio", "metrics.nll", "executors.*", "trackers.*", "stranger.*"),
+        *("metrics.unlearning_ratio", "metrics.nll", "executors.*", "trackers.*", "third_party.*"),
     ]
 )
 TINY = (
@@ -33,17 +33,17 @@ TINY = (
 def tiny(*arguments, method="obt", out="runs"):
     """A ``run`` of one second; ``method`` may be several."""
     methods = [method] if isinstance(method, str) else method
-    named = [part for name in methods for part in ("--method", name)]
-    return ["run", *TINY, *named, "--out", str(out), *map(str, arguments)]
+    options = [part for name in methods for part in ("--method", name)]
+    return ["run", *TINY, *options, "--out", str(out), *map(str, arguments)]
 
 
 def results(out):
     """Every ``result.json`` under ``out``, by method and seed."""
-    found = {}
+    documents = {}
     for path in sorted(Path(out).rglob("result.json")):
         result = json.loads(path.read_text("utf-8"))
-        found[result["spec"]["method"], result["spec"]["seed"]] = result
-    return found
+        documents[result["spec"]["method"], result["spec"]["seed"]] = result
+    return documents
 
 
 def only(out):
@@ -53,7 +53,7 @@ def only(out):
 
 
 def write_distribution(place: Path, name: str, module: str, source: str, *entries: str) -> None:
-    """An installed distribution: a module and the dist-info that pip would have left."""
+    """Write an installed distribution: a module, and the dist-info as pip writes it."""
     (place / f"{module}.py").write_text(source, encoding="utf-8")
     info = place / f"{name.replace('-', '_')}-1.2.dist-info"
     info.mkdir()
@@ -65,13 +65,13 @@ def write_distribution(place: Path, name: str, module: str, source: str, *entrie
 
 
 def known_distributions(original=registry.installed):
-    """Entry points of msgm-bench and of the tests' own strangers; the user's are left out."""
-    names = ("msgm-bench", "stranger")
+    """Entry points of msgm-bench and of the tests' own distributions, without the user's."""
+    names = ("msgm-bench", "third-party")
     return [e for e in original() if registry.provenance_of(e).distribution.startswith(names)]
 
 
 def draw_nothing(*arguments):
-    """Instead of the pictures of a run folder, which take longer than the tiny run itself."""
+    """Replace the pictures of a run folder, which take longer than the tiny run itself."""
 
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -85,8 +85,8 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def _child(arguments: Sequence[str], env: Mapping[str, str], path: str, said: str) -> None:
-    sink = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _child(arguments: Sequence[str], env: Mapping[str, str], path: str, output: str) -> None:
+    sink = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.environ.update(env)
@@ -96,30 +96,30 @@ def _child(arguments: Sequence[str], env: Mapping[str, str], path: str, said: st
     from msgm_bench.report import run_folder
 
     if "WITH_PICTURES" not in os.environ:
-        run_folder._pictures = draw_nothing
+        run_folder._draw_pictures = draw_nothing
     code = main.call(list(arguments))
     sys.stdout.flush()
     os._exit(code)
 
 
 class Child:
-    """The command in a process of its own, which may be killed.
+    """A command in a process of its own, which may be killed.
 
     Args:
         arguments: Of ``msgm-bench``.
         env: Environment on top of this process's.
         path: Folder that is put on ``sys.path``.
-        said: File that takes what it prints.
+        output: File for stdout and stderr.
     """
 
-    def __init__(self, arguments, env: Mapping[str, str], path: Path, said: Path) -> None:
-        self.said = said
-        given = (list(arguments), dict(os.environ) | dict(env), str(path), str(said))
-        self.process = _CONTEXT.Process(target=_child, args=given)
+    def __init__(self, arguments, env: Mapping[str, str], path: Path, output: Path) -> None:
+        self.output = output
+        parameters = (list(arguments), dict(os.environ) | dict(env), str(path), str(output))
+        self.process = _CONTEXT.Process(target=_child, args=parameters)
         self.process.start()
 
     def code(self) -> int:
-        """The exit code; minus the signal's number where it was killed."""
+        """The exit code; minus the signal's number of a killed process."""
         self.process.join(120)
-        assert self.process.exitcode is not None, self.said.read_text("utf-8")
+        assert self.process.exitcode is not None, self.output.read_text("utf-8")
         return self.process.exitcode

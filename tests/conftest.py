@@ -1,4 +1,4 @@
-"""Every test is alone: a cache of its own, one thread, no plugin of the user's."""
+"""Isolation of tests (a cache of their own, one thread, no plugin of the user) and fixtures."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ registry.installed = cli_harness.known_distributions
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Delete the cache of the session."""
     shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache for this test."""
-    place = tmp_path / "cache"
-    monkeypatch.setenv("MSGM_BENCH_CACHE", str(place))
-    return place
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("MSGM_BENCH_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture
-def fresh():
-    """A registry that is built anew in the test and again after it."""
+def new_registry():
+    """The registry, built anew in the test and again after it."""
 
-    def forget() -> None:
+    def clear() -> None:
         registry.registry.cache_clear()
         fingerprint.source_of.cache_clear()
-        for name in [name for name in sys.modules if name.startswith("stranger")]:
+        for name in [name for name in sys.modules if name.startswith("third_party")]:
             del sys.modules[name]
 
-    forget()
+    clear()
     yield registry.registry
-    forget()
+    clear()
 
 
 @pytest.fixture
-def strangers(tmp_path, monkeypatch, fresh):
-    """``strangers(name, source, *entries)`` installs a stranger's distribution; its folder.
+def third_party(tmp_path, monkeypatch, new_registry):
+    """``third_party(name, source, *entries)`` installs a distribution; its folder.
 
     ``entries`` are names of entry points, such as ``methods.mine``.
     """
@@ -71,25 +71,25 @@ def strangers(tmp_path, monkeypatch, fresh):
 
     def install(name, source, *entries):
         cli_harness.write_distribution(place, name, name.replace("-", "_"), source, *entries)
-        fresh.cache_clear()
+        new_registry.cache_clear()
         return place
 
     return install
 
 
 @pytest.fixture
-def probe(strangers):
-    """The stranger of ``strangers/stranger_probe.py``, installed; the folder that it is in."""
-    source = (cli_harness.STRANGERS / "stranger_probe.py").read_text("utf-8")
-    return strangers("stranger-probe", source, "stranger.probe")
+def probe(third_party):
+    """The plugin of ``third_party/third_party_probe.py``, installed; its folder."""
+    source = (cli_harness.THIRD_PARTY / "third_party_probe.py").read_text("utf-8")
+    return third_party("third-party-probe", source, "third_party.probe")
 
 
 @pytest.fixture
-def fast(monkeypatch, fresh):
-    """Without the frontier and without pictures, a cell takes half a second."""
+def fast(monkeypatch, new_registry):
+    """Without the frontier and without pictures, a run takes half a second."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", cli_harness.FAST_PLUGINS)
-    monkeypatch.setattr(run_folder, "_pictures", cli_harness.draw_nothing)
-    fresh.cache_clear()
+    monkeypatch.setattr(run_folder, "_draw_pictures", cli_harness.draw_nothing)
+    new_registry.cache_clear()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def bench(capsys, tmp_path, monkeypatch):
     def command(*arguments):
         capsys.readouterr()
         code = call([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return command

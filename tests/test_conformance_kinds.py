@@ -438,7 +438,7 @@ def embedding(function, **attributes):
         "its protocol holds a path",
     ),
     (
-        embedding(lambda x: x.flatten(1), missing=lambda self, judge: "no weights"),
+        embedding(lambda x: x.flatten(1), missing_weights=lambda self, judge: "no weights"),
         "cannot be checked here: no weights",
     ),
 )

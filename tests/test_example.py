@@ -56,12 +56,12 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture
-def examples(installed, monkeypatch, fresh):
+def examples(installed, monkeypatch, new_registry):
     """Both, known to this process; after the test they are gone."""
     original = dict(sys.modules)
     monkeypatch.syspath_prepend(str(installed))
     monkeypatch.setattr("msgm_bench.registry.installed", _with_examples(installed))
-    fresh.cache_clear()
+    new_registry.cache_clear()
     yield installed
     for module in sys.modules.keys() - original.keys():
         if module.startswith("msgm_bench_"):
@@ -100,11 +100,11 @@ def test_they_pass_their_checks(name, examples, bench):
     assert any(check["status"] == "passed" for check in outcome["checks"][3:])
 
 
-def test_they_run_together(examples, monkeypatch, fresh, cache, bench, tmp_path):
+def test_they_run_together(examples, monkeypatch, new_registry, cache, bench, tmp_path):
     """The method trains under its own distribution's name, and the metric has its row."""
     names = "datasets.digits,backbones.*,samplers.*,methods.*,tasks.generation,judges.classifier"
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", f"{names},metrics.saturation")
-    fresh.cache_clear()
+    new_registry.cache_clear()
     options = ("--method", "bounded_ascent", "-p", "weight=0.2", "--regime", "retrain")
     code, _, err = bench(*RUN, *options, "--out", tmp_path / "runs")
     assert code == 0, err

@@ -126,34 +126,34 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_plugins_are_quarantined(case, strangers, fresh):
+def test_hostile_plugins_are_quarantined(case, third_party, new_registry):
     """Each is left out with its reason, on one line that a terminal shows as it is."""
     source, reason = HOSTILE[case]
-    strangers("stranger-one", source, "stranger.broken")
-    strangers("stranger-two", method("'sound'", "Sound"), "stranger.sound")
-    (broken,) = fresh().broken
-    assert broken.provenance.entry_point == "stranger.broken"
+    third_party("third-party-one", source, "third_party.broken")
+    third_party("third-party-two", method("'sound'", "Sound"), "third_party.sound")
+    (broken,) = new_registry().broken
+    assert broken.provenance.entry_point == "third_party.broken"
     assert reason in broken.reason
     assert broken.reason.isprintable()
     assert len(broken.reason) < 600
-    assert {"sound", "obt"} <= set(fresh().names("methods"))
-    assert "mine" not in fresh().names("methods")
+    assert {"sound", "obt"} <= set(new_registry().names("methods"))
+    assert "mine" not in new_registry().names("methods")
 
 
-def test_a_hostile_plugin_stops_no_command(strangers, fresh, fast, cache, bench, tmp_path):
+def test_a_hostile_plugin_stops_no_command(third_party, new_registry, fast, cache, bench, tmp_path):
     """A run beside it goes well, and JSON stays JSON."""
     source = "import os\nprint('hello')\nos.write(1, b'hello')\nraise BaseException('no')"
-    strangers("stranger-one", source, "stranger.broken")
+    third_party("third-party-one", source, "third_party.broken")
     code, out, err = bench(*tiny("--json", out=tmp_path / "runs"))
     assert code == 0, err
     assert json.loads(out)["status"] == "ok"
 
 
-def test_what_is_printed_at_import_goes_to_stderr(strangers, fresh, capfd):
+def test_what_is_printed_at_import_goes_to_stderr(third_party, new_registry, capfd):
     """By print, by descriptor and by a child process; stdout is the program's."""
     source = "import os\nprint('one')\nos.write(1, b'two')\nos.system('echo three')\n"
-    strangers("stranger-one", source + method("'mine'"), "stranger.loud")
-    assert fresh().broken == []
+    third_party("third-party-one", source + method("'mine'"), "third_party.loud")
+    assert new_registry().broken == []
     told = capfd.readouterr()
     assert told.out == ""
     assert all(word in told.err for word in ("one", "two", "three"))
@@ -178,10 +178,10 @@ CHATTY = """
 
 
 def test_what_plugins_print_while_they_work_is_not_in_the_json(
-    strangers, fast, cache, tmp_path, capfd
+    third_party, fast, cache, tmp_path, capfd
 ):
     """In a run, its plan, a forecast and a list: stdout holds one document, by descriptor too."""
-    strangers("stranger-one", method("'mine'", more=CHATTY), "stranger.loud")
+    third_party("third-party-one", method("'mine'", more=CHATTY), "third_party.loud")
     run = tiny("--json", method="mine", out=tmp_path / "runs")
     cell = [*run[1 : run.index("--out")], "--json"]
     words = {"list": ["five"], "run": ["one", "two", "three", "four"], "info": ["one", "two"]}
@@ -193,11 +193,11 @@ def test_what_plugins_print_while_they_work_is_not_in_the_json(
         assert all(word in told.err for word in words[command[0]])
 
 
-def test_ctrl_c_still_stops(strangers, fresh):
+def test_ctrl_c_still_stops(third_party, new_registry):
     """A real SIGINT while a plugin is imported ends the program, and is no fault of the plugin."""
-    strangers("stranger-one", "import os, signal\nos.kill(os.getpid(), 2)", "stranger.slow")
+    third_party("third-party-one", "import os, signal\nos.kill(os.getpid(), 2)", "third_party.slow")
     with pytest.raises(KeyboardInterrupt):
-        fresh()
+        new_registry()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -245,18 +245,20 @@ number = 3
 
 def install_command(place, source, **commands):
     """A distribution with commands of its own."""
-    (place / "stranger_commands.py").write_text(source, encoding="utf-8")
-    info = place / "stranger_commands-1.2.dist-info"
+    (place / "third_party_commands.py").write_text(source, encoding="utf-8")
+    info = place / "third_party_commands-1.2.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger-commands\nVersion: 1.2\n")
-    lines = [f"{name} = stranger_commands:{attribute}" for name, attribute in commands.items()]
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: third-party-commands\nVersion: 1.2\n"
+    )
+    lines = [f"{name} = third_party_commands:{attribute}" for name, attribute in commands.items()]
     text = "\n".join(["[msgm_bench.commands]", *lines, ""])
     (info / "entry_points.txt").write_text(text, encoding="utf-8")
 
 
-def test_a_command_of_a_plugin(strangers, bench, tmp_path):
+def test_a_command_of_a_plugin(third_party, bench, tmp_path):
     """It is listed and runs; its name is what a name may be."""
-    strangers("stranger-one", "", "stranger.none")
+    third_party("third-party-one", "", "third_party.none")
     install_command(tmp_path / "site", COMMANDS, hello="command", **{"H\x1b[31m": "command"})
     assert bench("hello")[:2] == (0, "hello\n")
     out = bench("--help")[1]
@@ -273,14 +275,14 @@ def test_a_command_of_a_plugin(strangers, bench, tmp_path):
         ("", "AttributeError"),
     ],
 )
-def test_a_broken_command(source, reason, strangers, bench, tmp_path):
+def test_a_broken_command(source, reason, third_party, bench, tmp_path):
     """Calling it says why it cannot be; help, completion and other commands do not mind."""
-    strangers("stranger-one", "", "stranger.none")
+    third_party("third-party-one", "", "third_party.none")
     install_command(tmp_path / "site", source, hello="command")
     code, out, err = bench("hello")
     assert code == 1
     assert out == ""
-    assert "the command 'hello' from stranger-commands is broken" in err
+    assert "the command 'hello' from third-party-commands is broken" in err
     assert reason in err
     assert "Traceback" not in err
     assert bench("--help")[0] == 0

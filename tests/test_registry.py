@@ -24,7 +24,7 @@ class MineOptions(Options):
     strength: float = Field(1.0, gt=0, description="factor of the loss")
 
 class Mine(LossMethod[MineOptions]):
-    '''A stranger's method.'''
+    '''A third-party method.'''
     name = "{name}"
     needs = frozenset({{"retain"}})
 
@@ -45,9 +45,9 @@ def reasons(registry):
 # Names and where they come from ------------------------------------------------------------
 
 
-def test_the_built_in_plugins(fresh):
+def test_the_built_in_plugins(new_registry):
     """All of them load through entry points, with provenance, and none is broken."""
-    registry = fresh()
+    registry = new_registry()
     assert registry.broken == []
     assert {"standard", "unseen", "finetune", "ort", "obt"} <= set(registry.names("methods"))
     assert {"vesde", "vpsde", "subvpsde", "ddpm"} <= set(registry.names("backbones"))
@@ -57,31 +57,31 @@ def test_the_built_in_plugins(fresh):
     assert str(told) == f"msgm-bench {told.version} (msgm_builtin.methods.msgm)"
 
 
-def test_a_stranger_is_as_good_as_a_built_in(strangers, fresh):
+def test_a_third_party_plugin_is_as_good_as_a_built_in(third_party, new_registry):
     """An installed distribution's classes are registered under its own name and version."""
-    strangers("stranger-one", METHOD.format(name="mine"), "methods.mine")
-    entry = fresh().entry("methods", "mine")
-    assert str(entry.provenance) == "stranger-one 1.2 (stranger_one)"
-    assert entry.cls.summary() == "A stranger's method."
-    assert fresh().create("methods", "mine", {"strength": 2}).options.strength == 2.0
+    third_party("third-party-one", METHOD.format(name="mine"), "methods.mine")
+    entry = new_registry().entry("methods", "mine")
+    assert str(entry.provenance) == "third-party-one 1.2 (third_party_one)"
+    assert entry.cls.summary() == "A third-party method."
+    assert new_registry().create("methods", "mine", {"strength": 2}).options.strength == 2.0
 
 
-def test_built_ins_come_first(strangers):
-    """Whatever a stranger is called, the ruler's own distribution is loaded before it."""
-    strangers("stranger-a", METHOD.format(name="mine"), "a.first")
+def test_built_ins_come_first(third_party):
+    """Whatever a third-party package is called, the core's distribution is loaded before it."""
+    third_party("third-party-a", METHOD.format(name="mine"), "a.first")
     owners = [registration.provenance_of(e).distribution for e in registration.installed()]
-    assert owners[-1] == "stranger-a"
+    assert owners[-1] == "third-party-a"
     assert set(owners[:-1]) == {"msgm-bench"}
 
 
-def test_unknown_names(fresh):
+def test_unknown_names(new_registry):
     """The nearest names, and all that there are."""
     with pytest.raises(UnknownNameError) as caught:
-        fresh().entry("methods", "obtuse")
+        new_registry().entry("methods", "obtuse")
     assert "unknown method 'obtuse'" in str(caught.value)
     assert "allowed: " in str(caught.value)
     with pytest.raises(UnknownNameError, match="did you mean 'vesde'"):
-        fresh().entry("backbones", "vesd")
+        new_registry().entry("backbones", "vesd")
     with pytest.raises(UnknownNameError, match="none is registered"):
         Registry([]).entry("methods", "obt")
 
@@ -103,45 +103,45 @@ def test_did_you_mean(name, known, said):
 # Clashes -----------------------------------------------------------------------------------
 
 
-def test_two_plugins_with_one_name(strangers, fresh):
+def test_two_plugins_with_one_name(third_party, new_registry):
     """Looking the name up is an error that names both distributions and the way out."""
-    strangers("stranger-one", METHOD.format(name="mine"), "methods.one")
-    strangers("stranger-two", METHOD.format(name="mine"), "methods.two")
+    third_party("third-party-one", METHOD.format(name="mine"), "methods.one")
+    third_party("third-party-two", METHOD.format(name="mine"), "methods.two")
     with pytest.raises(PluginError) as caught:
-        fresh().entry("methods", "mine")
+        new_registry().entry("methods", "mine")
     told = str(caught.value)
     assert "two plugins register the method 'mine'" in told
-    assert "stranger-one 1.2 (stranger_one) and stranger-two 1.2 (stranger_two)" in told
+    assert "third-party-one 1.2 (third_party_one) and third-party-two 1.2 (third_party_two)" in told
     assert "MSGM_BENCH_PLUGINS" in told
-    assert fresh().broken == []
-    assert fresh().entry("methods", "obt"), "other names are not touched"
+    assert new_registry().broken == []
+    assert new_registry().entry("methods", "obt"), "other names are not touched"
 
 
-def test_two_plugins_with_one_entry_point(strangers, fresh):
+def test_two_plugins_with_one_entry_point(third_party, new_registry):
     """Even where the entry points have one name, too, both are known."""
-    strangers("stranger-one", METHOD.format(name="mine"), "methods.mine")
-    strangers("stranger-two", METHOD.format(name="mine"), "methods.mine")
-    assert fresh().broken == []
-    with pytest.raises(PluginError, match=r"stranger-one.* and stranger-two"):
-        fresh().entry("methods", "mine")
+    third_party("third-party-one", METHOD.format(name="mine"), "methods.mine")
+    third_party("third-party-two", METHOD.format(name="mine"), "methods.mine")
+    assert new_registry().broken == []
+    with pytest.raises(PluginError, match=r"third-party-one.* and third-party-two"):
+        new_registry().entry("methods", "mine")
 
 
-def test_a_clash_with_a_built_in(strangers, fresh, fast, bench, tmp_path):
-    """A stranger cannot quietly replace a built-in method; commands end with 1 and say why."""
-    strangers("stranger-one", METHOD.format(name="obt"), "stranger.one")
+def test_a_clash_with_a_built_in(third_party, new_registry, fast, bench, tmp_path):
+    """A third-party plugin cannot quietly replace a built-in method: exit 1, and the reason."""
+    third_party("third-party-one", METHOD.format(name="obt"), "third_party.one")
     code, _, err = bench(*tiny(out=tmp_path / "runs"))
     assert code == 1
     assert "two plugins register the method 'obt'" in err
     assert "msgm-bench" in err
-    assert "stranger-one" in err
+    assert "third-party-one" in err
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_module_with_two_entry_points(strangers, fresh):
+def test_a_module_with_two_entry_points(third_party, new_registry):
     """One module that is named twice is one plugin."""
-    strangers("stranger-one", METHOD.format(name="mine"), "methods.mine", "metrics.mine")
-    assert fresh().broken == []
-    assert fresh().entry("methods", "mine").provenance.distribution == "stranger-one"
+    third_party("third-party-one", METHOD.format(name="mine"), "methods.mine", "metrics.mine")
+    assert new_registry().broken == []
+    assert new_registry().entry("methods", "mine").provenance.distribution == "third-party-one"
 
 
 # Quarantine --------------------------------------------------------------------------------
@@ -176,59 +176,59 @@ def test_a_module_with_two_entry_points(strangers, fresh):
         ),
     ],
 )
-def test_quarantine(source, reason, strangers, fresh, fast, cache, bench, tmp_path):
+def test_quarantine(source, reason, third_party, new_registry, fast, cache, bench, tmp_path):
     """A broken plugin is listed with its reason, and stops nothing that does not need it."""
-    strangers("stranger-one", source, "stranger.broken")
-    registry = fresh()
-    assert list(reasons(registry)) == ["stranger.broken"]
-    assert reason in reasons(registry)["stranger.broken"]
+    third_party("third-party-one", source, "third_party.broken")
+    registry = new_registry()
+    assert list(reasons(registry)) == ["third_party.broken"]
+    assert reason in reasons(registry)["third_party.broken"]
     assert "mine" not in registry.names("methods"), "all of it or nothing"
-    assert not any("stranger" in (name or "") for name, _ in registry.manager.list_name_plugin()), (
-        "none of its hooks is called"
-    )
+    assert not any(
+        "third_party" in (name or "") for name, _ in registry.manager.list_name_plugin()
+    ), "none of its hooks is called"
     code, _, err = bench(*tiny(out=tmp_path / "runs"))
     assert code == 0, err
     code, _, err = bench("list", "methods")
     assert code == 0
-    assert "broken: stranger-one 1.2 (stranger_one): " in err
+    assert "broken: third-party-one 1.2 (third_party_one): " in err
     code, out, _ = bench("doctor")
     assert code == 1
-    assert "broken plugin stranger-one 1.2" in out
+    assert "broken plugin third-party-one 1.2" in out
 
 
-def test_a_broken_plugin_is_named_when_it_is_looked_up(strangers, fresh):
+def test_a_broken_plugin_is_named_when_it_is_looked_up(third_party, new_registry):
     """Who asks for a name that the broken plugin may have had is told of it."""
-    strangers("stranger-one", "raise RuntimeError('not today')", "methods.mine")
+    third_party("third-party-one", "raise RuntimeError('not today')", "methods.mine")
     with pytest.raises(UnknownNameError) as caught:
-        fresh().entry("methods", "mine")
+        new_registry().entry("methods", "mine")
     assert "methods.mine is broken and not loaded: RuntimeError: not today" in str(caught.value)
     with pytest.raises(UnknownNameError) as caught:
-        fresh().entry("datasets", "mine")
+        new_registry().entry("datasets", "mine")
     assert "broken" not in str(caught.value), "a broken method is no dataset"
 
 
 # Restriction -------------------------------------------------------------------------------
 
 
-def test_restriction(strangers, fresh, monkeypatch):
+def test_restriction(third_party, new_registry, monkeypatch):
     """``MSGM_BENCH_PLUGINS`` loads what it names, imports nothing else, and solves clashes."""
-    strangers("stranger-one", METHOD.format(name="obt"), "stranger.one")
-    strangers("stranger-two", "raise RuntimeError('imported')", "stranger.two")
-    monkeypatch.setenv("MSGM_BENCH_PLUGINS", "methods.baselines, stranger.one")
-    fresh.cache_clear()
-    assert fresh().broken == []
-    assert {kind: fresh().names(kind) for kind in KINDS if fresh().names(kind)} == {
+    third_party("third-party-one", METHOD.format(name="obt"), "third_party.one")
+    third_party("third-party-two", "raise RuntimeError('imported')", "third_party.two")
+    monkeypatch.setenv("MSGM_BENCH_PLUGINS", "methods.baselines, third_party.one")
+    new_registry.cache_clear()
+    assert new_registry().broken == []
+    assert {kind: new_registry().names(kind) for kind in KINDS if new_registry().names(kind)} == {
         "methods": ["finetune", "obt", "standard", "unseen"]
     }
-    assert fresh().entry("methods", "obt").provenance.distribution == "stranger-one"
+    assert new_registry().entry("methods", "obt").provenance.distribution == "third-party-one"
 
 
 @pytest.mark.parametrize("patterns", ["", " ", ",", "*"])
-def test_no_restriction(patterns, fresh, monkeypatch):
+def test_no_restriction(patterns, new_registry, monkeypatch):
     """Nothing named is no restriction."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", patterns)
-    fresh.cache_clear()
-    assert "obt" in fresh().names("methods")
+    new_registry.cache_clear()
+    assert "obt" in new_registry().names("methods")
 
 
 # Options -----------------------------------------------------------------------------------
@@ -246,11 +246,11 @@ def test_no_restriction(patterns, fresh, monkeypatch):
         ({"strength": float("nan")}, "option 'strength' of mine = nan"),
     ],
 )
-def test_wrong_options(options, message, strangers, fresh):
+def test_wrong_options(options, message, third_party, new_registry):
     """Every option is checked against the plugin's own, with the words of its description."""
-    strangers("stranger-one", METHOD.format(name="mine"), "methods.mine")
+    third_party("third-party-one", METHOD.format(name="mine"), "methods.mine")
     with pytest.raises(OptionError, match=message):
-        fresh().create("methods", "mine", options)
+        new_registry().create("methods", "mine", options)
 
 
 def test_a_plugin_without_options():
@@ -266,12 +266,12 @@ def test_a_plugin_without_options():
     assert Plain.create().options.model_dump() == {}
 
 
-# Strangers at work -------------------------------------------------------------------------
+# Third-party plugins ----------------------------------------------------------------------
 
 
 def test_life_cycle_hooks(probe, fast, cache, bench, tmp_path, monkeypatch):
-    """A stranger hears of everything, in order; cached stages are told as such."""
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    """A plugin's hooks get every event in order; cached stages are marked."""
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     assert bench(*tiny("-t", "generation.batch_size=16", out=tmp_path / "runs"))[0] == 0
     events = [json.loads(line) for line in (tmp_path / "log").read_text("utf-8").splitlines()]
     stages = ["fit judge bayes", "train obt", "draw generation", "draw likelihood", "measure"]
@@ -295,7 +295,7 @@ def test_life_cycle_hooks(probe, fast, cache, bench, tmp_path, monkeypatch):
 
 def test_a_failure_is_told(probe, fast, cache, bench, tmp_path, monkeypatch):
     """``run_failed`` comes instead of ``run_ended``, with the reason."""
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     assert bench(*tiny(method="explosive", out=tmp_path / "runs"))[0] == 1
     events = [json.loads(line) for line in (tmp_path / "log").read_text("utf-8").splitlines()]
     assert events[-1][0] == "run_failed"
@@ -303,11 +303,13 @@ def test_a_failure_is_told(probe, fast, cache, bench, tmp_path, monkeypatch):
     assert not [e for e in events if e[0] in ("run_ended", "metric_computed")]
 
 
-def test_a_strangers_method_dataset_and_metric(probe, fresh, cache, bench, tmp_path, monkeypatch):
+def test_a_third_party_method_dataset_and_metric(
+    probe, new_registry, cache, bench, tmp_path, monkeypatch
+):
     """They run side by side with the built-in ones, by the same commands."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", FAST_PLUGINS)
-    fresh.cache_clear()
-    cls = fresh().entry("datasets", "pair").cls
+    new_registry.cache_clear()
+    cls = new_registry().entry("datasets", "pair").cls
     preset = cls.presets["quick"] | {"judge": {"name": "classifier"}}
     monkeypatch.setattr(cls, "presets", {"quick": preset})
     named = ["run", "--dataset", "pair", "--forget", "far", "--backbone", "ddpm"]
@@ -319,7 +321,7 @@ def test_a_strangers_method_dataset_and_metric(probe, fresh, cache, bench, tmp_p
     assert "'classifier' on items of shape (2,)" in err
     bayes = preset | {"judge": {"name": "flat"}}
     monkeypatch.setattr(cls, "presets", {"quick": bayes})
-    register_flat_judge(fresh())
+    register_flat_judge(new_registry())
     code, stdout, err = bench(*named, *methods, *loose, "--out", out)
     assert code == 0, err
     assert "steady" in stdout
@@ -328,8 +330,8 @@ def test_a_strangers_method_dataset_and_metric(probe, fresh, cache, bench, tmp_p
     assert metrics["spread"] > 0
     assert metrics["nll"] is not None
     assert found["spec"]["params"] == {"weight": 2.0}
-    assert found["provenance"]["plugins"]["methods/steady"].startswith("stranger-probe 1.2")
-    assert found["provenance"]["plugins"]["datasets/pair"].startswith("stranger-probe 1.2")
+    assert found["provenance"]["plugins"]["methods/steady"].startswith("third-party-probe 1.2")
+    assert found["provenance"]["plugins"]["datasets/pair"].startswith("third-party-probe 1.2")
 
 
 HELPERS = """
@@ -360,9 +362,9 @@ def register_executors():
 """
 
 
-def test_a_strangers_tracker_and_executor(strangers, fast, cache, bench, tmp_path):
+def test_a_third_party_tracker_and_executor(third_party, fast, cache, bench, tmp_path):
     """They are switched on by name, for one command."""
-    strangers("stranger-helpers", HELPERS, "stranger.helpers")
+    third_party("third-party-helpers", HELPERS, "third_party.helpers")
     arguments = tiny(method=("obt", "unseen"), out=tmp_path / "runs")
     code, out, err = bench(*arguments, "--track", "diary", "--executor", "backwards")
     assert code == 0, err
@@ -373,7 +375,7 @@ def test_a_strangers_tracker_and_executor(strangers, fast, cache, bench, tmp_pat
     assert "dear diary" not in bench(*arguments)[2]
 
 
-def test_a_hook_that_raises_fails_its_cell(strangers, fast, cache, bench, tmp_path):
+def test_a_hook_that_raises_fails_its_cell(third_party, fast, cache, bench, tmp_path):
     """An error in a life-cycle hook fails the run, whose reason names plugin and hook."""
     source = (
         "from msgm_bench import hookimpl\n"
@@ -382,12 +384,12 @@ def test_a_hook_that_raises_fails_its_cell(strangers, fast, cache, bench, tmp_pa
         "    if stage == 'train obt':\n"
         "        raise OverflowError('the notebook is full')\n"
     )
-    strangers("stranger-one", source, "stranger.one")
+    third_party("third-party-one", source, "third_party.one")
     code, _, _ = bench(*tiny(method=("obt", "unseen"), out=tmp_path / "runs"))
     assert code == 1
     found = results(tmp_path / "runs")
     reason = found["obt", 0]["reason"]
-    assert reason.startswith("plugin stranger.one of stranger-one 1")
+    assert reason.startswith("plugin third_party.one of third-party-one 1")
     assert reason.endswith(", stage_started: OverflowError: the notebook is full")
     assert found["unseen", 0]["status"] == "ok"
 
@@ -409,7 +411,7 @@ def register_flat_judge(registry):
             return Prediction((x[:, 0] > 2).long(), torch.ones(len(x), dtype=torch.bool))
 
     Flat.__module__ = "workbench"
-    module = ModuleType("stranger_flat")
+    module = ModuleType("third_party_flat")
     module.register_judges = hookimpl(lambda: [Flat])
-    told = registration.Provenance("judges.flat", "stranger-flat", "1", "stranger_flat")
+    told = registration.Provenance("judges.flat", "third-party-flat", "1", "third_party_flat")
     registry.register(module, told)

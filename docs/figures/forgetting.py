@@ -29,7 +29,7 @@ from PIL import Image
 from msgm_bench.api import Model
 from msgm_bench.experiment.model_io import load_model
 from msgm_bench.report import saved_images
-from msgm_bench.storage import atomic, read_json
+from msgm_bench.storage import atomic_write, read_json
 
 TITLES = {
     "standard": ("standard", "trained on everything"),
@@ -62,7 +62,7 @@ def main() -> None:
     pixels = BytesIO()
     figure.savefig(pixels, format="png", dpi=160)
     picture = Image.open(pixels).convert("RGB").quantize(96, dither=Image.Dither.NONE)
-    with atomic(options.target) as temporary:
+    with atomic_write(options.target) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
 
 

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from msgm_bench.errors import OptionError, did_you_mean
+from msgm_bench.errors import OptionError, did_you_mean, shorten
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 MAX_LISTED_NAMES = 40
@@ -106,8 +106,8 @@ def _unknown(classes: Sequence[str], name: str) -> OptionError:
     folded = [_folded(known) for known in classes]
     if folded.count(_folded(name)) > 1:
         same = [known for known, fold in zip(classes, folded, strict=True) if fold == _folded(name)]
-        return OptionError(f"{name!r} may be any of several classes", comma_list(same))
+        return OptionError(f"{shorten(name)!r} may be any of several classes", comma_list(same))
     more = len(classes) - MAX_LISTED_NAMES
     allowed = comma_list(classes[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
     near = did_you_mean(_folded(name), folded)
-    return OptionError(f"the dataset has no class {name!r} to forget{near}", allowed)
+    return OptionError(f"the dataset has no class {shorten(name)!r} to forget{near}", allowed)

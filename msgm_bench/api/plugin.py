@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import NoDefault, TypeVar, get_original_bases
 
 from msgm_bench.api.option_text import read_option
-from msgm_bench.errors import OptionError, PluginError, did_you_mean, key_at
+from msgm_bench.errors import OptionError, PluginError, did_you_mean, key_at, shorten
 from msgm_bench.quarantine import checked_name
 from msgm_bench.storage.cards import short
 
@@ -154,7 +154,7 @@ def option_error(
     known = list(options.model_fields)
     if first["type"] == "extra_forbidden":
         return OptionError(
-            f"{owner} has no option {key!r}{did_you_mean(key, known)}",
+            f"{owner} has no option {shorten(key)!r}{did_you_mean(key, known)}",
             ", ".join(known) or "it has no options",
         )
     field = options.model_fields.get(str(first["loc"][0])) if first["loc"] else None
@@ -163,4 +163,4 @@ def option_error(
     reason = first["msg"].removeprefix("Value error, ")  # of a validator of the options
     if first["type"] == "string_type":
         reason = "text, in quotes where YAML reads something else"
-    return OptionError(f"option {key!r} of {owner}{value}", f"{reason}{about}")
+    return OptionError(f"option {shorten(key)!r} of {owner}{value}", f"{reason}{about}")

@@ -6,19 +6,21 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
 
-from msgm_bench.api.result import SCHEMA, Result
+from msgm_bench.api.result import OUTDATED, SCHEMA, Result
 from msgm_bench.boards.board import RESULTS, Board, Quantity
 from msgm_bench.boards.comparability import Place, agreeing, place
 from msgm_bench.boards.eligibility import mismatch
 from msgm_bench.boards.plausibility import violation
 from msgm_bench.boards.protocols import check_hashes, name_of
-from msgm_bench.errors import StorageError
+from msgm_bench.errors import StorageError, shorten
 from msgm_bench.storage import read_json, single_line
 
+COMMAND_LIMIT = 500  # letters of a command in an error
 _FORMAT = f"JSON of schema {SCHEMA}"
 COLUMNS = (
     "method",
@@ -56,23 +58,35 @@ def read(path: Path, inside: Path | None = None) -> Result:
     try:
         result = Result.model_validate({"schema": None, "digest": None} | document)
     except (ValidationError, RecursionError) as error:
-        raise _invalid(name, error) from error
+        raise _invalid(name, error, document) from error
     check_hashes(result, name)
     return result
 
 
-def _invalid(name: str, error: ValidationError | RecursionError) -> StorageError:
-    """The first complaint of a schema, in one sentence."""
+def _invalid(
+    name: str, error: ValidationError | RecursionError, document: Mapping[str, Any]
+) -> StorageError:
+    """The schema's first error in one sentence; of an older version, with the command to repeat."""
     if isinstance(error, RecursionError):
         return StorageError(f"{name} is no valid result: it nests too deeply", _FORMAT)
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = single_line(".".join(str(part) for part in first["loc"]))[:80]
     what = single_line(first["msg"].removeprefix("Value error, "))[:300]
+    if what == OUTDATED:
+        command = _command(document)
+        return StorageError(f"{name}: {OUTDATED}" + (f": {command}" if command else ""))
     return StorageError(
         f"{name} is no valid result: {f'{where}: ' if where else ''}{what}",
         _FORMAT,
         "import it again from its run folder",
     )
+
+
+def _command(document: Mapping[str, Any]) -> str:
+    """The command in a document's provenance, on one line; empty where there is none."""
+    provenance = document.get("provenance")
+    command = provenance.get("command") if isinstance(provenance, dict) else None
+    return shorten(single_line(command), COMMAND_LIMIT) if isinstance(command, str) else ""
 
 
 @dataclass(frozen=True)

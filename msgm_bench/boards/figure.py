@@ -12,9 +12,9 @@ from msgm_bench.api.result import Result, SpecRecord, digest
 from msgm_bench.boards.collect import read
 from msgm_bench.boards.comparison import identity, labels, shared_run
 from msgm_bench.experiment.spec import slug
+from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.image_grids import Section
-from msgm_bench.report.run_folder import RESULT
 
 
 def draw(run_folders: Iterable[Path], target: Path) -> list[Path]:
@@ -32,7 +32,7 @@ def draw(run_folders: Iterable[Path], target: Path) -> list[Path]:
     """
     groups: dict[str, dict[str, tuple[Path, Result]]] = {}
     for folder in run_folders:
-        if (folder / saved_images.NAME).exists():
+        if (folder / saved_images.IMAGES_FILE).exists():
             result = read(folder / RESULT)
             if result.status == "ok":
                 groups.setdefault(_group(result.spec), {})[identity(result)] = (folder, result)
@@ -67,7 +67,7 @@ def _title(spec: SpecRecord) -> str:
     return f"{task}, preset {spec.preset}, seed {spec.seed}"
 
 
-def _side_by_side(path: Path, title: str, runs: Mapping[str, saved_images.Shown]) -> None:
+def _side_by_side(path: Path, title: str, runs: Mapping[str, saved_images.Rows]) -> None:
     """Runs that share their noise in one figure: a panel a run, or a row a run and task.
 
     Column j of every row starts from the same noise, or shows the same held-out image. Rows that

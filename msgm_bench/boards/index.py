@@ -12,7 +12,7 @@ from msgm_bench.boards.pages import BoardPage, Problem, build, find_boards, page
 from msgm_bench.boards.ranking import RankedRow, rows
 from msgm_bench.boards.render import column_label, label_of, template
 from msgm_bench.errors import MsgmBenchError, UsageError
-from msgm_bench.storage import page_text, write_text
+from msgm_bench.storage import markdown_text, write_text
 
 INDEX_FILE = PAGE_FILE
 
@@ -56,9 +56,9 @@ def _line(built: BoardPage) -> list[str]:
     track = "class-conditional" if run.conditional else "unconditional"
     forget = ", ".join(code(name) for name in run.forget)
     budget = f", {run.passes:,} passes" if run.passes else ""
-    titles = [page_text(column_label(column)) for column in board.columns]
+    titles = [markdown_text(column_label(column)) for column in board.columns]
     return [
-        f"[{page_text(board.title)}]({quote(built.folder.name)}/{PAGE_FILE})",
+        f"[{markdown_text(board.title)}]({quote(built.folder.name)}/{PAGE_FILE})",
         f"{code(run.dataset)} without {forget}; {code(run.backbone)}, {track}",
         f"{code(run.preset)}{f', {run.regime}' if run.regime else ''}{budget}",
         str(len(board.methods)),
@@ -78,12 +78,12 @@ def _leader(built: BoardPage) -> str:
     """Names and value of the leaders; a mark where the baseline's gate is missed."""
     best = leaders(built)
     if not best:
-        return page_text("")
+        return markdown_text("")
     board = built.board
     columns = [column for column in board.columns if column.key == board.rank.key]
     digits = columns[0].digits if columns else 2
     value, _ = estimate(rows(built.frame, best[0].method, board.rank.key), digits)
-    label = page_text(label_of(board, board.rank))
+    label = markdown_text(label_of(board, board.rank))
     names = ", ".join(code(row.method) for row in best)
     mark = " ⚠" if built.stamps else ""
     return f"{names}{' (tied)' if len(best) > 1 else ''}: {label} {value}{mark}"

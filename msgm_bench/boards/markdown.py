@@ -1,4 +1,4 @@
-"""Numbers, notes and strangers' words as markdown."""
+"""Numbers, notes and untrusted text as markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import pandas as pd
 
 from msgm_bench.errors import clean
 from msgm_bench.evaluation.statistics import seeds_interval
-from msgm_bench.storage.markdown import DASH, LONGEST, escaped, line_start, one_line
+from msgm_bench.storage.markdown import (
+    DASH,
+    MAX_LETTERS,
+    escape_line_start,
+    escape_markdown,
+    one_line,
+)
 
 STAMP = "⚠"
 HUGE = 1e6  # beyond it a power of ten says more than decimals
@@ -42,17 +48,17 @@ def code(text: object) -> str:
 
 def prose(text: object) -> str:
     """Words in which only code between backticks is markdown."""
-    parts = one_line(text, limit=20 * LONGEST).split("`")
+    parts = one_line(text, limit=20 * MAX_LETTERS).split("`")
     if len(parts) % 2 == 0:  # a backtick without its partner
         parts[-2:] = ["`".join(parts[-2:])]
     spans = [code(part) if i % 2 else _inner(part) for i, part in enumerate(parts)]
-    return line_start("".join(spans))
+    return escape_line_start("".join(spans))
 
 
 def _inner(part: str) -> str:
-    """``page_text`` that keeps the spaces at both ends."""
+    """``markdown_text`` that keeps the spaces at both ends."""
     head, tail = (" " if end.isspace() else "" for end in (part[:1], part[-1:]))
-    return f"{head}{escaped(part.strip())}{tail}" if part.strip() else head
+    return f"{head}{escape_markdown(part.strip())}{tail}" if part.strip() else head
 
 
 def tag_text(text: object) -> str:

@@ -11,7 +11,7 @@ from msgm_bench.api.result import Result
 from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
-from msgm_bench.storage import one_line_yaml, page_text
+from msgm_bench.storage import markdown_text, one_line_yaml
 
 
 def render(
@@ -57,7 +57,7 @@ def template(name: str) -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        page_text=page_text, code=code, prose=prose, tag_text=tag_text, fenced=fenced
+        markdown_text=markdown_text, code=code, prose=prose, tag_text=tag_text, fenced=fenced
     )
     return environment.get_template(name)
 
@@ -109,7 +109,7 @@ def heading(frame: pd.DataFrame, column: Column, label: str | None = None) -> st
 
 def page_heading(frame: pd.DataFrame, column: Column) -> str:
     """``heading`` as markdown."""
-    return page_text(heading(frame, column))
+    return markdown_text(heading(frame, column))
 
 
 def page_row(

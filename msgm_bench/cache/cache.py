@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import platformdirs
 
 from msgm_bench.api.progress import ProgressCallback
@@ -33,14 +32,15 @@ from msgm_bench.cache.entry import (
     remove,
     size_of,
 )
+from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
 from msgm_bench.cache.stage import Stage
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import (
     claim,
-    explained,
     read_json,
     read_text,
     single_line,
+    storage_errors,
     take_lease,
     write_text,
 )
@@ -73,11 +73,11 @@ class Cache:
 
     def _is_read_only(self) -> bool:
         """Make the folders; True where they exist and cannot be written."""
-        with explained(self.root):
+        with storage_errors(self.root):
             try:
                 for part in ("done", "partial", "locks"):
                     (self.root / part).mkdir(parents=True, exist_ok=True)
-                (self.root / "locks" / ".writable").touch()
+                (self.root / "locks" / GUARD).touch()
             except OSError as error:
                 if error.errno not in READ_ONLY or not contents(self.root / "done"):
                     raise
@@ -131,19 +131,16 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, stage: Stage) -> Iterator[None]:
         """Hold the stage's lock; wait for another process that computes it, and log which."""
-        path = self.root / "locks" / f"{stage.key}.lock"
-        holder = self.partial(stage.key) / HOLDER
-        lock = filelock.FileLock(path)
-        with explained(path):
-            try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout:
-                log.warning("waiting for %s, which computes %s", _holder_name(holder), stage.name)
-                lock.acquire()
-        try:
+
+        def warn() -> None:
+            holder = _holder_name(self.partial(stage.key) / HOLDER)
+            log.warning("waiting for %s, which computes %s", holder, stage.name)
+
+        folder = self.root / "locks"
+        with contextlib.ExitStack() as stack:
+            with storage_errors(folder):
+                stack.enter_context(hold_lock(folder, stage.key, warn))
             yield
-        finally:
-            lock.release()
 
     def compute(self, stage: Stage, needs: Mapping[str, Path], report: ProgressCallback) -> Entry:
         """Run ``stage`` under its lock, and publish its files by one rename.
@@ -171,14 +168,14 @@ class Cache:
             )
             text = json.dumps(record.model_dump(), indent=1, sort_keys=True)
             write_text(work / RECORD, text)
-            with explained(done):
+            with storage_errors(done):
                 work.rename(done)
             self._lease(stage.key)
             return Entry(done, record)
 
     def _clear(self, work: Path, done: Path) -> None:
         """Remove a damaged entry, and all but whole regular files of a killed attempt."""
-        with explained(work):
+        with storage_errors(work):
             if os.path.lexists(done):
                 log.warning("cache entry %s is damaged: it is computed again", done.name[:12])
                 remove(done)
@@ -209,18 +206,21 @@ class Cache:
         for path in [*contents(self.root / "done"), *contents(self.root / "partial")]:
             if modified(path) > limit:
                 continue
-            lock = filelock.FileLock(self.root / "locks" / f"{path.name}.lock")
             with (
-                explained(path),
-                contextlib.suppress(filelock.Timeout),
-                lock.acquire(blocking=False),
-                claim(path / RECORD) as free,
+                storage_errors(path),
+                hold_lock(self.root / "locks", path.name) as is_held,
+                claim(path / RECORD) as is_free,
             ):
-                if free and os.path.lexists(path):
+                if is_held and is_free and os.path.lexists(path):
                     size += size_of(path)
                     count += 1
                     remove(path)
+        remove_unused_locks(self.root / "locks", self._has_work)
         return count, size
+
+    def _has_work(self, key: str) -> bool:
+        """Whether there is a finished or an unfinished stage with this key."""
+        return any(os.path.lexists(self.root / part / key) for part in ("done", "partial"))
 
 
 def load_json(entry: Path, name: str) -> Any:

@@ -1,1 +1,1 @@
-"""The command line: the only home of click, rich and of what is printed."""
+"""The command line: the only package that imports click and rich, and that prints."""

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msgm_bench.cli.terminal import say
+from msgm_bench.cli.exit_codes import ExitCode
+from msgm_bench.cli.options import FolderType
+from msgm_bench.cli.terminal import echo
 
 if TYPE_CHECKING:
     from msgm_bench.boards import BoardPage, Problem
 
 BOARDS = "leaderboards"
+BOARD_FOLDER = FolderType("a folder with board.yaml, or a folder of such folders")
+RUNS_FOLDER = FolderType("a folder of run folders, such as runs/")
 
 
 @click.group()
@@ -21,13 +25,12 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("--runs", type=click.Path(exists=True, file_okay=False), help="Import results.")
+@click.argument("folder", type=BOARD_FOLDER)
+@click.option("--runs", type=RUNS_FOLDER, metavar="DIR", help="Import the results below DIR first.")
 def build(folder: str, runs: str | None) -> None:
     """Write the pages and the plot of a board from its board.yaml and results.
 
-    FOLDER is a board, or a folder of boards: then all of them and its index are written. --runs
-    imports results from run folders first.
+    FOLDER is a board, or a folder of boards: then all boards and the index are written.
     """
     from msgm_bench.boards import build as build_board
     from msgm_bench.boards import build_all
@@ -35,57 +38,58 @@ def build(folder: str, runs: str | None) -> None:
 
     place, source = Path(folder), None if runs is None else Path(runs)
     if (place / BOARD_FILE).is_file():
-        _report(build_board(place, source))
+        _print_page(build_board(place, source))
         return
     for page in build_all(place, source):
-        _report(page)
-    say(f"written: index of {place}")
+        _print_page(page)
+    echo(f"written: index of {place}")
 
 
-def _report(page: BoardPage) -> None:
-    """What was imported, what is left out, and where the page is."""
+def _print_page(page: BoardPage) -> None:
+    """Print the imported and the skipped results, the warnings, and the path of the page."""
     from msgm_bench.storage import single_line
 
     if page.imported is not None:
         for source, target in page.imported.written.items():
-            say(single_line(f"imported: {source} as {target}"))
+            echo(single_line(f"imported: {source} as {target}"))
         for source, reason in page.imported.left.items():
-            say(single_line(f"left: {source}: {reason}"))
+            echo(single_line(f"skipped: {source}: {reason}"))
     for warning in (*page.refusals, *page.warnings):
-        say(single_line(f"warning: {warning}"), err=True)
-    say(f"written: {page.path}")
+        echo(single_line(f"warning: {warning}"), err=True)
+    echo(f"written: {page.path}")
 
 
 @command.command()
-@click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False))
+@click.argument("folders", nargs=-1, type=BOARD_FOLDER)
 def check(folders: tuple[str, ...]) -> int:
-    """Fail where a file is stale or a result is invalid; all of leaderboards/ by default.
+    """Check that boards are up to date and their results valid.
 
-    Of a folder of boards each board is checked, and the index.
+    FOLDERS are boards, or folders of boards with an index; leaderboards/ by default. Exits with 1
+    where a page is stale or a result is invalid.
     """
     from msgm_bench.boards import check as check_board
     from msgm_bench.boards import check_index, find_boards
     from msgm_bench.boards.board import BOARD_FILE
     from msgm_bench.errors import UsageError
 
-    failed = False
+    has_errors = False
     for root in map(Path, folders or (BOARDS,)):
         places = find_boards(root)
         if not places:
             raise UsageError(f"no board in {root}", f"a folder with {BOARD_FILE}, or one of such")
         for place in places:
-            failed |= _failed(place, check_board(place))
+            has_errors |= _print_problems(place, check_board(place))
         if places != [root]:
-            failed |= _failed(root, check_index(root))
-    return 1 if failed else 0
+            has_errors |= _print_problems(root, check_index(root))
+    return ExitCode.FAILED if has_errors else ExitCode.OK
 
 
-def _failed(place: Path, problems: list[Problem]) -> bool:
+def _print_problems(place: Path, problems: list[Problem]) -> bool:
     """Print the problems of a folder; whether one of them is an error."""
     from msgm_bench.errors import clean
 
     for problem in problems:
-        say(clean(f"{'error' if problem.error else 'warning'}: {place}: {problem}"), err=True)
-    wrong = any(problem.error for problem in problems)
-    say(f"{place}: {'not in order' if wrong else 'in order'}")
-    return wrong
+        echo(clean(f"{'error' if problem.error else 'warning'}: {place}: {problem}"), err=True)
+    has_errors = any(problem.error for problem in problems)
+    echo(f"{place}: {'not in order' if has_errors else 'in order'}")
+    return has_errors

@@ -10,7 +10,7 @@ import click
 
 from msgm_bench.cli.kinds import singular
 from msgm_bench.cli.options import KEY_VALUE
-from msgm_bench.cli.terminal import say, say_json
+from msgm_bench.cli.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from msgm_bench.testing.checks import Outcome
@@ -42,15 +42,15 @@ def command(kind: str, name: str, params: tuple[tuple[str, Any], ...], as_json: 
         outcomes = check_all(plural, entry.cls, dict(params))
     header = {"kind": singular(kind), "name": name, "from": str(entry.provenance)}
     if not as_json:
-        say(f"{header['kind']} {name}, from {header['from']}\n")
+        echo(f"{header['kind']} {name}, from {header['from']}\n")
     done = list(_collected(outcomes, quiet=as_json))
     counts = Counter(outcome.status for outcome in done)
     if as_json:
         from dataclasses import asdict
 
-        say_json(header | {"checks": [asdict(outcome) for outcome in done]})
+        echo_json(header | {"checks": [asdict(outcome) for outcome in done]})
     else:
-        say(f"\n{', '.join(f'{counts[s]} {s}' for s in ('passed', 'failed', 'skipped'))}")
+        echo(f"\n{', '.join(f'{counts[s]} {s}' for s in ('passed', 'failed', 'skipped'))}")
     return FAILED if counts["failed"] else 0
 
 
@@ -59,5 +59,5 @@ def _collected(outcomes: Iterator[Outcome], quiet: bool) -> Iterator[Outcome]:
     for outcome in outcomes:
         if not quiet:
             words = f"{outcome.name}: {outcome.reason or outcome.description}"
-            say(f"{outcome.status:<8} {words}")
+            echo(f"{outcome.status:<8} {words}")
         yield outcome

@@ -1,17 +1,17 @@
-"""Names of classes with their numbers of items, for a person to read."""
+"""Classes with their numbers of items, on one line."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-SHOWN = 12
+MAX_CLASSES = 12
 
 
 def class_counts(counts: Mapping[str, Sequence[int]]) -> str:
-    """``cat 8 + 2; dog 12 + 3``: to train on and held out; names alone where nothing is counted."""
+    """``cat 8 + 2; dog 12 + 3``: items to train on + held out; a name alone without numbers."""
     parts = [
         " ".join([name, *([" + ".join(f"{n:,}" for n in numbers)] if numbers else [])])
         for name, numbers in counts.items()
     ]
-    more = f"; and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
-    return "; ".join(parts[:SHOWN]) + more
+    more = f"; and {len(parts) - MAX_CLASSES} more" if len(parts) > MAX_CLASSES else ""
+    return "; ".join(parts[:MAX_CLASSES]) + more

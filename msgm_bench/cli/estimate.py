@@ -1,8 +1,8 @@
-"""What a run would do, for a person to read in 80 columns."""
+"""Estimate of a run, printed in 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -15,19 +15,19 @@ from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing
 UNITS = ((31_557_600, "years"), (86_400, "days"), (3_600, "h"), (60, "min"))
 
 
-def show(outline: RunEstimate) -> None:
-    """Facts, budgets, tasks, metrics, times."""
-    who = [outline.dataset, outline.backbone, *([outline.method] if outline.method else [])]
-    console().print(f"{', '.join(who)}, preset {outline.preset}\n", style="bold")
-    pairs(facts(outline))
+def print_estimate(estimate: RunEstimate) -> None:
+    """Print facts, budgets, tasks, metrics and times."""
+    names = [estimate.dataset, estimate.backbone, *filter(None, [estimate.method])]
+    console().print(f"{', '.join(names)}, preset {estimate.preset}\n", style="bold")
+    print_pairs(fact_rows(estimate))
     console().print()
-    training(outline)
-    tasks(outline)
-    pairs(remarks(outline))
+    print_training(estimate)
+    print_tasks(estimate)
+    print_pairs(remark_rows(estimate))
 
 
-def pairs(rows: Iterator[tuple[str, str]]) -> None:
-    """A column of names and one of texts."""
+def print_pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Print a column of names beside a column of texts."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -36,163 +36,165 @@ def pairs(rows: Iterator[tuple[str, str]]) -> None:
     console().print(table)
 
 
-def facts(outline: RunEstimate) -> Iterator[tuple[str, str]]:
-    """What it is about."""
-    data, network = outline.data, outline.network
+def fact_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
+    """Data, classes, network, process and judge."""
+    data, network = estimate.data, estimate.network
     kind = f"points of {data['shape'][0]} dimensions"
     if data["levels"]:
         kind = f"{'x'.join(map(str, data['shape']))}, {data['levels']} grey levels"
     yield "data", f"{kind}; {data['train']:,} to train on, {data['test']:,} held out"
     yield "classes", class_counts(data["counts"])
     yield from (("", remark) for remark in data["remarks"])
-    if not outline.here:
-        yield "", f"not here: msgm-bench data fetch {outline.dataset}; numbers as published"
-    yield "forget", ", ".join(outline.forget) or "not said: a class or attribute, --forget NAME"
+    if not estimate.data_is_local:
+        yield "", f"not here: msgm-bench data fetch {estimate.dataset}; numbers as published"
+    yield "forget", ", ".join(estimate.forget) or "open: name classes or attributes with --forget"
     count = f"{network['parameters'] / 1e6:.2f} M parameters"
-    yield "network", f"{network['class']}, {count}; {listed(network['options'])}"
-    if outline.base:
-        yield "base", f"{outline.base}; not trained here"
-    process = dict(outline.process)
+    yield "network", f"{network['class']}, {count}; {option_list(network['options'])}"
+    if estimate.base:
+        yield "base", f"{estimate.base}; not trained here"
+    process = dict(estimate.process)
     name = str(process.pop("process"))
     unknown = [key for key, value in process.items() if value is None]
     known = {key: value for key, value in process.items() if value is not None}
-    yield "process", f"{name}; {listed(known)}"
+    yield "process", f"{name}; {option_list(known)}"
     if unknown:
         yield "", f"{', '.join(unknown)}: from the data, which are not here"
-    judge = outline.judge
-    yield "judge", "; ".join(part for part in (judge["name"], listed(judge["options"])) if part)
+    judge = estimate.judge
+    parts = (judge["name"], option_list(judge["options"]))
+    yield "judge", "; ".join(part for part in parts if part)
 
 
-def listed(options: Mapping[str, Any]) -> str:
-    """``key value, key value``."""
-    return ", ".join(f"{key} {value(v)}" for key, v in options.items() if v is not None)
+def option_list(options: Mapping[str, Any]) -> str:
+    """``key value, key value``, without options that are None."""
+    return ", ".join(
+        f"{key} {short_value(value)}" for key, value in options.items() if value is not None
+    )
 
 
-def value(found: Any) -> str:
-    """Short."""
-    if isinstance(found, list | tuple):
-        return " ".join(map(value, found)) or "none"
-    if isinstance(found, Mapping):
-        return f"({listed(found)})"
-    if isinstance(found, float):
-        return f"{found:.6g}"
-    return f"{found:,}" if isinstance(found, int) and not isinstance(found, bool) else str(found)
+def short_value(value: Any) -> str:
+    """``value`` in a few letters: numbers with six digits, lists without brackets."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(short_value, value)) or "none"
+    if isinstance(value, Mapping):
+        return f"({option_list(value)})"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def training(outline: RunEstimate) -> None:
-    """Who trains for how long."""
-    measured = outline.evaluation is not None
-    table = sheet("Training")
+def print_training(estimate: RunEstimate) -> None:
+    """Print the budgets of the base model and of the methods."""
+    is_measured = estimate.evaluation is not None
+    table = new_table("Training")
     table.add_column("method", min_width=14)
-    for name in ("regime", "steps", "batch", "lr", "warm-up", "EMA", *(["time"] * measured)):
+    for name in ("regime", "steps", "batch", "lr", "warm-up", "EMA", *(["time"] * is_measured)):
         table.add_column(name, justify="left" if name == "regime" else "right", no_wrap=True)
-    for stint in outline.training:
-        budget = stint.budget
+    for training in estimate.training:
+        budget = training.budget
         passes = budget["passes"]
-        steps = f"{value(passes)} passes" if passes else value(budget["steps"])
-        numbers = (steps, *(value(budget[key]) for key in ("batch_size", "learning_rate")))
-        ends = (
-            value(budget["warmup_steps"]),
-            value(budget["ema_decay"]) if budget["ema_decay"] else "off",
+        steps = f"{short_value(passes)} passes" if passes else short_value(budget["steps"])
+        numbers = (steps, *(short_value(budget[key]) for key in ("batch_size", "learning_rate")))
+        ema = short_value(budget["ema_decay"]) if budget["ema_decay"] else "off"
+        times = [duration(training.seconds)] if is_measured else []
+        names = ", ".join(training.methods)
+        names += " (base)" * (training.base and bool(estimate.method))
+        table.add_row(
+            names, training.regime, *numbers, short_value(budget["warmup_steps"]), ema, *times
         )
-        times = [duration(stint.seconds)] if measured else []
-        names = ", ".join(stint.methods) + " (base)" * (stint.base and bool(outline.method))
-        table.add_row(names, stint.regime, *numbers, *ends, *times)
     console().print(table)
 
 
-def tasks(outline: RunEstimate) -> None:
-    """What the model is asked to do."""
-    measured = outline.evaluation is not None
-    table = sheet("Tasks")
-    for name in ("task", "sampler", "NFE", "items", *(["time"] * measured)):
+def print_tasks(estimate: RunEstimate) -> None:
+    """Print samplers, network evaluations and items of the tasks."""
+    is_measured = estimate.evaluation is not None
+    table = new_table("Tasks")
+    for name in ("task", "sampler", "NFE", "items", *(["time"] * is_measured)):
         table.add_column(name, justify="left" if name in ("task", "sampler") else "right")
-    for task in outline.tasks:
-        times = [duration(task.seconds)] if measured else []
-        table.add_row(task.name, task.sampler or "own", evaluations(task), count(task), *times)
+    for task in estimate.tasks:
+        times = [duration(task.seconds)] if is_measured else []
+        table.add_row(task.name, task.sampler or "own", nfe_text(task), items_text(task), *times)
     console().print(table)
 
 
-def sheet(title: str) -> Table:
-    """An empty table."""
+def new_table(title: str) -> Table:
+    """An empty table with a title."""
     table = Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
     return table
 
 
-def evaluations(task: TaskEstimate) -> str:
-    """Network evaluations an item; ``~`` where they are assumed."""
+def nfe_text(task: TaskEstimate) -> str:
+    """Network evaluations an item; ``~`` before an assumption, ``?`` where unknown."""
     if task.nfe is None:
         return "?"
-    return f"{'~' if task.assumed else ''}{task.nfe:,}"
+    return f"{'~' if task.assumption else ''}{task.nfe:,}"
 
 
-def count(task: TaskEstimate) -> str:
-    """Items; ``<=`` where they are a bound."""
-    return f"{'<= ' if task.at_most else ''}{task.items:,}"
+def items_text(task: TaskEstimate) -> str:
+    """Number of items; ``<=`` before an upper bound."""
+    return f"{'<= ' if task.is_upper_bound else ''}{task.items:,}"
 
 
-def remarks(outline: RunEstimate) -> Iterator[tuple[str, str]]:
-    """What the tables leave open, metrics, and times."""
-    for task in outline.tasks:
-        if task.assumed:
-            yield task.name, task.assumed
-    if any(task.at_most for task in outline.tasks):
-        yield "<=", "as many as there are of D_g and of D_f, which are not known here"
-    yield "metrics", ", ".join(gauge.name for gauge in outline.metrics)
-    absent = {gauge.name: gauge.missing for gauge in outline.metrics if gauge.missing}
-    for title, reasons in (
-        ("no value", absent),
-        ("left out", {**outline.left_out, **outline.skipped}),
-    ):
+def remark_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
+    """Assumptions and bounds of the tables, metrics, reasons, and times."""
+    for task in estimate.tasks:
+        if task.assumption:
+            yield task.name, task.assumption
+    if any(task.is_upper_bound for task in estimate.tasks):
+        yield "<=", "the numbers of items of D_g and of D_f, which are unknown here"
+    yield "metrics", ", ".join(metric.name for metric in estimate.metrics)
+    no_value = {m.name: m.skip_reason for m in estimate.metrics if m.skip_reason}
+    for title, reasons in (("no value", no_value), ("skipped", estimate.skipped)):
         for i, (name, reason) in enumerate(reasons.items()):
             yield "" if i else title, f"{name}: {reason}"
-    if outline.evaluation is not None:
-        yield from times(outline)
+    if estimate.evaluation is not None:
+        yield from time_rows(estimate)
 
 
-def times(outline: RunEstimate) -> Iterator[tuple[str, str]]:
-    """What was measured, and what it adds up to."""
-    hardware = outline.hardware
+def time_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
+    """Measured times and their sum."""
+    hardware = estimate.hardware
     threads = f", threads: {hardware['threads']}" if hardware["threads"] else ""
     yield "measured", f"on {hardware['name']}{threads}, {hardware['precision']}"
-    for name, pace in {s.paced_by: s.pace for s in outline.training if s.pace}.items():
-        yield "", f"a step of {name}: {speed(pace)}"
-    assert outline.evaluation is not None
-    yield "", f"an evaluation: {speed(outline.evaluation)}"
-    if outline.evaluation_vjp is not None:
-        yield "", f"with a Jacobian product: {speed(outline.evaluation_vjp)}"
-    drawn = total(task.seconds for task in outline.tasks)
-    if outline.method:
-        trained = total(stint.seconds for stint in outline.training)
-        whole = None if trained is None or drawn is None else trained + drawn
-        yield (
-            "estimate",
-            f"{duration(whole)}: training {duration(trained)}, tasks {duration(drawn)}",
-        )
+    timings = {t.timed_method: t.step_timing for t in estimate.training if t.step_timing}
+    for name, timing in timings.items():
+        yield "", f"a step of {name}: {timing_text(timing)}"
+    assert estimate.evaluation is not None
+    yield "", f"an evaluation: {timing_text(estimate.evaluation)}"
+    if estimate.evaluation_vjp is not None:
+        yield "", f"with a Jacobian product: {timing_text(estimate.evaluation_vjp)}"
+    drawing = total_seconds(task.seconds for task in estimate.tasks)
+    if estimate.method:
+        training = total_seconds(t.seconds for t in estimate.training)
+        total = total_seconds([training, drawing])
+        parts = f"training {duration(training)}, tasks {duration(drawing)}"
+        yield "estimate", f"{duration(total)}: {parts}"
     else:
-        yield "estimate", f"tasks of each model {duration(drawn)}; training as above"
-        yield "", "methods that make several passes a step take longer: --method NAME"
+        yield "estimate", f"tasks of each model {duration(drawing)}; training as above"
+        yield "", "methods with several passes a step take longer: --method NAME"
     yield "", "judge, references and metrics are not counted"
 
 
-def total(seconds: Iterator[float | None]) -> float | None:
-    """The sum, unless one is unknown."""
-    found = list(seconds)
-    known = [each for each in found if each is not None]
-    return sum(known) if len(known) == len(found) else None
+def total_seconds(seconds: Iterable[float | None]) -> float | None:
+    """The sum; None where a term is None."""
+    total = 0.0
+    for term in seconds:
+        if term is None:
+            return None
+        total += term
+    return total
 
 
-def speed(pace: Timing) -> str:
-    """Time of a batch, and how it was found."""
-    if pace.seconds is None:
-        return f"not measured: {pace.reason}"
-    part = f", scaled from {pace.measured} items" if pace.measured < pace.batch else ""
-    return f"{duration(pace.seconds)} for {pace.batch:,} items{part}"
+def timing_text(timing: Timing) -> str:
+    """Time of a batch, and the part of it that was timed."""
+    if timing.seconds is None:
+        return f"not measured: {timing.reason}"
+    part = f", scaled from {timing.measured} items" if timing.measured < timing.batch else ""
+    return f"{duration(timing.seconds)} for {timing.batch:,} items{part}"
 
 
 def duration(seconds: float | None) -> str:
-    """In the unit in which it is a number of people's size."""
+    """Seconds in the largest unit of which there are two or more; ``?`` where unknown."""
     if seconds is None:
         return "?"
     for size, unit in UNITS:

@@ -7,27 +7,39 @@ from typing import Any
 
 import click
 
-from msgm_bench.cli.options import evaluation_options, plugin_options
+from msgm_bench.cli.options import FolderType, evaluation_options, pop_plugin_options
+
+MODEL_FOLDER = FolderType("a run folder (with result.json and model/), or the model/ folder in it")
 
 
 @click.command()
-@click.argument("model_dir", type=click.Path(exists=True, file_okay=False))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed.")
+@click.argument("model_dir", type=MODEL_FOLDER)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed of all draws.",
+)
 @evaluation_options
-def command(model_dir: str, **given: Any) -> int:
-    """Score a trained model: a run folder, or the model/ folder in it, from here or elsewhere."""
-    from msgm_bench.cli.run_and_show import run_cells, show_plan
+def command(model_dir: str, **params: Any) -> int:
+    """Score a trained model.
+
+    MODEL_DIR is a run folder, or the model/ folder in it, from this machine or another.
+    """
+    from msgm_bench.cli.run_and_show import print_plan, run_and_show
     from msgm_bench.experiment.model_io import model_folder, read_card
     from msgm_bench.experiment.spec import parse_spec
     from msgm_bench.quarantine import stdout_to_stderr
 
-    missing = [f"--{name}" for name in ("dataset", "forget") if not given[name]]
+    missing = [f"--{name}" for name in ("dataset", "forget") if not params[name]]
     if missing:
         raise click.UsageError(f"missing {', '.join(missing)}")
-    out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
+    out, as_json, dry_run = params.pop("out"), params.pop("as_json"), params.pop("dry_run")
     folder = model_folder(Path(model_dir).absolute())
     card = read_card(folder)
-    named = {
+    fields = {
         "model": str(folder),
         "method": "external",
         "backbone": card.backbone,
@@ -35,5 +47,5 @@ def command(model_dir: str, **given: Any) -> int:
         "conditional": card.data.classes is not None,
     }
     with stdout_to_stderr():
-        specs = [parse_spec(plugin_options(given) | given | named)]
-    return show_plan(specs) if dry else run_cells(specs, Path(out), as_json)
+        specs = [parse_spec(pop_plugin_options(params) | params | fields)]
+    return print_plan(specs) if dry_run else run_and_show(specs, Path(out), as_json)

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import click
 
-from msgm_bench.cli.terminal import say
+from msgm_bench.cli.options import RUN_FOLDER
+from msgm_bench.cli.terminal import echo
 
 
 @click.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=RUN_FOLDER)
 @click.argument("folder", type=click.Path())
 @click.option("--force", is_flag=True, help="Replace FOLDER and all that is in it.")
 def command(run: str, folder: str, force: bool) -> None:
-    """Write the trained model of the run folder RUN so that other programs load it.
+    """Write the model of a run for diffusers and other programs.
 
-    FOLDER gets the network with its averaged weights as diffusers saves it, what is needed to
-    sample from it, and a model card that tells method, data, what was forgotten, and what was
-    measured. --base FOLDER starts from it.
+    RUN is a run folder. FOLDER gets the network with its averaged weights as diffusers saves it,
+    the sampler, and a model card with the method, the data, the forgotten classes and the values.
+    `--base FOLDER` starts a run from it.
     """
     from msgm_bench.report.export import export
 
     sha256 = export(Path(run), Path(folder), force)
-    say(f"{folder}: sha256 {sha256}")
+    echo(f"{folder}: sha256 {sha256}")

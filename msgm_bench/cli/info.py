@@ -10,11 +10,13 @@ import click
 from msgm_bench.cli.options import (
     KEY_VALUE,
     base_option,
-    cell_options,
     conditional_option,
-    plugin_options,
+    pop_plugin_options,
+    regime_option,
+    run_options,
+    steps_option,
 )
-from msgm_bench.cli.terminal import say, say_json
+from msgm_bench.cli.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from msgm_bench.experiment.spec import RunSpec
@@ -22,108 +24,111 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--method", help="Name of a method; all of them without it.")
-@click.option("--backbone", help="Name of a backbone.")
+@click.option("--method", metavar="NAME", help="Method; all methods without it.")
+@click.option("--backbone", metavar="NAME", help="Backbone.")
 @conditional_option
 @base_option
-@click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
-@click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
+@regime_option
+@steps_option
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the method.")
-@click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
-@cell_options
+@click.option(
+    "-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Option of the backbone."
+)
+@run_options
 @click.option("--no-measure", is_flag=True, help="Leave out the estimate of time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def command(ctx: click.Context, /, name: str | None, **given: Any) -> None:
-    """Explain the plugin NAME, or what a run would do.
+def command(ctx: click.Context, /, name: str | None, **params: Any) -> None:
+    """Explain a plugin, or describe a run before it begins.
 
-    With NAME: what it does, its source, its options and their defaults. With --dataset and
-    --backbone: network, process, budgets, tasks and metrics of such a run, and how long it would
-    take here, by timing a few real steps. The data need not be on this machine.
+    With NAME, a plugin of any kind: its purpose, source, options and defaults. With --dataset and
+    --backbone: network, process, budgets, tasks and metrics of the run, and its time on this
+    machine, estimated from a few real steps. Nothing is downloaded.
     """
     source = click.core.ParameterSource.DEFAULT
-    told = [key for key in ctx.params if ctx.get_parameter_source(key) != source]
+    chosen = {key for key in ctx.params if ctx.get_parameter_source(key) != source}
     if name is not None:
-        if others := sorted(set(told) - {"name"}):
-            raise click.UsageError(f"NAME says it all; leave out {', '.join(others)}")
-        _explain(name)
+        if others := sorted(chosen - {"name"}):
+            raise click.UsageError(f"NAME stands alone: leave out {', '.join(others)}")
+        _print_plugins(name)
         return
-    missing = [f"--{key}" for key in ("dataset", "backbone") if not given[key]]
+    missing = [f"--{key}" for key in ("dataset", "backbone") if not params[key]]
     if missing:
-        wanted = "" if told else "NAME, or "
-        raise click.UsageError(f"missing {wanted}{' and '.join(missing)}")
-    _foretell(given)
+        alternative = "" if chosen else "NAME, or "
+        raise click.UsageError(f"missing {alternative}{' and '.join(missing)}")
+    _print_estimate(params)
 
 
-def _foretell(given: dict[str, Any]) -> None:
-    """What a run would do."""
+def _print_estimate(params: dict[str, Any]) -> None:
+    """Print the estimate of a run, as text or JSON."""
     from dataclasses import asdict
 
-    from msgm_bench.cli.estimate import show
-    from msgm_bench.estimate.run_estimate import outline
+    from msgm_bench.cli.estimate import print_estimate
+    from msgm_bench.estimate.run_estimate import estimate_run
     from msgm_bench.quarantine import stdout_to_stderr
 
-    as_json, measure = given.pop("as_json"), not given.pop("no_measure")
+    as_json, measure = params.pop("as_json"), not params.pop("no_measure")
     with stdout_to_stderr():
-        found = outline(_asked(given), measure)
+        estimate = estimate_run(_partial_spec(params), measure)
     if as_json:
-        say_json(asdict(found))
+        echo_json(asdict(estimate))
     else:
-        show(found)
+        print_estimate(estimate)
 
 
-def _asked(given: dict[str, Any]) -> RunSpec:
-    """The request, as far as it goes."""
+def _partial_spec(params: dict[str, Any]) -> RunSpec:
+    """The request, in which method and forgotten classes may be open."""
     from msgm_bench.experiment.spec import expand, parse_spec
 
-    method, params = given.pop("method"), dict(given.pop("params"))
-    common = plugin_options(given) | given | {"forget": given["forget"] or ()}
+    method, method_options = params.pop("method"), dict(params.pop("params"))
+    common = pop_plugin_options(params) | params | {"forget": params["forget"] or ()}
     if method:
-        return expand([method], [common.pop("backbone")], [0], params, **common)[0]
-    if params:
+        return expand([method], [common.pop("backbone")], [0], method_options, **common)[0]
+    if method_options:
         raise click.UsageError("-p is for a method: name it with --method")
     return parse_spec(common | {"method": ""})
 
 
-def _explain(name: str) -> None:
+def _print_plugins(name: str) -> None:
+    """Explain every plugin of this name; one name may stand for plugins of several kinds."""
     from msgm_bench.errors import UnknownNameError
-    from msgm_bench.registry import KINDS, Entry, registry
+    from msgm_bench.registry import KINDS, registry
 
-    found: list[Entry] = [
-        entry for kind in KINDS for entry in registry().entries(kind) if entry.cls.name == name
-    ]
-    if not found:
-        names = {entry.cls.name for kind in KINDS for entry in registry().entries(kind)}
-        raise UnknownNameError("plugin", name, names)
-    for entry in found:
-        _show(entry)
+    installed = [entry for kind in KINDS for entry in registry().entries(kind)]
+    entries = [entry for entry in installed if entry.cls.name == name]
+    if not entries:
+        raise UnknownNameError("plugin", name, {entry.cls.name for entry in installed})
+    for entry in entries:
+        _print_plugin(entry)
 
 
-def _show(entry: Any) -> None:
-    from msgm_bench.cli.tables import grid
+def _print_plugin(entry: Any) -> None:
+    """Print purpose, source, declarations, options and presets."""
+    from msgm_bench.cli.tables import print_table
 
     cls = entry.cls
-    say(f"{cls.name} ({entry.kind.removesuffix('s')}), from {entry.provenance}\n")
-    say(inspect.getdoc(cls) or "")
+    echo(f"{cls.name} ({entry.kind.removesuffix('s')}), from {entry.provenance}\n")
+    echo(inspect.getdoc(cls) or "")
     if cls.citation:
-        say(f"\nSource: {cls.citation}")
+        echo(f"\nSource: {cls.citation}")
     for attribute in ("regimes", "needs", "tasks", "samplers"):
         value = getattr(cls, attribute, None)
         if value and isinstance(value, tuple | frozenset | str):
-            said = value if isinstance(value, str) else ", ".join(sorted(value))
-            say(f"{attribute.capitalize()}: {said}")
+            text = value if isinstance(value, str) else ", ".join(sorted(value))
+            echo(f"{attribute.capitalize()}: {text}")
     rows = [
         (key, _type(field), _default(field), field.description or "")
         for key, field in cls.options_type.model_fields.items()
     ]
     if rows:
-        grid(("option", "type", "default", "meaning"), rows, "\nOptions")
+        print_table(("option", "type", "default", "meaning"), rows, "\nOptions")
     for preset, settings in cls.presets.items():
-        say(f"preset {preset}: {dict(settings)}")
-    say("")
+        echo(f"preset {preset}: {dict(settings)}")
+    echo("")
 
 
 def _type(field: Any) -> str:
+    """Type and bounds of an option."""
     text = getattr(field.annotation, "__name__", "") or str(field.annotation)
     if "[" in str(field.annotation) or "|" in str(field.annotation):
         text = str(field.annotation).replace("typing.", "")

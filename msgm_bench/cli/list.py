@@ -6,36 +6,38 @@ from typing import Any
 
 import click
 
-from msgm_bench.cli.terminal import say, say_json
+from msgm_bench.cli.terminal import echo, echo_json
 
 
 @click.command()
 @click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(kind: str | None, as_json: bool) -> None:
-    """Show what is installed, and from where: methods, backbones, datasets, metrics, ..."""
-    from msgm_bench.cli.tables import grid
+    """List the installed plugins and the packages that they come from.
+
+    KIND is methods, backbones, datasets, tasks, metrics, ...; all kinds without it.
+    """
+    from msgm_bench.cli.tables import print_table
     from msgm_bench.errors import UnknownNameError
     from msgm_bench.quarantine import stdout_to_stderr
     from msgm_bench.registry import KINDS, registry
 
     if kind is not None and kind not in KINDS:
         raise UnknownNameError("kind", kind, KINDS)
-    kinds = KINDS if kind is None else (kind,)
     with stdout_to_stderr():
-        found: dict[str, list[dict[str, Any]]] = {
-            each: [
+        plugins: dict[str, list[dict[str, Any]]] = {
+            name: [
                 {"name": e.cls.name, "summary": e.cls.summary(), "from": str(e.provenance)}
-                for e in registry().entries(each)
+                for e in registry().entries(name)
             ]
-            for each in kinds
+            for name in (KINDS if kind is None else (kind,))
         }
     if as_json:
-        say_json(found)
+        echo_json(plugins)
         return
-    for each, entries in found.items():
+    for name, entries in plugins.items():
         if entries or kind:
             rows = [(e["name"], e["summary"], e["from"].split(" (")[0]) for e in entries]
-            grid(("name", "summary", "from"), rows, each)
+            print_table(("name", "summary", "from"), rows, name)
     for broken in registry().broken:
-        say(f"broken: {broken.provenance}: {broken.reason}", err=True)
+        echo(f"broken: {broken.provenance}: {broken.reason}", err=True)

@@ -1,10 +1,9 @@
-"""The ``msgm-bench`` command. Subcommands are imported when they are called, not before."""
+"""The ``msgm-bench`` command: a command's module is imported when it is called, not before."""
 
 from __future__ import annotations
 
 import errno
 import importlib
-import importlib.metadata
 import io
 import logging
 import sys
@@ -16,49 +15,60 @@ import click
 
 from msgm_bench import __version__
 from msgm_bench.cli import terminal
-from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, clean, did_you_mean
-from msgm_bench.quarantine import NAME, load, reason_of
+from msgm_bench.cli.exit_codes import ExitCode
+from msgm_bench.cli.plugin_commands import distribution_name, load_command, plugin_commands
+from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, did_you_mean, shorten
+from msgm_bench.quarantine import reason_of
 
 log = logging.getLogger(__name__)
 
-PLUGIN_COMMANDS = "msgm_bench.commands"
 COMMANDS = {
-    "run": "Train, unlearn, score: one cell or a grid.",
+    "run": "Train a base model, unlearn, score: one run, or a grid.",
     "evaluate": "Score a trained model.",
-    "export": "Write a trained model for diffusers.",
-    "compare": "Put results side by side.",
-    "list": "Show what is installed, and from where.",
-    "info": "Explain a plugin, or what a run would do.",
+    "export": "Write the model of a run for diffusers.",
+    "compare": "Print a ranked table of results.",
+    "list": "List the installed plugins.",
+    "info": "Explain a plugin, or describe a run before it begins.",
     "new": "Write a plugin to start from.",
     "check": "Run the conformance kit on a plugin.",
-    "data": "List, fetch and check the files of the datasets.",
+    "data": "List, download and check the files of datasets.",
     "board": "Build and check leaderboards.",
     "protocol": "Explain why two values do not compare.",
-    "cache": "Look at and clean the cache.",
+    "cache": "List and delete the stages of earlier runs.",
     "doctor": "Check this installation.",
-    "completion": "Print the shell completion script.",
+    "completion": "Print the completion script of a shell.",
 }
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class LazyGroup(click.Group):
-    """Knows names and one-line helps of all commands without importing any."""
+    """Names and one-line helps of all commands, known without an import."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Built-in commands first, then those of plugins."""
-        return [*COMMANDS, *sorted(set(_plugin_commands()) - set(COMMANDS))]
+        """Built-in commands, then those of plugins."""
+        return [*COMMANDS, *sorted(set(plugin_commands()) - set(COMMANDS))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import one command."""
+        """Import a command; None for a broken plugin's while the shell completes a line.
+
+        Raises:
+            PluginError: The command of a plugin is broken.
+        """
         if name in COMMANDS:
             module = importlib.import_module(f"msgm_bench.cli.{name}")
             command: click.Command = module.command
             return command
-        entry_point = _plugin_commands().get(name)
-        return None if entry_point is None else _plugin_command(entry_point, ctx)
+        entry_point = plugin_commands().get(name)
+        if entry_point is None:
+            return None
+        try:
+            return load_command(entry_point)
+        except PluginError:
+            if ctx.resilient_parsing:
+                return None
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; of a plugin's command alone ``sys.exit`` is the exit code."""
+        """Run a command; ``sys.exit`` is the exit code of a plugin's command only."""
         try:
             return super().invoke(ctx)
         except SystemExit as error:
@@ -67,59 +77,31 @@ class LazyGroup(click.Group):
             raise RuntimeError(f"a library ended the program with {error.code!r}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands, from the static texts."""
+        """Write the table of commands."""
         rows = list(COMMANDS.items())
-        for name, entry_point in sorted(_plugin_commands().items()):
-            rows.append((name, f"From {_owner(entry_point)}."))
+        for name, entry_point in sorted(plugin_commands().items()):
+            rows.append((name, f"From {distribution_name(entry_point)}."))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command for an unknown one."""
+        """The command of the arguments.
+
+        Raises:
+            click.UsageError: It is unknown; the nearest name is suggested.
+        """
         if args and self.get_command(ctx, args[0]) is None:
             near = did_you_mean(args[0], self.list_commands(ctx))
-            raise click.UsageError(f"unknown command {args[0]!r}{near}", ctx)
+            raise click.UsageError(f"unknown command {shorten(args[0])!r}{near}", ctx)
         return super().resolve_command(ctx, args)
 
 
-def _plugin_commands() -> dict[str, importlib.metadata.EntryPoint]:
-    """Commands of plugins; names that nobody could type safely are left out."""
-    entry_points = importlib.metadata.entry_points(group=PLUGIN_COMMANDS)
-    return {e.name: e for e in entry_points if NAME.fullmatch(e.name)}
-
-
-def _owner(entry_point: importlib.metadata.EntryPoint) -> str:
-    return clean(entry_point.dist.name) if entry_point.dist else "an unknown distribution"
-
-
-def _plugin_command(
-    entry_point: importlib.metadata.EntryPoint, ctx: click.Context
-) -> click.Command | None:
-    """The command of a plugin; None for a broken one while the shell completes a line.
-
-    Raises:
-        PluginError: It cannot be imported, or is no command.
-    """
-    try:
-        command = load(entry_point)
-        if not isinstance(command, click.Command):
-            raise PluginError(f"{entry_point.value} is {type(command).__name__}, no click command")
-    except PluginError as error:
-        if ctx.resilient_parsing:
-            return None
-        raise PluginError(
-            f"the command {entry_point.name!r} from {_owner(entry_point)} is broken: {error.what}",
-            hint="mend or uninstall that package; every other command works",
-        ) from error
-    return command
-
-
 def _set_verbose(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:
-    """Before a command is imported, so that what fails there can be shown."""
+    """Configure the log before a command is imported, so that a failing import is logged."""
     if not ctx.resilient_parsing:
-        terminal.listen(verbose)
+        terminal.configure_logging(verbose)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,7 +113,7 @@ def _set_verbose(ctx: click.Context, param: click.Parameter, verbose: bool) -> N
     is_eager=True,
     expose_value=False,
     callback=_set_verbose,
-    help="Show warnings of libraries, and where an unexpected error comes from.",
+    help="Show warnings of libraries, and the traceback of an unexpected error.",
 )
 def cli() -> None:
     """The benchmark for unlearning in score-based and diffusion models.
@@ -143,51 +125,51 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point: errors become one message and an exit code, never a traceback."""
-    terminal.prepare()
-    sys.exit(terminal.finish(call(args)))
+    """Entry point of the installed command: errors are a message and an exit code."""
+    terminal.configure_streams()
+    sys.exit(terminal.flush_streams(call(args)))
 
 
 def call(args: Sequence[str] | None = None) -> int:
     """Run a command line; its exit code."""
     try:
         code: Any = cli.main(args, prog_name="msgm-bench", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return int(done.exit_code)
+    except click.exceptions.Exit as exit_:
+        return int(exit_.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        terminal.say("\nstopped; repeat the command to go on where it was", err=True)
-        return INTERRUPTED
+        terminal.echo("\nstopped; repeat the command to resume", err=True)
+        return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        terminal.say(_shown(error), err=True)
-        return USAGE
+        terminal.echo(_click_message(error), err=True)
+        return ExitCode.USAGE
     except MsgmBenchError as error:
         if error.__cause__ is not None:
             log.debug("its cause", exc_info=error.__cause__)
-        terminal.say(f"error: {error}", err=True)
-        return USAGE if isinstance(error, UsageError) else FAILED
-    except SystemExit as done:
-        return _exit_code(done)
+        terminal.echo(f"error: {error}", err=True)
+        return ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED
+    except SystemExit as exit_:
+        return _code_of_exit(exit_)
     except BrokenPipeError:
-        return OK
+        return ExitCode.OK
     except BaseException as error:  # noqa: BLE001 - the last net: one line, never a traceback
         log.debug("%s", traceback.format_exc())
-        terminal.say(f"error: unexpected {reason_of(error)}; msgm-bench -v shows where", err=True)
-        return FAILED
-    return code if isinstance(code, int) else OK
+        terminal.echo(f"error: unexpected {reason_of(error)}; msgm-bench -v shows where", err=True)
+        return ExitCode.FAILED
+    return code if isinstance(code, int) else ExitCode.OK
 
 
-def _shown(error: click.ClickException) -> str:
-    """Usage and message, as click shows them."""
+def _click_message(error: click.ClickException) -> str:
+    """Usage and message in click's own form."""
     text = io.StringIO()
     error.show(text)
     return text.getvalue().rstrip("\n")
 
 
-def _exit_code(done: SystemExit) -> int:
-    """The code of a plugin's command; click itself ends with 1 where nobody reads its output."""
-    if isinstance(done.__context__, OSError) and done.__context__.errno == errno.EPIPE:
-        return OK
-    if isinstance(done.code, int | None):
-        return done.code or OK
-    terminal.say(f"error: {done.code}", err=True)
-    return FAILED
+def _code_of_exit(exit_: SystemExit) -> int:
+    """Exit code of a plugin's ``sys.exit``; click exits with 1 where its reader has gone."""
+    if isinstance(exit_.__context__, OSError) and exit_.__context__.errno == errno.EPIPE:
+        return ExitCode.OK
+    if isinstance(exit_.code, int | None):
+        return exit_.code or ExitCode.OK
+    terminal.echo(f"error: {exit_.code}", err=True)
+    return ExitCode.FAILED

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from msgm_bench.cli.kinds import KINDS, singular
-from msgm_bench.cli.terminal import say
+from msgm_bench.cli.terminal import echo
 
 COMMAND = "command"
 
@@ -36,4 +36,4 @@ def command(kind: str, name: str, place: Path) -> None:
     lines = [f"pip install -e {folder}", f"msgm-bench check {kind} {name}"]
     if kind == COMMAND:
         lines[1] = f"msgm-bench {name} --help"
-    say("\n".join([f"written: {folder}; next:", *(f"  {line}" for line in lines)]))
+    echo("\n".join([f"written: {folder}; next:", *(f"  {line}" for line in lines)]))

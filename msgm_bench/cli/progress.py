@@ -1,4 +1,4 @@
-"""Progress as a plugin on the life-cycle hooks: bars on a terminal, lines otherwise."""
+"""Progress of runs, a plugin on the life-cycle hooks: bars on a terminal, lines otherwise."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ from rich.progress import (
 
 from msgm_bench.api import Result
 from msgm_bench.cli.tables import PlainConsole
-from msgm_bench.cli.terminal import say
+from msgm_bench.cli.terminal import echo
 from msgm_bench.hookspecs import hookimpl
 from msgm_bench.registry import registry
 from msgm_bench.storage import single_line
 
+LINE_SECONDS = 30.0  # between two lines of one stage
 
-class Bars:
-    """One bar for the cells, one for the stage at hand with the time that it has left."""
 
-    def __init__(self, cells: int) -> None:
+class ProgressBars:
+    """A bar for all runs, and a bar with the remaining time for the current stage.
+
+    Args:
+        num_runs: Number of runs of the grid.
+    """
+
+    def __init__(self, num_runs: int) -> None:
         self.bars = Progress(
             TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=20),
@@ -39,17 +45,17 @@ class Bars:
             console=PlainConsole(stderr=True),
             transient=True,
         )
-        self.cells = self.bars.add_task("cells", total=cells)
+        self.runs = self.bars.add_task("runs", total=num_runs)
         self.stage: TaskID | None = None
 
     @hookimpl
     def stage_started(self, stage: str, key: str, total: int, done: int) -> None:
-        """A new bar."""
+        """Add the stage's bar."""
         self.stage = self.bars.add_task(single_line(stage), total=total, completed=done)
 
     @hookimpl
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Forward."""
+        """Advance the stage's bar."""
         if self.stage is not None:
             self.bars.update(
                 self.stage, description=single_line(stage), completed=step, total=total
@@ -57,83 +63,81 @@ class Bars:
 
     @hookimpl
     def stage_ended(self, stage: str, key: str, seconds: float, cached: bool) -> None:
-        """Take the bar away."""
-        self._drop()
+        """Remove the stage's bar."""
+        self._remove_stage()
 
     @hookimpl
     def run_ended(self, result: Result, folder: str) -> None:
-        """One cell more."""
-        self._told(result)
+        """Advance the bar of runs, and print the outcome."""
+        self.bars.advance(self.runs)
+        spec = result.spec
+        outcome = f"{spec.method}, {spec.backbone}, seed {spec.seed}: {result.status}"
+        self.bars.console.print(outcome)
 
     @hookimpl
     def run_failed(self, spec: Mapping[str, Any], folder: str, reason: str) -> None:
-        """One cell more, and what went wrong."""
-        self._drop()
-        self.bars.advance(self.cells)
+        """Advance the bar of runs, and print the reason."""
+        self._remove_stage()
+        self.bars.advance(self.runs)
         self.bars.console.print(f"{spec['method']}: failed: {reason}")
 
-    def _told(self, result: Result) -> None:
-        self.bars.advance(self.cells)
-        spec = result.spec
-        words = f"{spec.method}, {spec.backbone}, seed {spec.seed}: {result.status}"
-        self.bars.console.print(words)
-
-    def _drop(self) -> None:
+    def _remove_stage(self) -> None:
         if self.stage is not None:
             self.bars.remove_task(self.stage)
             self.stage = None
 
 
-class Lines:
-    """A line when a stage starts, every thirty seconds within it, and when it ends."""
+class ProgressLines:
+    """A line when a stage starts, every ``LINE_SECONDS`` within it, and when it ends.
 
-    interval = 30.0
+    Args:
+        num_runs: Number of runs of the grid.
+    """
 
-    def __init__(self, cells: int) -> None:
-        self.cells, self.done, self.told = cells, 0, 0.0
+    def __init__(self, num_runs: int) -> None:
+        self.num_runs, self.run, self.last_line = num_runs, 0, 0.0
 
     @hookimpl
     def run_started(self, spec: Mapping[str, Any], folder: str) -> None:
-        """Name the cell."""
-        self.done += 1
-        said = f"{spec['method']} on {spec['dataset']}, {spec['backbone']}, seed {spec['seed']}"
-        self._say(f"[{self.done}/{self.cells}] {said}")
+        """Print the run's number and its request."""
+        self.run += 1
+        request = f"{spec['method']} on {spec['dataset']}, {spec['backbone']}, seed {spec['seed']}"
+        echo(f"[{self.run}/{self.num_runs}] {request}", err=True)
 
     @hookimpl
     def stage_started(self, stage: str, key: str, total: int, done: int) -> None:
-        """Name the stage."""
-        self.told = time.monotonic()
-        self._say(f"  {stage} ...")
+        """Print the stage's name."""
+        self.last_line = time.monotonic()
+        echo(f"  {stage} ...", err=True)
 
     @hookimpl
     def step_ended(self, stage: str, step: int, total: int, values: Mapping[str, float]) -> None:
-        """Now and then."""
-        if time.monotonic() - self.told > self.interval:
-            self.told = time.monotonic()
-            self._say(f"  {stage}: {step}/{total}")
+        """Print the step, unless the last line is recent."""
+        if time.monotonic() - self.last_line > LINE_SECONDS:
+            self.last_line = time.monotonic()
+            echo(f"  {stage}: {step}/{total}", err=True)
 
     @hookimpl
     def stage_ended(self, stage: str, key: str, seconds: float, cached: bool) -> None:
-        """How long it took."""
-        self._say(f"  {stage}: {'cached' if cached else f'done in {seconds:.1f} s'}")
+        """Print the stage's time."""
+        echo(f"  {stage}: {'cached' if cached else f'done in {seconds:.1f} s'}", err=True)
 
     @hookimpl
     def run_failed(self, spec: Mapping[str, Any], folder: str, reason: str) -> None:
-        """What went wrong."""
-        self._say(f"  failed: {reason}")
-
-    def _say(self, text: str) -> None:
-        say(text, err=True)
+        """Print the reason."""
+        echo(f"  failed: {reason}", err=True)
 
 
 @contextlib.contextmanager
-def progress(cells: int) -> Iterator[None]:
-    """Show what the life-cycle hooks tell, while the block runs."""
+def show_progress(num_runs: int) -> Iterator[None]:
+    """Show the events of the life-cycle hooks on stderr while the block runs."""
     manager = registry().manager
-    shown: Bars | Lines = Bars(cells) if sys.stderr.isatty() else Lines(cells)
-    manager.register(shown, "progress")
+    display: ProgressBars | ProgressLines = (
+        ProgressBars(num_runs) if sys.stderr.isatty() else ProgressLines(num_runs)
+    )
+    manager.register(display, "progress")
     try:
-        with shown.bars if isinstance(shown, Bars) else contextlib.nullcontext():
+        with display.bars if isinstance(display, ProgressBars) else contextlib.nullcontext():
             yield
     finally:
-        manager.unregister(shown)
+        manager.unregister(display)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from msgm_bench.cli.terminal import say
+from msgm_bench.cli.exit_codes import ExitCode
+from msgm_bench.cli.terminal import echo
 
 
 @click.group()
@@ -18,16 +19,19 @@ def command() -> None:
 @click.argument("first", type=click.Path(exists=True, dir_okay=False))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False))
 def diff(first: str, second: str) -> int:
-    """List the protocol settings in which two result.json files differ; exit 1 if any."""
+    """List the protocol settings in which two results differ.
+
+    FIRST and SECOND are result.json files. Exits with 1 where they differ.
+    """
     from msgm_bench.boards import protocol_diff, read
     from msgm_bench.storage import single_line
 
     differences = protocol_diff(read(Path(first)), read(Path(second)))
     for difference in differences:
-        say(single_line(difference))
+        echo(single_line(difference))
     if not differences:
-        say("the same protocols: values compare")
-    return 1 if differences else 0
+        echo("the same protocols: values compare")
+    return ExitCode.FAILED if differences else ExitCode.OK
 
 
 @command.command()
@@ -37,4 +41,4 @@ def schema() -> None:
 
     from msgm_bench.api import Result
 
-    say(json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True))
+    echo(json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True))

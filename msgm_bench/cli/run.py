@@ -10,10 +10,12 @@ import click
 from msgm_bench.cli.options import (
     KEY_VALUE,
     base_option,
-    by_plugin,
     conditional_option,
     evaluation_options,
-    plugin_options,
+    group_by_plugin,
+    pop_plugin_options,
+    regime_option,
+    steps_option,
 )
 
 if TYPE_CHECKING:
@@ -22,76 +24,107 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("spec_file", required=False, type=click.Path(exists=True, dir_okay=False))
-@click.option("--method", "methods", multiple=True, help="Name of a method; repeat for a grid.")
-@click.option("--backbone", "backbones", multiple=True, help="Name of a backbone; may repeat.")
+@click.option(
+    "--method", "methods", metavar="NAME", multiple=True, help="Method; repeat it for a grid."
+)
+@click.option(
+    "--backbone", "backbones", metavar="NAME", multiple=True, help="Backbone; may be repeated."
+)
 @conditional_option
 @base_option
-@click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="May repeat.  [0]")
-@click.option("--train-seed", type=click.IntRange(0), help="Seed of weights and base model.")
-@click.option("--unlearn-seed", type=click.IntRange(0), help="Seed of the method's batches.")
-@click.option("--regime", type=click.Choice(["retrain", "finetune"]), help="Start afresh or not.")
-@click.option("--steps", type=click.IntRange(1), help="Replaces every training budget.")
 @click.option(
-    "--passes", type=click.IntRange(1), help="Budget in passes, of all but baselines and base."
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed of all draws, 0 by default; may be repeated.",
+)
+@click.option(
+    "--train-seed", type=click.IntRange(0), metavar="N", help="Seed of weights and base model."
+)
+@click.option(
+    "--unlearn-seed", type=click.IntRange(0), metavar="N", help="Seed of the method's batches."
+)
+@regime_option
+@steps_option
+@click.option(
+    "--passes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Budget of unlearning in passes through the network; not of base model and baselines.",
 )
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
-@click.option("-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Of the backbone.")
-@click.option("--executor", help="Name of an executor; one cell after the other without it.")
-@click.option("--track", "trackers", multiple=True, help="Name of a tracker; may repeat.")
 @click.option(
-    "-x", "helper_params", type=KEY_VALUE, multiple=True, help="Of executor or tracker: NAME.key=v."
+    "-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Option of the backbone."
+)
+@click.option(
+    "--executor", metavar="NAME", help="Executor of the grid; without it runs take turns."
+)
+@click.option("--track", "trackers", metavar="NAME", multiple=True, help="Tracker; may repeat.")
+@click.option(
+    "-x",
+    "helper_params",
+    type=KEY_VALUE,
+    metavar="NAME.KEY=VALUE",
+    multiple=True,
+    help="Option of the executor or of a tracker.",
 )
 @evaluation_options
 @click.pass_context
-def command(ctx: click.Context, /, spec_file: str | None, **given: Any) -> int:
-    """Train, unlearn, score: one cell or a grid.
+def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
+    """Train a base model, unlearn, score: one run, or a grid of runs.
 
-    SPEC_FILE repeats a run from the spec.yaml in its folder. Repeated methods, backbones and
-    seeds make a grid that shares its base models. -p key=value goes to every selected method
-    that has the option, -p METHOD.key=value to one. Repeating a command resumes it.
+    SPEC_FILE is the spec.yaml of a run folder, and repeats that run. Several methods, backbones
+    or seeds make a grid that shares base models. `-p key=value` is for every method that has the
+    option, `-p METHOD.key=value` for one method. The same command resumes a stopped run.
     """
-    from msgm_bench.cli.run_and_show import helpers, run_cells, show_plan
+    from msgm_bench.cli.run_and_show import create_helpers, print_plan, run_and_show
     from msgm_bench.quarantine import stdout_to_stderr
 
-    out, as_json, dry = given.pop("out"), given.pop("as_json"), given.pop("dry_run")
-    executor, trackers = given.pop("executor"), given.pop("trackers")
-    of = by_plugin(
-        given.pop("helper_params"), "-x {}: write NAME.key=value, such as local.workers=2"
+    out, as_json, dry_run = params.pop("out"), params.pop("as_json"), params.pop("dry_run")
+    executor, trackers = params.pop("executor"), params.pop("trackers")
+    helper_options = group_by_plugin(
+        params.pop("helper_params"), "-x {}: write NAME.key=value, such as local.workers=2"
     )
     with stdout_to_stderr():
-        specs = _from_file(ctx, spec_file) if spec_file else _from_options(given)
-        chosen, tracked = helpers(executor, trackers, of)
-    if dry:
-        return show_plan(specs)
-    return run_cells(specs, Path(out), as_json, chosen, tracked)
+        specs = _specs_of_file(ctx, spec_file) if spec_file else _specs_of_options(params)
+        helpers = create_helpers(executor, trackers, helper_options)
+    if dry_run:
+        return print_plan(specs)
+    return run_and_show(specs, Path(out), as_json, *helpers)
 
 
-def _from_file(ctx: click.Context, path: str) -> list[RunSpec]:
+def _specs_of_file(ctx: click.Context, path: str) -> list[RunSpec]:
     from msgm_bench.cli.run_and_show import read_spec
 
-    loose = ("out", "as_json", "dry_run", "spec_file", "executor", "trackers", "helper_params")
+    allowed = ("out", "as_json", "dry_run", "spec_file", "executor", "trackers", "helper_params")
     source = click.core.ParameterSource.DEFAULT
-    set_ = [n for n in ctx.params if n not in loose and ctx.get_parameter_source(n) != source]
-    if set_:
-        raise click.UsageError(f"SPEC_FILE says it all; leave out {', '.join(sorted(set_))}")
+    extra = [
+        name
+        for name in ctx.params
+        if name not in allowed and ctx.get_parameter_source(name) != source
+    ]
+    if extra:
+        raise click.UsageError(f"SPEC_FILE describes the run: leave out {', '.join(sorted(extra))}")
     return [read_spec(Path(path))]
 
 
-def _from_options(given: dict[str, Any]) -> list[RunSpec]:
+def _specs_of_options(params: dict[str, Any]) -> list[RunSpec]:
     from msgm_bench.experiment.spec import expand
 
     missing = [
         f"--{name.rstrip('s')}"
         for name in ("dataset", "forget", "methods", "backbones")
-        if not given[name]
+        if not params[name]
     ]
     if missing:
         raise click.UsageError(f"missing {', '.join(missing)} (or a SPEC_FILE)")
     return expand(
-        given.pop("methods"),
-        given.pop("backbones"),
-        given.pop("seeds") or (0,),
-        dict(given.pop("params")),
-        **plugin_options(given),
-        **given,
+        params.pop("methods"),
+        params.pop("backbones"),
+        params.pop("seeds") or (0,),
+        dict(params.pop("params")),
+        **pop_plugin_options(params),
+        **params,
     )

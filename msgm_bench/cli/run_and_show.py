@@ -1,4 +1,4 @@
-"""Run cells in front of a person: progress, then a ranked table."""
+"""Runs of the command line: progress while they run, then a ranked table."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from msgm_bench.api import Executor, Result
-from msgm_bench.cli.progress import progress
-from msgm_bench.cli.tables import comparison, console, grid
-from msgm_bench.cli.terminal import say, say_json
+from msgm_bench.cli.exit_codes import ExitCode
+from msgm_bench.cli.progress import show_progress
+from msgm_bench.cli.tables import console, print_comparison, print_table
+from msgm_bench.cli.terminal import echo, echo_json
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.experiment.spec import RunSpec, parse_spec
+from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.experiment.trackers import Choice, check_trackers
 from msgm_bench.quarantine import stdout_to_stderr
 from msgm_bench.registry import registry
-from msgm_bench.report.run_folder import RESULT
 from msgm_bench.runner import dry_run, run_grid
 from msgm_bench.storage import read_yaml, single_line
 
-OK, FAILED, REFUSED = 0, 1, 2
 COMPARISON = "comparison.png"
 
 
 def read_spec(path: Path) -> RunSpec:
-    """A ``spec.yaml``.
+    """The request in a ``spec.yaml``.
 
     Raises:
-        UsageError: The file is no YAML mapping or names unknown fields.
+        UsageError: The file is no YAML mapping or has unknown fields.
     """
     try:
         values = read_yaml(path)
@@ -39,7 +39,7 @@ def read_spec(path: Path) -> RunSpec:
     return parse_spec(values)
 
 
-def helpers(
+def create_helpers(
     executor: str | None, trackers: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Executor | None, list[Choice]]:
     """The executor, and the trackers with their options.
@@ -52,58 +52,59 @@ def helpers(
             f"-x for {', '.join(sorted(others))}",
             ", ".join(filter(None, [executor, *trackers])) or "none without --executor or --track",
         )
-    chosen = None
-    if executor is not None:
-        chosen = registry().create("executors", executor, options.get(executor))
-    tracked = [(name, options.get(name, {})) for name in trackers]
-    check_trackers(tracked)
-    return chosen, tracked
+    choices = [(name, options.get(name, {})) for name in trackers]
+    if executor is None:
+        check_trackers(choices)
+        return None, choices
+    instance = registry().create("executors", executor, options.get(executor))
+    check_trackers(choices)
+    return instance, choices
 
 
-def run_cells(
+def run_and_show(
     specs: Sequence[RunSpec],
     out: Path,
     as_json: bool,
     executor: Executor | None = None,
     trackers: Sequence[Choice] = (),
 ) -> int:
-    """Run, show, and say with the exit code whether all went well.
+    """Run a grid and print its results; the exit code.
 
-    What plugins print lands on stderr, so that the results are all that stdout holds.
+    The output of plugins goes to stderr, so that stdout holds the results alone.
     """
-    with stdout_to_stderr(), progress(len(specs)):
+    with stdout_to_stderr(), show_progress(len(specs)):
         results = run_grid(specs, out, executor, trackers)
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
-        say_json(documents[0] if len(documents) == 1 else documents)
+        echo_json(documents[0] if len(documents) == 1 else documents)
     else:
-        show_results(specs, results, out)
-    for figure in _figures(specs, out):
-        say(f"Side by side: {figure}", err=as_json)
+        print_results(specs, results, out)
+    for figure in _draw_comparisons(specs, out):
+        echo(f"Side by side: {figure}", err=as_json)
     states = {result.status for result in results}
     if states == {"skipped"}:
-        return REFUSED
-    return FAILED if "failed" in states else OK
+        return ExitCode.USAGE
+    return ExitCode.FAILED if "failed" in states else ExitCode.OK
 
 
-def show_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path) -> None:
-    """The ranked table, what did not work, and where everything is."""
-    done = [result for result in results if result.status == "ok"]
-    if done:
-        comparison(done)
+def print_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path) -> None:
+    """Print the ranked table, failed and skipped runs with their reasons, and the run folders."""
+    successes = [result for result in results if result.status == "ok"]
+    if successes:
+        print_comparison(successes)
     for spec, result in zip(specs, results, strict=True):
         if result.status != "ok":
             name = f"{spec.method} (seed {spec.seed}, {spec.backbone})"
             line = f"{result.status}: {name}: {result.reason}"
             console().print(line, style="bold", soft_wrap=True)
-    places = sorted({str(out / spec.folder / RESULT) for spec in specs})
+    files = sorted({str(out / spec.folder / RESULT) for spec in specs})
     console().print("Results:", style="bold")
-    for place in places:
-        say(f"  {place}")
+    for file in files:
+        echo(f"  {file}")
 
 
-def _figures(specs: Sequence[RunSpec], out: Path) -> list[Path]:
-    """Methods side by side, where there are several."""
+def _draw_comparisons(specs: Sequence[RunSpec], out: Path) -> list[Path]:
+    """Figures of several methods side by side; none for a single run."""
     if len(specs) < 2:
         return []
     from msgm_bench.boards.figure import draw
@@ -111,22 +112,23 @@ def _figures(specs: Sequence[RunSpec], out: Path) -> list[Path]:
     return draw([out / spec.folder for spec in specs], out / COMPARISON)
 
 
-def show_plan(specs: Sequence[RunSpec]) -> int:
-    """Every stage of every cell, once, and whether it is cached; what is left out, and why."""
-    seen: dict[str, tuple[str, str, str]] = {}
-    missing: dict[str, None] = {}
+def print_plan(specs: Sequence[RunSpec]) -> int:
+    """Print each stage of a grid once, with its state, and what is skipped and why."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    notes: dict[str, None] = {}
     for spec in specs:
         preview = dry_run(spec)
         for stage, cached in preview.stages:
             state = "cached" if cached else "to do"
-            seen.setdefault(stage.key, (stage.name, state, stage.key[:12]))
+            rows.setdefault(stage.key, (stage.name, state, stage.key[:12]))
         if preview.base:
-            missing[f"base: {preview.base}; not trained here"] = None
+            notes[f"base: {preview.base}; not trained here"] = None
         for skip in preview.skipped:
-            missing[f"left out: {skip.name}: {skip.reason}"] = None
+            notes[f"skipped: {skip.name}: {skip.reason}"] = None
         for skip in preview.null_metrics:
-            missing[f"without a value: {skip.name}: {skip.reason}"] = None
-    grid(("stage", "state", "key"), list(seen.values()), f"{len(specs)} cells")
-    for line in missing:
-        console().print(single_line(line), soft_wrap=True)  # addresses stay whole
-    return OK
+            notes[f"without a value: {skip.name}: {skip.reason}"] = None
+    title = "1 run" if len(specs) == 1 else f"{len(specs)} runs"
+    print_table(("stage", "state", "key"), list(rows.values()), title)
+    for note in notes:
+        console().print(single_line(note), soft_wrap=True)  # addresses stay whole
+    return ExitCode.OK

@@ -15,7 +15,7 @@ import jinja2
 from msgm_bench.cli.kinds import KINDS
 from msgm_bench.errors import OptionError, PluginError, StorageError, UsageError
 from msgm_bench.quarantine import checked_name
-from msgm_bench.storage.atomic import explained
+from msgm_bench.storage.atomic import storage_errors
 
 GROUP, COMMANDS_GROUP = "msgm_bench", "msgm_bench.commands"
 RUN = "msgm-bench run --dataset digits --forget 3 --backbone vpsde --method {} --preset quick"
@@ -78,7 +78,7 @@ def write(kind: str, name: str, place: Path) -> Path:
         raise UsageError(
             f"{folder} is there already", "a folder that is new", "choose another NAME or --dir"
         )
-    with explained(folder):
+    with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".msgm-bench-new-", dir=folder.parent))
         try:

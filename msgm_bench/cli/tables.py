@@ -1,4 +1,4 @@
-"""Tables that fit a terminal of 80 columns."""
+"""Tables in a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.text import Text
 
 from msgm_bench.api import Result
 from msgm_bench.boards import compare
-from msgm_bench.cli.terminal import drop
+from msgm_bench.cli.terminal import discard_output
 from msgm_bench.errors import clean
 from msgm_bench.storage import single_line
 
-WIDTH = 80  # columns where output is no terminal
+WIDTH = 80  # columns where stdout is no terminal
 GROUP = ("dataset", "forget", "backbone", "preset")
 HEADING = re.compile(r"(?P<label>.*?)(?: \((?P<unit>[^()]*)\))?(?P<arrow> [↑↓])?")
 
 
 class PlainConsole(Console):
-    """Rich's tables and bars; each text is shown letter by letter."""
+    """Rich's console without markup: a text appears letter by letter."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -34,8 +34,8 @@ class PlainConsole(Console):
         return super().render_str(clean(text), **options)
 
     def on_broken_pipe(self) -> None:
-        """Nobody reads any more: go on without a word."""
-        drop(self.file)
+        """Discard further output; the command goes on."""
+        discard_output(self.file)
 
 
 @functools.cache
@@ -45,8 +45,8 @@ def console() -> PlainConsole:
     return plain if plain.is_terminal else PlainConsole(width=max(WIDTH, plain.width))
 
 
-def grid(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A plain table of text."""
+def print_table(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a plain table of text."""
     table = Table(title=title or None, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for name in names:
         table.add_column(name, overflow="fold")
@@ -55,8 +55,8 @@ def grid(names: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
     console().print(table)
 
 
-def comparison(results: Sequence[Result]) -> None:
-    """Methods ranked within each group of runs: the leaderboard's rules, without a gate."""
+def print_comparison(results: Sequence[Result]) -> None:
+    """Print methods ranked within each group of runs, by the boards' rules without a gate."""
     frame = compare(results)
     values = [c for c in frame.columns if c not in (*GROUP, "rank", "method", "seeds", "notes")]
     for group, part in frame.groupby(list(GROUP), sort=False):
@@ -69,7 +69,7 @@ def comparison(results: Sequence[Result]) -> None:
         table.add_column("method", no_wrap=True)
         columns = [column for column in values if part[column].astype(bool).any()]
         for column in columns:
-            table.add_column(narrow(column), justify="right", overflow="fold")
+            table.add_column(column_heading(column), justify="right", overflow="fold")
         for _, row in part.iterrows():
             table.add_row(row["rank"], row["method"], *(row[column] for column in columns))
         console().print(table)
@@ -78,8 +78,8 @@ def comparison(results: Sequence[Result]) -> None:
             console().print(f"  {single_line(note)}", style="dim")
 
 
-def narrow(heading: str) -> str:
-    """``NLL retain (bits/dim) ↓`` in narrow lines: first word and arrow, further words, unit."""
+def column_heading(heading: str) -> str:
+    """``NLL retain (bits/dim) ↓`` on narrow lines: first word and arrow, further words, unit."""
     match = HEADING.fullmatch(heading)
     if match is None:
         return heading

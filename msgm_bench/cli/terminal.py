@@ -1,4 +1,4 @@
-"""The way from texts to a terminal: names are text, never markup, escapes or encoding errors."""
+"""Output to a terminal: names are text, never markup, escapes or encoding errors."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from typing import Any, TextIO
 
 import click
 
+from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.errors import clean
 
 
-def say(text: object = "", *, err: bool = False) -> None:
-    """Print a line; what looks like a terminal's escape becomes visible."""
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print a line to stdout or stderr; terminal escapes become visible text."""
     stream = sys.stderr if err else sys.stdout
     try:
         click.echo(clean(str(text)), file=stream)
     except BrokenPipeError:
-        drop(stream)
+        discard_output(stream)
 
 
-def say_json(value: Any) -> None:
+def echo_json(value: Any) -> None:
     """Print JSON in ASCII without a single control character."""
-    say(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
+    echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
-def drop(stream: Any) -> None:
-    """Send what is still written to ``stream`` nowhere: its reader has gone."""
-    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
+def discard_output(stream: Any) -> None:
+    """Redirect ``stream``, whose reader has gone, to the null device."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as null_device:
+        os.dup2(null_device.fileno(), stream.fileno())
 
 
-def prepare() -> None:
-    """Make both streams take any text; a stream that was closed takes it to nowhere."""
+def configure_streams() -> None:
+    """Make stdout and stderr accept any text; a closed stream becomes the null device."""
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None:
@@ -47,17 +48,17 @@ def prepare() -> None:
             stream.reconfigure(errors="replace")
 
 
-def finish(code: int) -> int:
-    """Write out what is buffered; ``code``, or 1 if that fails, on a full disk say."""
+def flush_streams(code: int) -> int:
+    """Write buffered output; ``code``, or ``ExitCode.FAILED`` where that fails (a full disk)."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
-            drop(stream)
+            discard_output(stream)
         except OSError as error:
-            drop(stream)
-            say(f"error: the output cannot be written: {error.strerror}", err=True)
-            code = code or 1
+            discard_output(stream)
+            echo(f"error: the output cannot be written: {error.strerror}", err=True)
+            code = code or ExitCode.FAILED
     return code
 
 
@@ -69,15 +70,15 @@ class _CleanFormatter(logging.Formatter):
         return clean(super().format(record))
 
 
-def listen(verbose: bool) -> None:
-    """Show warnings and errors of the log; all warnings and tracebacks where ``verbose``."""
+def configure_logging(verbose: bool) -> None:
+    """Show warnings and errors of the log; ``verbose`` adds library warnings and tracebacks."""
     handler = logging.StreamHandler()
     handler.setFormatter(_CleanFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.raiseExceptions = verbose
     logging.captureWarnings(verbose)
     logging.getLogger("msgm_bench").setLevel(logging.DEBUG if verbose else logging.WARNING)
-    for name in ("data", "grid"):  # downloads, decoding: minutes; cells of workers, as they end
+    for name in ("data", "grid"):  # downloads and decoding take minutes; workers' runs end
         level = logging.DEBUG if verbose else logging.INFO
         logging.getLogger(f"msgm_bench.{name}").setLevel(level)
     if not verbose:

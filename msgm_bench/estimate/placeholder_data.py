@@ -1,4 +1,4 @@
-"""The data of an outline: what is here, or noise of the same shape in its place."""
+"""Data of an estimate: the dataset where its files are here, noise of the same shape elsewhere."""
 
 from __future__ import annotations
 
@@ -12,34 +12,39 @@ from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, missin
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
-COPIES = 2  # items of each class in noise
+COPIES = 2  # placeholder items of each class
 
 
 @dataclass(frozen=True)
 class KnownData:
-    """What is known of a dataset on this machine.
+    """A dataset, or as much of it as is known without its files.
 
     Attributes:
         loaded: The data, or noise of their shape.
-        info: What the dataset says of itself, where ``loaded`` is noise.
+        published: The dataset's published facts, where ``loaded`` is noise; else None.
     """
 
     loaded: LoadedData
-    info: DatasetInfo | None = None
+    published: DatasetInfo | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether ``loaded`` is the dataset itself."""
+        return self.published is None
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Numbers of training and of held-out items."""
-        if self.info is not None:
-            return self.info.train, self.info.test
+        if self.published is not None:
+            return self.published.train, self.published.test
         return len(self.loaded.data.train), len(self.loaded.data.test)
 
 
 def known_data(spec: RunSpec) -> KnownData:
-    """The data where all files are here; noise where they are not. Downloads nothing.
+    """The data where all files are here, else noise. Downloads nothing.
 
     Raises:
-        StorageError: The files are not here, and the dataset does not know its items' shape.
+        StorageError: The files are not here, and the shape of the items is unpublished.
     """
     dataset: Dataset = registry().create("datasets", spec.dataset, spec.dataset_params)
     if not missing_files(dataset):
@@ -50,12 +55,12 @@ def known_data(spec: RunSpec) -> KnownData:
             f"dataset {spec.dataset!r}: the shape of its items is unknown until its files are here",
             hint=f"msgm-bench data fetch {spec.dataset}, or --data-dir DIR",
         )
-    data = stand_in(info)
+    data = placeholder_data(info)
     return KnownData(LoadedData(data, DataStats.of(data), ""), info)
 
 
-def stand_in(info: DatasetInfo) -> Data:
-    """A few items of noise, every class among them."""
+def placeholder_data(info: DatasetInfo) -> Data:
+    """Noise of the published shape and type: ``COPIES`` items of each class."""
     count = COPIES * len(info.classes)
     generator = torch.Generator().manual_seed(0)
     shape = (count, *info.shape)

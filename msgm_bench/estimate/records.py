@@ -1,4 +1,4 @@
-"""What a run would do, as records: budgets, tasks, metrics, and how long it would take."""
+"""Records of an estimate: budgets, tasks, metrics and times of a run that has not begun."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that a whole batch takes.
+    """Time of a whole batch.
 
     Attributes:
-        seconds: The time; None where it could not be measured.
+        seconds: The time; None where it cannot be measured.
         batch: Items of the batch.
-        measured: Items of the batch that was measured; the time is scaled to the whole.
-        reason: Why there is no time.
-        passes: Passes that a training step takes; None for other work, and where it is not known.
+        measured: Items of the timed part; ``seconds`` is scaled from it to the whole batch.
+        reason: Why ``seconds`` is None.
+        passes: Passes of a training step; None for other work, and where it is unknown.
     """
 
     seconds: float | None
@@ -31,21 +31,21 @@ class TrainingEstimate:
     """A training budget.
 
     Attributes:
-        methods: Names of those that have it.
-        base: Whether the base model is among them.
-        regime: From fresh weights (``retrain``), or from the base model (``finetune``).
+        methods: Names of the methods with this budget.
+        base: Whether the base model has it.
+        regime: From random weights (``retrain``), or from the base model (``finetune``).
         budget: Steps and optimiser.
-        pace: Time of a step; None where it was not asked for.
-        paced_by: The method whose step was measured.
-        seconds: Time of all steps; None where it is not known.
+        step_timing: Time of a step; None where nothing is measured.
+        timed_method: The method whose step ``step_timing`` measures.
+        seconds: Time of all steps; None where it is unknown.
     """
 
     methods: Sequence[str]
     base: bool
     regime: str
     budget: Mapping[str, Any]
-    pace: Timing | None = None
-    paced_by: str = ""
+    step_timing: Timing | None = None
+    timed_method: str = ""
     seconds: float | None = None
 
 
@@ -55,61 +55,60 @@ class TaskEstimate:
 
     Attributes:
         name: Its name.
-        sampler: The sampler that it draws with; empty where it has its own way.
-        nfe: Network evaluations an item; None where nobody can tell.
-        vjps: Vector-Jacobian products that come with each.
-        assumed: What ``nfe`` rests on, where the options do not fix it.
-        items: How many are drawn.
-        at_most: Whether ``items`` is a bound, because the size of D_f is not known.
+        sampler: Name of its sampler; empty where the task draws without one.
+        nfe: Network evaluations an item; None where it is unknown.
+        vjps: Vector-Jacobian products an evaluation.
+        assumption: What ``nfe`` rests on, where the options do not fix it.
+        items: Number of items.
+        is_upper_bound: Whether ``items`` is a bound, because the size of D_f is unknown.
         options: All options.
-        seconds: Time of all evaluations; None where it is not known.
+        seconds: Time of all evaluations; None where it is unknown.
     """
 
     name: str
     sampler: str
     nfe: int | None
     vjps: int
-    assumed: str
+    assumption: str
     items: int
-    at_most: bool
+    is_upper_bound: bool
     options: Mapping[str, Any]
     seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """A metric: its name, the tasks that it reads, its options, why its value will be missing."""
+    """A metric: its name, the tasks that it scores, its options, and why its value is missing."""
 
     name: str
     tasks: Sequence[str]
     options: Mapping[str, Any]
-    missing: str = ""
+    skip_reason: str = ""
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run would do.
+    """Description of a run that has not begun.
 
     Attributes:
-        dataset: Its name.
-        backbone: Its name.
-        method: Its name; empty where all were asked for.
-        preset: The preset.
-        forget: Names of D_f's classes; empty where nobody said.
-        here: Whether the data are on this machine; if not, ``data`` is what is published.
-        data: Shape, grey levels, numbers of items and of classes; numbers to train on and held out
+        dataset: Name of the dataset.
+        backbone: Name of the backbone.
+        method: Name of the method; empty for all methods.
+        preset: Name of the preset.
+        forget: Names of D_f's classes; empty where the request names none.
+        data_is_local: Whether the data are on this machine; else ``data`` is what is published.
+        data: Shape, grey levels, numbers of items and of classes; training and held-out items
             of each class, empty where the data are not here; remarks on the files.
         network: Class, number of parameters, options.
-        process: Class and parameters; None for one that is taken from data that are not here.
+        process: Class and parameters; None for a parameter that depends on data that are not here.
         training: Budgets, the base model's first.
         judge: Name and options.
-        tasks: What the model is asked to do.
-        metrics: What is measured.
-        left_out: Tasks and metrics that do not apply, and why.
-        skipped: Methods that cannot run here, and why.
-        hardware: Where it would run.
-        base: The base model from elsewhere; empty where it is trained here.
-        evaluation: Time of a network evaluation on a task's batch; None if not asked for.
+        tasks: The tasks of the model.
+        metrics: The metrics.
+        skipped: Methods, tasks and metrics that do not apply, and why.
+        hardware: Device, threads and precision.
+        base: Source of the pretrained base model; empty where the run trains it.
+        evaluation: Time of a network evaluation on a task's batch; None if nothing is measured.
         evaluation_vjp: The same with a vector-Jacobian product; None if no task needs one.
     """
 
@@ -118,7 +117,7 @@ class RunEstimate:
     method: str
     preset: str
     forget: Sequence[str]
-    here: bool
+    data_is_local: bool
     data: Mapping[str, Any]
     network: Mapping[str, Any]
     process: Mapping[str, Any]
@@ -126,7 +125,6 @@ class RunEstimate:
     judge: Mapping[str, Any]
     tasks: Sequence[TaskEstimate]
     metrics: Sequence[MetricInfo]
-    left_out: Mapping[str, str]
     skipped: Mapping[str, str]
     hardware: Mapping[str, Any]
     base: str = ""

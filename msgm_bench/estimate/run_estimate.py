@@ -1,4 +1,4 @@
-"""Describe what a run would do, before anything is run."""
+"""Estimates: what a run trains, draws and measures, and how long it takes, before it begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from msgm_bench.api import Data, Examples, Model, ModelContext, Task
 from msgm_bench.estimate.placeholder_data import KnownData, known_data
 from msgm_bench.estimate.records import MetricInfo, RunEstimate, TaskEstimate, TrainingEstimate
-from msgm_bench.estimate.timing import estimated
+from msgm_bench.estimate.timing import with_times
 from msgm_bench.evaluation.context import eval_context
 from msgm_bench.experiment.evaluation_plan import null_metrics
 from msgm_bench.experiment.model_io import skeleton
@@ -22,24 +22,24 @@ from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
 
-def outline(spec: RunSpec, measure: bool = True) -> RunEstimate:
-    """Describe what a run would do; trains nothing and downloads nothing.
+def estimate_run(spec: RunSpec, measure: bool = True) -> RunEstimate:
+    """Estimate of a run; trains nothing and downloads nothing.
 
     Args:
         spec: The request. Without ``forget``, sizes that depend on it are bounds; without
-            ``method``, the budgets of all methods are told.
+            ``method``, the estimate has the budgets of all methods.
         measure: Whether to time real steps and evaluations on the device.
 
     Raises:
         UsageError: The request is wrong.
-        StorageError: The data are not here, and nothing is known of their shape.
+        StorageError: The data are not here, and the shape of their items is unpublished.
     """
     runtime = Runtime.select(spec.device, spec.precision, spec.compile)
     registry().entry("backbones", spec.backbone)
     known = known_data(spec)
     data = known.loaded.data
     targets = data.targets(spec.forget) if spec.forget else (0,)  # one class stands for any
-    changes = [{}] if spec.method else every_method()
+    changes = [{}] if spec.method else all_methods()
     plans = [
         resolve_on_data(
             spec.model_copy(update=change), runtime, known.loaded, targets, download=False
@@ -47,22 +47,26 @@ def outline(spec: RunSpec, measure: bool = True) -> RunEstimate:
         for change in changes
     ]
     plan = next((p for p in plans if p.training and p.training.method.trains_base), plans[0])
-    trained = budgets(spec, plans)
-    told = replace(
-        described(spec, plan, known),
-        training=[stint for _, stint in trained],
-        skipped=reasons(p.skipped for p in plans if p.skipped is not None),
+    trainings = training_estimates(spec, plans)
+    estimate = describe_run(spec, plan, known)
+    estimate = replace(
+        estimate,
+        training=[training for _, training in trainings],
+        skipped={
+            **estimate.skipped,
+            **reasons(p.skipped for p in plans if p.skipped is not None),
+        },
     )
-    return estimated(told, plan, [each for each, _ in trained]) if measure else told
+    return with_times(estimate, plan, [first for first, _ in trainings]) if measure else estimate
 
 
-def every_method() -> list[dict[str, Any]]:
-    """Each installed method, in the regime that it prefers."""
+def all_methods() -> list[dict[str, Any]]:
+    """Changes of the request: each installed method, in the regime that it prefers."""
     return [{"method": name, "regime": None} for name in registry().names("methods")]
 
 
-def described(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
-    """All but budgets and times."""
+def describe_run(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
+    """Estimate without budgets and times."""
     data, evaluation = plan.data, plan.evaluation
     missing = reasons(null_metrics(evaluation.metrics, evaluation.judge))
     model = skeleton(plan.backbone, plan.loaded.stats)
@@ -72,20 +76,20 @@ def described(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
         method=spec.method,
         preset=plan.preset,
         forget=[data.classes[target] for target in plan.targets] if spec.forget else [],
-        here=known.info is None,
+        data_is_local=known.is_local,
         data=data_record(data, known),
         network={
             "class": type(model.network).__name__,
             "parameters": sum(weights.numel() for weights in model.network.parameters()),
             "options": plan.backbone.options.model_dump(mode="json"),
         },
-        process=process_of(plan, known),
+        process=process_record(plan, known),
         training=[],
         judge={
             "name": evaluation.judge.name,
             "options": evaluation.judge.options.model_dump(mode="json"),
         },
-        tasks=[chore(task, plan, model, known) for task in evaluation.tasks.values()],
+        tasks=[task_estimate(task, plan, model, known) for task in evaluation.tasks.values()],
         metrics=[
             MetricInfo(
                 metric.name,
@@ -95,15 +99,14 @@ def described(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
             )
             for metric in evaluation.metrics
         ],
-        left_out=reasons(evaluation.skipped),
+        skipped=reasons(evaluation.skipped),
         base="" if plan.base is None else str(plan.base),
-        skipped={},
         hardware=plan.runtime.hardware(),
     )
 
 
 def data_record(data: Data, known: KnownData) -> dict[str, Any]:
-    """Shape, numbers of items, classes, and remarks on the files."""
+    """Shape, grey levels, numbers of items, classes, and remarks on the files."""
     train, test = known.sizes
     return {
         "shape": list(data.shape),
@@ -111,41 +114,50 @@ def data_record(data: Data, known: KnownData) -> dict[str, Any]:
         "train": train,
         "test": test,
         "classes": len(data.classes),
-        "counts": dict.fromkeys(data.classes, ()) if known.info else data.counts(),
+        "counts": data.counts() if known.is_local else dict.fromkeys(data.classes, ()),
         "remarks": list(data.remarks),
     }
 
 
-def process_of(plan: Plan, known: KnownData) -> dict[str, Any]:
-    """Its class and parameters; None for those that other data would have made others."""
+def process_record(plan: Plan, known: KnownData) -> dict[str, Any]:
+    """Class and parameters of the process.
+
+    Without the data, a parameter that depends on them, so that other data change it, is None.
+    """
     stats = plan.loaded.stats
     other = replace(stats, std=2 * stats.std, max_distance=2 * stats.max_distance)
-    here, there = (plan.backbone.process(s).spec() for s in (stats, other))
-    return {k: v if known.info is None or v == there[k] else None for k, v in here.items()}
+    record, changed = (plan.backbone.process(i).spec() for i in (stats, other))
+    return {k: v if known.is_local or v == changed[k] else None for k, v in record.items()}
 
 
-def budgets(spec: RunSpec, plans: Sequence[Plan]) -> list[tuple[TrainingPlan, TrainingEstimate]]:
-    """Who trains for how long, the base model first; equal budgets are one."""
-    found: list[tuple[TrainingPlan, TrainingEstimate]] = []
-    for trained in sorted(
-        (t for plan in plans if plan.skipped is None for t in trainings(spec, plan)),
+def training_estimates(
+    spec: RunSpec, plans: Sequence[Plan]
+) -> list[tuple[TrainingPlan, TrainingEstimate]]:
+    """Budgets, the base model's first, each with the first training that has it.
+
+    Where the request names no method, methods of one regime and budget share an estimate.
+    """
+    estimates: list[tuple[TrainingPlan, TrainingEstimate]] = []
+    for training_plan in sorted(
+        (t for plan in plans if plan.skipped is None for t in training_plans(spec, plan)),
         key=lambda t: not t.method.trains_base,
     ):
-        name, base = trained.method.name, trained.method.trains_base
-        stint = TrainingEstimate([name], base, trained.regime, trained.budget.model_dump())
-        for i, (first, same) in enumerate(found):
-            if (same.regime, same.budget) == (stint.regime, stint.budget) and not spec.method:
-                found[i] = (first, replace(same, methods=[*same.methods, name]))
+        name, base = training_plan.method.name, training_plan.method.trains_base
+        budget = training_plan.budget.model_dump()
+        estimate = TrainingEstimate([name], base, training_plan.regime, budget)
+        for i, (first, same) in enumerate(estimates):
+            if (same.regime, same.budget) == (estimate.regime, budget) and not spec.method:
+                estimates[i] = (first, replace(same, methods=[*same.methods, name]))
                 break
         else:
-            found.append((trained, stint))
-    return found
+            estimates.append((training_plan, estimate))
+    return estimates
 
 
-def trainings(spec: RunSpec, plan: Plan) -> Iterator[TrainingPlan]:
-    """The base model and the method; where none was named, the method in each of its regimes.
+def training_plans(spec: RunSpec, plan: Plan) -> Iterator[TrainingPlan]:
+    """The base model's training and the method's; without a method, one for each of its regimes.
 
-    A regime that was asked for leaves out the others; baselines keep their own.
+    A regime in the request excludes the others; baselines keep their own.
     """
     if plan.training is None:
         return
@@ -155,40 +167,40 @@ def trainings(spec: RunSpec, plan: Plan) -> Iterator[TrainingPlan]:
         yield plan.training
         return
     method = plan.training.method
-    own = method.baseline and spec.regime not in method.regimes
+    has_own_regime = method.baseline and spec.regime not in method.regimes
     for regime in regimes_of(method, spec):
-        if own or spec.regime in (None, regime):
-            asked = spec.model_copy(update={"regime": regime})
-            yield training_in_regime(method, asked, plan.settings, plan.training.pass_items)
+        if has_own_regime or spec.regime in (None, regime):
+            request = spec.model_copy(update={"regime": regime})
+            yield training_in_regime(method, request, plan.settings, plan.training.pass_items)
 
 
-def chore(task: Task, plan: Plan, model: Model, known: KnownData) -> TaskEstimate:
-    """What a task amounts to."""
+def task_estimate(task: Task, plan: Plan, model: Model, known: KnownData) -> TaskEstimate:
+    """Items of a task, and its network evaluations an item."""
     data, cost = plan.data, task.cost(model)
     _, test = known.sizes
-    exact = known.info is None and bool(plan.spec.forget)
+    exact = known.is_local and bool(plan.spec.forget)
     forget = int(data.members(data.test, plan.targets).sum())
     sizes = (test - forget, forget) if exact else (test, test)
-    items = task.total(crowd(plan, model, sizes))
+    items = task.total(placeholder_context(plan, model, sizes))
     return TaskEstimate(
         name=task.name,
         sampler=task.uses().get("samplers", ("", {}))[0],
         nfe=None if cost is None else cost.nfe,
         vjps=0 if cost is None else cost.vjps,
-        assumed="" if cost is None else cost.assumed,
+        assumption="" if cost is None else cost.assumed,
         items=items,
-        at_most=not exact and items != task.total(crowd(plan, model, (1, 1))),
+        is_upper_bound=not exact and items != task.total(placeholder_context(plan, model, (1, 1))),
         options=task.options.model_dump(mode="json"),
     )
 
 
-def crowd(plan: Plan, model: Model, sizes: tuple[int, int]) -> ModelContext:
-    """A subject of which only the numbers of items of D_g and D_f count."""
+def placeholder_context(plan: Plan, model: Model, sizes: tuple[int, int]) -> ModelContext:
+    """A model's context with ``sizes`` items of D_g and D_f, all copies of one item."""
     one = plan.data.test[:1]
     retain, forget = (
         Examples(*(part.expand(n, *part.shape[1:]) for part in (one.x, one.y))) for n in sizes
     )
-    scene = eval_context(plan.data, plan.targets, plan.evaluation.judge, plan.runtime.device)
+    context = eval_context(plan.data, plan.targets, plan.evaluation.judge, plan.runtime.device)
     return ModelContext(
-        **vars(scene), model=model, retain=retain, forget=forget, seed=plan.spec.seeds["sample"]
+        **vars(context), model=model, retain=retain, forget=forget, seed=plan.spec.seeds["sample"]
     )

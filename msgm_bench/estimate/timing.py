@@ -1,4 +1,4 @@
-"""How long real steps and real evaluations take on this device: what estimates rest on."""
+"""Times of training steps and of network evaluations on this device."""
 
 from __future__ import annotations
 
@@ -25,49 +25,64 @@ from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
 from msgm_bench.training.trainer import LOGGED_ROWS
 
-FEW = 4  # items of the first, small trial
-REPEATS = 5  # the first of which warms up
-SECONDS = 20.0  # after which two repeats are enough
-LONGEST = 40.0  # after which one is; a batch that seems to take longer is measured in part
-START = 120.0  # within which there must be a step
-KEPT = 256  # items of each split that a trial trains on
+TRIAL_ITEMS = 4  # batch of the first, small trial
+REPEATS = 5  # the first of them warms up
+REPEAT_SECONDS = 20.0  # two repeats are enough after this time
+LONGEST_REPEAT = 40.0  # one repeat is enough after this time; longer batches are timed in part
+START_LIMIT = 120.0  # seconds within which the first step must end
+TRAIN_ITEMS = 256  # training items of each split in a trial
 
-Work = Callable[[int], list[float]]
-"""Seconds of several repeats on so many items, the first one to warm up."""
-
-
-class _Over(Exception):  # noqa: N818 - not an error but an event
-    """There was enough to see, or the time is up."""
+Repeats = Callable[[int], list[float]]
+"""Seconds of several repeats on a batch of that many items; the first repeat warms up."""
 
 
-def estimated(told: RunEstimate, plan: Plan, trained: Sequence[TrainingPlan]) -> RunEstimate:
-    """The outline with times: each budget's where a method was named, else by the first's step."""
-    measured = trained if told.method else trained[:1]
-    paces = [step_pace(plan, each) for each in measured] * (1 if told.method else len(trained))
-    names = [each.method.name for each in measured] * (1 if told.method else len(trained))
-    training = [paced(*row) for row in zip(told.training, paces, names, strict=True)]
-    size = max((min(task.options["batch_size"], task.items) for task in told.tasks), default=1)
-    plain = evaluation_pace(plan, size, vjp=False)
-    vjp = evaluation_pace(plan, size, vjp=True) if any(t.vjps for t in told.tasks) else None
-    tasks = [replace(task, seconds=drawing(task, plain, vjp)) for task in told.tasks]
-    return replace(told, training=training, tasks=tasks, evaluation=plain, evaluation_vjp=vjp)
+class _Stop(Exception):  # noqa: N818 - not an error but an event
+    """The measurement has enough repeats, or its time is up."""
 
 
-def paced(stint: TrainingEstimate, pace: Timing, by: str) -> TrainingEstimate:
-    """Steps times the time of a step, in proportion to the batch.
+def with_times(
+    estimate: RunEstimate, plan: Plan, training_plans: Sequence[TrainingPlan]
+) -> RunEstimate:
+    """``estimate`` with times.
 
-    A budget of passes is as many steps as it has of what a step takes.
+    Where the request names a method, each budget is timed by its own step; else a step of the
+    first budget stands for all.
     """
-    seconds, steps, share = None, stint.budget["steps"], stint.budget["batch_size"] / pace.batch
-    if stint.budget["passes"]:
-        steps = stint.budget["passes"] / (pace.passes * share) if pace.passes else None
-    if pace.seconds is not None and steps is not None:
-        seconds = steps * pace.seconds * share
-    return replace(stint, pace=pace, paced_by=by, seconds=seconds)
+    timed = training_plans if estimate.method else training_plans[:1]
+    copies = 1 if estimate.method else len(training_plans)
+    timings = [time_training_step(plan, training_plan) for training_plan in timed] * copies
+    names = [training_plan.method.name for training_plan in timed] * copies
+    training = [
+        with_step_timing(*row) for row in zip(estimate.training, timings, names, strict=True)
+    ]
+    size = max((min(task.options["batch_size"], task.items) for task in estimate.tasks), default=1)
+    plain = time_evaluation(plan, size, vjp=False)
+    vjp = time_evaluation(plan, size, vjp=True) if any(t.vjps for t in estimate.tasks) else None
+    tasks = [replace(task, seconds=drawing_seconds(task, plain, vjp)) for task in estimate.tasks]
+    return replace(estimate, training=training, tasks=tasks, evaluation=plain, evaluation_vjp=vjp)
 
 
-def drawing(task: TaskEstimate, plain: Timing, vjp: Timing | None) -> float | None:
-    """Items times evaluations times their time, ``vjps`` products to each."""
+def with_step_timing(
+    training: TrainingEstimate, timing: Timing, timed_method: str
+) -> TrainingEstimate:
+    """``training`` with seconds = steps * seconds a step * (its batch / timed batch).
+
+    A budget in passes has steps = passes / (passes a step).
+    """
+    budget, seconds = training.budget, None
+    steps, share = budget["steps"], budget["batch_size"] / timing.batch
+    if budget["passes"]:
+        steps = budget["passes"] / (timing.passes * share) if timing.passes else None
+    if timing.seconds is not None and steps is not None:
+        seconds = steps * timing.seconds * share
+    return replace(training, step_timing=timing, timed_method=timed_method, seconds=seconds)
+
+
+def drawing_seconds(task: TaskEstimate, plain: Timing, vjp: Timing | None) -> float | None:
+    """Seconds = items * nfe * (seconds a plain evaluation + vjps * seconds a product).
+
+    None where one of them is unknown.
+    """
     if task.nfe is None or plain.seconds is None:
         return None
     seconds = plain.seconds
@@ -78,111 +93,114 @@ def drawing(task: TaskEstimate, plain: Timing, vjp: Timing | None) -> float | No
     return task.items * task.nfe * seconds / plain.batch
 
 
-def pace(work: Work, batch: int) -> Timing:
-    """Time ``work`` on a whole batch, or on a part of one that would take minutes."""
-    items = min(FEW, batch)
+def time_batch(repeats: Repeats, batch: int) -> Timing:
+    """Time ``repeats`` on a whole batch, or on a part of a batch that takes minutes."""
+    items = min(TRIAL_ITEMS, batch)
     try:
-        seconds = _settled(work(items))
+        seconds = mean_after_warmup(repeats(items))
         whole = seconds * batch / items
-        more = batch if whole <= LONGEST else int(batch * SECONDS / whole)
+        more = batch if whole <= LONGEST_REPEAT else int(batch * REPEAT_SECONDS / whole)
         if more > items:
             items = more
-            seconds = _settled(work(items))
+            seconds = mean_after_warmup(repeats(items))
     except torch.OutOfMemoryError:
         return Timing(None, batch, items, f"{items} items do not fit into the device's memory")
     except MsgmBenchError as error:
         return Timing(None, batch, items, error.what)
-    except _Over:
-        return Timing(None, batch, items, f"not one step within {START:g} s")
+    except _Stop:
+        return Timing(None, batch, items, f"not one step within {START_LIMIT:g} s")
     return Timing(seconds * batch / items, batch, items)
 
 
-def enough(seconds: Sequence[float]) -> bool:
-    """Whether there were repeats enough: two at least, unless the first took very long."""
+def has_enough_repeats(seconds: Sequence[float]) -> bool:
+    """Whether the repeats suffice: at least two, unless the first one takes very long."""
     return (
         len(seconds) >= REPEATS
-        or sum(seconds[:1]) > LONGEST
-        or (len(seconds) > 1 and sum(seconds) > SECONDS)
+        or sum(seconds[:1]) > LONGEST_REPEAT
+        or (len(seconds) > 1 and sum(seconds) > REPEAT_SECONDS)
     )
 
 
-def _settled(seconds: list[float]) -> float:
-    """The mean, without the first where there are more."""
-    later = seconds[1:] or seconds
-    return sum(later) / len(later)
+def mean_after_warmup(seconds: list[float]) -> float:
+    """Mean without the first repeat, which warms up; a single repeat is its own mean."""
+    timed = seconds[1:] or seconds
+    return sum(timed) / len(timed)
 
 
-def step_pace(plan: Plan, trained: TrainingPlan) -> Timing:
-    """Steps of the trainer as a run takes them: real network, batch, loss, optimiser and EMA."""
-    plan = few(plan)
-    passes: list[float] = []  # after each step
+def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
+    """Time steps of the trainer as in a run: real network, batch, loss, optimiser and EMA."""
+    plan = subset(plan)
+    passes: list[float] = []  # totals after each step
     changes = {
-        "continue_optimizer": False,  # the base has learned nothing
-        "steps": min(trained.budget.steps, LOGGED_ROWS),  # each is logged, with its passes
+        "continue_optimizer": False,  # the untrained base has no optimizer's state
+        "steps": min(training_plan.budget.steps, LOGGED_ROWS),  # every step is logged
         "passes": None,
     }
 
-    def work(items: int) -> list[float]:
+    def repeats(items: int) -> list[float]:
         seconds: list[float] = []
         passes.clear()
-        budget = trained.budget.model_copy(update=changes | {"batch_size": items})
-        method = type(trained.method)(trained.method.options)  # without what it remembers
-        stage = training_stage(plan, replace(trained, method=method, budget=budget))
+        budget = training_plan.budget.model_copy(update=changes | {"batch_size": items})
+        method = type(training_plan.method)(training_plan.method.options)  # without its state
+        stage = training_stage(plan, replace(training_plan, method=method, budget=budget))
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
-            seconds.append(clock.lap())
+            seconds.append(clock.elapsed())
             passes.extend([values["passes"]] if "passes" in values else [])
-            if enough(seconds):
-                raise _Over
+            if has_enough_repeats(seconds):
+                raise _Stop
 
-        watch = contextlib.nullcontext() if plan.runtime.compile else limited(START)
-        with tempfile.TemporaryDirectory() as folder, watch:
-            started = trained.starts_from_base
-            needs = {"base": _fresh_base(plan, Path(folder))} if started else {}
+        limit = contextlib.nullcontext() if plan.runtime.compile else time_limit(START_LIMIT)
+        with tempfile.TemporaryDirectory() as folder, limit:
+            starts_from_base = training_plan.starts_from_base
+            needs = {"base": _untrained_base(plan, Path(folder))} if starts_from_base else {}
             clock = Clock(plan.runtime.device)
-            with contextlib.suppress(_Over):
+            with contextlib.suppress(_Stop):
                 stage.run(Path(folder), needs, on_step)
         if not seconds:
-            raise _Over
+            raise _Stop
         return seconds
 
-    found = pace(work, trained.budget.batch_size)
-    if not passes or found.seconds is None:
-        return found
-    a_step = passes[0] if len(passes) == 1 else (passes[-1] - passes[0]) / (len(passes) - 1)
-    return replace(found, passes=a_step * found.batch / found.measured)
+    timing = time_batch(repeats, training_plan.budget.batch_size)
+    if not passes or timing.seconds is None:
+        return timing
+    step_passes = passes[0] if len(passes) == 1 else (passes[-1] - passes[0]) / (len(passes) - 1)
+    return replace(timing, passes=step_passes * timing.batch / timing.measured)
 
 
-def _fresh_base(plan: Plan, folder: Path) -> Path:
-    """A base model that has learned nothing, for methods that look at one."""
+def _untrained_base(plan: Plan, folder: Path) -> Path:
+    """Folder of an untrained base model, for methods that start from one."""
     base = folder / "base"
     base.mkdir()
-    save_model(base, fresh(plan), plan.backbone, plan.loaded.stats)
+    save_model(base, untrained_model(plan), plan.backbone, plan.loaded.stats)
     return base
 
 
-def fresh(plan: Plan) -> Model:
-    """A model with some weights or other."""
+def untrained_model(plan: Plan) -> Model:
+    """A model with random weights; torch's global generator stays as it is."""
     with torch.random.fork_rng(devices=[]):
         return plan.backbone.build(plan.loaded.stats)
 
 
-def few(plan: Plan) -> Plan:
-    """The plan with a few training items of each split."""
+def subset(plan: Plan) -> Plan:
+    """``plan`` with at most ``TRAIN_ITEMS`` training items of each split."""
     data = plan.data
     forget = data.members(data.train, plan.targets)
-    chosen = [torch.nonzero(mask).flatten()[:KEPT] for mask in (forget, ~forget)]
-    part = replace(data, train=data.train[torch.cat(chosen)])
+    indices = [torch.nonzero(mask).flatten()[:TRAIN_ITEMS] for mask in (forget, ~forget)]
+    part = replace(data, train=data.train[torch.cat(indices)])
     return replace(plan, loaded=replace(plan.loaded, data=part))
 
 
-def evaluation_pace(plan: Plan, batch: int, vjp: bool) -> Timing:
-    """One evaluation of eps_hat on a batch as tasks make it; with a Jacobian product if asked."""
-    runtime = plan.runtime.measuring if vjp else plan.runtime  # likelihoods are measured
-    device = runtime.device
-    model = fresh(plan).to(device).eval()
+def time_evaluation(plan: Plan, batch: int, vjp: bool) -> Timing:
+    """Time an evaluation of eps_hat on a batch as in a task.
 
-    def work(items: int) -> list[float]:
+    ``vjp`` adds a vector-Jacobian product and takes the precision of likelihoods.
+    """
+    runtime = plan.runtime.measuring if vjp else plan.runtime
+    device = runtime.device
+    model = untrained_model(plan).to(device).eval()
+
+    def repeats(items: int) -> list[float]:
         noise = Noise(0, 0, items, device)
         x = model.process.prior_sampling(model.shape, noise)
         t = torch.full((items,), 0.5, device=device)
@@ -190,23 +208,23 @@ def evaluation_pace(plan: Plan, batch: int, vjp: bool) -> Timing:
         seconds: list[float] = []
         with runtime.active(), torch.no_grad():
             clock = Clock(device)
-            while not enough(seconds):
+            while not has_enough_repeats(seconds):
                 estimate(CountedEps(model.eps_fn), x, t) if vjp else model.eps(x, t)
-                seconds.append(clock.lap())
+                seconds.append(clock.elapsed())
         return seconds
 
-    return pace(work, batch)
+    return time_batch(repeats, batch)
 
 
 class Clock:
-    """Seconds between laps, after all that the device has been asked to do is done."""
+    """Seconds between two readings, each after the device has finished its queue."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.last = self._now()
 
-    def lap(self) -> float:
-        """Seconds since the last lap."""
+    def elapsed(self) -> float:
+        """Seconds since the last reading."""
         before, self.last = self.last, self._now()
         return self.last - before
 
@@ -217,15 +235,15 @@ class Clock:
 
 
 @contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Stop whatever evaluates a network after so long, a set-up of hours, say."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Stop the block at its first network evaluation after ``seconds``, a set-up of hours, say."""
     end = time.monotonic() + seconds
 
-    def look(module: nn.Module, inputs: Any) -> None:
+    def check(module: nn.Module, inputs: Any) -> None:
         if time.monotonic() > end:
-            raise _Over
+            raise _Stop
 
-    handle = nn.modules.module.register_module_forward_pre_hook(look)
+    handle = nn.modules.module.register_module_forward_pre_hook(check)
     try:
         yield
     finally:

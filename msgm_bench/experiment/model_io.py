@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -148,6 +149,14 @@ def model_folder(path: Path) -> Path:
     return inner if not (path / CARD).is_file() and (inner / CARD).is_file() else path
 
 
+def rerun_hint(run: Path) -> str:
+    """The command that repeats the run in a run folder, as a hint of an error."""
+    spec = run / "spec.yaml"
+    if not spec.is_file():
+        return "repeat the command that trained the model"
+    return f"repeat the run: msgm-bench run {single_line(shlex.quote(str(spec)))}"
+
+
 def read_card(folder: Path) -> ModelCard:
     """The card of a model folder.
 
@@ -164,7 +173,7 @@ def read_card(folder: Path) -> ModelCard:
         raise UsageError(
             f"{name} has the format {short(tag)}",
             FORMAT,
-            "repeat the command that trained it: an older card does not say what the weights mean",
+            f"an older card does not describe its weights: {rerun_hint(folder.parent)}",
         )
     return parse_card(card, ModelCard, single_line(folder / CARD))
 

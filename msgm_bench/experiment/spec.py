@@ -19,7 +19,7 @@ from msgm_bench.api import (
     option_error,
     parse_names,
 )
-from msgm_bench.errors import OptionError, UsageError, did_you_mean
+from msgm_bench.errors import OptionError, UsageError, did_you_mean, shorten
 from msgm_bench.experiment.request_options import read_options
 from msgm_bench.registry import registry
 from msgm_bench.storage import path_part
@@ -117,7 +117,7 @@ def parse_spec(values: Mapping[str, Any]) -> RunSpec:
     if values.get("preset") not in (None, *PRESETS):
         preset = values["preset"]
         near = did_you_mean(str(preset), PRESETS)
-        raise OptionError(f"unknown preset {preset!r}{near}", ", ".join(PRESETS))
+        raise OptionError(f"unknown preset {shorten(str(preset))!r}{near}", ", ".join(PRESETS))
     fields = read_options(values)
     try:
         return RunSpec.model_validate(fields)
@@ -186,12 +186,13 @@ def _refuse_unused(methods: Sequence[str], params: Mapping[str, Any]) -> None:
         scope, dot, _ = key.rpartition(".")
         if dot and scope not in methods:
             raise UsageError(
-                f"option {key!r} is for {scope!r}, which is not among the methods",
+                f"option {shorten(key)!r} is for {shorten(scope)!r}, "
+                "which is not among the methods",
                 ", ".join(methods),
             )
         known = sorted({field for method in methods for field in _fields(method)})
         if not dot and key not in known:
             raise OptionError(
-                f"no selected method has an option {key!r}{did_you_mean(key, known)}",
+                f"no selected method has an option {shorten(key)!r}{did_you_mean(key, known)}",
                 ", ".join(known) or "the selected methods have no options",
             )

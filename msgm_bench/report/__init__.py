@@ -1,1 +1,1 @@
-"""What a run leaves: the run folder, its pictures, its provenance, and exports."""
+"""The run folder: report, pictures and provenance; exports of trained models."""

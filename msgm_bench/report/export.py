@@ -1,21 +1,30 @@
-"""A trained model as a folder that other programs load, with a model card."""
+"""Export: a trained model as a folder for diffusers and other programs, with a model card."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 
-from msgm_bench.api import Result, Row
+from msgm_bench.api import Result
 from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
-from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, is_unlearned, read_result
-from msgm_bench.storage import explained, page_code, page_text, write_text
+from msgm_bench.experiment.pretrained import ORIGIN, Origin
+from msgm_bench.experiment.stored_result import RESULT, read_result
+from msgm_bench.report.model_card import model_card
+from msgm_bench.storage import (
+    claim,
+    storage_errors,
+    temporary_folder,
+    write_text,
+)
+from msgm_bench.storage.atomic import NAME_LETTERS
 
 README = "README.md"
+OLD = "-old"  # behind the name of the temporary folder: the target that it replaces
 
 
 def export(run: Path, target: Path, force: bool = False) -> str:
@@ -27,11 +36,11 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         force: Whether to replace ``target`` with all that is in it.
 
     Returns:
-        SHA-256 of the weights, by which ``target`` is known as a base.
+        SHA-256 of the weights, which identifies ``target`` as a base model.
 
     Raises:
-        UsageError: ``run`` holds no model, ``target`` is not empty, or other programs have no
-            such network or no sampler for it.
+        UsageError: ``run`` holds no model, ``target`` is not empty, or diffusers has no such
+            network or no sampler for it.
         StorageError: Something cannot be read or written.
     """
     result, card = read_run(run)
@@ -40,29 +49,25 @@ def export(run: Path, target: Path, force: bool = False) -> str:
             f"{run} holds a model of {result.spec.method}, which only its own sampler draws from",
             "models that other programs can sample",
         )
+    with storage_errors(target):
+        finish_interrupted(target.resolve())
     check_target(target, run, force)
     target = target.resolve()
     stats = card.stats()
     backbone = card.create()
     model = load_model(run / "model", torch.device("cpu"))
-    with explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            usage = backbone.save_pretrained(model, work)
-            sha256 = backbone.from_pretrained(str(work), stats, download=False).sha256
-            write_text(work / README, page(run, result, sha256, usage))
-            write_text(work / ORIGIN, origin(result))
-            work.chmod(0o755)
-            put(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with storage_errors(target), temporary_folder(target) as work:
+        usage = backbone.save_pretrained(model, work)
+        sha256 = backbone.from_pretrained(str(work), stats, download=False).sha256
+        write_text(work / README, model_card(run, result, sha256, usage))
+        write_text(work / ORIGIN, origin_json(result))
+        replace_folder(work, target)
     return sha256
 
 
-def put(work: Path, target: Path) -> None:
-    """Rename ``work`` to ``target``; what was there goes only when that is done."""
-    old = target.with_name(f"{work.name}-old")
+def replace_folder(work: Path, target: Path) -> None:
+    """Rename ``work`` to ``target``; an older ``target`` is deleted after that."""
+    old = target.with_name(f"{work.name}{OLD}")
     if target.exists():
         target.rename(old)
     try:
@@ -74,19 +79,32 @@ def put(work: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def finish_interrupted(target: Path) -> None:
+    """Restore or delete the older ``target`` of an export that was killed while it replaced it."""
+    if not target.parent.is_dir():
+        return
+    pattern = re.compile(rf"\.{re.escape(target.name[:NAME_LETTERS])}-[0-9a-f]{{8}}{OLD}")
+    for old in [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]:
+        with claim(old.with_name(old.name.removesuffix(OLD))) as is_free:
+            if is_free and target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            elif is_free:
+                old.rename(target)
+
+
 def read_run(run: Path) -> tuple[Result, ModelCard]:
     """The result of a run folder, and the card of its model.
 
     Raises:
-        UsageError: It has no model.
-        StorageError: Its result is missing or damaged.
+        UsageError: The folder has no model.
+        StorageError: The result is missing or damaged.
     """
     card = read_card(run / "model")
     return read_result(run / RESULT), card
 
 
 def check_target(target: Path, run: Path, force: bool) -> None:
-    """Make sure that nothing is overwritten that nobody meant to.
+    """Check that ``target`` may be written.
 
     Raises:
         UsageError: ``target`` is a file, not empty, or holds the run or the current folder.
@@ -99,62 +117,11 @@ def check_target(target: Path, run: Path, force: bool) -> None:
         raise UsageError(
             f"{target} is not empty", "a folder, new or empty", "--force replaces all that is in it"
         )
-    whole = target.resolve()
-    if any(place.resolve().is_relative_to(whole) for place in (run, Path())):
+    resolved = target.resolve()
+    if any(place.resolve().is_relative_to(resolved) for place in (run, Path())):
         raise UsageError(f"{target} holds the run or the current folder", "another folder")
 
 
-def origin(result: Result) -> str:
-    """Which classes of which data the model was made without: JSON for ``--base``."""
+def origin_json(result: Result) -> str:
+    """Dataset and forgotten classes of the model as JSON, which ``--base`` reads."""
     return json.dumps(Origin.of(result).model_dump(mode="json"), indent=2) + "\n"
-
-
-def page(run: Path, result: Result, sha256: str, usage: str) -> str:
-    """The model card."""
-    spec = result.spec
-    forgotten = page_text(", ".join(spec.forget))
-    track = " (class-conditional)" if spec.conditional else ""
-    ema = spec.settings.get("training", {}).get("ema_decay", 0)
-    averaged = f"averaged with the decay {ema:g}" if ema else "as they were scored"
-    facts = {
-        "Method": f"`{spec.method}`, regime {spec.regime}, preset {spec.preset}, seed {spec.seed}",
-        "Data": f"`{spec.dataset}`",
-        "Forgotten": forgotten if is_unlearned(result) else "nothing",
-        "Backbone": f"`{spec.backbone}`{track}",
-        "Run": page_code(run.resolve().name),
-        "Weights": f"{averaged}, sha256 `{sha256}`",
-    }
-    if spec.base:
-        facts["Base model"] = f"sha256 `{spec.base}`"
-    commit = result.provenance.get("git_commit")
-    facts["Made by"] = page_code(result.provenance.get("command", ""))
-    facts["Version"] = ", ".join(
-        [f"msgm-bench {result.provenance.get('versions', {}).get('msgm-bench', '')}"]
-        + ([f"commit {commit}"] if commit else [])
-    )
-    lines = [
-        f"# {spec.method} on {spec.dataset}"
-        + (f", without {forgotten}" if is_unlearned(result) else ""),
-        "",
-        "A diffusion model that was scored by msgm-bench.",
-        "",
-        *(f"- {name}: {said}" for name, said in facts.items()),
-        "",
-        "## Use",
-        "",
-        usage.strip("\n"),
-        "",
-        "## Measured",
-        "",
-        "| metric | on | value | 95 % interval | n | protocol |",
-        "|---|---|---:|---|---:|---|",
-        *(_line(row) for row in result.metrics if row.value is not None),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: Row) -> str:
-    ends = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
-    value = f"{row.value:.4g} {row.unit}{' ⚠' if row.stamp else ''}"
-    cells = (row.metric, row.split, value, ends, str(row.n), row.protocol)
-    return f"| {' | '.join(map(page_text, cells))} |"

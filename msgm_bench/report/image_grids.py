@@ -1,4 +1,4 @@
-"""Images in rows: grids and strips, no contrast stretched."""
+"""Images in rows: grids and strips, without stretched contrast."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Section:
 
 
 def sections(rows: Mapping[str, Tensor]) -> list[Section]:
-    """Rows whose captions are ``heading: label``, a section for each heading."""
-    found: dict[str, list[tuple[str, Tensor]]] = {}
+    """Sections of rows whose captions are ``heading: label``, one for each heading."""
+    parts: dict[str, list[tuple[str, Tensor]]] = {}
     for caption, x in rows.items():
         heading, _, label = caption.rpartition(": ")
-        found.setdefault(heading, []).append((label, x))
-    return [Section(heading, part) for heading, part in found.items()]
+        parts.setdefault(heading, []).append((label, x))
+    return [Section(heading, part) for heading, part in parts.items()]
 
 
 def image_grid(path: Path, x: Tensor) -> None:
-    """[0, 1] images ``[N, C, H, W]`` in a square."""
+    """Draw [0, 1] images ``[N, C, H, W]`` in a square."""
     columns = math.ceil(math.sqrt(len(x)))
     lines = [x[i : i + columns] for i in range(0, len(x), columns)]
     edge = _gap(x)
@@ -67,7 +67,7 @@ def image_grid(path: Path, x: Tensor) -> None:
 
 
 def strips(path: Path, bands: Sequence[Sequence[Section]]) -> None:
-    """Sections of rows of [0, 1] images, those of a band side by side."""
+    """Draw sections of rows of [0, 1] images; the sections of a band stand side by side."""
     rows = [row for band in bands for section in band for row in section.rows]
     _, _, height, width = rows[0][1].shape if rows else (0, 0, 1, 1)
     tall = max(CELL, height / 110)
@@ -90,7 +90,15 @@ def strips(path: Path, bands: Sequence[Sequence[Section]]) -> None:
 def _draw(
     ax: Axes, section: Section, corner: tuple[float, float], left: float, cell: tuple[float, float]
 ) -> None:
-    """A section with its upper left corner there, in inches; ``left`` for the labels."""
+    """Draw a section, in inches.
+
+    Args:
+        ax: Axes in inches, with y downwards.
+        section: The rows.
+        corner: Upper left corner (x, y).
+        left: Width of the labels.
+        cell: Height and width of an image.
+    """
     (start, top), (tall, wide) = corner, cell
     if section.heading:
         place = (start + 0.1, top + HEADING / 2)
@@ -105,7 +113,7 @@ def _draw(
 
 
 def _strip(x: Tensor, columns: int) -> Tensor:
-    """[0, 1] images ``[N, C, H, W]`` in a line, ``[H', W', 3]``, padded to so many columns.
+    """[0, 1] images ``[N, C, H, W]`` in a line, ``[H', W', 3]``, padded with white to ``columns``.
 
     Pixels that are not finite are red.
     """

@@ -1,4 +1,4 @@
-"""Curves, points and score fields of a run, drawn without a screen."""
+"""Plots of a run: loss curves, points and score fields."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from torch import Tensor
 
 from msgm_bench.api import Model, ModelContext
 from msgm_bench.diffusion import EpsFn
-from msgm_bench.storage import atomic, single_line
+from msgm_bench.errors import shorten
+from msgm_bench.storage import atomic_write, single_line
 
 FIELD_TIME = 0.08  # the time of MSGM's Figure 1
-REACH = 100_000  # points of which the size is taken
-DPI, PIXELS = 120, 16_000  # the largest number of pixels a side; beyond it they are coarser
-KEPT, FORGOTTEN, DRAWN = "#2a9d5c", "#d1495b", "#30638e"
+REACH_POINTS = 100_000  # points that determine the size of a plot
+DPI, PIXELS = 120, 16_000  # resolution; the largest number of pixels a side
+RETAIN_COLOUR, FORGET_COLOUR, SAMPLE_COLOUR = "#2a9d5c", "#d1495b", "#30638e"
 
 
 def loss_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Every logged quantity over the steps: losses together, diagnostics below."""
+    """Draw every logged quantity over the steps: losses together, diagnostics below."""
     names = sorted({name for row in rows for name in row} - {"step", "learning_rate", "loss"})
     losses = ["loss", *(name for name in names if name.startswith("loss_"))]
     others = [name for name in names if name not in losses]
@@ -49,36 +50,38 @@ def loss_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
 
 
 def scatter(
-    path: Path, data: Mapping[str, Tensor], drawn: Mapping[str, Tensor], title: str = ""
+    path: Path, data: Mapping[str, Tensor], samples: Mapping[str, Tensor], title: str = ""
 ) -> None:
-    """Held-out points, D_g and D_f apart, beside each set of samples (as in MSGM's Figure 2)."""
-    lines = math.ceil((len(drawn) + 1) / 5)
-    columns = math.ceil((len(drawn) + 1) / lines)
+    """Draw held-out points of D_g and D_f beside each set of samples (MSGM, Figure 2)."""
+    lines = math.ceil((len(samples) + 1) / 5)
+    columns = math.ceil((len(samples) + 1) / lines)
     side = min(4.0, 14 / columns)
     figure = new_figure(side * columns, side * lines)
     figure.suptitle(literal(title, 120), fontsize=11)
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     reach = _reach(torch.cat([*data.values()])) + 1
-    for points, colour, label in zip(data.values(), (KEPT, FORGOTTEN), data, strict=True):
+    for points, colour, label in zip(
+        data.values(), (RETAIN_COLOUR, FORGET_COLOUR), data, strict=True
+    ):
         axes[0].scatter(points[:, 0], points[:, 1], s=2, c=colour, label=literal(label), alpha=0.5)
     axes[0].legend(markerscale=4, fontsize=8)
     _frame(axes[0], "data", reach)
-    for ax, (label, x) in zip(axes[1:], drawn.items(), strict=False):
-        ax.scatter(x[:, 0], x[:, 1], s=2, c=DRAWN, alpha=0.4)
+    for ax, (label, x) in zip(axes[1:], samples.items(), strict=False):
+        ax.scatter(x[:, 0], x[:, 1], s=2, c=SAMPLE_COLOUR, alpha=0.4)
         _frame(ax, label, reach)
-    for ax in axes[len(drawn) + 1 :]:
+    for ax in axes[len(samples) + 1 :]:
         ax.axis("off")
     save(figure, path)
 
 
-def score_field(path: Path, context: ModelContext, before: Model | None) -> None:
-    """Score fields at t = 0.08: of the data, of the base model, of the model (Figure 1)."""
+def score_field(path: Path, context: ModelContext, base: Model | None) -> None:
+    """Draw s = -eps_hat / sigma(t) at t = 0.08: of data, base model and model (MSGM, Figure 1)."""
     panels: list[tuple[str, EpsFn]] = []
     density = context.data.density
     if density is not None:
         panels.append(("exact, all of D", density.eps(context.model.process)))
-    if before is not None:
-        panels.append(("base model", before.eps_fn))
+    if base is not None:
+        panels.append(("base model", base.eps_fn))
     panels.append(("this model", context.model.eps_fn))
     reach = _reach(context.data.test.x)
     axis = torch.linspace(-reach, reach, 25)
@@ -94,14 +97,14 @@ def score_field(path: Path, context: ModelContext, before: Model | None) -> None
         colour = score.norm(dim=1)
         ax.quiver(grid[:, 0], grid[:, 1], score[:, 0], score[:, 1], colour, cmap="viridis")
         points = context.forget.x[:300].cpu()
-        ax.scatter(points[:, 0], points[:, 1], s=3, c=FORGOTTEN, alpha=0.35)
+        ax.scatter(points[:, 0], points[:, 1], s=3, c=FORGET_COLOUR, alpha=0.35)
         _frame(ax, f"{title}, t = {FIELD_TIME:g}", reach)
     save(figure, path)
 
 
 def _reach(points: Tensor) -> float:
-    """The size of nearly all coordinates, of the first points that are finite."""
-    finite = points[torch.isfinite(points).all(dim=1)][:REACH]
+    """0.999 quantile of |x| over the first finite points; 1 without any."""
+    finite = points[torch.isfinite(points).all(dim=1)][:REACH_POINTS]
     return float(finite.abs().quantile(0.999)) if len(finite) else 1.0
 
 
@@ -112,8 +115,7 @@ def literal(text: object, limit: int = 48) -> str:
     """
     line = single_line(text)
     line = f" {line}" if line.startswith("_") else line
-    line = line if len(line) <= limit else f"{line[: limit - 1]}…"
-    return line.replace("$", r"\$")
+    return shorten(line, limit).replace("$", r"\$")
 
 
 def _frame(ax: Axes, title: str, reach: float) -> None:
@@ -124,7 +126,7 @@ def _frame(ax: Axes, title: str, reach: float) -> None:
 
 
 def new_figure(width: float, height: float, *, bare: bool = False) -> Figure:
-    """A figure of so many inches, laid out by matplotlib unless it is bare."""
+    """A figure of ``width`` x ``height`` inches; ``bare`` is without matplotlib's layout."""
     figure = Figure(figsize=(width, height), layout=None if bare else "constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -136,6 +138,6 @@ def save(figure: Figure, path: Path) -> None:
     Letters that the font lacks are drawn as boxes.
     """
     dpi = min(DPI, PIXELS / max(figure.get_size_inches()))
-    with atomic(path) as temporary, warnings.catch_warnings():
+    with atomic_write(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, code, hardware, times."""
+"""Provenance of a result: command, versions, code, data, hardware, times."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn
 
 
 def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """All that a reader needs to repeat or to doubt a result."""
+    """The facts that a reader needs to repeat a result."""
     seconds = {name: entry.seconds for name, entry in entries.items()}
     return {
-        "command": command(plan.spec),
-        "versions": {"msgm-bench": __version__, "python": platform.python_version()} | packages(),
-        "plugins": plugins(plan),
-        "code": code(plan),
+        "command": rerun_command(plan.spec),
+        "versions": {"msgm-bench": __version__, "python": platform.python_version()}
+        | package_versions(),
+        "plugins": plugin_origins(plan),
+        "code": code_digests(plan),
         "git_commit": git_commit(),
         "dataset_fingerprint": plan.loaded.fingerprint,
         "left_out": reasons(plan.evaluation.skipped, "tasks"),
@@ -52,14 +53,14 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         **({} if plan.base is None else {"base": asdict(plan.base)}),
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),
-        "passes": passes(entries),
+        "passes": training_passes(entries),
         "seconds": seconds,
         "wall_seconds": round(sum(seconds.values()), 3),
     }
 
 
-def passes(entries: Mapping[str, Entry]) -> dict[str, float]:
-    """Passes through networks of every training: batches forward and backward."""
+def training_passes(entries: Mapping[str, Entry]) -> dict[str, float]:
+    """Passes of every training, by stage: batches forward and backward through a network."""
     logs = {name: entry.path / LOG for name, entry in entries.items()}
     last = {
         name: log.read_text("utf-8").splitlines()[-1] for name, log in logs.items() if log.exists()
@@ -67,13 +68,13 @@ def passes(entries: Mapping[str, Entry]) -> dict[str, float]:
     return {name: json.loads(row)["passes"] for name, row in last.items()}
 
 
-def packages() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that determine numbers."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def plugins(plan: Plan) -> dict[str, str]:
-    """Where each plugin of the cell comes from."""
+def plugin_origins(plan: Plan) -> dict[str, str]:
+    """Distribution of the run's plugins, by ``kind/name``."""
     names = {"datasets": plan.spec.dataset, "backbones": plan.spec.backbone}
     names |= {"judges": plan.evaluation.judge.name}
     if plan.training is not None:
@@ -84,10 +85,10 @@ def plugins(plan: Plan) -> dict[str, str]:
     }
 
 
-def code(plan: Plan) -> dict[str, str]:
-    """Digests of the code that makes the values: ``kind/name`` of each plugin, and the core.
+def code_digests(plan: Plan) -> dict[str, str]:
+    """SHA-256 of the code that determines the values: the core, and each plugin by ``kind/name``.
 
-    SHA-256 of the syntax trees: comments, docstrings and layout do not count.
+    Digests are of the syntax trees, so comments, docstrings and layout do not count.
     """
     training, evaluation = plan.training, plan.evaluation
     names = {("datasets", plan.spec.dataset), ("backbones", plan.spec.backbone)}
@@ -98,7 +99,7 @@ def code(plan: Plan) -> dict[str, str]:
     names |= {("metrics", metric.name) for metric in evaluation.metrics}
     uses = [task.uses() for task in evaluation.tasks.values()]
     uses += [metric.uses() for metric in evaluation.metrics]
-    names |= {(kind, name) for used in uses for kind, (name, _) in used.items()}
+    names |= {(kind, name) for helpers in uses for kind, (name, _) in helpers.items()}
     plugins = {
         f"{kind}/{name}": plugin_source(registry().entry(kind, name).cls)
         for kind, name in sorted(names)
@@ -107,7 +108,7 @@ def code(plan: Plan) -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the ruler's own checkout, marked when it has changes; None outside one."""
+    """Commit of the benchmark's checkout, ``-dirty`` with changes; None outside one."""
     try:
         _git("ls-files", "--error-unmatch", __file__)
         return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
@@ -115,20 +116,20 @@ def git_commit() -> str | None:
         return None
 
 
-def _git(*words: str) -> str:
-    told = subprocess.run(
-        ["git", *words],
+def _git(*arguments: str) -> str:
+    process = subprocess.run(
+        ["git", *arguments],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         timeout=10,
         check=True,
     )
-    return told.stdout.strip()
+    return process.stdout.strip()
 
 
-def command(spec: RunSpec) -> str:
-    """The command that runs this cell again."""
+def rerun_command(spec: RunSpec) -> str:
+    """The command that repeats the run."""
     options: list[str] = []
     if spec.model is None:
         options += ["run", "--method", spec.method]

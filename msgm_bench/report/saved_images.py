@@ -1,4 +1,4 @@
-"""What the pictures of a run show, kept beside them: runs are drawn side by side from it."""
+"""The images and points of a run's pictures, saved beside them to draw runs side by side."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ from msgm_bench.errors import StorageError
 from msgm_bench.storage import MIB, single_line
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 
-NAME = "pictures.safetensors"
-IMAGES, POINTS = 20, 4000  # kept of each row
+IMAGES_FILE = "pictures.safetensors"
+IMAGES, POINTS = 20, 4000  # saved items of a row
 LIMIT = 256 * MIB
 SIDE = 4096
 DATA = "data"  # name of the rows that belong to no task
 
-Shown = Mapping[str, Mapping[str, Tensor]]
+Rows = Mapping[str, Mapping[str, Tensor]]
 """Rows of [0, 1] images ``[N, C, H, W]`` or points ``[N, 2]``, by task and caption.
 
 Item i of a row comes from noise, or from a held-out item, that i and the seed determine.
 """
 
 
-def write(folder: Path, shown: Shown) -> None:
-    """Keep the first items of every row."""
-    rows = [(task, caption, x) for task, found in shown.items() for caption, x in found.items()]
-    kept = {
+def write(folder: Path, rows: Rows) -> None:
+    """Save the first items of every row: ``IMAGES`` images or ``POINTS`` points."""
+    captions = [(task, caption, x) for task, part in rows.items() for caption, x in part.items()]
+    tensors = {
         f"{i:06d}/{task}/{caption}": x[: POINTS if x.ndim == 2 else IMAGES]
-        for i, (task, caption, x) in enumerate(rows)
+        for i, (task, caption, x) in enumerate(captions)
     }
-    save_tensors(folder / NAME, kept)
+    save_tensors(folder / IMAGES_FILE, tensors)
 
 
 def read(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """The rows in their order; none where the run left none.
+    """The rows in their order; empty where the folder has no such file.
 
     Raises:
         StorageError: The file is damaged, too large, or holds anything but such rows.
     """
-    shown: dict[str, dict[str, Tensor]] = {}
-    if (folder / NAME).exists():
-        for name, x in sorted(load_tensors(folder / NAME, limit=LIMIT).items()):
+    rows: dict[str, dict[str, Tensor]] = {}
+    path = folder / IMAGES_FILE
+    if path.exists():
+        for name, x in sorted(load_tensors(path, limit=LIMIT).items()):
             _, _, rest = name.partition("/")
             task, slash, caption = rest.partition("/")
             if not slash or not _is_row(x):
                 raise StorageError(
-                    f"{single_line(folder / NAME)} holds {single_line(name)[:80]!r} of shape "
+                    f"{single_line(path)} holds {single_line(name)[:80]!r} of shape "
                     f"{tuple(x.shape)}",
                     f"number/task/caption with images [N, 1 or 3, H, W] up to {SIDE} pixels wide, "
                     "or points [N, 2]",
                 )
-            shown.setdefault(task, {})[caption] = x.float()
-    return shown
+            rows.setdefault(task, {})[caption] = x.float()
+    return rows
 
 
 def _is_row(x: Tensor) -> bool:

@@ -1,12 +1,18 @@
-"""Files: written whole or not at all, and read as if a stranger had made them."""
+"""Files: written whole or not at all, and read as untrusted input."""
 
-from msgm_bench.storage.atomic import atomic, explained, sweep, write_text
+from msgm_bench.storage.atomic import (
+    atomic_write,
+    storage_errors,
+    sweep,
+    temporary_folder,
+    write_text,
+)
 from msgm_bench.storage.leases import claim, take_lease
-from msgm_bench.storage.markdown import page_code, page_text
+from msgm_bench.storage.markdown import markdown_code, markdown_text
 from msgm_bench.storage.names import path_part, single_line
 from msgm_bench.storage.readers import (
     MIB,
-    in_short,
+    error_summary,
     open_regular,
     parse_json,
     parse_yaml,
@@ -19,15 +25,14 @@ from msgm_bench.storage.yaml_text import dump_yaml, one_line_yaml
 
 __all__ = [
     "MIB",
-    "atomic",
+    "atomic_write",
     "claim",
     "dump_yaml",
-    "explained",
-    "in_short",
+    "error_summary",
+    "markdown_code",
+    "markdown_text",
     "one_line_yaml",
     "open_regular",
-    "page_code",
-    "page_text",
     "parse_json",
     "parse_yaml",
     "path_part",
@@ -36,7 +41,9 @@ __all__ = [
     "read_text",
     "read_yaml",
     "single_line",
+    "storage_errors",
     "sweep",
     "take_lease",
+    "temporary_folder",
     "write_text",
 ]

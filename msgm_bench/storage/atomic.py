@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 from __future__ import annotations
 
@@ -15,39 +15,48 @@ from msgm_bench.errors import StorageError
 from msgm_bench.storage.leases import claim, take_lease
 from msgm_bench.storage.names import single_line
 
-NAME = 40  # letters of a file's name that its temporary folder has, too
-ATTEMPTS = 3  # a folder that somebody swept before it was leased is made again
+NAME_LETTERS = 40  # of a path's name in the name of its temporary folder
+ATTEMPTS = 3  # a folder that another process sweeps before it is leased is made again
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A path in a temporary folder beside ``path``; it replaces ``path`` when the block ends well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A path in a temporary folder beside ``path``; it replaces ``path`` when the block succeeds.
 
-    The file has the permissions that the process's umask leaves. What killed processes left of
-    earlier attempts at ``path``, their libraries' temporary files too, is deleted.
+    The file has the permissions of the process's umask. Temporary folders of killed processes,
+    with the temporary files of libraries in them, are deleted.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path)
-        folder, lease = _leased_folder(path)
+    with storage_errors(path), temporary_folder(path) as folder:
         temporary = folder / path.name
-        try:
-            yield temporary
-            temporary.chmod(folder.stat().st_mode & 0o666)
-            temporary.replace(path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if lease is not None:
-                os.close(lease)
+        yield temporary
+        temporary.chmod(folder.stat().st_mode & 0o666)
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path``, deleted at the end unless the block renames it.
+
+    Temporary folders that killed processes left beside ``path`` are deleted.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    folder, lease = _leased_folder(path)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lease is not None:
+            os.close(lease)
 
 
 def _leased_folder(path: Path) -> tuple[Path, int | None]:
-    """A new folder beside ``path``, and the lease that tells others that it is in use."""
+    """A new folder beside ``path``, and the lease that keeps other processes from sweeping it."""
     for _ in range(ATTEMPTS):
-        folder = path.with_name(f".{path.name[:NAME]}-{secrets.token_hex(4)}")
+        folder = path.with_name(f".{path.name[:NAME_LETTERS]}-{secrets.token_hex(4)}")
         folder.mkdir()
         lease = take_lease(folder)
         if lease is not None:
@@ -57,23 +66,23 @@ def _leased_folder(path: Path) -> tuple[Path, int | None]:
 
 def sweep(path: Path) -> None:
     """Delete temporary folders of ``path`` whose process is gone."""
-    pattern = re.compile(rf"\.{re.escape(path.name[:NAME])}-[0-9a-f]{{8}}")
+    pattern = re.compile(rf"\.{re.escape(path.name[:NAME_LETTERS])}-[0-9a-f]{{8}}")
     with os.scandir(path.parent) as entries:
-        left = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name)]
-    for folder in left:
-        with claim(folder) as free:
-            if free:
+        folders = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name)]
+    for folder in folders:
+        with claim(folder) as is_free:
+            if is_free:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` atomically, as UTF-8."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Turn operating-system errors about ``path`` into ``StorageError``."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Cards beside weights: JSON objects with a bounded schema, in which nothing goes unread."""
+"""Cards beside weights: JSON objects with a bounded schema and no unread field."""
 
 from __future__ import annotations
 
@@ -9,56 +9,55 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from msgm_bench.errors import IncompatibleError, StorageError, key_at
+from msgm_bench.errors import IncompatibleError, StorageError, key_at, shorten
 from msgm_bench.storage.names import single_line
-from msgm_bench.storage.readers import MIB, in_short, read_json
+from msgm_bench.storage.readers import MIB, error_summary, read_json
 
 CARD_LIMIT = MIB
 
 
 class Card(BaseModel):
-    """A card whose fields are all known: another one is an error, and no value is converted."""
+    """A card with a closed schema: an unknown field is an error, and no value is converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     @classmethod
-    def meaningful(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that are validated: all of them."""
+    def validated_fields(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields to validate: all of them."""
         return dict(values)
 
 
 class ForeignCard(Card):
     """A card of another program, of any version.
 
-    A field that this version does not know changes nothing where it is null or false, and where
-    its name begins with an underscore, which is that program's own bookkeeping; else it is an
-    error, since nobody can say what it means.
+    An unknown field is ignored where it is null or false, and where its name begins with an
+    underscore, that program's own bookkeeping; any other is an error, since its meaning is unknown.
 
     Attributes:
-        ignored: Fields that say nothing of the network.
+        ignored: Fields that do not describe the network.
     """
 
     ignored: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def meaningful(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields but for those that say nothing, in the cards inside it, too."""
+    def validated_fields(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields without the ignored ones, in nested cards, too."""
         known = {field.alias or name: field.annotation for name, field in cls.model_fields.items()}
-        silent = {
+        ignored = {
             key
             for key, value in values.items()
             if key in cls.ignored or key.startswith("_") or value is None or value is False
         }
         return {
-            key: _meaningful(known.get(key), value)
+            key: _validated_value(known.get(key), value)
             for key, value in values.items()
-            if key in known or key not in silent
+            if key in known or key not in ignored
         }
 
 
-def _meaningful(schema: Any, value: Any) -> Any:
+def _validated_value(schema: Any, value: Any) -> Any:
     inner = isinstance(schema, type) and issubclass(schema, ForeignCard) and isinstance(value, dict)
-    return schema.meaningful(value) if inner else value
+    return schema.validated_fields(value) if inner else value
 
 
 CardT = TypeVar("CardT", bound=Card)
@@ -68,7 +67,7 @@ def read_card(path: Path, schema: type[CardT], inside: Path | None = None) -> Ca
     """The card at ``path``.
 
     Raises:
-        StorageError: It is not there, no regular file, too large or no JSON object.
+        StorageError: The file does not exist, is no regular file, too large or no JSON object.
         IncompatibleError: A field is unknown, missing, of the wrong type or out of range.
     """
     value, name = read_json(path, inside, CARD_LIMIT), single_line(path)
@@ -78,20 +77,20 @@ def read_card(path: Path, schema: type[CardT], inside: Path | None = None) -> Ca
 
 
 def parse_card(value: Mapping[str, Any], schema: type[CardT], name: str) -> CardT:
-    """``value`` as a card; ``name`` is where it stands.
+    """``value`` as a card; ``name`` names its file in errors.
 
     Raises:
         IncompatibleError: As ``read_card``.
     """
     try:
-        return schema.model_validate_json(json.dumps(schema.meaningful(value)))
+        return schema.model_validate_json(json.dumps(schema.validated_fields(value)))
     except (ValidationError, ValueError, RecursionError) as error:
-        raise _complaint(error, value, name) from error
+        raise _card_error(error, value, name) from error
 
 
-def _complaint(error: Exception, value: Mapping[str, Any], name: str) -> IncompatibleError:
+def _card_error(error: Exception, value: Mapping[str, Any], name: str) -> IncompatibleError:
     if not isinstance(error, ValidationError):
-        return IncompatibleError(f"{name}: {in_short(error)}")
+        return IncompatibleError(f"{name}: {error_summary(error)}")
     first = error.errors(include_url=False)[0]
     key = single_line(key_at(first["loc"], value))[:120]
     if first["type"] == "extra_forbidden":
@@ -103,16 +102,16 @@ def _complaint(error: Exception, value: Mapping[str, Any], name: str) -> Incompa
     if first["type"] == "missing":
         return IncompatibleError(f"{name} lacks {key}")
     reason = first["msg"].removeprefix("Value error, ")
-    if not key:  # fields that do not go together
-        return IncompatibleError(f"{name}: {in_short(Exception(reason))}")
+    if not key:  # a conflict of several fields
+        return IncompatibleError(f"{name}: {error_summary(Exception(reason))}")
     return IncompatibleError(
-        f"{name}: {key} = {short(first['input'])}", in_short(Exception(reason))
+        f"{name}: {key} = {short(first['input'])}", error_summary(Exception(reason))
     )
 
 
 def short(value: Any, limit: int = 60) -> str:
-    """``value`` as a text that is not longer than ``limit`` letters."""
+    """``value`` as a text of at most ``limit`` letters."""
     text = single_line(
         repr(value) if not isinstance(value, dict | list) else json.dumps(value, default=str)
     )
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return shorten(text, limit)

@@ -1,4 +1,4 @@
-"""From names that anybody may have chosen to places: a path, or a line of a terminal."""
+"""Untrusted names as parts of paths and as lines of a terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PATH_LIMIT = 60  # letters; with a hash behind it, below every file system's 255
 def path_part(text: str, limit: int = PATH_LIMIT) -> str:
     """``text`` as a part of a file's name: lower case, readable, never a path.
 
-    Letters and numerals of any language stay, and ``+ - _ .`` inside; all else becomes ``_``. Two
-    texts may give one part: put a hash of the whole beside it.
+    Letters and numerals of any language stay, and ``+ - _ .`` inside; other letters become ``_``.
+    Two texts may have the same part, so callers put a hash of the text beside it.
     """
     letters = unicodedata.normalize("NFC", text).lower()
     safe = re.sub(r"[^\w+.-]", "_", letters).strip("._-")

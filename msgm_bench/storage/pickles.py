@@ -1,4 +1,4 @@
-"""Published weights that torch pickled, by its restricted unpickler and nothing else."""
+"""Published weights in torch's pickle format, read by its restricted unpickler only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msgm_bench.errors import StorageError
 from msgm_bench.storage.names import single_line
-from msgm_bench.storage.readers import MIB, in_short, read_bytes
+from msgm_bench.storage.readers import MIB, error_summary, read_bytes
 
 PICKLE_LIMIT = 4096 * MIB
 
@@ -22,7 +22,9 @@ PICKLE_LIMIT = 4096 * MIB
 def load_pickle(
     path: Path, inside: Path | None = None, limit: int = PICKLE_LIMIT
 ) -> tuple[Any, str]:
-    """What ``torch.save`` wrote, by torch's restricted unpickler, and the SHA-256 of its bytes.
+    """Tensors of a file of ``torch.save``, and the SHA-256 of its bytes.
+
+    The reader is torch's restricted unpickler.
 
     Raises:
         StorageError: It is not there, no regular file, too large, damaged, or not of tensors only.
@@ -34,7 +36,7 @@ def load_pickle(
         value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         _check_storages(value, len(content))
     except Exception as error:
-        reason = in_short(error).partition(". ")[0]
+        reason = error_summary(error).partition(". ")[0]
         raise StorageError(
             f"{name} cannot be read as weights that torch saved: {reason}",
             "a state_dict of tensors, or better a safetensors file",
@@ -44,7 +46,7 @@ def load_pickle(
 
 
 def _check_archive(content: bytes) -> None:
-    """Refuse a zip archive that is larger when it is unpacked; older files are none.
+    """Refuse a zip archive that grows when it is unpacked; older files are no archives.
 
     Raises:
         ValueError: It is compressed.

@@ -1,8 +1,8 @@
-"""The one reader of files that strangers wrote: results, boards, specs, cards, tables.
+"""The one reader of untrusted files: results, boards, specs, cards, tables.
 
 A file is regular, lies inside its folder, is not larger than its kind may be, nests no deeper than
-``DEPTH``, repeats nothing by aliases or double keys and holds finite numbers. Whatever is wrong
-becomes one sentence with the file's name.
+``DEPTH``, repeats nothing by aliases or double keys and holds finite numbers. Any fault
+is an error of one sentence with the file's name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from msgm_bench.errors import StorageError
+from msgm_bench.errors import StorageError, shorten
 from msgm_bench.storage.names import single_line
 from msgm_bench.storage.yaml_text import CoreLoader
 
@@ -48,7 +48,7 @@ def read_bytes(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) 
             large = os.fstat(file.fileno()).st_size > limit
             content = b"" if large else file.read(limit + 1)  # a file may grow, or have no size
     except OSError as error:
-        raise StorageError(f"{name} cannot be read: {in_short(error)}") from error
+        raise StorageError(f"{name} cannot be read: {error_summary(error)}") from error
     if large or len(content) > limit:
         raise StorageError(f"{name} is larger than {_size(limit)}", f"at most {_size(limit)}")
     return content
@@ -89,7 +89,7 @@ def read_text(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) -
     Raises:
         StorageError: As ``read_bytes``, or it is not UTF-8.
     """
-    return _decoded(read_bytes(path, inside, limit), single_line(path))
+    return _decode(read_bytes(path, inside, limit), single_line(path))
 
 
 def read_json(path: Path, inside: Path | None = None, limit: int = TEXT_LIMIT) -> Any:
@@ -121,13 +121,13 @@ def parse_json(text: str, name: str) -> Any:
         _check_brackets(text)
         value = json.loads(
             text,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
+            parse_int=_parse_integer,
+            object_pairs_hook=_unique_keys,
         )
     except (ValueError, RecursionError) as error:
-        raise StorageError(f"{name} is not valid JSON: {in_short(error)}") from error
+        raise StorageError(f"{name} is not valid JSON: {error_summary(error)}") from error
     return value
 
 
@@ -140,18 +140,18 @@ def parse_yaml(text: str, name: str) -> Any:
     """
     try:
         _check_events(text)
-        return _plain(yaml.load(text, Loader=CoreLoader))
+        return _plain_value(yaml.load(text, Loader=CoreLoader))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError) as error:
-        raise StorageError(f"{name} is not valid YAML: {in_short(error)}") from error
+        raise StorageError(f"{name} is not valid YAML: {error_summary(error)}") from error
 
 
-def in_short(error: BaseException, limit: int = 160) -> str:
-    """What an error says, on one line that is not longer than ``limit`` letters."""
+def error_summary(error: BaseException, limit: int = 160) -> str:
+    """Message of an error, on one line of at most ``limit`` letters."""
     text = single_line(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return shorten(text, limit)
 
 
-def _decoded(content: bytes, name: str) -> str:
+def _decode(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -163,7 +163,7 @@ def _size(count: int) -> str:
 
 
 def _check_brackets(text: str) -> None:
-    """Refuse deep nesting before a recursive parser meets it."""
+    """Refuse deep nesting before a recursive parser reads the text."""
     depth = 0
     for bracket in _BRACKET.findall(_QUOTED.sub("", text)):
         depth += 1 if bracket in "[{" else -1
@@ -171,24 +171,24 @@ def _check_brackets(text: str) -> None:
             raise ValueError(f"it nests more than {DEPTH} levels deep")
 
 
-def _no_constant(text: str) -> NoReturn:
+def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no finite number")
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is no finite number")
     return value
 
 
-def _integer(text: str) -> int:
+def _parse_integer(text: str) -> int:
     if len(text) > DIGITS:
         raise ValueError(f"a number {len(text)} characters long")
     return int(text)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
@@ -198,7 +198,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_events(text: str) -> None:
-    """Refuse aliases and deep nesting while nothing has been built yet."""
+    """Refuse aliases and deep nesting before any value is built."""
     depth = 0
     for event in yaml.parse(text, Loader=CoreLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -218,8 +218,8 @@ def _check_digits(scalar: str) -> None:
         raise ValueError(f"a number {len(scalar)} characters long")
 
 
-def _plain(value: Any) -> Any:
-    """The value, if JSON could hold it.
+def _plain_value(value: Any) -> Any:
+    """``value``, if JSON can represent it.
 
     Raises:
         ValueError: It holds a set, a date, bytes, a key that is no text, or no finite number.
@@ -228,9 +228,9 @@ def _plain(value: Any) -> Any:
         odd = next((key for key in value if not isinstance(key, str)), None)
         if odd is not None or None in value:
             raise ValueError(f"the key {str(odd)[:40]} is no text: quote it")
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _plain_value(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [_plain_value(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no finite number")
     if value is None or isinstance(value, str | bool | int | float):

@@ -1,9 +1,9 @@
 """Tensors on disk: the one reader and the one writer of safetensors.
 
 A safetensors file is eight bytes N (little endian), N bytes of JSON that name dtype, shape and
-offsets of each tensor, and the tensors. It is opened once; its header is read and bounded, and may
-be compared with a network on the ``meta`` device, before memory is taken; the bytes that are hashed
-are the bytes that become tensors.
+offsets of each tensor, and the tensors. It is opened once; its header is checked, and may be
+compared with a network on the ``meta`` device, before memory is allocated; the hashed bytes are the
+bytes of the tensors.
 
 Source: https://github.com/huggingface/safetensors, "Format".
 """
@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from msgm_bench.errors import StorageError
-from msgm_bench.storage.atomic import atomic
+from msgm_bench.storage.atomic import atomic_write
 from msgm_bench.storage.names import single_line
-from msgm_bench.storage.readers import MIB, in_short, open_regular, parse_json
+from msgm_bench.storage.readers import MIB, error_summary, open_regular, parse_json
 
 HEADER_LIMIT, TENSORS, DIMENSIONS, NAME = 16 * MIB, 100_000, 8, 1_000
 METADATA = "__metadata__"
@@ -47,7 +47,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a tensor lies: dtype, shape, and bytes [start, stop) behind the header."""
+    """Layout of a tensor: dtype, shape, and bytes [start, stop) behind the header."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -56,7 +56,7 @@ class Layout:
 
 
 class TensorFile:
-    """An open safetensors file with its header, which has been checked.
+    """An open safetensors file with a checked header.
 
     Args:
         file: Open at its first byte.
@@ -79,7 +79,7 @@ class TensorFile:
         self._length = file.read(8)
         length = int.from_bytes(self._length, "little")
         if len(self._length) < 8 or length > min(HEADER_LIMIT, size - 8):
-            raise self._damaged("its header is longer than the file, or than 16 MiB")
+            raise self._damage_error("its header is longer than the file, or than 16 MiB")
         self._header = file.read(length)
         self.layout = self._parse(size - 8 - length)
 
@@ -101,7 +101,7 @@ class TensorFile:
         return {name: self._tensor(name, at) for name, at in self.layout.items()}
 
     def read_hashed(self) -> tuple[dict[str, Tensor], str]:
-        """The tensors, and the SHA-256 of the very bytes of which they and the header are.
+        """The tensors, and the SHA-256 of exactly the bytes of header and tensors.
 
         Raises:
             StorageError: As ``read``.
@@ -119,52 +119,54 @@ class TensorFile:
         try:
             count = self._file.readinto(content) if len(content) else 0  # type: ignore[attr-defined]
         except OSError as error:
-            raise self._damaged(in_short(error)) from error
+            raise self._damage_error(error_summary(error)) from error
         if count != at.stop - at.start:
-            raise self._damaged("it became shorter while it was read")
+            raise self._damage_error("it became shorter while it was read")
         if at.dtype is torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise self._damaged(f"{single_line(name)} holds bytes that are neither 0 nor 1")
+            raise self._damage_error(f"{single_line(name)} holds bytes that are neither 0 nor 1")
         return tensor
 
     def _parse(self, size: int) -> dict[str, Layout]:
         try:
             text = self._header.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self._damaged("its header is no UTF-8") from error
+            raise self._damage_error("its header is no UTF-8") from error
         header = parse_json(text, f"the header of {self.name}")
         if not isinstance(header, dict) or len(header) > TENSORS:
-            raise self._damaged(f"its header is no table of at most {TENSORS} tensors")
+            raise self._damage_error(f"its header is no table of at most {TENSORS} tensors")
         metadata = header.pop(METADATA, {})
         if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-            raise self._damaged("its metadata are no texts")
+            raise self._damage_error("its metadata are no texts")
         layout = {name: self._entry(name, entry) for name, entry in header.items()}
         ordered = sorted(layout.items(), key=lambda item: (item[1].start, item[1].stop))
         end = 0
         for name, at in ordered:
             if at.start != end:
-                raise self._damaged(f"{single_line(name[:80])} does not begin where another ends")
+                raise self._damage_error(
+                    f"{single_line(name[:80])} does not begin where another ends"
+                )
             end = at.stop
         if end != size:
-            raise self._damaged(f"its tensors have {end} bytes, and it holds {size}")
+            raise self._damage_error(f"its tensors have {end} bytes, and it holds {size}")
         return dict(ordered)
 
     def _entry(self, name: str, entry: Any) -> Layout:
         label = single_line(name[:80])
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise self._damaged(f"{label} is no tensor")
+            raise self._damage_error(f"{label} is no tensor")
         dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
         if dtype is None:
-            raise self._damaged(f"{label} has the dtype {str(entry['dtype'])[:20]!r}")
+            raise self._damage_error(f"{label} has the dtype {str(entry['dtype'])[:20]!r}")
         shape, offsets = entry["shape"], entry["data_offsets"]
-        if not _counts(shape) or len(shape) > DIMENSIONS or len(name) > NAME:
-            raise self._damaged(f"{label} has no shape of at most {DIMENSIONS} sizes")
-        if not _counts(offsets) or len(offsets) != 2:
-            raise self._damaged(f"{label} has no offsets")
+        if not _are_counts(shape) or len(shape) > DIMENSIONS or len(name) > NAME:
+            raise self._damage_error(f"{label} has no shape of at most {DIMENSIONS} sizes")
+        if not _are_counts(offsets) or len(offsets) != 2:
+            raise self._damage_error(f"{label} has no offsets")
         if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
-            raise self._damaged(f"{label} has other bytes than its shape")
+            raise self._damage_error(f"{label} has other bytes than its shape")
         return Layout(dtype, tuple(shape), *offsets)
 
-    def _damaged(self, reason: str) -> StorageError:
+    def _damage_error(self, reason: str) -> StorageError:
         return StorageError(
             f"{self.name} cannot be read: {reason}",
             "a safetensors file of tensors and nothing else",
@@ -208,10 +210,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as temporary:
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
         try:
-            save_file(whole, temporary)
+            save_file(cpu_tensors, temporary)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -222,8 +224,8 @@ def _bytes(tensor: Tensor) -> memoryview:
     return content
 
 
-def _counts(values: Any) -> bool:
-    """Whether it is a list of integers in [0, 2^63)."""
+def _are_counts(values: Any) -> bool:
+    """Whether ``values`` is a list of integers in [0, 2^63)."""
     return isinstance(values, list) and all(
         type(value) is int and 0 <= value < 2**63 for value in values
     )

@@ -1,4 +1,4 @@
-"""Weights beside the network that a card describes: compared before memory is taken."""
+"""Weights against the network that a card describes, compared before memory is allocated."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from msgm_bench.storage.names import single_line
 
 
 def boundary(folder: Path) -> Path:
-    """The folder that a model's files may not leave.
+    """The folder that the files of a model may not leave.
 
-    The folder itself; in the hub's cache, whose files are links, that of the repository.
+    ``folder`` itself; in the hub's cache, whose files are links, the repository's folder.
     """
-    whole = folder.absolute()
-    for place in (whole, *whole.parents):
+    absolute = folder.absolute()
+    for place in (absolute, *absolute.parents):
         if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
             return place.parent.parent
     return folder
@@ -27,24 +27,24 @@ def check_network(name: str, state: Mapping[str, Tensor], wanted: Mapping[str, T
     """Compare names, shapes and kinds of weights with those of a network.
 
     Args:
-        name: Where the weights are, for the message.
-        state: The weights, on any device; of ``TensorFile.state`` before they are read.
+        name: Name of the weights' file in the message.
+        state: The weights, on any device; ``TensorFile.state`` before they are read.
         wanted: The network's ``state_dict()``, which may be on ``meta``.
 
     Raises:
         IncompatibleError: They differ; the first difference is named.
     """
-    lacking = [key for key in wanted if key not in state]
+    missing = [key for key in wanted if key not in state]
     extra = [key for key in state if key not in wanted]
-    if lacking or extra:
-        raise _other_names(name, list(state), lacking, extra, set(wanted))
+    if missing or extra:
+        raise _other_names(name, list(state), missing, extra, set(wanted))
     for key, tensor in wanted.items():
-        here = state[key]
-        if here.shape != tensor.shape:
-            shapes = f"{tuple(here.shape)} and not {tuple(tensor.shape)}"
+        weights = state[key]
+        if weights.shape != tensor.shape:
+            shapes = f"{tuple(weights.shape)} and not {tuple(tensor.shape)}"
             raise _other_network(name, f"{key} is {shapes}")
-        if here.is_floating_point() != tensor.is_floating_point():
-            raise _other_network(name, f"{key} is {here.dtype} and not {tensor.dtype}")
+        if weights.is_floating_point() != tensor.is_floating_point():
+            raise _other_network(name, f"{key} is {weights.dtype} and not {tensor.dtype}")
 
 
 def check_finite(name: str, state: Mapping[str, Tensor]) -> None:
@@ -62,9 +62,9 @@ def check_finite(name: str, state: Mapping[str, Tensor]) -> None:
 
 
 def _other_names(
-    name: str, names: list[str], lacking: list[str], extra: list[str], wanted: set[str]
+    name: str, names: list[str], missing: list[str], extra: list[str], wanted: set[str]
 ) -> IncompatibleError:
-    kinds = (("missing keys", lacking), ("unexpected keys", extra))
+    kinds = (("missing keys", missing), ("unexpected keys", extra))
     reason = "; ".join(
         f"{kind}: {single_line(keys[0][:80])}"
         + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
@@ -85,7 +85,7 @@ def _other_names(
 
 
 def _common_prefix(names: list[str], wanted: set[str]) -> str:
-    """What all names have before those that are wanted; empty where that is not the difference."""
+    """The prefix that turns ``wanted`` into ``names``; empty where there is none."""
     target = min(wanted, default="")
     for name in names:
         prefix = name.removesuffix(target)

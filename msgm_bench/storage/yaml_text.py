@@ -1,8 +1,8 @@
-"""YAML without surprises: the core schema of YAML 1.2, and numbers only as one writes them.
+"""YAML by the core schema of YAML 1.2, with numbers in their plain form only.
 
 PyYAML follows YAML 1.1, where ``no`` is false, ``1:30`` is 90, ``010`` is 8 and ``2001-99-99``
-raises. Here a scalar is a number only if it looks like one and nothing else: ``3`` and ``-12`` are
-integers, ``00001`` and ``+3`` are text, so that an integer's own text is what was typed.
+raises. Here a scalar is a number only in its plain form: ``3`` and ``-12`` are integers, ``00001``
+and ``+3`` are text, so that the text of an integer is the typed text.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ CoreLoader.add_constructor("tag:yaml.org,2002:float", CoreLoader.construct_yaml_
 
 
 class _CoreDumper(yaml.SafeDumper):
-    """Quotes every text that ``CoreLoader`` would read as something that is no text."""
+    """Quotes every text that ``CoreLoader`` reads as another type."""
 
     yaml_implicit_resolvers = _resolvers()
 

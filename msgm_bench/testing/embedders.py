@@ -35,7 +35,7 @@ class EmbedderCase:
 
     def obstacle(self) -> str | None:
         """Weights that are not here."""
-        return self.cls.create(self.options).missing(self.judge)
+        return self.cls.create(self.options).missing_weights(self.judge)
 
     @functools.cached_property
     def data(self) -> Data:

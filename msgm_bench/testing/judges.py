@@ -37,7 +37,7 @@ class JudgeCase:
 
     def obstacle(self) -> str | None:
         """Weights that are not here, or toy data that are nothing for it."""
-        missing = self.cls.create(self.options).missing()
+        missing = self.cls.create(self.options).missing_weights()
         return missing if missing is not None else self.choice[1] or None
 
     @functools.cached_property

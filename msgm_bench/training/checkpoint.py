@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from msgm_bench.storage import atomic
+from msgm_bench.storage import atomic_write
 
 log = logging.getLogger(__name__)
 NAME = "checkpoint.pt"
@@ -23,7 +23,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: The disk is full or the folder is not writable; the last checkpoint stays.
     """
-    with atomic(folder / NAME) as path:
+    with atomic_write(folder / NAME) as path:
         torch.save(state, path)
         with path.open("r+b") as file:  # the seal: torch.load itself compares no checksums
             file.write(hashlib.file_digest(file, "sha256").digest())

@@ -168,8 +168,8 @@ def test_damaged_pictures_are_an_error(leave, tmp_path):
     """A truncated file is named."""
     rows = {"generation": {"samples": plain(GREYS)}}
     folders = [leave(rows, name, method=name) for name in "ab"]
-    (folders[1] / saved_images.NAME).write_bytes(b"short")
-    with pytest.raises(StorageError, match=saved_images.NAME):
+    (folders[1] / saved_images.IMAGES_FILE).write_bytes(b"short")
+    with pytest.raises(StorageError, match=saved_images.IMAGES_FILE):
         draw(folders, tmp_path / "figure.png")
 
 

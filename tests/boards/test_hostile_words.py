@@ -1,4 +1,4 @@
-"""Strangers' words on pages, read by an independent parser of markdown: words stay words."""
+"""Untrusted text on pages, read by an independent parser of markdown: text stays text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from msgm_bench.api.result import MetricProtocol, ProtocolRecord, Result
 from msgm_bench.boards import build, check, compare
 from msgm_bench.boards.markdown import code, fenced, prose
-from msgm_bench.storage import page_text
+from msgm_bench.storage import markdown_text
 
 WORDS = [
     "[click](https://evil.example/x)",
@@ -134,12 +134,12 @@ def test_a_page_of_hostile_words(word, tmp_path, definition, make, write):
 @given(st.text(max_size=60))
 def test_any_words_are_one_line_of_text(word):
     """Escaped words parse as one paragraph that reads as the words, with no markup in it."""
-    for text in (page_text(word), prose(word)):
+    for text in (markdown_text(word), prose(word)):
         parsed = tokens(f"x {text}")
         allowed = {"paragraph_open", "paragraph_close", "inline", "text", "text_special"}
         extra = {"code_inline"} if "`" in word else set()
         assert {token.type for token in parsed} <= allowed | extra
-    kinds = [token.type for token in tokens(page_text(word))]
+    kinds = [token.type for token in tokens(markdown_text(word))]
     assert kinds in ([], ["paragraph_open", "inline", "text", "paragraph_close"]) or set(kinds) <= {
         "paragraph_open", "paragraph_close", "inline", "text", "text_special",
     }  # fmt: skip
@@ -148,7 +148,7 @@ def test_any_words_are_one_line_of_text(word):
 @given(st.text(alphabet="ab `|<>\\*_[]()!#&", max_size=30))
 def test_escaped_words_read_as_they_were(word):
     """What a reader sees is what was written, but for runs of spaces."""
-    inline = [t for t in MARKDOWN.parse(f"x {page_text(word)}") if t.type == "inline"]
+    inline = [t for t in MARKDOWN.parse(f"x {markdown_text(word)}") if t.type == "inline"]
     (shown,) = inline
     assert "".join(t.content for t in shown.children).split() == ["x", *(word.split() or ["–"])]
 

@@ -9,7 +9,7 @@ from msgm_bench.api.result import MetricProtocol, ProtocolRecord, Row
 from msgm_bench.boards import build, check, compare
 from msgm_bench.boards.plausibility import violation
 from msgm_bench.boards.track_columns import track_columns
-from msgm_bench.cli.tables import comparison, narrow
+from msgm_bench.cli.tables import column_heading, print_comparison
 from msgm_bench.errors import PluginError
 
 SOURCE = '''
@@ -48,9 +48,9 @@ ECHO = MetricProtocol(name="echo/nearest")
 
 
 @pytest.fixture
-def echo(strangers):
+def echo(third_party):
     """The metric, installed."""
-    return strangers("stranger-echo", SOURCE, "metrics.echo")
+    return third_party("third-party-echo", SOURCE, "metrics.echo")
 
 
 def echoing(result, value):
@@ -84,7 +84,7 @@ def test_it_stands_in_the_table_at_its_position(echo, make, capsys):
     headings = [name for name in table.columns if "↓" in name or "↑" in name]
     assert headings[:2] == ["UR (%) ↓", "Echo rate (per mille) ↓"]
     assert list(table["Echo rate (per mille) ↓"]) == ["42.2 [41.2, 43.2]", "7.0 [6.0, 8.0]"]
-    comparison(results)
+    print_comparison(results)
     printed = capsys.readouterr().out
     assert "Echo" in printed
     assert "per mille" in printed
@@ -137,7 +137,7 @@ def test_wrong_declarations_are_refused(columns):
 
 def test_labels_in_narrow_lines():
     """First word and arrow, further words, unit; a heading of any shape is a text."""
-    assert narrow("NLL retain (bits/dim) ↓") == "NLL ↓\nretain\nbits/dim"
-    assert narrow("UR") == "UR"
-    assert narrow("(odd (heading") != ""
+    assert column_heading("NLL retain (bits/dim) ↓") == "NLL ↓\nretain\nbits/dim"
+    assert column_heading("UR") == "UR"
+    assert column_heading("(odd (heading") != ""
     assert MetricColumn(metric="x", label="X", direction="none").split == "samples"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgm_bench.boards import build, check, find_boards
 from msgm_bench.boards.markdown import number
 from msgm_bench.errors import UsageError
-from msgm_bench.storage import page_text
+from msgm_bench.storage import markdown_text
 
 
 def line_of(text, method):
@@ -168,7 +168,7 @@ def stamped(result, doubt):
     return changed.model_copy(update={"digest": changed.content_digest()})
 
 
-def test_strangers_words_stay_words(folder, definition, make, write):
+def test_untrusted_text_stays_text(folder, definition, make, write):
     """Unicode survives; pipes, tags, links and lines in reasons cannot break the table."""
     definition["title"] = "Żółć 忘却 | <b>x</b>"
     reason = "a | b\n# c <script> [d](e) `f` 忘"
@@ -186,7 +186,7 @@ def test_strangers_words_stay_words(folder, definition, make, write):
 @given(st.text())
 def test_no_word_leaves_its_cell(text):
     """Whatever the text, it stays on one line, opens no tag and ends no cell of a table."""
-    line = page_text(text)
+    line = markdown_text(text)
     assert "\n" not in line
     assert "<" not in line
     assert not re.search(r"(?<!\\)(\\\\)*\|", line)

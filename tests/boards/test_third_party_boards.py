@@ -103,7 +103,7 @@ def small(tmp_path, definition, make, write):
 
 
 def in_order(place):
-    """What must hold of a board whatever a stranger wrote: our errors only, and nothing outside.
+    """Check a board, whatever a third party writes: our errors only, and nothing outside.
 
     The methods that stand on it; None where the board itself is wrong.
     """
@@ -118,7 +118,8 @@ def in_order(place):
         compare(results)
     check(place)
     assert [p.name for p in place.parent.iterdir()] == ["board"]
-    assert {p.name for p in place.iterdir()} == {"board.yaml", "README.md", "results"}
+    generated = {"README.md", "protocols.md", "plot.svg"}
+    assert {p.name for p in place.iterdir()} == {"board.yaml", "results", *generated}
     assert time.monotonic() - start < 10
     return standing
 

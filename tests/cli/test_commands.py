@@ -84,9 +84,9 @@ def test_completion(shell, bench, monkeypatch):
     code, out, _ = bench("completion", shell)
     assert code == 0
     assert "_MSGM_BENCH_COMPLETE" in out
-    found = shutil.which(shell)
-    if found and shell != "fish":
-        subprocess.run([found, "-n"], input=out, text=True, check=True)
+    program = shutil.which(shell)
+    if program and shell != "fish":
+        subprocess.run([program, "-n"], input=out, text=True, check=True)
 
 
 # Run ---------------------------------------------------------------------------------------
@@ -113,16 +113,16 @@ def test_methods_stand_side_by_side(runs, bench, tmp_path):
     left = sorted(path.name for path in runs.glob("*.png"))
     assert left == [f"comparison-gaussians-middle-vesde-s{seed}.png" for seed in (0, 1)]
     one = [path for path in runs.glob("*/") if "-s0-" in path.name]
-    code, _, said = bench("compare", *one, "--figure", "mine.png")
+    code, _, err = bench("compare", *one, "--figure", "mine.png")
     assert code == 0
-    assert "Side by side: mine.png" in said
+    assert "Side by side: mine.png" in err
     assert Image.open("mine.png").size == Image.open(runs / left[0]).size
-    code, _, said = bench("compare", one[0], "--figure", "mine.png")
+    code, _, err = bench("compare", one[0], "--figure", "mine.png")
     assert code == 2
-    assert "no two of the runs can be drawn side by side" in said
-    code, _, said = bench("compare", *one, "--figure", "mine.jpg")
+    assert "no two of the runs can be drawn side by side" in err
+    code, _, err = bench("compare", *one, "--figure", "mine.jpg")
     assert code == 2
-    assert "ends in .png" in said
+    assert "ends in .png" in err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
 
 
@@ -137,7 +137,7 @@ def test_json(runs, bench):
 
 
 def test_json_of_a_failure(probe, fast, cache, bench):
-    """A failed cell is a JSON document with its reason, too, and exit 1."""
+    """A failed run is a JSON document with its reason, too, and exit 1."""
     code, out, _ = bench(*tiny("--json", method="explosive"))
     assert code == 1
     document = json.loads(out)
@@ -146,7 +146,7 @@ def test_json_of_a_failure(probe, fast, cache, bench):
 
 
 def test_dry_run_keeps_addresses_whole(bench, monkeypatch):
-    """What is missing is told on one line each, so that an address can be copied."""
+    """Each missing part is one line, so that an address can be copied."""
     reason = "no weights: https://example.org/" + "a/b-" * 40 + "weights.pth [bold] into a folder"
     preview = Preview([], [], [Skipped("metrics", "fid-inception", reason)])
     monkeypatch.setattr(run_and_show, "dry_run", lambda spec: preview)
@@ -160,7 +160,7 @@ def test_dry_run(cache, fast, bench, tmp_path):
     arguments = tiny("--regime", "finetune", method=("obt", "finetune"), out=tmp_path / "runs")
     code, out, _ = bench(*arguments, "--dry-run")
     assert code == 0
-    assert "2 cells" in out
+    assert "2 runs" in out
     assert out.count("to do") == 10  # judge and base are shared; model, two artifacts, rows
     assert out.count("train standard") == 1
     assert "cached" not in out
@@ -177,13 +177,26 @@ def test_dry_run(cache, fast, bench, tmp_path):
 def test_options_of_methods(cache, fast, bench, tmp_path):
     """``-p key`` reaches who has it, ``-p METHOD.key`` one, which wins over the other."""
     methods = ("obt", "ort", "standard")
-    arguments = ("-p", "alpha=0.7", "-p", "ort.alpha=0.6", "-p", "every=2", "-p", "hinge=null")
+    arguments = (
+        "-p",
+        "alpha=0.7",
+        "-p",
+        "ort.alpha=0.6",
+        "-p",
+        "forget_interval=2",
+        "-p",
+        "hinge=null",
+    )
     out = tmp_path / "runs"
     assert bench(*tiny(*arguments, method=methods, out=out))[0] == 0
-    found = {method: result["spec"]["params"] for (method, _), result in results(out).items()}
-    assert (found["obt"]["alpha"], found["obt"]["every"], found["obt"]["hinge"]) == (0.7, 2, None)
-    assert (found["ort"]["alpha"], found["ort"]["every"]) == (0.6, 2)
-    assert found["standard"] == {}
+    params = {method: result["spec"]["params"] for (method, _), result in results(out).items()}
+    assert (params["obt"]["alpha"], params["obt"]["forget_interval"], params["obt"]["hinge"]) == (
+        0.7,
+        2,
+        None,
+    )
+    assert (params["ort"]["alpha"], params["ort"]["forget_interval"]) == (0.6, 2)
+    assert params["standard"] == {}
 
 
 def test_run_spec_file(runs, bench):
@@ -209,8 +222,8 @@ def test_spec_file_from_scratch(cache, fast, bench, tmp_path):
 
 def test_names_of_classes(cache, fast, bench, tmp_path):
     """Case and numbers do not matter to what is forgotten."""
-    for given in ("Middle", "1", "MIDDLE,middle"):
-        assert bench(*tiny("--forget", given, out=tmp_path / "runs"))[0] == 0
+    for name in ("Middle", "1", "MIDDLE,middle"):
+        assert bench(*tiny("--forget", name, out=tmp_path / "runs"))[0] == 0
     rows = [
         json.loads(path.read_text())["metrics"] for path in (tmp_path / "runs").rglob("result.json")
     ]
@@ -238,9 +251,9 @@ def test_evaluate_gives_the_rows_of_the_run(runs, bench, tmp_path):
     (spec,) = (tmp_path / "scored").rglob("spec.yaml")
     assert bench("run", spec, "--out", "scored")[0] == 0
     assert len(list((tmp_path / "scored").iterdir())) == 1
-    told = scored["provenance"]["command"].split()[1:]
-    assert told[0] == "evaluate"
-    assert bench(*told, "--out", "scored")[0] == 0
+    command_line = scored["provenance"]["command"].split()[1:]
+    assert command_line[0] == "evaluate"
+    assert bench(*command_line, "--out", "scored")[0] == 0
     assert len(list((tmp_path / "scored").iterdir())) == 1
 
 
@@ -273,7 +286,7 @@ def test_compare(runs, bench):
 
 
 def test_compare_with_failures(probe, fast, cache, bench, tmp_path):
-    """A failed result is told and left out; with nothing else there is nothing to compare."""
+    """A failed result is printed and skipped; with nothing else there is nothing to compare."""
     out = tmp_path / "runs"
     bench(*tiny(method=("explosive", "obt"), out=out))
     code, stdout, err = bench("compare", out)
@@ -298,15 +311,15 @@ def test_compare_damaged(tmp_path, bench):
 @pytest.mark.parametrize("kind", [None, "methods", "datasets", "trackers"])
 def test_list(kind, bench):
     """Names, summaries and owners, as a table and as JSON."""
-    given = [] if kind is None else [kind]
-    code, out, _ = bench("list", *given)
+    arguments = [] if kind is None else [kind]
+    code, out, _ = bench("list", *arguments)
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    code, text, _ = bench("list", *given, "--json")
+    code, text, _ = bench("list", *arguments, "--json")
     assert code == 0
-    found = json.loads(text)
-    assert list(found) == given if kind else {"methods", "backbones"} <= set(found)
-    for entries in found.values():
+    plugins = json.loads(text)
+    assert list(plugins) == arguments if kind else {"methods", "backbones"} <= set(plugins)
+    for entries in plugins.values():
         for entry in entries:
             assert entry["summary"]
             assert entry["from"].startswith("msgm-bench ")
@@ -324,10 +337,12 @@ def test_info(name, bench):
         words = " ".join(out.split())
         assert "arXiv:2412.07229" in words
         assert "Regimes: finetune, retrain" in words or "Regimes: retrain, finetune" in words
-        assert all(option in out for option in ("alpha", "every", "sign", "hinge", "0.99"))
+        assert all(
+            option in out for option in ("alpha", "forget_interval", "sign", "hinge", "0.99")
+        )
 
 
-# Cache, doctor, protocol, board ------------------------------------------------------------
+# Cache, protocol, board --------------------------------------------------------------------
 
 
 def test_cache(cache, fast, bench, tmp_path):
@@ -351,24 +366,6 @@ def test_cache(cache, fast, bench, tmp_path):
     assert "deleted 5 stages" in out
     assert not list(cache.glob("done/*"))
     assert len(results(tmp_path / "runs")) == 1, "results are no cache"
-
-
-def test_doctor(cache, bench):
-    """Versions, device, cache, plugins and data; all well here."""
-    code, out, _ = bench("doctor")
-    assert code == 0, out
-    for word in ("torch", "msgm-bench", "device:", str(cache), "data of digits: ", "all well"):
-        assert word in out
-
-
-def test_doctor_without_a_cache(bench, tmp_path, monkeypatch):
-    """A cache that cannot be written is an illness: exit 1."""
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("MSGM_BENCH_CACHE", str(tmp_path / "file" / "cache"))
-    code, out, _ = bench("doctor")
-    assert code == 1
-    assert "cache: cannot write" in out
-    assert "something is broken" in out
 
 
 def test_protocol_diff(runs, cache, fast, bench, tmp_path):
@@ -416,7 +413,7 @@ BOARD = {
 
 
 def test_board(runs, bench, tmp_path):
-    """``build`` takes results in and writes the page; ``check`` fails when it is stale."""
+    """``build`` imports results, writes page and index; ``check`` fails when one is stale."""
     board = tmp_path / "leaderboards" / "tiny"
     board.mkdir(parents=True)
     (board / "board.yaml").write_text(yaml.safe_dump(BOARD))
@@ -426,9 +423,15 @@ def test_board(runs, bench, tmp_path):
     assert code == 0, err
     assert out.count("imported: ") == 4, out + err
     assert "standard" in (board / "README.md").read_text("utf-8")
+    code, _, err = bench("board", "check")
+    assert code == 1
+    assert "README.md is missing: run msgm-bench board build leaderboards" in err, "its index"
+    code, out, err = bench("board", "build", "leaderboards")
+    assert code == 0, out + err
+    assert "](tiny/README.md)" in (board.parent / "README.md").read_text("utf-8")
     code, out, err = bench("board", "check")
     assert code == 0, out + err
-    assert "in order" in out
+    assert out.count("in order") == 2
     page = board / "README.md"
     page.write_text(page.read_text("utf-8") + "by hand\n", encoding="utf-8")
     code, out, _ = bench("board", "check", board)
@@ -439,16 +442,18 @@ def test_board(runs, bench, tmp_path):
 # Plugin commands ---------------------------------------------------------------------------
 
 
-def test_plugin_commands(strangers, bench, tmp_path):
-    """A command of a stranger's distribution is listed with its owner, and runs."""
-    place = strangers(
-        "stranger-tools", "import click\n@click.command()\ndef hi():\n    print('hi')\n"
+def test_plugin_commands(third_party, bench, tmp_path):
+    """A command of a third-party distribution is listed with its owner, and runs."""
+    place = third_party(
+        "third-party-tools", "import click\n@click.command()\ndef hi():\n    print('hi')\n"
     )
-    entry = place / "stranger_tools-1.2.dist-info" / "entry_points.txt"
-    entry.write_text("[msgm_bench.commands]\nhi = stranger_tools:hi\nrun = stranger_tools:hi\n")
+    entry = place / "third_party_tools-1.2.dist-info" / "entry_points.txt"
+    entry.write_text(
+        "[msgm_bench.commands]\nhi = third_party_tools:hi\nrun = third_party_tools:hi\n"
+    )
     code, out, _ = bench("--help")
     assert code == 0
-    assert re.search(r"hi +From stranger-tools\.", out)
+    assert re.search(r"hi +From third-party-tools\.", out)
     assert bench("hi")[:2] == (0, "hi\n")
     code, out, _ = bench("run", "-h")
-    assert "Train, unlearn, score" in out, "a stranger's command replaces no built-in one"
+    assert "Train a base model" in out, "a third-party command replaces no built-in one"

@@ -15,7 +15,7 @@ from PIL import Image
 from msgm_bench.errors import clean
 from msgm_bench.storage import dump_yaml
 
-CELL = ("--dataset", "harm", "--backbone", "vesde")
+RUN = ("--dataset", "harm", "--backbone", "vesde")
 TINY = ("--samples", "8", "-t", "likelihood.rtol=1e-1", "-t", "likelihood.atol=1e-1")
 ESCAPE = "\x1b[31mred\u202e [bold]x[/]"
 FOLDER = ESCAPE.replace("/", "_")
@@ -25,17 +25,17 @@ PLACES = {"cache", "runs", "site", "shown.png", "board", "spec.yaml", "exported"
 @pytest.fixture(scope="module")
 def harm():
     """The hostile plugin's own names."""
-    source = (cli_harness.STRANGERS / "stranger_hostile.py").read_text("utf-8")
-    names = {"__name__": "stranger_hostile_names"}
-    exec(compile(source, "stranger_hostile.py", "exec"), names)
+    source = (cli_harness.THIRD_PARTY / "third_party_hostile.py").read_text("utf-8")
+    names = {"__name__": "third_party_hostile_names"}
+    exec(compile(source, "third_party_hostile.py", "exec"), names)
     return names
 
 
 @pytest.fixture
-def safely(strangers, cache, bench, tmp_path, monkeypatch):
+def safely(third_party, cache, bench, tmp_path, monkeypatch):
     """``safely(*arguments, code=0)`` runs a command: what it prints, which is harmless."""
-    source = (cli_harness.STRANGERS / "stranger_hostile.py").read_text("utf-8")
-    strangers("stranger-hostile", source, "stranger.hostile")
+    source = (cli_harness.THIRD_PARTY / "third_party_hostile.py").read_text("utf-8")
+    third_party("third-party-hostile", source, "third_party.hostile")
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", cli_harness.FAST_PLUGINS)
 
     def command(*arguments, code=0):
@@ -53,7 +53,7 @@ def safely(strangers, cache, bench, tmp_path, monkeypatch):
 
 def request(forget, *arguments, method="unseen"):
     """A run on the hostile dataset that trains four steps."""
-    return ["run", *CELL, "--method", method, *TINY, "--forget", forget, *arguments]
+    return ["run", *RUN, "--method", method, *TINY, "--forget", forget, *arguments]
 
 
 def test_plugins_with_hostile_texts(safely):
@@ -72,7 +72,7 @@ def test_plugins_with_hostile_texts(safely):
 @pytest.mark.parametrize("position", range(7))
 def test_a_run_that_forgets_a_hostile_class(position, safely, harm, tmp_path, monkeypatch):
     """The class is named as it was typed, in the result, and its folder is one short name."""
-    monkeypatch.setattr("msgm_bench.report.run_folder._pictures", cli_harness.draw_nothing)
+    monkeypatch.setattr("msgm_bench.report.run_folder._draw_pictures", cli_harness.draw_nothing)
     name = harm["CLASSES"][position]
     safely(*request(name))
     ((_, result),) = results(tmp_path / "runs").items()
@@ -85,8 +85,8 @@ def test_a_run_that_forgets_a_hostile_class(position, safely, harm, tmp_path, mo
     documents = json.loads(safely(*request(name, "--json"))[0])
     assert documents["spec"]["forget"] == [name]
     safely(*request(name, "--dry-run"))
-    safely("info", *CELL, "--forget", name, "--no-measure")
-    assert json.loads(safely("info", *CELL, "--forget", name, "--no-measure", "--json")[0])
+    safely("info", *RUN, "--forget", name, "--no-measure")
+    assert json.loads(safely("info", *RUN, "--forget", name, "--no-measure", "--json")[0])
 
 
 def test_hostile_classes_side_by_side(safely, harm, tmp_path):
@@ -124,7 +124,7 @@ FOLDERS = (
 PICTURES = ",".join(
     [
         *("datasets.image_folder", "backbones.*", "samplers.*", "methods.baselines"),
-        *("tasks.generation", "judges.classifier", "metrics.unlearning_ratio", "stranger.*"),
+        *("tasks.generation", "judges.classifier", "metrics.unlearning_ratio", "third_party.*"),
     ]
 )
 
@@ -152,7 +152,7 @@ def test_a_folder_of_pictures_with_hostile_class_names(safely, tmp_path, monkeyp
 
 def test_rows_that_are_not_finite(safely, harm, tmp_path, monkeypatch):
     """A metric that answers NaN or infinity has null with a reason, and the run its result."""
-    monkeypatch.setattr("msgm_bench.report.run_folder._pictures", cli_harness.draw_nothing)
+    monkeypatch.setattr("msgm_bench.report.run_folder._draw_pictures", cli_harness.draw_nothing)
     safely(*request(harm["CLASSES"][0]))
     ((_, result),) = results(tmp_path / "runs").items()
     rows = {row["split"]: row for row in result["metrics"] if row["metric"] == "odd"}
@@ -165,7 +165,7 @@ def test_rows_that_are_not_finite(safely, harm, tmp_path, monkeypatch):
 
 
 def test_errors_with_hostile_texts(safely, harm, tmp_path):
-    """What a method raises becomes the cell's reason, and a line of the terminal."""
+    """What a method raises becomes the run's reason, and a line of the terminal."""
     out, _ = safely(*request(harm["CLASSES"][2], method="fails"), code=1)
     assert "no loss" in out
     safely("compare", "runs", code=2)
@@ -180,16 +180,16 @@ def test_errors_with_hostile_texts(safely, harm, tmp_path):
         ["info", "--dataset", ESCAPE, "--backbone", "vesde"],
         ["run", f"--{ESCAPE}"],
         ["run", ESCAPE],
-        ["run", *CELL, "--forget", ESCAPE, "--method", "unseen"],
-        ["run", *CELL, "--forget", "x", "--method", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "-d", f"{ESCAPE}={ESCAPE}"],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "-b", f"width={ESCAPE}"],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "-t", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--seed", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--base", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--device", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--data-dir", ESCAPE],
-        ["run", *CELL, "--forget", "x", "--method", "unseen", "--executor", ESCAPE],
+        ["run", *RUN, "--forget", ESCAPE, "--method", "unseen"],
+        ["run", *RUN, "--forget", "x", "--method", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "-d", f"{ESCAPE}={ESCAPE}"],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "-b", f"width={ESCAPE}"],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "-t", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--seed", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--base", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--device", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--data-dir", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--executor", ESCAPE],
         ["evaluate", ESCAPE],
         ["export", ESCAPE, ESCAPE],
         ["compare", ESCAPE],
@@ -228,4 +228,4 @@ def test_hostile_files(text, safely, tmp_path):
         ["export", place, "exported"],
     ):
         safely(*arguments, code=pytest.approx(1.5, abs=0.5))
-    safely("evaluate", place, *CELL[:2], "--forget", "x", code=2)
+    safely("evaluate", place, *RUN[:2], "--forget", "x", code=2)

@@ -24,7 +24,7 @@ def command(*arguments, method="obt"):
     return [*tiny(method=method), *arguments]
 
 
-def foretold(*arguments):
+def estimate(*arguments):
     """``info`` of a run on the mixture."""
     return ["info", "--dataset", "gaussians", "--backbone", "vesde", *arguments]
 
@@ -114,17 +114,23 @@ WRONG = [
     (["evaluate", "no-such-folder"], "no-such-folder"),
     (["evaluate", "."], "missing --dataset, --forget"),
     (["evaluate", ".", "--dataset", "gaussians", "--forget", "middle"], "no readable model.json"),
+    # a file where a folder belongs
+    (["evaluate", __file__, "--dataset", "gaussians"], "allowed: a run folder (with result.json"),
+    (["export", __file__, "exported"], "allowed: a run folder, with result.json"),
+    (["board", "build", __file__], "allowed: a folder with board.yaml"),
+    (["board", "check", __file__], "allowed: a folder with board.yaml"),
+    (["board", "build", ".", "--runs", __file__], "allowed: a folder of run folders"),
     (["info"], "missing NAME, or --dataset and --backbone"),
     (["info", "--preset", "paper"], "missing --dataset and --backbone"),
     (["info", "--dataset", "digits"], "missing --backbone"),
-    (["info", "obt", "--dataset", "digits"], "NAME says it all; leave out dataset"),
-    (foretold("-p", "alpha=0.5"), "-p is for a method: name it with --method"),
-    (foretold("--method", "obt", "-p", "alhpa=0.5"), "an option 'alhpa' (did you mean 'alpha'?)"),
-    (foretold("--method", "obtt"), "unknown method 'obtt' (did you mean 'obt'?)"),
-    (foretold("--backbone", "vpsd"), "unknown backbone 'vpsd' (did you mean 'vpsde'?)"),
-    (foretold("--forget", "midle"), "no class 'midle' to forget (did you mean 'middle'?)"),
-    (foretold("-j", "name=bays"), "unknown judge 'bays' (did you mean 'bayes'?)"),
-    (foretold("-m", "nl.a=1"), "unknown metric 'nl' (did you mean 'nll'?)"),
+    (["info", "obt", "--dataset", "digits"], "NAME stands alone: leave out dataset"),
+    (estimate("-p", "alpha=0.5"), "-p is for a method: name it with --method"),
+    (estimate("--method", "obt", "-p", "alhpa=0.5"), "an option 'alhpa' (did you mean 'alpha'?)"),
+    (estimate("--method", "obtt"), "unknown method 'obtt' (did you mean 'obt'?)"),
+    (estimate("--backbone", "vpsd"), "unknown backbone 'vpsd' (did you mean 'vpsde'?)"),
+    (estimate("--forget", "midle"), "no class 'midle' to forget (did you mean 'middle'?)"),
+    (estimate("-j", "name=bays"), "unknown judge 'bays' (did you mean 'bayes'?)"),
+    (estimate("-m", "nl.a=1"), "unknown metric 'nl' (did you mean 'nll'?)"),
     (["compare"], "Missing argument"),
     (["compare", "no-such-folder"], "no-such-folder"),
     (["compare", "."], "no result.json under ."),
@@ -145,6 +151,48 @@ def test_wrong_requests(arguments, message, bench, tmp_path, cache):
     written = [path for path in tmp_path.rglob("*") if cache not in path.parents and path != cache]
     assert written == []
     assert not list(cache.glob("done/*"))
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [LONG],
+        ["list", LONG],
+        ["info", LONG],
+        command("--dataset", LONG),
+        command("--backbone", LONG),
+        command(method=LONG),
+        command("--preset", LONG),
+        command("--forget", LONG),
+        command("--executor", LONG),
+        command("--track", LONG),
+        command("-p", LONG),
+        command("-p", f"{LONG}=1"),
+        command("-p", f"obt.{LONG}=1"),
+        command("-p", f"{LONG}.alpha=1"),
+        command("-p", f"alpha={LONG}"),
+        command("-b", f"{LONG}=1"),
+        command("-d", f"{LONG}=1"),
+        command("-t", f"{LONG}.nfe=1"),
+        command("-t", f"generation.{LONG}=1"),
+        command("-t", f"generation.sampler={LONG}"),
+        command("-m", f"{LONG}.a=1"),
+        command("-j", f"name={LONG}"),
+        command("-x", f"{LONG}.a=1"),
+        command("--device", LONG),
+        command("--precision", LONG),
+    ],
+    ids=lambda arguments: "-".join(arguments[-2:]).replace(LONG, "long"),
+)
+def test_long_names_are_cut(arguments, bench):
+    """A name of 5000 letters is an error of two short lines, not of 5000 letters."""
+    code, _, err = bench(*arguments)
+    assert code == USAGE
+    assert max(map(len, err.splitlines())) < 1500
+    assert LONG[:500] not in err
 
 
 @pytest.mark.parametrize("arguments", [command(method="obd"), command("--dry-run", "-p", "a=1")])
@@ -189,7 +237,7 @@ def test_a_spec_file_says_it_all(bench, tmp_path):
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC))
     code, _, err = bench("run", "spec.yaml", "--seed", "3", "-p", "alpha=0.5")
     assert code == USAGE
-    assert "SPEC_FILE says it all; leave out params, seeds" in err
+    assert "SPEC_FILE describes the run: leave out params, seeds" in err
 
 
 # Models from elsewhere ---------------------------------------------------------------------
@@ -228,8 +276,8 @@ def test_wrong_cards(change, code, message, trained, bench, tmp_path):
     card = json.loads(path.read_text())
     change(card)
     path.write_text(json.dumps(card))
-    found, _, err = bench("evaluate", "model", *GAUSSIANS, "--samples", "16")
-    assert found == code
+    exit_code, _, err = bench("evaluate", "model", *GAUSSIANS, "--samples", "16")
+    assert exit_code == code
     assert message in err
     assert not (tmp_path / "runs").exists()
 

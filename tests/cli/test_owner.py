@@ -26,7 +26,7 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
     out = tmp_path / "runs"
     # more items than features, and a U-Net a quarter as wide as the preset's, as deep as that
     small = ("--samples", "6", "-j", "embedding_dim=4", "-b", "channels=[8,16,16]")
-    code, said, err = bench(*COMMAND, *small, "--data-dir", tmp_path / "faces", "--out", out)
+    code, out_text, err = bench(*COMMAND, *small, "--data-dir", tmp_path / "faces", "--out", out)
     assert code == 0, err
     result = only(out)
     assert result["status"] == "ok"
@@ -40,8 +40,8 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
         (row["task"], row["metric"], row["split"], row["protocol"]): row
         for row in result["metrics"]
     }
-    found = {(task, metric, split) for task, metric, split, _ in rows}
-    assert found >= EXPECTED
+    quantities = {(task, metric, split) for task, metric, split, _ in rows}
+    assert quantities >= EXPECTED
     dashes = {
         protocol: row["reason"] for (*_, protocol), row in rows.items() if row["value"] is None
     }
@@ -61,7 +61,7 @@ def test_the_owners_command(cache, bench, tmp_path, monkeypatch):
         "acc_clean",
         "fid",
     }
-    assert "balanced accuracy" in said
+    assert "balanced accuracy" in out_text
     (folder,) = (path.parent for path in out.rglob("result.json"))
     for name in ("generation.png", "inpainting.png", "reconstruction.png"):
         with Image.open(folder / name) as picture:

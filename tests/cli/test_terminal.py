@@ -22,10 +22,10 @@ PROGRAM = "from msgm_bench.cli.main import main; main()"
 SHOW = (
     "from msgm_bench.cli import main, tables, terminal\n"
     "import sys, click\n"
-    "terminal.prepare()\n"
-    "terminal.say('NLL \\u2193 \\U0001f408 \\udce9')\n"
-    "tables.grid(('NLL \\u2193',), [('\\U0001f408 \\udce9',)], 'title \\u2192')\n"
-    "sys.exit(terminal.finish(0))\n"
+    "terminal.configure_streams()\n"
+    "terminal.echo('NLL \\u2193 \\U0001f408 \\udce9')\n"
+    "tables.print_table(('NLL \\u2193',), [('\\U0001f408 \\udce9',)], 'title \\u2192')\n"
+    "sys.exit(terminal.flush_streams(0))\n"
 )
 
 
@@ -124,7 +124,7 @@ def test_the_last_net(error, bench, monkeypatch):
     def fail(name):
         raise error
 
-    monkeypatch.setattr(info_command, "_explain", fail)
+    monkeypatch.setattr(info_command, "_print_plugins", fail)
     code, out, err = bench("info", "obt")
     assert (code, out) == (1, "")
     (line,) = err.splitlines()
@@ -135,7 +135,7 @@ def test_the_last_net(error, bench, monkeypatch):
 
 def test_the_stack_is_full(bench, monkeypatch):
     """A real RecursionError is caught, too."""
-    monkeypatch.setattr(info_command, "_explain", recurse)
+    monkeypatch.setattr(info_command, "_print_plugins", recurse)
     code, _, err = bench("info", "obt")
     assert (code, len(err.splitlines())) == (1, 1)
     assert "RecursionError" in err
@@ -147,11 +147,11 @@ def test_the_traceback_under_verbose(monkeypatch, bench):
     def fail(name):
         raise ZeroDivisionError("\x1b[31m")
 
-    monkeypatch.setattr(info_command, "_explain", fail)
+    monkeypatch.setattr(info_command, "_print_plugins", fail)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     _, _, err = bench("-v", "info", "obt")
     assert "Traceback" in err
-    assert "test_cli_terminal.py" in err
+    assert "test_terminal.py" in err
     assert "\x1b" not in err
     _, _, err = bench("info", "obt")
     assert "Traceback" not in err
@@ -181,10 +181,10 @@ class Point:
         return self.command
 
 
-def plugin_command(monkeypatch, found):
+def plugin_command(monkeypatch, plugin):
     """Install a command ``extra``."""
-    points = {"extra": Point(found)}
-    monkeypatch.setattr(command_line, "_plugin_commands", lambda: points)
+    points = {"extra": Point(plugin)}
+    monkeypatch.setattr(command_line, "plugin_commands", lambda: points)
 
 
 @pytest.mark.parametrize("error", [*UNEXPECTED, "no command"], ids=lambda e: type(e).__name__)
@@ -219,16 +219,16 @@ def test_exit_codes_of_a_plugins_command(error, code, bench, monkeypatch):
         raise error
 
     plugin_command(monkeypatch, command)
-    found, _, err = bench("extra")
-    assert found == code
+    exit_code, _, err = bench("extra")
+    assert exit_code == code
     assert "Traceback" not in err
 
 
 def test_log_lines_are_clean(monkeypatch, capsys):
-    """Warnings that name strangers' files do not reach the terminal as they are."""
+    """Warnings that name untrusted files do not reach the terminal as they are."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert call(["--version"]) == 0
-    terminal.listen(verbose=False)
+    terminal.configure_logging(verbose=False)
     logging.getLogger("msgm_bench.test").warning("file %s", "\x1b[31m\u202e")
     err = capsys.readouterr().err
     assert "file \\x1b[31m\\u202e" in err
@@ -237,7 +237,7 @@ def test_log_lines_are_clean(monkeypatch, capsys):
 def test_json_stays_json(capsys):
     """Every control character is escaped as JSON escapes it."""
     text = "".join(map(chr, range(0x250))) + "\u202e\ud800\U0001f408"
-    terminal.say_json({"text": text})
+    terminal.echo_json({"text": text})
     out = capsys.readouterr().out
     assert json.loads(out) == {"text": text}
     assert out.isascii()

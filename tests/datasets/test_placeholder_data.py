@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from msgm_bench import OptionError, StorageError, UsageError
-from msgm_bench.estimate.placeholder_data import known_data, stand_in
-from msgm_bench.estimate.run_estimate import outline
+from msgm_bench.estimate.placeholder_data import known_data, placeholder_data
+from msgm_bench.estimate.run_estimate import estimate_run
 from msgm_bench.experiment.model_io import skeleton
 from msgm_bench.experiment.spec import parse_spec
 from msgm_bench.registry import registry
@@ -37,7 +37,7 @@ COUNTS = {
 }
 
 
-def asked(**fields):
+def request(**fields):
     """A request without a method and without what is to be forgotten."""
     common = {"forget": (), "method": "", "backbone": "vpsde"}
     return parse_spec(common | fields)
@@ -78,7 +78,7 @@ def test_info_of_cifar10(place):
 def test_noise_in_the_place_of_items(name):
     """Every class is on some item, and the items have the published shape and type."""
     info = registry().create("datasets", name).info()
-    data = stand_in(info)
+    data = placeholder_data(info)
     assert data.shape == SHAPES[name]
     assert data.train.x.dtype == torch.uint8
     for i in range(len(data.classes)):
@@ -94,13 +94,13 @@ def test_outline_without_files(name, monkeypatch):
         raise AssertionError("it tried to download")
 
     monkeypatch.setattr(FileDataset, "fetch", fetch)
-    told = outline(asked(dataset=name, preset="quick"), measure=False)
-    assert not told.here
-    assert tuple(told.data["shape"]) == SHAPES[name]
-    assert (told.data["train"], told.data["test"]) == COUNTS[name]
-    assert told.data["classes"] == (40 if name == "celeba" else 10)
-    bounds = {task.name: (task.items, task.at_most) for task in told.tasks}
-    options = {task.name: task.options["count"] for task in told.tasks}
+    estimate = estimate_run(request(dataset=name, preset="quick"), measure=False)
+    assert not estimate.data_is_local
+    assert tuple(estimate.data["shape"]) == SHAPES[name]
+    assert (estimate.data["train"], estimate.data["test"]) == COUNTS[name]
+    assert estimate.data["classes"] == (40 if name == "celeba" else 10)
+    bounds = {task.name: (task.items, task.is_upper_bound) for task in estimate.tasks}
+    options = {task.name: task.options["count"] for task in estimate.tasks}
     assert bounds["generation"] == (options["generation"], False)
     for task in ("likelihood", "inpainting", "reconstruction"):
         assert bounds[task] == (2 * options[task], True)
@@ -108,58 +108,60 @@ def test_outline_without_files(name, monkeypatch):
 
 def test_the_paper_on_celeba():
     """The owner's question: 80,000 steps from a base of 1,300,000, in a U-Net of 35.7 M."""
-    spec = asked(dataset="celeba", preset="paper", forget="bangs", method="obt", regime="finetune")
-    told = outline(spec, measure=False)
-    assert told.forget == ["Bangs"]
-    assert [(s.methods, s.base, s.budget["steps"]) for s in told.training] == [
+    spec = request(
+        dataset="celeba", preset="paper", forget="bangs", method="obt", regime="finetune"
+    )
+    estimate = estimate_run(spec, measure=False)
+    assert estimate.forget == ["Bangs"]
+    assert [(s.methods, s.base, s.budget["steps"]) for s in estimate.training] == [
         (["standard"], True, 1_300_000),
         (["obt"], False, 80_000),
     ]
     known = known_data(spec)
-    backbone = registry().create("backbones", "vpsde", told.network["options"])
+    backbone = registry().create("backbones", "vpsde", estimate.network["options"])
     network = skeleton(backbone, known.loaded.stats).network
-    assert told.network["parameters"] == sum(w.numel() for w in network.parameters())
-    assert told.network["class"] == "UNet"
-    assert {t.name: (t.sampler, t.nfe) for t in told.tasks} == {
+    assert estimate.network["parameters"] == sum(w.numel() for w in network.parameters())
+    assert estimate.network["class"] == "UNet"
+    assert {t.name: (t.sampler, t.nfe) for t in estimate.tasks} == {
         "generation": ("em", 1000),
         "inpainting": ("", 2000),
         "likelihood": ("", 750),
         "reconstruction": ("heun", 1000),
     }
-    assert json.loads(json.dumps(told.data))["shape"] == [3, 64, 64]
+    assert json.loads(json.dumps(estimate.data))["shape"] == [3, 64, 64]
 
 
 def test_what_the_data_decide_is_left_open():
     """VE takes its largest noise from the data: unknown without them, known when it is given."""
     common = {"dataset": "mnist", "backbone": "vesde", "preset": "quick"}
-    told = outline(asked(**common), measure=False).process
-    assert (told["sigma_max"], told["sigma_min"]) == (None, 0.01)
-    given = asked(**common, backbone_params={"sigma_max": 7.0})
-    assert outline(given, measure=False).process["sigma_max"] == 7.0
+    estimate = estimate_run(request(**common), measure=False).process
+    assert (estimate["sigma_max"], estimate["sigma_min"]) == (None, 0.01)
+    request_with_sigma = request(**common, backbone_params={"sigma_max": 7.0})
+    assert estimate_run(request_with_sigma, measure=False).process["sigma_max"] == 7.0
 
 
 def test_what_is_here_is_read(place):
     """With the files there, numbers and sigma_max are those of the items."""
     fake_data.write_mnist(place / "mnist", train=40, test=20)
-    spec = asked(dataset="mnist", backbone="vesde", preset="quick", forget="3")
-    told = outline(spec, measure=False)
-    assert told.here
-    assert (told.data["train"], told.data["test"]) == (40, 20)
+    spec = request(dataset="mnist", backbone="vesde", preset="quick", forget="3")
+    estimate = estimate_run(spec, measure=False)
+    assert estimate.data_is_local
+    assert (estimate.data["train"], estimate.data["test"]) == (40, 20)
     x = (MNIST.create().load().train.x.double().flatten(1) + 0.5) / 256
-    assert told.process["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()))
-    assert {task.name: task.items for task in told.tasks}["likelihood"] == 20
+    assert estimate.process["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()))
+    assert {task.name: task.items for task in estimate.tasks}["likelihood"] == 20
 
 
 def test_names_are_checked_without_files():
     """What is to be forgotten is checked against the published names."""
     with pytest.raises(OptionError, match="did you mean 'bangs'"):
-        outline(asked(dataset="celeba", forget="bang"), measure=False)
+        estimate_run(request(dataset="celeba", forget="bang"), measure=False)
 
 
 def test_an_unknown_shape_is_said(monkeypatch):
     """Without files and without ``info`` the error says what to do; a folder's says it, too."""
     monkeypatch.setattr(CIFAR10, "info", lambda self: None)
     with pytest.raises(StorageError, match="unknown until its files are here"):
-        outline(asked(dataset="cifar10"), measure=False)
+        estimate_run(request(dataset="cifar10"), measure=False)
     with pytest.raises(UsageError, match="no folder of images"):
-        outline(asked(dataset="image_folder"), measure=False)
+        estimate_run(request(dataset="image_folder"), measure=False)

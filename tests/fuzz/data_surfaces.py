@@ -21,8 +21,8 @@ def write_images(folder: Path, encode: str = "png") -> None:
             Image.fromarray(pixels).save(place / f"{i:02d}.{encode}")
 
 
-def folder_cell(folder: Path) -> list[str]:
-    """The options of a cell on those images."""
+def folder_options(folder: Path) -> list[str]:
+    """The options of a run on those images."""
     data = folder / "data"
     table = ("-d", "table=labels.csv") if (data / "labels.csv").exists() else ()
     return [
@@ -34,7 +34,7 @@ def folder_cell(folder: Path) -> list[str]:
 
 def _folder_commands(folder: Path) -> list[list[str]]:
     check = ["data", "check", "image_folder", "--data-dir", str(folder / "data")]
-    return [check, ["run", *folder_cell(folder), "--dry-run"]]
+    return [check, ["run", *folder_options(folder), "--dry-run"]]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Models, judges and embedders of strangers: cards, and weights beside them."""
+"""Third-party models, judges and embedders: cards, and weights beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hub_layout
 import torch
-from data_surfaces import folder_cell, write_images
+from data_surfaces import folder_options, write_images
 from result_surfaces import GAUSSIANS, OBT, SMALL, run_of, write_runs
 from safetensors.torch import save_file
 from surface import Surface
@@ -52,8 +52,8 @@ def _clip(folder: Path) -> None:
 
 def _clip_commands(folder: Path) -> list[list[str]]:
     clip = str(folder / "clip")
-    cell = folder_cell(folder)
-    return [["run", *cell, "-j", "name=clip", "-j", f"path={clip}", "--dry-run"]]
+    options = folder_options(folder)
+    return [["run", *options, "-j", "name=clip", "-j", f"path={clip}", "--dry-run"]]
 
 
 def _clip_tensors(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Results, boards, specs and pictures of strangers."""
+"""Third-party results, boards, specs and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A place where files of strangers come in, and sound files for it, which are made once."""
+"""Surfaces: kinds of untrusted files, with valid files that are made once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Surface:
-    """One file that strangers bring.
+    """A kind of untrusted file.
 
     Attributes:
         name: What it is.

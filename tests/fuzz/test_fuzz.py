@@ -1,4 +1,4 @@
-"""Mutated files of strangers, through the commands that read them.
+"""Mutated files through the commands that read them.
 
 python -m pytest tests/fuzz                             # 200 mutations
 MSGM_BENCH_FUZZ=2000 python -m pytest tests/fuzz        # as many as one likes
@@ -38,7 +38,7 @@ def place(tmp_path_factory):
     surfaces.PLACE[:] = [tmp_path_factory.mktemp("sound")]
 
 
-def fresh(surface: Surface, folder: Path) -> Path:
+def restore(surface: Surface, folder: Path) -> Path:
     """A sound copy of the surface's files; the file to spoil."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -71,7 +71,7 @@ def test_sound_files_are_read(surface, tmp_path, monkeypatch, capsys):
     """Unspoiled, each set of files is accepted: else the mutations below would show nothing."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "work"
-    fresh(surface, folder)
+    restore(surface, folder)
     last = surface.commands(folder)[-1]  # `data check` compares checksums, which ours are not
     assert call(last) == surface.sound, capsys.readouterr()
 
@@ -84,7 +84,7 @@ def test_spoiled_files_do_no_harm(surface, tmp_path, monkeypatch, capsys):
     failures = {}
     for number in range(SHARE):
         random = Random(f"{SEED} {surface.name} {number}")
-        path = fresh(surface, folder)
+        path = restore(surface, folder)
         if random.random() < 0.08:
             what = replace_file(path, random)
         else:

@@ -8,7 +8,7 @@ import time
 import pytest
 from cli_harness import Child, only, tiny
 
-from msgm_bench.report.run_folder import RESULT
+from msgm_bench.experiment.stored_result import RESULT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("fast", "probe")]
 TOLERANCE = 1e-3  # relative, of every value of a resumed run
@@ -37,7 +37,7 @@ def test_a_run_states_its_device(runtime, bench, cache, tmp_path):
 def test_killed_runs_end_with_the_same_values(where, runtime, bench, cache, tmp_path, monkeypatch):
     """SIGKILL in training, in sampling and in the likelihood: values to the stated tolerance."""
     arguments, out = (*CHUNKS, "--device", str(runtime.device)), tmp_path / "runs"
-    env = {"STRANGER_KILL": f"SIGKILL|{where}", "STRANGER_CHECKPOINT": "-1"}
+    env = {"PROBE_KILL": f"SIGKILL|{where}", "PROBE_CHECKPOINT": "-1"}
     log = tmp_path / "killed.log"
     killed = Child(tiny(*arguments, out=out), env, tmp_path / "site", log)
     assert killed.code() == -signal.SIGKILL, log.read_text("utf-8")

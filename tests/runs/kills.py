@@ -24,7 +24,7 @@ CONFIGURATIONS = {
     "from a base": cli_harness.tiny(*CHUNKS, "--regime", "finetune", method="salun"),
     "class-conditional": cli_harness.tiny(*CHUNKS, "--conditional", method="standard"),
 }
-ENVIRONMENT = {"WITH_PICTURES": "1", "STRANGER_CHECKPOINT": "-1"}
+ENVIRONMENT = {"WITH_PICTURES": "1", "PROBE_CHECKPOINT": "-1"}
 POLL = 0.01  # seconds between two looks at a process
 
 
@@ -47,7 +47,7 @@ class Repeated:
         self._read, self._phase = 0, ""
         env = ENVIRONMENT | {
             "MSGM_BENCH_CACHE": str(self.place / "cache"),
-            "STRANGER_LOG": str(self.log),
+            "PROBE_LOG": str(self.log),
             "MSGM_BENCH_PLUGINS": cli_harness.FAST_PLUGINS,
         }
         return cli_harness.Child(self.arguments, env, self.probe, self.place / "output")
@@ -75,7 +75,7 @@ class Repeated:
             if phase in seconds:
                 seconds[phase] += now - before
             before = now
-        assert child.code() == 0, child.said.read_text("utf-8")
+        assert child.code() == 0, child.output.read_text("utf-8")
         child.process.close()
         return seconds
 
@@ -88,7 +88,7 @@ class Repeated:
         child.process.kill()
         code = child.code()
         child.process.close()
-        assert code in (0, -signal.SIGKILL), child.said.read_text("utf-8")
+        assert code in (0, -signal.SIGKILL), child.output.read_text("utf-8")
         return code != 0
 
     def values(self) -> object:
@@ -137,13 +137,13 @@ def kill_and_compare(name: str, cycles: int, place: Path, probe: Path, seed: int
 
 def main(wanted: int) -> None:
     """Kill ``wanted`` times in all, in turn in each configuration."""
-    source = (cli_harness.STRANGERS / "stranger_probe.py").read_text("utf-8")
+    source = (cli_harness.THIRD_PARTY / "third_party_probe.py").read_text("utf-8")
     kills = cycle = 0
     with tempfile.TemporaryDirectory() as place:
         probe = Path(place) / "site"
         probe.mkdir()
         cli_harness.write_distribution(
-            probe, "stranger-probe", "stranger_probe", source, "stranger.probe"
+            probe, "third-party-probe", "third_party_probe", source, "third_party.probe"
         )
         while kills < wanted:
             for name in CONFIGURATIONS:

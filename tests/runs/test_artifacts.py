@@ -86,7 +86,7 @@ def test_wrong_shapes(tmp_path):
     ("backbone", "sampler"),
     [("vesde", "heun"), ("vesde", "em"), ("vesde", "pc"), ("ddpm", "ancestral"), ("ddpm", "ddim")],
 )
-def test_samples_do_not_depend_on_their_batch(backbone, sampler, fresh):
+def test_samples_do_not_depend_on_their_batch(backbone, sampler, new_registry):
     """Each sample is a function of (seed, index): batches of 5 or 16 give the same items."""
     spec = RunSpec(
         dataset="gaussians",

@@ -63,7 +63,7 @@ def test_each_seed_has_its_stages(option, same, cache, bench, tmp_path, monkeypa
     """A seed that is overridden redoes what depends on it and nothing before."""
     arguments = tiny("--regime", "finetune", out=tmp_path / "runs")
     assert bench(*arguments)[0] == 0
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     assert bench(*arguments, option, 5)[0] == 0
     found = dict(told(tmp_path / "log"))
     assert {name: found[name] for name in same} == same
@@ -75,7 +75,7 @@ def test_repeating_resumes_in_the_same_folder(cache, bench, tmp_path, monkeypatc
     assert bench(*tiny(out=out))[0] == 0
     (path,) = out.rglob("result.json")
     before = path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     assert bench(*tiny(out=out))[0] == 0
     assert (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) == before
     assert len(list(out.iterdir())) == 1
@@ -99,7 +99,7 @@ def test_a_lost_result_is_written_again(damage, cache, bench, tmp_path):
 def test_one_result_a_cell_written_last(cache, bench, tmp_path, monkeypatch):
     """Two methods that share a base: two results, each the newest file of its folder."""
     out = tmp_path / "runs"
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     arguments = tiny("--regime", "finetune", method=("obt", "finetune"), out=out)
     assert bench(*arguments)[0] == 0
     assert set(results(out)) == {("obt", 0), ("finetune", 0)}
@@ -117,7 +117,7 @@ def test_one_result_a_cell_written_last(cache, bench, tmp_path, monkeypatch):
 
 def test_base_is_the_standard_model(cache, bench, tmp_path, monkeypatch):
     """The base of the finetune regime and the row ``standard`` are one trained model."""
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     assert bench(*tiny(method="standard", out=tmp_path / "runs"))[0] == 0
     assert bench(*tiny("--regime", "finetune", out=tmp_path / "runs"))[0] == 0
     assert told(tmp_path / "log").count(("train standard", False)) == 1
@@ -223,11 +223,11 @@ def test_damaged_entries_are_computed_again(damage, cache, bench, tmp_path, capl
 def test_damaged_checkpoints_start_again(keep, cache, bench, tmp_path, monkeypatch, caplog):
     """A checkpoint that is cut short leads to the result that it would have led to."""
     out = tmp_path / "runs"
-    monkeypatch.setenv("STRANGER_KILL", "SIGINT|train obt|7")
+    monkeypatch.setenv("PROBE_KILL", "SIGINT|train obt|7")
     assert bench(*tiny(out=out))[0] == 130
     (path,) = cache.glob("partial/*/checkpoint.pt")
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    monkeypatch.delenv("STRANGER_KILL")
+    monkeypatch.delenv("PROBE_KILL")
     assert bench(*tiny(out=out))[0] == 0
     assert "checkpoint.pt is damaged" in caplog.text
     monkeypatch.setenv("MSGM_BENCH_CACHE", str(tmp_path / "other"))
@@ -238,14 +238,14 @@ def test_damaged_checkpoints_start_again(keep, cache, bench, tmp_path, monkeypat
 def test_flipped_bits_in_a_checkpoint_are_seen(cache, bench, tmp_path, monkeypatch, caplog):
     """A byte of a weight that changed on the disk does not enter the result."""
     out = tmp_path / "runs"
-    monkeypatch.setenv("STRANGER_KILL", "SIGINT|train obt|7")
+    monkeypatch.setenv("PROBE_KILL", "SIGINT|train obt|7")
     assert bench(*tiny(out=out))[0] == 130
     (path,) = cache.glob("partial/*/checkpoint.pt")
     content = bytearray(path.read_bytes())
     for position in range(len(content) // 4, 3 * len(content) // 4, 997):
         content[position] ^= 4
     path.write_bytes(content)
-    monkeypatch.delenv("STRANGER_KILL")
+    monkeypatch.delenv("PROBE_KILL")
     assert bench(*tiny(out=out))[0] == 0
     assert "checkpoint.pt is damaged" in caplog.text
 

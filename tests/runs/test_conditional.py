@@ -38,7 +38,7 @@ def cell(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSGM_BENCH_CACHE", str(place / "cache"))
         patch.setenv("MSGM_BENCH_PLUGINS", CONDITIONAL_PLUGINS)
-        patch.setattr(run_folder, "_pictures", draw_nothing)
+        patch.setattr(run_folder, "_draw_pictures", draw_nothing)
         registry.cache_clear()
         assert call(tiny("--conditional", "--regime", "finetune", out=place / "runs")) == 0
     registry.cache_clear()
@@ -47,10 +47,10 @@ def cell(tmp_path_factory):
 
 
 @pytest.fixture
-def told(monkeypatch, fast, fresh):
+def told(monkeypatch, fast, new_registry):
     """The plugins of a fast conditional cell."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", CONDITIONAL_PLUGINS)
-    fresh.cache_clear()
+    new_registry.cache_clear()
 
 
 def test_a_result_says_that_its_model_is_told_a_class(cell):

@@ -47,9 +47,9 @@ def register_methods():
 
 
 @pytest.fixture
-def onward(strangers, fast):
+def onward(third_party, fast):
     """The method above, installed."""
-    strangers("stranger-onward", SOURCE, "stranger.onward")
+    third_party("third-party-onward", SOURCE, "third_party.onward")
 
 
 def spec(method, **fields):

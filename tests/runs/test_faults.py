@@ -72,11 +72,11 @@ def test_nan_loss_in_python(tmp_path):
     ("fault", "reason"),
     [
         ("stop", "this leads nowhere"),
-        ("crash", "ZeroDivisionError: a stranger's mistake"),
+        ("crash", "ZeroDivisionError: a plugin's mistake"),
         ("trespass", "method 'picky' reads the split 'forget'\nallowed: it declares retain"),
     ],
 )
-def test_a_stranger_goes_wrong(fault, reason, bench, tmp_path):
+def test_a_plugin_that_fails(fault, reason, bench, tmp_path):
     """Whatever a method raises, its own cell fails with that reason."""
     out = tmp_path / "runs"
     code, _, _ = bench(*tiny("-p", f"picky.fault={fault}", method=("picky", "obt"), out=out))
@@ -181,7 +181,7 @@ def test_full_disk_at_a_checkpoint(bench, tmp_path, monkeypatch, cache):
     assert code == 1
     assert "is the disk full?" in err
     assert len(list(cache.glob("partial/*/checkpoint.pt"))) == 1
-    monkeypatch.setenv("STRANGER_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
     assert bench(*tiny(out=out))[0] == 0
     assert '"step_ended", "train obt", 6]' in (tmp_path / "log").read_text("utf-8").splitlines()[3]
 
@@ -328,7 +328,7 @@ def test_nan_samples_are_drawn(bench, tmp_path, monkeypatch):
 def test_the_command_in_provenance_repeats_the_cell(bench, tmp_path, monkeypatch):
     """With every kind of value: numbers, nothing, lists, seeds and the runtime."""
     arguments = tiny(
-        *("-p", "hinge=null", "-p", "cosine=true", "-p", "alpha=0.6"),
+        *("-p", "hinge=null", "-p", "use_cosine=true", "-p", "alpha=0.6"),
         *("-b", "attention=[4, 8]", "--train-seed", "3", "--regime", "finetune"),
         *("--device", "cpu", "--precision", "tf32"),
         out=tmp_path / "runs",

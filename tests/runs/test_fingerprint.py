@@ -12,9 +12,9 @@ from msgm_bench.cache import fingerprint
 
 LEAF = '"""A leaf."""\nVALUE = {value}\n'
 WAYS = {
-    "import": "import stranger_pack.leaf",
-    "from module": "from stranger_pack.leaf import VALUE",
-    "from package": "from stranger_pack import leaf",
+    "import": "import third_party_pack.leaf",
+    "from module": "from third_party_pack.leaf import VALUE",
+    "from package": "from third_party_pack import leaf",
     "relative module": "from .leaf import VALUE",
     "relative package": "from . import leaf",
 }
@@ -25,7 +25,7 @@ def pack(tmp_path, monkeypatch):
     """``pack(statement, value)`` is the hash of a plugin that imports a module of its package."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(fingerprint, "source_of", fingerprint.source_of.__wrapped__)
-    folder = tmp_path / "stranger_pack"
+    folder = tmp_path / "third_party_pack"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
 
@@ -34,14 +34,14 @@ def pack(tmp_path, monkeypatch):
         top = f"from msgm_bench import Method\n{statement}\n"
         (folder / "own.py").write_text(f"{top}\n\nclass Own(Method):\n    name = 'own'\n")
         importlib.invalidate_caches()
-        for name in [name for name in sys.modules if name.startswith("stranger_pack")]:
+        for name in [name for name in sys.modules if name.startswith("third_party_pack")]:
             del sys.modules[name]
-        own = importlib.import_module("stranger_pack.own").Own
+        own = importlib.import_module("third_party_pack.own").Own
         assert issubclass(own, Method)
         return fingerprint.plugin_source(own)
 
     yield build
-    for name in [name for name in sys.modules if name.startswith("stranger_pack")]:
+    for name in [name for name in sys.modules if name.startswith("third_party_pack")]:
         del sys.modules[name]
 
 

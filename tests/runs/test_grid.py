@@ -138,7 +138,7 @@ def test_whatever_a_stage_raises(error, bench, tmp_path, monkeypatch):
     assert outcomes["obt"]["reason"].startswith(type(error).__name__)
 
 
-def test_a_tracker_that_raises_at_a_failure(strangers, bench, tmp_path):
+def test_a_tracker_that_raises_at_a_failure(third_party, bench, tmp_path):
     """A hook that raises while a failure is told does not take the other cells down."""
     source = (
         "from msgm_bench import hookimpl\n"
@@ -146,7 +146,7 @@ def test_a_tracker_that_raises_at_a_failure(strangers, bench, tmp_path):
         "def run_failed(reason):\n"
         "    raise OverflowError('the notebook is full')\n"
     )
-    strangers("stranger-two", source, "stranger.two")
+    third_party("third-party-two", source, "third_party.two")
     code, _, _ = bench(*tiny(method=("explosive", "obt"), out=tmp_path / "runs"))
     assert code == 1
     stored = results(tmp_path / "runs")

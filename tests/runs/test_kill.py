@@ -51,17 +51,15 @@ def told(log):
 def test_kill_and_resume(where, left, cache, child, bench, tmp_path, monkeypatch, reference):
     """SIGKILL in training, in sampling and between stages changes no number."""
     out, log = tmp_path / "runs", tmp_path / "log"
-    killed = child(
-        tiny(*CHUNKS, out=out), STRANGER_KILL=f"SIGKILL|{where}", STRANGER_CHECKPOINT="-1"
-    )
-    assert killed.code() == -signal.SIGKILL, killed.said.read_text()
+    killed = child(tiny(*CHUNKS, out=out), PROBE_KILL=f"SIGKILL|{where}", PROBE_CHECKPOINT="-1")
+    assert killed.code() == -signal.SIGKILL, killed.output.read_text()
     assert not list(out.rglob("result.json"))
     partial = [path.name for path in cache.glob("partial/*/*")]
     assert left in partial if left else not partial
-    monkeypatch.setenv("STRANGER_LOG", str(log))
+    monkeypatch.setenv("PROBE_LOG", str(log))
     code, _, err = bench(*tiny(*CHUNKS, out=out))
     assert code == 0, err
-    monkeypatch.delenv("STRANGER_LOG")
+    monkeypatch.delenv("PROBE_LOG")
     expected = rows_of_unkilled(reference, bench, tmp_path, monkeypatch, CHUNKS)
     assert only(out)["metrics"] == expected
     stage, when = where.split("|")
@@ -74,7 +72,7 @@ def test_kill_and_resume(where, left, cache, child, bench, tmp_path, monkeypatch
 def test_resume_draws_only_what_is_missing(cache, child, bench, tmp_path, monkeypatch):
     """Chunks that a killed run finished are read, not drawn again."""
     out = tmp_path / "runs"
-    killed = child(tiny(*CHUNKS, out=out), STRANGER_KILL="SIGKILL|draw generation|16")
+    killed = child(tiny(*CHUNKS, out=out), PROBE_KILL="SIGKILL|draw generation|16")
     assert killed.code() == -signal.SIGKILL
     task = registry().entry("tasks", "generation").cls
     original, starts = task.draw, []
@@ -92,18 +90,18 @@ def test_resume_draws_only_what_is_missing(cache, child, bench, tmp_path, monkey
 def test_interrupt_in_training(name, cache, bench, tmp_path, monkeypatch, reference):
     """Ctrl-C ends with 130 after a checkpoint, and the same command goes on from it."""
     out, log = tmp_path / "runs", tmp_path / "log"
-    monkeypatch.setenv("STRANGER_KILL", f"{name}|train obt|7")
+    monkeypatch.setenv("PROBE_KILL", f"{name}|train obt|7")
     code, _, err = bench(*tiny(*CHUNKS, out=out))
     assert code == 130
     assert "repeat the command to go on" in err
     assert not list(out.rglob("result.json"))
     assert [path.name for path in cache.glob("partial/*/checkpoint.pt")] == ["checkpoint.pt"]
-    monkeypatch.delenv("STRANGER_KILL")
-    monkeypatch.setenv("STRANGER_LOG", str(log))
+    monkeypatch.delenv("PROBE_KILL")
+    monkeypatch.setenv("PROBE_LOG", str(log))
     assert bench(*tiny(*CHUNKS, out=out))[0] == 0
     steps = [step for kind, name, step in told(log) if (kind, name) == ("step_ended", "train obt")]
     assert steps == list(range(8, 21))
-    monkeypatch.delenv("STRANGER_LOG")
+    monkeypatch.delenv("PROBE_LOG")
     expected = rows_of_unkilled(reference, bench, tmp_path, monkeypatch, CHUNKS)
     assert only(out)["metrics"] == expected
 
@@ -111,10 +109,10 @@ def test_interrupt_in_training(name, cache, bench, tmp_path, monkeypatch, refere
 def test_interrupt_between_steps(cache, bench, tmp_path, monkeypatch):
     """Ctrl-C while samples are drawn ends with 130, too, and keeps the chunks."""
     out = tmp_path / "runs"
-    monkeypatch.setenv("STRANGER_KILL", "SIGINT|draw generation|16")
+    monkeypatch.setenv("PROBE_KILL", "SIGINT|draw generation|16")
     assert bench(*tiny(*CHUNKS, out=out))[0] == 130
     assert len(list(cache.glob("partial/*/chunk-*"))) == 2
-    monkeypatch.delenv("STRANGER_KILL")
+    monkeypatch.delenv("PROBE_KILL")
     assert bench(*tiny(*CHUNKS, out=out))[0] == 0
 
 
@@ -122,7 +120,7 @@ def test_two_processes_on_one_cache(cache, child, tmp_path):
     """They end with equal results, and each stage is computed once."""
     logs = [tmp_path / "log-0", tmp_path / "log-1"]
     both = [
-        child(tiny(out=tmp_path / f"runs-{i}"), STRANGER_LOG=str(logs[i]), STRANGER_SLOW="0.03")
+        child(tiny(out=tmp_path / f"runs-{i}"), PROBE_LOG=str(logs[i]), PROBE_SLOW="0.03")
         for i in range(2)
     ]
     assert [each.code() for each in both] == [0, 0]

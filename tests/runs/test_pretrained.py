@@ -21,7 +21,7 @@ from msgm_bench.boards.collect import mismatch
 from msgm_bench.cache.cache import Cache
 from msgm_bench.cli.main import call
 from msgm_bench.errors import StorageError
-from msgm_bench.estimate.run_estimate import outline
+from msgm_bench.estimate.run_estimate import estimate_run
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.model_io import load_model
 from msgm_bench.experiment.plan import resolve
@@ -72,7 +72,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSGM_BENCH_CACHE", str(place / "cache"))
         patch.setenv("MSGM_BENCH_PLUGINS", PLUGINS)
-        patch.setattr(run_folder, "_pictures", draw_nothing)
+        patch.setattr(run_folder, "_draw_pictures", draw_nothing)
         registry.cache_clear()
         run = (*RUN, "--base", str(place / "base"), "--out", str(place / "runs"))
         assert call(run) == 0
@@ -82,12 +82,12 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _plugins(made, monkeypatch, fresh):
+def _plugins(made, monkeypatch, untrained_model):
     """Few plugins, and the cache of those runs."""
     monkeypatch.setenv("MSGM_BENCH_CACHE", str(made / "cache"))
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", PLUGINS)
-    monkeypatch.setattr(run_folder, "_pictures", draw_nothing)
-    fresh.cache_clear()
+    monkeypatch.setattr(run_folder, "_draw_pictures", draw_nothing)
+    untrained_model.cache_clear()
 
 
 def run_of(made, method):
@@ -115,7 +115,7 @@ def test_results_name_the_base_by_its_hash(made):
         assert given == {"source": str(made / "base"), "sha256": mine, "remark": ""}
         assert f"--base {made / 'base'} " in result["provenance"]["command"]
         report = (run_of(made, method) / "report.md").read_text("utf-8")
-        assert ("evaluated as it was given" in report) == (method == "standard")
+        assert ("evaluated unchanged" in report) == (method == "standard")
         assert mine in report
     told = yaml.safe_load((run_of(made, "finetune") / "spec.yaml").read_text("utf-8"))
     assert told["base"] == str(made / "base")
@@ -177,7 +177,7 @@ def test_weights_that_change_in_between_stop_the_run(made, tmp_path, cache):
         run_stage(stage, Cache(), {})
 
 
-def test_dry_run_and_outline_show_the_base(made, bench):
+def test_dry_run_and_estimate_show_the_base(made, bench):
     """Folder and hash; the stage that takes it, and none that trains it; nothing is computed."""
     code, out, _ = bench(*RUN, "--base", made / "base", "--dry-run")
     assert code == 0
@@ -186,10 +186,12 @@ def test_dry_run_and_outline_show_the_base(made, bench):
     assert "train standard" not in out
     preview = dry_run(spec(made / "base"))
     assert preview.base == f"{made / 'base'}, sha256 {sha256(made / 'base')}"
-    told = outline(spec(made / "base", method=""), measure=False)
-    assert told.base == preview.base
-    assert {stint.regime for stint in told.training if "finetune" in stint.methods} == {"finetune"}
-    assert not any(stint.base for stint in told.training)
+    estimate = estimate_run(spec(made / "base", method=""), measure=False)
+    assert estimate.base == preview.base
+    assert {
+        training.regime for training in estimate.training if "finetune" in training.methods
+    } == {"finetune"}
+    assert not any(training.base for training in estimate.training)
 
 
 def test_the_regime_is_fine_tuning(made):

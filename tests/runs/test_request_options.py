@@ -12,7 +12,7 @@ from msgm_bench import IncompatibleError, OptionError, RunSpec, UsageError
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import parse_spec
-from msgm_bench.report.provenance import command
+from msgm_bench.report.provenance import rerun_command
 from msgm_bench.runner import dry_run
 from msgm_builtin.datasets.digits import Digits
 from msgm_builtin.datasets.image_folder import ImageFolder
@@ -97,9 +97,9 @@ def test_the_command_repeats_every_option(bench, monkeypatch):
     )
     heard = []
     monkeypatch.setattr(
-        "msgm_bench.cli.run_and_show.show_plan", lambda specs: heard.extend(specs) or 0
+        "msgm_bench.cli.run_and_show.print_plan", lambda specs: heard.extend(specs) or 0
     )
-    assert bench(*shlex.split(command(wanted))[1:], "--dry-run")[0] == 0
+    assert bench(*shlex.split(rerun_command(wanted))[1:], "--dry-run")[0] == 0
     assert heard == [wanted]
     assert parse_spec(yaml.safe_load(yaml.safe_dump(wanted.model_dump(mode="json")))) == wanted
 
@@ -136,28 +136,28 @@ def test_a_preview_says_what_will_be_missing(monkeypatch, tmp_path, cache):
     assert "fid-judge" not in reasons(images.null_metrics), "the judge has features"
 
 
-def test_reasons_are_shown_and_kept(cache, fresh, bench, tmp_path, monkeypatch):
+def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkeypatch):
     """--dry-run, the result's provenance and the report name what is left out, and why."""
     monkeypatch.setenv(
         "MSGM_BENCH_PLUGINS",
         "datasets.gaussians,backbones.*,samplers.*,methods.*,tasks.*,judges.bayes,metrics.nll,"
         "metrics.unlearning_ratio,metrics.fid,embedders.*",
     )
-    fresh.cache_clear()
+    new_registry.cache_clear()
     code, out, _ = bench(*tiny("--dry-run", method="unseen"))
     assert code == 0
     words = " ".join(out.split())
-    assert "left out: inpainting: inpainting is for images" in words
-    assert "left out: fid-judge: the Frechet distance is for images" in words
+    assert "skipped: inpainting: inpainting is for images" in words
+    assert "skipped: fid-judge: the Frechet distance is for images" in words
     assert bench(*tiny(method="unseen", out=tmp_path / "runs"))[0] == 0
     told = only(tmp_path / "runs")["provenance"]
     assert told["left_out"]["reconstruction"] == "reconstruction is for images"
     assert set(told["unmeasured"]) == {"fid-judge", "fid-inception"}
     (page,) = (tmp_path / "runs").rglob("report.md")
     text = page.read_text("utf-8")
-    assert "Tasks left out:\n\n- " in text
+    assert "Skipped tasks:\n\n- " in text
     assert "\n- inpainting: inpainting is for images" in text
-    assert "Metrics left out:\n\n- fid-inception: " in text
+    assert "Skipped metrics:\n\n- fid-inception: " in text
 
 
 # Presets ----------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ def test_grid_of_names():
         ["standard", "obt", "ort"],
         ["vesde", "vpsde"],
         [0, 1],
-        {"alpha": 0.7, "ort.every": 2},
+        {"alpha": 0.7, "ort.forget_interval": 2},
         dataset="gaussians",
         forget="middle",
     )
@@ -254,7 +254,7 @@ def test_grid_of_names():
     assert params == {
         "standard": {},
         "obt": {"alpha": 0.7},
-        "ort": {"alpha": 0.7, "every": 2},
+        "ort": {"alpha": 0.7, "forget_interval": 2},
     }
 
 
@@ -325,7 +325,7 @@ def test_comments_change_no_key(tmp_path, monkeypatch):
     source_of.cache_clear()
 
 
-def test_versions_of_a_method_do_not_mix(strangers, fast, cache, bench, tmp_path):
+def test_versions_of_a_method_do_not_mix(third_party, fast, cache, bench, tmp_path):
     """When the code of a method changes, its models are trained again."""
     text = (
         "from msgm_bench import LossMethod, hookimpl, dsm_loss\n"
@@ -340,12 +340,12 @@ def test_versions_of_a_method_do_not_mix(strangers, fast, cache, bench, tmp_path
         "def register_methods():\n"
         "    return [Mine]\n"
     )
-    place = strangers("stranger-mine", text, "stranger.mine")
+    place = third_party("third-party-mine", text, "third_party.mine")
     assert bench(*tiny(method="mine", out=tmp_path / "runs"))[0] == 0
     before = results(tmp_path / "runs")["mine", 0]
     assert registry().broken == []
-    del sys.modules["stranger_mine"]
-    (place / "stranger_mine.py").write_text(text.replace("1.0", "-1.0"))
+    del sys.modules["third_party_mine"]
+    (place / "third_party_mine.py").write_text(text.replace("1.0", "-1.0"))
     source_of.cache_clear()
     registry.cache_clear()
     assert bench(*tiny(method="mine", out=tmp_path / "runs"))[0] == 0
@@ -354,10 +354,10 @@ def test_versions_of_a_method_do_not_mix(strangers, fast, cache, bench, tmp_path
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
-def test_strangers_and_presets(probe, cache, monkeypatch, fresh, bench, tmp_path):
-    """A stranger's dataset whose preset names a judge that is not there says so."""
+def test_third_party_presets(probe, cache, monkeypatch, new_registry, bench, tmp_path):
+    """A third-party dataset whose preset names a judge that is not there says so."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", FAST_PLUGINS)
-    fresh.cache_clear()
+    new_registry.cache_clear()
     named = ("--dataset", "pair", "--forget", "far", "--backbone", "vesde", "--method", "steady")
     code, _, err = bench("run", *named, "--out", tmp_path / "runs")
     assert code == 2

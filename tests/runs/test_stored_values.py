@@ -27,11 +27,11 @@ def is_same_arithmetic() -> bool:
 
 
 @pytest.mark.parametrize("group", STORED["groups"], ids=["vesde", "vpsde", "subvpsde", "ddpm"])
-def test_tiny_runs_give_the_stored_values(group, bench, cache, fresh, monkeypatch, tmp_path):
+def test_tiny_runs_give_the_stored_values(group, bench, cache, new_registry, monkeypatch, tmp_path):
     """Equal where arithmetic is the same; elsewhere likelihoods, which count nothing, to 1e-4."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", PLUGINS)
-    monkeypatch.setattr("msgm_bench.report.run_folder._pictures", cli_harness.draw_nothing)
-    fresh.cache_clear()
+    monkeypatch.setattr("msgm_bench.report.run_folder._draw_pictures", cli_harness.draw_nothing)
+    new_registry.cache_clear()
     methods = [word for name in group["methods"] for word in ("--method", name)]
     code, _, err = bench("run", *group["arguments"], *methods, "--device", "cpu", "--seed", "0")
     assert code == 0, err

@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from msgm_bench.storage import atomic, claim, take_lease, write_text
+from msgm_bench.storage import atomic_write, claim, take_lease, write_text
 
 CONTEXT = multiprocessing.get_context("fork")
 
 
 def die_while_writing(path):
     """Write half of a file, and something a library would leave beside it; then be killed."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("half")
         temporary.with_name(".tmpXyZ").write_text("a library's own")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -47,7 +47,7 @@ def test_litter_is_swept_at_the_next_attempt(name, tmp_path):
 def test_the_living_are_not_swept(tmp_path):
     """Two writers of one file: neither takes the other's temporary folder away."""
     path = tmp_path / "file"
-    with atomic(path) as first:
+    with atomic_write(path) as first:
         first.write_text("first")
         write_text(path, "second")
         assert path.read_text() == "second"
@@ -73,7 +73,7 @@ def test_the_umask_is_obeyed(mask, how, tmp_path):
         if how == "text":
             write_text(path, "text")
         else:
-            with atomic(path) as temporary:
+            with atomic_write(path) as temporary:
                 save_file({"a": torch.zeros(2)}, temporary)
     finally:
         os.umask(before)
@@ -85,7 +85,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
     """An error inside keeps the old file and no new one."""
     path = tmp_path / "file"
     write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), atomic(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary:
         temporary.write_text(str(1 / 0))
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from msgm_bench.errors import MsgmBenchError, clean
-from msgm_bench.storage import page_code, page_text, path_part, single_line
+from msgm_bench.storage import markdown_code, markdown_text, path_part, single_line
 
 
 @given(st.text())
@@ -63,16 +63,16 @@ def inline(markdown):
 @given(st.text(alphabet="ab<>&;`*_[]()!|~#$\\ \n\x1b") | st.text())
 def test_a_page_shows_letters(text):
     """A name is one piece of text, letter by letter, and ends no table's cell; none is a dash."""
-    shown = page_text(text)
+    markdown = markdown_text(text)
     line = " ".join(single_line(text).split()) or "–"
-    assert inline(shown) == [("text", f"x{line}x")]
-    assert not re.search(r"(?<!\\)(?:\\\\)*\|", shown)
+    assert inline(markdown) == [("text", f"x{line}x")]
+    assert not re.search(r"(?<!\\)(?:\\\\)*\|", markdown)
 
 
 @given(st.text(alphabet="ab`|\n\x1b ") | st.text())
 def test_code_ends_where_it_should(text):
     """A reader of CommonMark finds one piece of code, and nothing beside it."""
-    (before, code, after) = inline(page_code(text))
+    (before, code, after) = inline(markdown_code(text))
     assert (before, after) == (("text", "x"), ("text", "x"))
     assert code[0] == "code_inline"
     assert code[1].strip(" ") == single_line(text).strip(" ")

@@ -1,4 +1,4 @@
-"""Files of strangers: what is read is what was written, and what is wrong is one sentence."""
+"""Untrusted files: a sound file is read as it was written, and any fault is one sentence."""
 
 import contextlib
 import json
@@ -83,7 +83,7 @@ def test_plain_scalars_follow_yaml_1_2():
     ],
 )
 def test_bad_yaml_is_one_sentence_with_the_name(text, reason):
-    """Whatever is wrong with a YAML text, it is said in one line that names the file."""
+    """Whatever is wrong with a YAML text, the error is one line that names the file."""
     with pytest.raises(StorageError) as caught:
         parse_yaml(text, "board.yaml")
     assert "board.yaml" in str(caught.value)
@@ -116,7 +116,7 @@ def test_an_alias_bomb_costs_nothing():
     ],
 )
 def test_bad_json_is_one_sentence_with_the_name(text, reason):
-    """Whatever is wrong with a JSON text, it is said in one line that names the file."""
+    """Whatever is wrong with a JSON text, the error is one line that names the file."""
     with pytest.raises(StorageError) as caught:
         parse_json(text, "result.json")
     assert "result.json" in str(caught.value)

@@ -67,8 +67,8 @@ def test_safetensors_own_library_is_the_oracle(place, layout):
         assert {n: (t.dtype, t.shape, t.is_meta) for n, t in file.state.items()} == {
             n: (t.dtype, t.shape, True) for n, t in state.items()
         }
-        found, sha256 = file.read_hashed()
-    assert same(found, state)
+        loaded, sha256 = file.read_hashed()
+    assert same(loaded, state)
     assert sha256 == hashlib.sha256(theirs.read_bytes()).hexdigest()
     save_tensors(ours, state)
     assert same(safetensors.torch.load_file(ours), state)
@@ -110,11 +110,11 @@ def test_damaged_files_are_an_error_or_what_the_library_reads(place, data):
     path = place / "damaged"
     path.write_bytes(content)
     try:
-        found = load_tensors(path)
+        loaded = load_tensors(path)
     except StorageError:
         return
     expected = safetensors.torch.load(bytes(content))
-    assert {n: t.view(-1).view(torch.uint8).tolist() for n, t in found.items()} == {
+    assert {n: t.view(-1).view(torch.uint8).tolist() for n, t in loaded.items()} == {
         n: t.reshape(-1).view(torch.uint8).tolist() for n, t in expected.items()
     }
 
@@ -164,7 +164,7 @@ HEADERS = [
 
 
 @pytest.mark.parametrize(("header", "reason"), HEADERS, ids=[reason for _, reason in HEADERS])
-def test_what_is_wrong_with_a_header_is_said(tmp_path, header, reason):
+def test_faults_of_headers_are_named(tmp_path, header, reason):
     """The reason names what does not fit."""
     (tmp_path / "x").write_bytes(file_of(header, b"12345678"))
     with pytest.raises(StorageError) as caught:

@@ -81,9 +81,9 @@ def test_what_makes_sense_is_taken(attributes):
     method(**attributes).validate()
 
 
-def test_a_typo_quarantines_its_plugin(strangers):
+def test_a_typo_quarantines_its_plugin(third_party):
     """The registry lists it as broken, with what is allowed, and goes on without it."""
-    strangers("stranger-typo", SOURCE, "methods.typo")
+    third_party("third-party-typo", SOURCE, "methods.typo")
     assert "typo" not in registry().names("methods")
     (broken,) = [b for b in registry().broken if b.provenance.entry_point == "methods.typo"]
     assert "did you mean 'finetune'" in broken.reason

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor
 
 from msgm_bench import IncompatibleError, StorageError, UsageError
-from msgm_bench.storage import in_short, read_json, single_line
+from msgm_bench.storage import error_summary, read_json, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, read_card, short
 from msgm_bench.storage.weights import boundary, check_finite
 from msgm_builtin.backbones.diffusers_cards import PipelineCard, UNetCard
@@ -58,7 +58,7 @@ def find_folder(source: str, download: bool = True) -> Path:
     try:
         return _from_hub(source, download)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        attempt = f", and it could not be downloaded: {in_short(error)}" if download else ""
+        attempt = f", and it could not be downloaded: {error_summary(error)}" if download else ""
         raise StorageError(
             f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}{attempt}",
             LAYOUT,

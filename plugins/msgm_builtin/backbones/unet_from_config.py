@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgm_bench import DataStats, IncompatibleError, OptionError, Process
-from msgm_bench.storage import in_short
+from msgm_bench.storage import error_summary
 from msgm_builtin.backbones.networks import UNet, with_zero_output
 
 
@@ -45,7 +45,8 @@ def unet_from_config(
         return UNet(with_zero_output(UNet2DModel(**options, dropout=dropout)), process)
     except Exception as error:
         raise OptionError(
-            f"no network has such options: {in_short(error)}", "what diffusers' UNet2DModel takes"
+            f"no network has such options: {error_summary(error)}",
+            "what diffusers' UNet2DModel takes",
         ) from error
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from msgm_bench import Progress, Source, StorageError, atomic
+from msgm_bench import Progress, Source, StorageError, atomic_write
 
 TIMEOUT = 30.0  # seconds without a response
 CHUNK = 1 << 20
@@ -62,7 +62,7 @@ def _download_from(url: str, source: Source, path: Path, progress: Progress) -> 
         length = response.headers.get("Content-Length")
         total = int(length) if length else source.size
         check_room(path.parent, int((total or 0) * (UNPACKED if source.holds else 1.0)))
-        with atomic(path) as temporary:
+        with atomic_write(path) as temporary:
             md5, done = hashlib.md5(usedforsecurity=False), 0
             with temporary.open("wb") as file:
                 for chunk in _chunks(response, host):

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from msgm_bench import StorageError, atomic
+from msgm_bench import StorageError, atomic_write
 from msgm_builtin.datasets.decode import DECODE, Header, decode, read_header
 from msgm_builtin.datasets.download import check_room
 from msgm_builtin.datasets.files import LOG_INTERVAL, damaged, read_file
@@ -194,13 +194,13 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _store(path: Path, array: np.ndarray) -> None:
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array(file, array)
 
 
 def _write(what: str, path: Path, images: Sequence[ImageFile], recipe: Recipe) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), *recipe.shape)}
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         title = f"{what}: decoding, once,"
         for pixels in _map_in_threads(title, lambda i: recipe.apply(i.path, i.read()), images):

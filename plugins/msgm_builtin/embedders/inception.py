@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from msgm_bench import Embedder, Judge, Options, StorageError, hookimpl
-from msgm_bench.storage import MIB, in_short
+from msgm_bench.storage import MIB, error_summary
 from msgm_bench.storage.pickles import load_pickle
 from msgm_bench.storage.weights import check_finite
 from msgm_builtin.weights_files import (
@@ -61,7 +61,7 @@ class Inception(Embedder[InceptionOptions]):
     name = "inception-2015"
     citation = "Heusel et al. 2017, arXiv:1706.08500; weights of mseitzer/pytorch-fid"
 
-    def missing(self, judge: Judge) -> str | None:
+    def missing_weights(self, judge: Judge) -> str | None:
         """Reason why the weights cannot be read and where to get them, or None."""
         path = self._file()
         if path is None:
@@ -84,7 +84,7 @@ class Inception(Embedder[InceptionOptions]):
         Raises:
             StorageError: The weights are missing, damaged or of another network.
         """
-        path, missing = self._file(), self.missing(judge)
+        path, missing = self._file(), self.missing_weights(judge)
         if path is None or missing is not None:
             raise StorageError(missing or "no weights")
         try:
@@ -96,7 +96,7 @@ class Inception(Embedder[InceptionOptions]):
         except (RuntimeError, TypeError, AttributeError, StorageError) as error:
             raise StorageError(
                 f"{path.name} does not hold the weights of pytorch-fid's InceptionV3: "
-                f"{in_short(error)}",
+                f"{error_summary(error)}",
                 hint=f"the published file is {ADDRESS}",
             ) from error
 

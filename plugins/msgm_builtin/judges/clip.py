@@ -20,7 +20,7 @@ from msgm_bench import (
     StorageError,
     hookimpl,
 )
-from msgm_bench.storage import in_short
+from msgm_bench.storage import error_summary
 from msgm_builtin.embedders import clip_files
 from msgm_builtin.judges.reports import BALANCED, predict_held_out, quality_of, report_of
 
@@ -84,9 +84,9 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         """The report's measure: balanced accuracy of attributes, accuracy of classes."""
         return BALANCED if "attributes" in self.report else super().criterion
 
-    def missing(self) -> str | None:
+    def missing_weights(self) -> str | None:
         """Reason why the files cannot be read, or None."""
-        return clip_files.missing(self.options)
+        return clip_files.missing_weights(self.options)
 
     def checksum(self) -> str:
         """SHA-256 over the checksums of the files."""
@@ -134,7 +134,7 @@ class ClipJudge(Judge[ClipJudgeOptions]):
             columns = [self._column(tokenizer, *prompt) for prompt in self.texts(data)]
         except clip_files.FAILURES as error:
             raise StorageError(
-                f"the CLIP model cannot read the prompts: {in_short(error)}",
+                f"the CLIP model cannot read the prompts: {error_summary(error)}",
                 "a model with a text encoder and its own tokenizer",
             ) from error
         self.prompts = torch.cat(columns, dim=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError, OptionError, Options
-from msgm_bench.storage import in_short
+from msgm_bench.storage import error_summary
 
 TINY = 16  # px: up to here the small network sees as much as the residual one
 FULL_RESOLUTION = 32  # px: up to here the residual one starts at full resolution
@@ -173,7 +173,7 @@ def probe(network: nn.Module, shape: tuple[int, ...]) -> None:
         output_shape = tuple(network.eval()(torch.full((2, *shape), 0.5)).shape)
     except Exception as error:
         raise IncompatibleError(
-            f"the judge's network on images of shape {shape}: {in_short(error)}",
+            f"the judge's network on images of shape {shape}: {error_summary(error)}",
             "a network for such images: size, mean and std of the option network",
         ) from error
     if len(output_shape) != 2 or output_shape[0] != 2:

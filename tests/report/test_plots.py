@@ -1,4 +1,4 @@
-"""Pictures of runs: any name as a label, any number in the data, and strangers' kept pictures."""
+"""Pictures of runs: any name as a label, any number in the data, and third-party pictures."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_kept_rows_come_back_in_order(tmp_path):
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.bool]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_strangers_pictures(name, shape, dtype, tmp_path):
-    """Whatever a stranger's file holds: rows that can be drawn, or one sentence."""
-    save_file({name: torch.zeros(shape).to(dtype)}, tmp_path / saved_images.NAME)
+def test_third_party_pictures(name, shape, dtype, tmp_path):
+    """Whatever a third-party file holds: rows that can be drawn, or one sentence."""
+    save_file({name: torch.zeros(shape).to(dtype)}, tmp_path / saved_images.IMAGES_FILE)
     try:
         rows = saved_images.read(tmp_path)
     except StorageError:
@@ -103,14 +103,14 @@ def test_strangers_pictures(name, shape, dtype, tmp_path):
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
 def test_pictures_that_are_no_file(put, tmp_path):
     """A pipe, a folder, a link to an endless device: one sentence, at once."""
-    put(tmp_path / saved_images.NAME)
-    with pytest.raises(StorageError, match=saved_images.NAME):
+    put(tmp_path / saved_images.IMAGES_FILE)
+    with pytest.raises(StorageError, match=saved_images.IMAGES_FILE):
         saved_images.read(tmp_path)
 
 
 def test_pictures_that_are_too_large(tmp_path):
     """Half a gigabyte of zeros, which takes no room on a disk, is not read."""
-    with (tmp_path / saved_images.NAME).open("wb") as file:
+    with (tmp_path / saved_images.IMAGES_FILE).open("wb") as file:
         file.truncate(2**29)
     with pytest.raises(StorageError, match="larger than"):
         saved_images.read(tmp_path)

@@ -1,4 +1,4 @@
-"""The command that a result records repeats its run, whatever names and options hold."""
+"""The command in a result repeats its run, whatever its names and options are."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from msgm_bench import OptionError, OptionText, RunSpec
 from msgm_bench.cli.run import command as run_command
 from msgm_bench.experiment.spec import parse_spec
-from msgm_bench.report.provenance import command
+from msgm_bench.report.provenance import rerun_command
 from msgm_bench.storage import dump_yaml, parse_yaml
 from msgm_builtin.datasets.image_folder import ImageFolder
 
-CELL = {"dataset": "image_folder", "forget": "cat", "backbone": "vesde", "method": "obt"}
+RUN = {"dataset": "image_folder", "forget": "cat", "backbone": "vesde", "method": "obt"}
 LETTERS = st.one_of(
     st.sampled_from(list(" ,\"'#~\n\r\t\\;[]{}:&*!|>%@`=-+.0123aAé")),
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
@@ -38,7 +38,7 @@ def typed(line):
     specs = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "msgm_bench.cli.run_and_show.show_plan", lambda wanted: specs.extend(wanted) or 0
+            "msgm_bench.cli.run_and_show.print_plan", lambda wanted: specs.extend(wanted) or 0
         )
         program, verb, *words = shlex.split(line)
         assert (program, verb) == ("msgm-bench", "run")
@@ -51,7 +51,7 @@ def typed(line):
 def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler, path, options):
     """Names and options of any text go through the shell's quotes and come back equal."""
     wanted = parse_spec(
-        CELL
+        RUN
         | {
             "forget": forget,
             "dataset_params": {"folder": folder, "table": table, "size": 64, "flip": True},
@@ -65,7 +65,7 @@ def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler
         }
     )
     wanted = wanted.model_copy(update={"params": {"alpha": 0.5}})
-    assert typed(command(wanted)) == [wanted]
+    assert typed(rerun_command(wanted)) == [wanted]
     assert parse_spec(parse_yaml(dump_yaml(wanted.model_dump(mode="json")), "spec")) == wanted
 
 
@@ -73,7 +73,7 @@ def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler
 def test_options_of_type_text_are_text(text):
     """A folder, a table and a sampler are called what was typed; nothing is cut off or null."""
     params = {"folder": OptionText(text), "table": OptionText(text)}
-    spec = parse_spec(CELL | {"dataset_params": params, "judge_params": {"path": OptionText(text)}})
+    spec = parse_spec(RUN | {"dataset_params": params, "judge_params": {"path": OptionText(text)}})
     assert spec.dataset_params == {"folder": text, "table": text}
     assert spec.judge_params == {"path": text}
     assert type(spec.dataset_params["folder"]) is str
@@ -100,14 +100,14 @@ def test_options_of_type_text_are_text(text):
 )
 def test_the_type_of_the_option_decides(field, key, text, value):
     """Text stays text, one of several words stays that word, everything else is YAML."""
-    spec = parse_spec(CELL | {field: {key: OptionText(text)}})
+    spec = parse_spec(RUN | {field: {key: OptionText(text)}})
     assert getattr(spec, field) == {key: value}
 
 
 def test_scoped_options_are_typed_too():
     """Options of tasks and metrics follow the types of their own plugins."""
     spec = parse_spec(
-        CELL
+        RUN
         | {
             "task_params": {"generation": {"sampler": OptionText("~"), "count": OptionText("7")}},
             "metric_params": {"clip": {"distance": OptionText("l2")}},
@@ -130,13 +130,13 @@ def test_plugins_read_typed_texts_themselves():
 def test_names_are_text(forget):
     """What YAML or JSON made a truth value, null or a fraction of is refused: quotes settle it."""
     with pytest.raises(OptionError, match="put it in quotes"):
-        parse_spec(CELL | {"forget": forget})
+        parse_spec(RUN | {"forget": forget})
 
 
 @pytest.mark.parametrize("name", ["00001", "+3", "1:30", "no", "2001-99-99", "007"])
 def test_plain_scalars_of_a_spec_file_are_names(name):
     """``forget: [00001]`` without quotes is the class 00001, and never 1."""
     values = parse_yaml(f"forget: [{name}]", "spec.yaml")
-    assert parse_spec(CELL | values).forget == (name,)
-    assert RunSpec.model_validate(CELL | {"forget": 3}).forget == ("3",)
+    assert parse_spec(RUN | values).forget == (name,)
+    assert RunSpec.model_validate(RUN | {"forget": 3}).forget == ("3",)
     assert yaml.safe_load("a: 00001") == {"a": 1}, "the trap that the reader goes round"

@@ -1,4 +1,4 @@
-"""What a run would do, told beforehand, against what a plan and a run then do."""
+"""Estimates of a run against its plan and against the run itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from msgm_bench.cli.estimate import duration
 from msgm_bench.cli.tables import console
 from msgm_bench.estimate import timing
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
-from msgm_bench.estimate.run_estimate import outline
+from msgm_bench.estimate.run_estimate import estimate_run
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import parse_spec
 from msgm_builtin.tasks.likelihood import Likelihood
@@ -39,36 +39,36 @@ def _a_new_console(monkeypatch):
     console.cache_clear()
 
 
-def told(**fields):
-    """The outline of a request on digits, without times."""
-    return outline(parse_spec(DIGITS | fields), measure=False)
+def estimate(**fields):
+    """Estimate of a request on digits, without times."""
+    return estimate_run(parse_spec(DIGITS | fields), measure=False)
 
 
-def tasks(found):
+def tasks(run_estimate):
     """Tasks by name."""
-    return {task.name: task for task in found.tasks}
+    return {task.name: task for task in run_estimate.tasks}
 
 
-# Describing -------------------------------------------------------------------------------
+# Facts ------------------------------------------------------------------------------------
 
 
 def test_it_is_what_the_plan_is():
     """Budgets, judge, tasks, metrics and what is left out are those of the run's own plan."""
-    found, plan = told(regime="finetune"), resolve(parse_spec(DIGITS | {"regime": "finetune"}))
-    assert [stint.budget for stint in found.training] == [
+    result, plan = estimate(regime="finetune"), resolve(parse_spec(DIGITS | {"regime": "finetune"}))
+    assert [training.budget for training in result.training] == [
         trained.budget.model_dump() for trained in (plan.training.base, plan.training)
     ]
-    assert [stint.base for stint in found.training] == [True, False]
-    assert [stint.methods for stint in found.training] == [["standard"], ["obt"]]
-    assert found.judge["options"] == plan.evaluation.judge.options.model_dump(mode="json")
-    assert {name: task.options for name, task in tasks(found).items()} == {
+    assert [training.base for training in result.training] == [True, False]
+    assert [training.methods for training in result.training] == [["standard"], ["obt"]]
+    assert result.judge["options"] == plan.evaluation.judge.options.model_dump(mode="json")
+    assert {name: task.options for name, task in tasks(result).items()} == {
         name: task.options.model_dump(mode="json") for name, task in plan.evaluation.tasks.items()
     }
-    assert [gauge.name for gauge in found.metrics] == [
+    assert [metric.name for metric in result.metrics] == [
         metric.name for metric in plan.evaluation.metrics
     ]
-    assert set(found.left_out) == {"class_generation", "frontier_gap"}
-    assert found.forget == ["3", "7"]
+    assert set(result.skipped) == {"class_generation", "frontier_gap"}
+    assert result.forget == ["3", "7"]
 
 
 def test_items_are_those_that_a_run_draws(bench, fast, tmp_path):
@@ -79,67 +79,67 @@ def test_items_are_those_that_a_run_draws(bench, fast, tmp_path):
     n = {(row["metric"], row["split"]): row["n"] for row in rows}
     code, out, _ = bench("info", *arguments[1 : arguments.index("--out")], "--json", "--no-measure")
     assert code == 0
-    found = {task["name"]: task for task in json.loads(out)["tasks"]}
-    assert found["likelihood"]["items"] == n["nll", "retain"] + n["nll", "forget"]
-    assert found["generation"]["items"] == n["ur", "samples"]
-    assert not any(task["at_most"] for task in found.values())
+    result = {task["name"]: task for task in json.loads(out)["tasks"]}
+    assert result["likelihood"]["items"] == n["nll", "retain"] + n["nll", "forget"]
+    assert result["generation"]["items"] == n["ur", "samples"]
+    assert not any(task["is_upper_bound"] for task in result.values())
 
 
 def test_without_what_is_forgotten_sizes_are_bounds():
     """D_g and D_f are each at most all held-out items; samples are as many as ever."""
-    found = tasks(told(forget=()))
-    assert (found["likelihood"].items, found["likelihood"].at_most) == (890, True)
-    assert (found["generation"].items, found["generation"].at_most) == (4000, False)
-    few = tasks(told(forget=(), samples=10))
-    assert (few["likelihood"].items, few["inpainting"].items) == (20, 20)
+    result = tasks(estimate(forget=()))
+    assert (result["likelihood"].items, result["likelihood"].is_upper_bound) == (890, True)
+    assert (result["generation"].items, result["generation"].is_upper_bound) == (4000, False)
+    subset = tasks(estimate(forget=(), samples=10))
+    assert (subset["likelihood"].items, subset["inpainting"].items) == (20, 20)
 
 
-def test_without_a_method_all_budgets_are_told():
+def test_without_a_method_the_estimate_has_all_budgets():
     """Every method in each of its regimes, those of one budget together, the base's first."""
-    found = told(method="")
+    result = estimate(method="")
     groups = {
-        regime: {name for s in found.training if s.regime == regime for name in s.methods}
+        regime: {name for s in result.training if s.regime == regime for name in s.methods}
         for regime in ("retrain", "finetune")
     }
-    assert found.training[0].methods[0] == "standard"
+    assert result.training[0].methods[0] == "standard"
     assert {"standard", "unseen", "obt", "ort"} <= groups["retrain"]
     assert {"finetune", "obt", "ort"} <= groups["finetune"]
     assert "standard" not in groups["finetune"]
-    only = told(method="", regime="finetune")
-    assert "unseen" in {name for stint in only.training for name in stint.methods}
+    only = estimate(method="", regime="finetune")
+    assert "unseen" in {name for training in only.training for name in training.methods}
     assert {s.regime for s in only.training if "obt" in s.methods} == {"finetune"}
 
 
-def test_methods_of_the_conditional_track_are_told(bench):
+def test_methods_of_the_conditional_track(bench):
     """info takes --conditional as run does, and then leaves out no method that needs it."""
     words = ("info", *("--dataset", "digits", "--backbone", "ddpm", "--no-measure", "--json"))
     for name in ("esd", "sfd"):
         code, out, _ = bench(*words, "--method", name, "--conditional")
         document = json.loads(out)
         assert code == 0
-        assert [stint["methods"] for stint in document["training"]] == [["standard"], [name]]
+        assert [training["methods"] for training in document["training"]] == [["standard"], [name]]
         assert {"generation", "class_generation"} & {t["name"] for t in document["tasks"]} == {
             "class_generation"
         }
-        assert not document["skipped"]
+        assert name not in document["skipped"]
         assert name in json.loads(bench(*words, "--method", name)[1])["skipped"]
 
 
-def test_what_the_user_says_goes_in():
-    """Steps, options of backbone, task, metric and judge are seen in the outline."""
-    found = told(
+def test_options_of_the_request():
+    """Steps, options of backbone, task, metric and judge are in the estimate."""
+    result = estimate(
         steps=7,
         backbone_params={"width": 32},
         task_params={"generation": {"sampler": "em", "nfe": 9}},
         metric_params={"clip": {"distance": "cosine"}},
         judge_params={"steps": 3},
     )
-    assert {stint.budget["steps"] for stint in found.training} == {7}
-    assert found.network["options"]["width"] == 32
-    assert (tasks(found)["generation"].sampler, tasks(found)["generation"].nfe) == ("em", 9)
-    (clip,) = [gauge for gauge in found.metrics if gauge.name == "clip"]
+    assert {training.budget["steps"] for training in result.training} == {7}
+    assert result.network["options"]["width"] == 32
+    assert (tasks(result)["generation"].sampler, tasks(result)["generation"].nfe) == ("em", 9)
+    (clip,) = [metric for metric in result.metrics if metric.name == "clip"]
     assert clip.options["distance"] == "cosine"
-    assert found.judge["options"]["steps"] == 3
+    assert result.judge["options"]["steps"] == 3
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-5])
@@ -154,69 +154,69 @@ def test_assumed_evaluations_are_those_of_the_solver(process, tol):
         torch.eye(2).expand(3, 2, 2),
     )
     x, _ = mixture.sample(50, torch.Generator().manual_seed(0))
-    taken = ode_nll(mixture.eps(process), process, x, Noise(0, 0, 50), rtol=tol, atol=tol).nfe
+    evaluations = ode_nll(mixture.eps(process), process, x, Noise(0, 0, 50), rtol=tol, atol=tol).nfe
     model = Model(torch.nn.Identity(), process, IdentityCodec(), (2,))
     cost = Likelihood.create({"rtol": tol, "atol": tol, "divergence": "exact"}).cost(model)
-    assert taken / 2 <= cost.nfe <= 2 * taken
+    assert evaluations / 2 <= cost.nfe <= 2 * evaluations
     assert (cost.vjps, Likelihood.create({"repeats": 3}).cost(model).vjps) == (2, 1)
     assert cost.assumed
 
 
 def test_the_bound_costs_its_terms():
-    """All steps of the grid, or as many as are asked for; nothing is assumed."""
+    """The bound costs all steps of the grid, or the ``timesteps``; nothing is assumed."""
     model = Model(torch.nn.Identity(), DiscreteDDPM(300), IdentityCodec(), (2,))
     for options, nfe in (({}, 300), ({"timesteps": 20, "repeats": 2}, 40)):
         cost = Likelihood.create({"protocol": "elbo"} | options).cost(model)
         assert (cost.nfe, cost.vjps, cost.assumed) == (nfe, 0, "")
 
 
-# Measuring --------------------------------------------------------------------------------
+# Times ------------------------------------------------------------------------------------
 
 
-def linear(each, calls):
-    """Work of ``each`` seconds an item after a slow start."""
+def linear(seconds, calls):
+    """Repeats of ``seconds`` an item, the first one slower."""
 
-    def work(items):
+    def repeats(items):
         calls.append(items)
-        return [each * items + 5.0, each * items, each * items]
+        return [seconds * items + 5.0, seconds * items, seconds * items]
 
-    return work
+    return repeats
 
 
 def test_whole_batches_are_measured():
     """The start does not count; a batch that takes no longer than 40 s is measured as it is."""
     calls = []
-    found = timing.pace(linear(0.25, calls), 128)
-    assert (found.seconds, found.measured) == (pytest.approx(32.0), 128)
+    result = timing.time_batch(linear(0.25, calls), 128)
+    assert (result.seconds, result.measured) == (pytest.approx(32.0), 128)
     assert calls == [4, 128]
-    assert timing.pace(linear(0.25, []), 3).seconds == pytest.approx(0.75)
+    assert timing.time_batch(linear(0.25, []), 3).seconds == pytest.approx(0.75)
 
 
 def test_long_batches_are_measured_in_part():
     """So many items as take 20 s, in proportion; where not even four do, those four."""
     calls = []
-    found = timing.pace(linear(1.0, calls), 400)
-    assert (found.seconds, found.measured, calls) == (pytest.approx(400.0), 20, [4, 20])
+    result = timing.time_batch(linear(1.0, calls), 400)
+    assert (result.seconds, result.measured, calls) == (pytest.approx(400.0), 20, [4, 20])
     calls = []
-    found = timing.pace(linear(30.0, calls), 400)
-    assert (found.seconds, found.measured, calls) == (pytest.approx(12_000.0), 4, [4])
+    result = timing.time_batch(linear(30.0, calls), 400)
+    assert (result.seconds, result.measured, calls) == (pytest.approx(12_000.0), 4, [4])
 
 
 def test_one_long_repeat_is_enough():
     """Five repeats, or two that take 20 s together, or one of more than 40 s."""
-    assert not timing.enough([])
-    assert not timing.enough([30.0])
-    assert not timing.enough([1.0] * 4)
-    assert timing.enough([1.0] * 5)
-    assert timing.enough([15.0, 6.0])
-    assert timing.enough([41.0])
+    assert not timing.has_enough_repeats([])
+    assert not timing.has_enough_repeats([30.0])
+    assert not timing.has_enough_repeats([1.0] * 4)
+    assert timing.has_enough_repeats([1.0] * 5)
+    assert timing.has_enough_repeats([15.0, 6.0])
+    assert timing.has_enough_repeats([41.0])
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (torch.OutOfMemoryError("x"), "4 items do not fit"),
-        (timing._Over(), "not one step within"),
+        (timing._Stop(), "not one step within"),
         (parse_spec, "no such thing"),
     ],
 )
@@ -226,28 +226,32 @@ def test_what_cannot_be_measured_says_why(error, reason):
 
     raised = error if isinstance(error, Exception) else IncompatibleError("no such thing")
 
-    def work(items):
+    def repeats(items):
         raise raised
 
-    found = timing.pace(work, 16)
-    assert found.seconds is None
-    assert reason in found.reason
+    result = timing.time_batch(repeats, 16)
+    assert result.seconds is None
+    assert reason in result.reason
 
 
 def test_estimates_add_up():
     """Steps x step time x batch share; items x evaluations x (forward + products)."""
     budget = {"steps": 1000, "batch_size": 64, "passes": None}
-    stint = TrainingEstimate(["a"], False, "retrain", budget)
-    assert timing.paced(stint, Timing(0.5, 32, 32), "b").seconds == 1000 * 0.5 * 2
-    assert timing.paced(stint, Timing(None, 32, 4, "no"), "b").seconds is None
+    training = TrainingEstimate(["a"], False, "retrain", budget)
+    assert timing.with_step_timing(training, Timing(0.5, 32, 32), "b").seconds == 1000 * 0.5 * 2
+    assert timing.with_step_timing(training, Timing(None, 32, 4, "no"), "b").seconds is None
     of_passes = TrainingEstimate(["a"], False, "retrain", budget | {"passes": 600})
     pace = Timing(0.5, 32, 32, passes=1.5)  # three of batches twice as large: 200 steps of 1 s
-    assert timing.paced(of_passes, pace, "b").seconds == pytest.approx(200 * 1.0)
-    assert timing.paced(of_passes, Timing(0.5, 32, 32), "b").seconds is None
-    task = TaskEstimate("t", "", nfe=10, vjps=3, assumed="", items=200, at_most=False, options={})
+    assert timing.with_step_timing(of_passes, pace, "b").seconds == pytest.approx(200 * 1.0)
+    assert timing.with_step_timing(of_passes, Timing(0.5, 32, 32), "b").seconds is None
+    task = TaskEstimate(
+        "t", "", nfe=10, vjps=3, assumption="", items=200, is_upper_bound=False, options={}
+    )
     plain, vjp = Timing(1.0, 100, 100), Timing(1.5, 100, 100)
-    assert timing.drawing(task, plain, vjp) == pytest.approx(200 / 100 * 10 * (1.0 + 3 * 0.5))
-    assert timing.drawing(task, plain, None) is None
+    assert timing.drawing_seconds(task, plain, vjp) == pytest.approx(
+        200 / 100 * 10 * (1.0 + 3 * 0.5)
+    )
+    assert timing.drawing_seconds(task, plain, None) is None
 
 
 def small(**fields):
@@ -260,25 +264,27 @@ def small(**fields):
 def test_real_steps_are_measured(method, cache):
     """Times are positive, of the whole batch; nothing is left behind, no draw is taken away."""
     state = torch.get_rng_state()
-    found = outline(small(method=method))
+    result = estimate_run(small(method=method))
     assert torch.equal(torch.get_rng_state(), state)
     assert not list(cache.glob("*/*"))
-    assert found.evaluation.seconds > 0
-    assert found.evaluation_vjp.seconds > 0
-    for stint in found.training:
-        assert stint.pace.measured == stint.pace.batch == 256
-        assert stint.seconds == pytest.approx(stint.budget["steps"] * stint.pace.seconds)
-        assert stint.paced_by == ("standard" if not method else stint.methods[0])
-    assert all(task.seconds > 0 for task in found.tasks)
+    assert result.evaluation.seconds > 0
+    assert result.evaluation_vjp.seconds > 0
+    for training in result.training:
+        assert training.step_timing.measured == training.step_timing.batch == 256
+        assert training.seconds == pytest.approx(
+            training.budget["steps"] * training.step_timing.seconds
+        )
+        assert training.timed_method == ("standard" if not method else training.methods[0])
+    assert all(task.seconds > 0 for task in result.tasks)
 
 
 @pytest.mark.parametrize(("method", "a_step"), [("unseen", 1.0), ("obt", 1.25), ("neggrad", 2.0)])
 def test_passes_of_a_step_are_measured(method, a_step, fast):
     """As the formulas say: one, one more at every fourth, and two."""
-    (*_, stint) = outline(small(method=method, regime=None, passes=90)).training
-    assert stint.pace.passes == pytest.approx(a_step)
+    (*_, training) = estimate_run(small(method=method, regime=None, passes=90)).training
+    assert training.step_timing.passes == pytest.approx(a_step)
     if method != "unseen":
-        assert stint.seconds == pytest.approx(90 / a_step * stint.pace.seconds)
+        assert training.seconds == pytest.approx(90 / a_step * training.step_timing.seconds)
 
 
 def test_a_set_up_that_does_not_end_is_stopped(monkeypatch, probe, fast):
@@ -291,15 +297,15 @@ def test_a_set_up_that_does_not_end_is_stopped(monkeypatch, probe, fast):
             session.model.eps(batch.x_t, batch.t)
 
     monkeypatch.setattr(Unseen, "setup", setup)
-    monkeypatch.setattr(timing, "START", 0.05)
-    found = outline(small(method="unseen"))
-    (stint,) = found.training
-    assert stint.seconds is None
-    assert "not one step within 0.05 s" in stint.pace.reason
-    assert all(task.seconds > 0 for task in found.tasks)
+    monkeypatch.setattr(timing, "START_LIMIT", 0.05)
+    result = estimate_run(small(method="unseen"))
+    (training,) = result.training
+    assert training.seconds is None
+    assert "not one step within 0.05 s" in training.step_timing.reason
+    assert all(task.seconds > 0 for task in result.tasks)
 
 
-# Showing ----------------------------------------------------------------------------------
+# Printing ---------------------------------------------------------------------------------
 
 
 TINY = ("--dataset", "digits", "--backbone", "vesde", "-b", "width=16", "-b", "depth=1")
@@ -323,10 +329,10 @@ def test_it_reads_well(more, bench, fast):
         assert "standard (base) retrain 2,000 256 0.001 100 0.995" in words
         assert "obt finetune 1,000 256 0.0005 100 0.995" in words
     else:
-        assert "not said" in words
+        assert "open: name classes" in words
 
 
-def test_json_is_the_outline(bench, fast):
+def test_json_is_the_estimate(bench, fast):
     """--json prints every field, and nothing else."""
     code, out, _ = bench("info", *TINY, "--no-measure", "--json")
     assert code == 0
@@ -335,11 +341,11 @@ def test_json_is_the_outline(bench, fast):
     assert document["evaluation"] is None
     assert document["training"][0]["budget"]["steps"] == 2000
     spec = small(method="", forget=())
-    assert document == json.loads(json.dumps(asdict(outline(spec, measure=False))))
+    assert document == json.loads(json.dumps(asdict(estimate_run(spec, measure=False))))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (None, "?"),
         (0.034, "0.034 s"),
@@ -352,6 +358,6 @@ def test_json_is_the_outline(bench, fast):
         (1e9, "32 years"),
     ],
 )
-def test_durations(seconds, said):
-    """In the unit in which two digits say enough."""
-    assert duration(seconds) == said
+def test_durations(seconds, text):
+    """A duration has the unit in which two digits are enough."""
+    assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""A stranger's plugin whose every text means harm; it is copied, and never imported from here."""
+"""A third-party plugin with hostile texts, copied and never imported from here."""
 
 from __future__ import annotations
 

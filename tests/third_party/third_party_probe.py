@@ -1,13 +1,13 @@
-"""A stranger's plugin: it is copied into a distribution of its own and never imported from here.
+"""A third-party plugin, copied into a distribution of its own and never imported from here.
 
 Registers a dataset, three methods and a metric, listens to every life-cycle hook, and does as its
 environment says:
 
-    STRANGER_LOG         file to which each event is appended, one JSON list a line
-    STRANGER_KILL        ``SIGNAL|stage|step``: send SIGNAL to this process there; the step
+    PROBE_LOG         file to which each event is appended, one JSON list a line
+    PROBE_KILL        ``SIGNAL|stage|step``: send SIGNAL to this process there; the step
                          ``end`` is the moment when the stage has ended
-    STRANGER_SLOW        seconds that every step takes longer
-    STRANGER_CHECKPOINT  seconds between two checkpoints
+    PROBE_SLOW        seconds that every step takes longer
+    PROBE_CHECKPOINT  seconds between two checkpoints
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from msgm_bench import (
 )
 from msgm_bench.training import trainer
 
-if "STRANGER_CHECKPOINT" in os.environ:
-    trainer.CHECKPOINT_SECONDS = float(os.environ["STRANGER_CHECKPOINT"])
+if "PROBE_CHECKPOINT" in os.environ:
+    trainer.CHECKPOINT_SECONDS = float(os.environ["PROBE_CHECKPOINT"])
 
 
 class Pair(Dataset):
@@ -127,7 +127,7 @@ class Picky(LossMethod[PickyOptions]):
         if self.options.fault == "stop":
             raise DivergenceError("this leads nowhere")
         if self.options.fault == "crash":
-            raise ZeroDivisionError("a stranger's mistake")
+            raise ZeroDivisionError("a plugin's mistake")
         return super().update(session, step)
 
 
@@ -178,13 +178,13 @@ def register_metrics() -> list[type[Metric]]:
 
 
 def _tell(*event) -> None:
-    if "STRANGER_LOG" in os.environ:
-        with open(os.environ["STRANGER_LOG"], "a", encoding="utf-8") as file:
+    if "PROBE_LOG" in os.environ:
+        with open(os.environ["PROBE_LOG"], "a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
 
 def _maybe_kill(stage: str, step: int | str) -> None:
-    name, where, when = os.environ.get("STRANGER_KILL", "||").split("|")
+    name, where, when = os.environ.get("PROBE_KILL", "||").split("|")
     if (where, when) == (stage, str(step)):
         os.kill(os.getpid(), getattr(signal, name))
 
@@ -205,7 +205,7 @@ def stage_started(stage, total):
 def step_ended(stage, step, total, values):
     """Told, slowed down, killed."""
     _tell("step_ended", stage, step)
-    time.sleep(float(os.environ.get("STRANGER_SLOW", "0")))
+    time.sleep(float(os.environ.get("PROBE_SLOW", "0")))
     _maybe_kill(stage, step)
 
 

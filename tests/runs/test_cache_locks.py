@@ -1,0 +1,94 @@
+"""Locks of stages: mutual exclusion, and removal of files that are no longer used."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from msgm_bench.cache.cache import Cache, Stage
+from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder of locks with its guard."""
+    (tmp_path / GUARD).touch()
+    return tmp_path
+
+
+def produce(work, needs, report):
+    """A stage of one file."""
+    (work / "file").write_text("content")
+
+
+def names(folder):
+    """Names of the files in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_gc_removes_locks_of_deleted_stages(tmp_path):
+    """``cache gc`` leaves the locks of stages that stay, and no other."""
+    cache = Cache(tmp_path)
+    kept_stage, old_stage = (Stage(name, {}, produce) for name in ("kept", "old"))
+    for stage in (kept_stage, old_stage):
+        cache.compute(stage, {}, produce)
+    cache.release()
+    other = Cache(tmp_path)
+    assert other.find(kept_stage.key) is not None
+    assert cache.collect()[0] == 1
+    assert names(tmp_path / "locks") == sorted([GUARD, f"{kept_stage.key}.lock"])
+    other.release()
+    cache.collect()
+    assert names(tmp_path / "locks") == [GUARD]
+
+
+def test_gc_removes_no_lock_while_a_stage_runs(tmp_path):
+    """The lock of a running stage stays, and so do all others until no process has a lock."""
+    cache, counts = Cache(tmp_path), []
+    (cache.root / "locks" / "unused.lock").touch()
+
+    def collect(work, needs, report):
+        produce(work, needs, report)
+        counts.append(Cache(tmp_path).collect())
+        assert "unused.lock" in names(tmp_path / "locks")
+
+    stage = Stage("busy", {}, collect)
+    cache.compute(stage, {}, produce)
+    assert counts == [(0, 0)]
+    cache.collect(older_than_days=1)
+    assert names(tmp_path / "locks") == sorted([GUARD, f"{stage.key}.lock"])
+
+
+def test_a_held_lock_is_not_held_twice(folder):
+    """Without waiting, a lock that is held elsewhere is not held; afterwards it is."""
+    with hold_lock(folder, "a") as first, hold_lock(folder, "a") as second:
+        assert (first, second) == (True, False)
+    with hold_lock(folder, "a") as again:
+        assert again
+
+
+def test_removal_breaks_no_mutual_exclusion(folder):
+    """Threads that take turns under one lock never overlap, however often its file is removed."""
+    inside, overlaps, ends = [], [], threading.Event()
+
+    def work():
+        for _ in range(25):
+            with hold_lock(folder, "a", on_wait=list):
+                inside.append(1)
+                if len(inside) > 1:
+                    overlaps.append(len(inside))
+                ends.wait(0.0005)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    removed = 0
+    while any(thread.is_alive() for thread in threads):
+        removed += remove_unused_locks(folder, lambda key: False)
+    for thread in threads:
+        thread.join()
+    remove_unused_locks(folder, lambda key: False)
+    assert overlaps == []
+    assert names(folder) == [GUARD]
