@@ -49,7 +49,7 @@ class Weightless(Moody):
 
     name = "weightless"
 
-    def missing(self, judge):
+    def missing_weights(self, judge):
         """Always."""
         return "weights.pt is not here"
 
