@@ -26,9 +26,9 @@ from msgm_builtin.metrics.nll import NLL
 from msgm_builtin.metrics.unlearning_accuracy import RemainingAccuracy, UnlearningAccuracy
 from msgm_builtin.tasks.class_generation import ClassGeneration, retain_mask
 from msgm_builtin.tasks.generation import Generation
-from msgm_builtin.tasks.inpainting import Inpaint
+from msgm_builtin.tasks.inpainting import InpaintingTask
 from msgm_builtin.tasks.likelihood import Likelihood
-from msgm_builtin.tasks.reconstruction import Reconstruct
+from msgm_builtin.tasks.reconstruction import Reconstruction
 
 MEANS = torch.tensor([[-2.0, -2.0], [0.0, 0.0], [2.0, 2.0]])
 
@@ -145,7 +145,7 @@ def test_tracks_do_not_mix():
     assert "the model is unconditional" in ClassGeneration().skip(untold)
     assert ClassGeneration().skip(conditional) is None
     images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), 4)
-    for task in (Generation(), Inpaint(), Reconstruct()):
+    for task in (Generation(), InpaintingTask(), Reconstruction()):
         assert f"{task.name} belongs to the unconditional track" in task.skip(images)
         assert task.skip(untold) is None
     assert Likelihood().skip(conditional) is None
