@@ -165,7 +165,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         CLIP.create({"path": str(tmp_path)}).load(JUDGE, CPU)
 
 
-def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_the_repository_is_read(folder, tmp_path, monkeypatch):
     """In the data folder it needs no option; half a folder is no model; nothing is downloaded."""
     monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     embedder = CLIP.create({"repo": "somebody/vit_tiny"})

@@ -118,7 +118,7 @@ def test_region_is_the_features_where_it_is_known(options, targets, expected):
         assert InpaintingTask.create().box(model_context.data, targets) == (0, 0, 4, 8)
 
 
-def test_region_is_drawn_shown_and_named():
+def test_region_is_inpainted_previewed_and_named():
     """What changes, what the picture leaves grey and what the protocol says are one box."""
     model_context, task = context(), InpaintingTask.create(SMALL)
     model_context = replace(model_context, data=replace(model_context.data, regions=REGIONS))
@@ -276,7 +276,7 @@ def test_the_default_budget_is_what_a_coarse_grid_has(steps, t, nfe, name):
 
 
 def test_an_explicit_budget_stays():
-    """What was asked for is not lowered in silence: it is refused, or kept."""
+    """The budget of the options is not lowered in silence: it is refused, or used."""
     task = Reconstruction.create(PARTIAL | {"nfe": 20}).with_model_defaults(discrete(100))
     assert task.options.nfe == 20
     assert Reconstruction.create(PARTIAL).with_model_defaults(context().model).options.nfe == 20
