@@ -30,7 +30,7 @@ def is_same_arithmetic() -> bool:
 def test_tiny_runs_give_the_stored_values(group, bench, cache, new_registry, monkeypatch, tmp_path):
     """Equal where arithmetic is the same; elsewhere likelihoods, which count nothing, to 1e-4."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", PLUGINS)
-    monkeypatch.setattr("msgm_bench.report.run_folder._pictures", cli_harness.draw_nothing)
+    monkeypatch.setattr("msgm_bench.report.run_folder._draw_pictures", cli_harness.draw_nothing)
     new_registry.cache_clear()
     methods = [word for name in group["methods"] for word in ("--method", name)]
     code, _, err = bench("run", *group["arguments"], *methods, "--device", "cpu", "--seed", "0")
