@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_click",
     "public_names",
+    "board_pages",
 ]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_ext"]

@@ -53,8 +53,19 @@ _HOMES = {
 }
 
 
+def _public() -> dict[str, str]:
+    """Every public name, and the module that defines it."""
+    return {
+        name: home
+        for home, names in _HOMES.items()
+        for name in names or importlib.import_module(home).__all__
+    }
+
+
 def __getattr__(name: str) -> Any:
-    """Import ``name`` from the module that defines it."""
+    """Import ``name`` from the module that defines it; ``__all__`` are all public names."""
+    if name == "__all__":
+        return sorted(_public())
     if not name.startswith("_"):
         for home, names in _HOMES.items():
             if names is not None and name not in names:
@@ -63,3 +74,8 @@ def __getattr__(name: str) -> Any:
             if name in (names or module.__all__):
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is loaded, and every public name."""
+    return sorted({*globals(), *_public()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -194,6 +195,30 @@ class Nowhere(Forgetful):
         return "it likes nothing"
 
 
+class RoundTheCount(Sound):
+    """Calls ``forward`` of its network, which counts no pass."""
+
+    def update(self, session, step):
+        """One more evaluation than is counted."""
+        batch = session.batch("retain", step)
+        self.enter(session.model.network, batch.x_t, batch.t, batch.condition)
+        return super().update(session, step)
+
+    def enter(self, network, *inputs):
+        """By the method that ``nn.Module`` calls."""
+        network.forward(*inputs)
+
+
+class RoundTheCountByCopy(RoundTheCount):
+    """The same of a copy."""
+
+    def enter(self, network, *inputs):
+        """A copy counts as the network does, unless its layers are called by themselves."""
+        twin = copy.deepcopy(network)
+        twin(*inputs)
+        twin.layers[0](torch.zeros(1, 17))
+
+
 class Explosive(Sound):
     """Its weights leave the finite numbers."""
 
@@ -220,6 +245,8 @@ def test_sound_methods_conform(method):
         (RoundTheSession, "sound: moves weights round the session"),
         (RoundTheSessionBySet, "sound: moves weights round the session"),
         (OwnDescent, "sound: moves weights round the session"),
+        (RoundTheCount, "sound: goes round the counting of passes"),
+        (RoundTheCountByCopy, "sound: goes round the counting of passes"),
         (Undermining, "sound: moves the weights of the base model"),
         (Trespassing, r"sound \(finetune\): method 'sound' reads the split 'forget'"),
         (Explosive, r"sound \(finetune\): .*not finite"),

@@ -18,6 +18,7 @@ from msgm_bench import (
     Examples,
     Executor,
     Metric,
+    MetricColumn,
     MetricProtocol,
     Options,
     Prediction,
@@ -43,8 +44,8 @@ from msgm_bench.testing import (
     check_sampler,
     check_task,
     check_tracker,
+    toy_context,
     toy_images,
-    toy_subject,
 )
 from msgm_bench.testing.toys import CPU, toy_model
 from msgm_builtin.backbones.ddpm import DDPM
@@ -393,7 +394,7 @@ class Ungated(ToyJudge):
     (Peeking, "fit learns from the labels of held-out items"),
     (Amnesic, "restored, it judges otherwise"),
     (Whimsical, "the same seed fits another judge"),
-    (Relative, "a verdict depends on its batch"),
+    (Relative, "a prediction depends on its batch"),
     (Boastful, r"the accuracy is 1.2, not a share in \[0, 1\]"),
     (Ungated, "a subclass of JudgeOptions"),
 )
@@ -437,7 +438,7 @@ def embedding(function, **attributes):
         "its protocol holds a path",
     ),
     (
-        embedding(lambda x: x.flatten(1), missing=lambda self, judge: "no weights"),
+        embedding(lambda x: x.flatten(1), missing_weights=lambda self, judge: "no weights"),
         "cannot be checked here: no weights",
     ),
 )
@@ -455,7 +456,7 @@ def test_defects_of_embedders_are_named(cls, sentence):
 def test_samplers_conform(cls):
     """Gaussians from their exact score; the one-step generator is for other models."""
     few = {"nfe": 200} if cls is not OneStep else None
-    check_sampler(cls, few, exact=cls is not OneStep)
+    check_sampler(cls, few)
 
 
 class Plain(HeunSampler):
@@ -599,7 +600,7 @@ def test_metrics_conform(cls):
         judge.fit(data, 0, CPU)
         torch.manual_seed(0)
         model = toy_model(None, data).requires_grad_(False)
-        context = toy_subject(data=data, model=model, judge=judge, targets=(1,))
+        context = toy_context(data=data, model=model, judge=judge, targets=(1,))
     check_metric(cls, context=context)
 
 
@@ -688,6 +689,12 @@ def bright(rows, **changes):
         metric(protocol=lambda s, u, t: MetricProtocol(name="b", settings={"id": id(s)})),
         "the hash of its protocol changes",
     ),
+    (
+        metric(
+            columns=(MetricColumn(metric="brightness", label="brightness", direction="up"),),
+        ),
+        "brightness on samples is 'down', its column 'brightness' says 'up'",
+    ),
     (metric(tasks="generation"), "tasks is 'generation', not a tuple of names"),
     (metric(tasks=("generations",)), "reads an unknown task.*did you mean 'generation'"),
     (metric(skip=lambda self, scene, model: "never"), "says nothing of these data and models"),
@@ -735,9 +742,9 @@ def swallowing(self, function, cells):
     (executor(lambda self, f, cells: reversed(list(Serial.map(self, f, cells)))), "the place of"),
     (
         executor(lambda self, f, cells: list(Serial.map(self, f, cells))[:-1]),
-        "results of 8 cells|of",
+        "results of 8 runs",
     ),
-    (executor(lambda self, f, cells: [f(("run", 0))]), "results of no cells"),
+    (executor(lambda self, f, cells: [f(("run", 0))]), "results of no runs"),
     (executor(swallowing), "swallows a KeyboardInterrupt"),
 )
 def test_defects_of_executors_are_named(cls, sentence):
@@ -772,7 +779,7 @@ def tracker(hook, name="step_ended", arguments="self, values"):
 @planted(
     (type("Mute", (Tracker,), {"__doc__": "A defect.", "name": "mute"}), "hears no hook"),
     (tracker("print('step')"), "prints to stdout"),
-    (tracker("values.clear()"), "step_ended changes what it is told"),
+    (tracker("values.clear()"), "step_ended changes its arguments"),
     (tracker("int(values.get('x', 0))"), "step_ended raises ValueError"),
     (tracker("self.a.b", "run_failed", "self"), "run_failed raises AttributeError"),
     (tracker("pass", "stage_ended", "self, stagee"), "stagee"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -22,17 +21,6 @@ import msgm_bench
 PROJECT = msgm_bench.__name__
 LITERAL = re.compile(r"(``.*?``|`[^`]+`)")
 MARKUP = re.compile(r"([*|]|(?<=\w)_(?!\w))")
-
-
-def public_names() -> list[str]:
-    """All that `msgm_bench` exports."""
-    named = (module_names(home, names) for home, names in msgm_bench._HOMES.items())
-    return sorted({name for names in named for name in names})
-
-
-def module_names(home: str, names: tuple[str, ...] | None) -> Sequence[str]:
-    """Those of ``names`` that are there, or all of the module's."""
-    return names or importlib.import_module(home).__all__
 
 
 def group(name: str) -> str:
@@ -52,7 +40,7 @@ class PublicNames(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """One autodoc directive a name."""
-        names = [name for name in public_names() if group(name) == self.arguments[0]]
+        names = [name for name in msgm_bench.__all__ if group(name) == self.arguments[0]]
         lines = [line for name in names for line in _directive(name)]
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source="public-names"), 0, node)

@@ -15,7 +15,7 @@ from msgm_bench.api.plugin import OptionsT, Plugin
 class Embedder(Plugin[OptionsT], ABC):
     """Maps images to feature vectors, for distances between images and between sets."""
 
-    def missing(self, judge: Judge) -> str | None:
+    def missing_weights(self, judge: Judge) -> str | None:
         """Reason why its weights cannot be read on this machine, or None."""
         return None
 

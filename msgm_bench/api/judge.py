@@ -59,7 +59,7 @@ class Judge(Plugin[JudgeOptionsT], ABC):
         """Description of ``quality`` for tables and errors."""
         return "accuracy on held-out items"
 
-    def missing(self) -> str | None:
+    def missing_weights(self) -> str | None:
         """Reason why its weights cannot be read on this machine, or None."""
         return None
 

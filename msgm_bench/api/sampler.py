@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,7 +13,13 @@ from msgm_bench.diffusion import Noise, Samples
 
 
 class Sampler(Plugin[OptionsT], ABC):
-    """Draws items from a model."""
+    """Draws items from a model.
+
+    Attributes:
+        one_step: Whether it draws from one-step generators, whose networks predict no noise.
+    """
+
+    one_step: ClassVar[bool] = False
 
     @abstractmethod
     def sample(

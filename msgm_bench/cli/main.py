@@ -29,6 +29,8 @@ COMMANDS = {
     "compare": "Print a ranked table of results.",
     "list": "List the installed plugins.",
     "info": "Explain a plugin, or describe a run before it begins.",
+    "new": "Write a plugin to start from.",
+    "check": "Run the conformance kit on a plugin.",
     "data": "List, download and check the files of datasets.",
     "board": "Build and check leaderboards.",
     "protocol": "Explain why two values do not compare.",

@@ -171,7 +171,7 @@ def null_metrics(metrics: Sequence[Metric], judge: Judge) -> tuple[Skipped, ...]
     for metric in metrics:
         for kind, choice in metric.uses().items():
             plugin = registry().create(kind, *choice)
-            reason = plugin.missing(judge) if isinstance(plugin, Embedder) else None
+            reason = plugin.missing_weights(judge) if isinstance(plugin, Embedder) else None
             if reason is not None:
                 reasons[metric.name] = reason
     return _skipped("metrics", reasons)

@@ -77,7 +77,7 @@ def check_judge(judge: Judge, data: Data) -> None:
         UsageError: It cannot judge such items.
         StorageError: Its weights are missing or damaged.
     """
-    missing = judge.missing()
+    missing = judge.missing_weights()
     if missing is not None:
         raise StorageError(f"judge {judge.name!r}: {missing}")
     judge.check(data)

@@ -5,15 +5,17 @@ Each check raises ``AssertionError`` with a sentence on what is wrong, and takes
 
 from msgm_bench.testing.backbones import check_backbone
 from msgm_bench.testing.datasets import check_dataset
-from msgm_bench.testing.execution import check_executor, check_tracker
-from msgm_bench.testing.judges import check_embedder, check_judge
+from msgm_bench.testing.embedders import check_embedder
+from msgm_bench.testing.executors import check_executor
+from msgm_bench.testing.judges import check_judge
 from msgm_bench.testing.methods import check_method
 from msgm_bench.testing.metrics import check_metric
 from msgm_bench.testing.plugins import check_plugin
 from msgm_bench.testing.processes import check_process
 from msgm_bench.testing.samplers import check_sampler
 from msgm_bench.testing.tasks import check_task
-from msgm_bench.testing.toys import ToyBackbone, ToyJudge, toy_images, toy_subject
+from msgm_bench.testing.toys import ToyBackbone, ToyJudge, toy_context, toy_images
+from msgm_bench.testing.trackers import check_tracker
 from msgm_bench.testing.training import trained
 
 __all__ = [
@@ -31,7 +33,7 @@ __all__ = [
     "check_sampler",
     "check_task",
     "check_tracker",
+    "toy_context",
     "toy_images",
-    "toy_subject",
     "trained",
 ]

@@ -2,18 +2,104 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Backbone, DataStats
-from msgm_bench.testing.plugins import check_plugin
+from msgm_bench.api import Backbone, DataStats, Model
+from msgm_bench.testing.checks import Check, require
+from msgm_bench.testing.plugins import PLUGIN_CHECKS
 from msgm_bench.testing.processes import check_process
 from msgm_bench.testing.toys import SEED, toy_images
+
+SIZE = 16  # px: room for networks that halve it three or four times
+
+
+@dataclass(frozen=True, eq=False)
+class BackboneCase:
+    """A backbone under check, on toy images."""
+
+    cls: type[Backbone]
+    options: Mapping[str, Any] | None = None
+
+    def obstacle(self) -> str | None:
+        """Nothing: networks are built, not read."""
+        return None
+
+    @property
+    def backbone(self) -> Backbone:
+        """With its options."""
+        return self.cls.create(self.options)
+
+    @functools.cached_property
+    def stats(self) -> DataStats:
+        """Of the toy images."""
+        return DataStats.of(toy_images(size=SIZE))
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """With the weights of one seed."""
+        torch.manual_seed(SEED)
+        return self.backbone.build(self.stats).eval()
+
+    @functools.cached_property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """x_t ``[5, C, H, W]`` and times ``[5]`` over [t_min, T]."""
+        x = torch.randn(5, *self.stats.shape, generator=torch.Generator().manual_seed(SEED))
+        return x, self.model.process.sample_times(torch.linspace(0, 0.999, 5))
+
+    @functools.cached_property
+    def eps(self) -> Tensor:
+        """The prediction of ``model``."""
+        with torch.no_grad():
+            return self.model.eps(*self.inputs)
+
+
+def _check_process(case: BackboneCase) -> None:
+    check_process(case.backbone.process(case.stats))
+
+
+def _check_prediction(case: BackboneCase) -> None:
+    shape = tuple(case.eps.shape)
+    assert shape == tuple(case.inputs[0].shape), f"{case.cls.name}: eps_hat has shape {shape}"
+    assert bool(torch.isfinite(case.eps).all()), f"{case.cls.name}: eps_hat is not finite"
+
+
+@torch.no_grad()
+def _check_seed(case: BackboneCase) -> None:
+    torch.manual_seed(SEED)
+    second = case.backbone.build(case.stats).eval().eps(*case.inputs)
+    assert torch.equal(case.eps, second), f"{case.cls.name}: the same seed builds other networks"
+
+
+@torch.no_grad()
+def _check_batch(case: BackboneCase) -> None:
+    x, t = case.inputs
+    alone = case.model.eps(x[:2], t[:2])
+    apart = torch.allclose(case.eps[:2], alone, rtol=1e-3, atol=1e-4)
+    assert apart, f"{case.cls.name}: eps_hat of an item depends on the rest of its batch"
+
+
+def _check_condition(case: BackboneCase) -> str | None:
+    if not case.cls.conditional:
+        return "its networks take no class"
+    _check_classes(case.backbone, case.stats, *case.inputs)
+    return None
+
+
+BACKBONE_CHECKS: tuple[Check[BackboneCase], ...] = (
+    *PLUGIN_CHECKS,
+    Check("process", "marginal, drift, diffusion, transitions and prior agree", _check_process),
+    Check("prediction", "eps_hat is finite and has the shape of x_t", _check_prediction),
+    Check("seed", "the same seed builds the same network", _check_seed),
+    Check("batch", "eps_hat of an item does not depend on its batch", _check_batch),
+    Check("condition", "classes and the null class give different eps_hat", _check_condition),
+)
 
 
 def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None) -> None:
@@ -22,25 +108,7 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
     The same seed builds the same network; in evaluation mode a prediction does not depend on the
     rest of the batch. One that is ``conditional`` tells the classes and the null class apart.
     """
-    check_plugin(cls)
-    stats = DataStats.of(toy_images())
-    check_process(cls.create(options).process(stats))
-    models = []
-    for _ in range(2):
-        torch.manual_seed(SEED)
-        models.append(cls.create(options).build(stats).eval())
-    t = models[0].process.sample_times(torch.linspace(0, 0.999, 5))
-    x = torch.randn(5, *stats.shape, generator=torch.Generator().manual_seed(SEED))
-    with torch.no_grad():
-        first, second = (model.eps(x, t) for model in models)
-        alone = models[0].eps(x[:2], t[:2])
-    assert first.shape == x.shape, f"{cls.name}: eps_hat has shape {tuple(first.shape)}"
-    assert bool(torch.isfinite(first).all()), f"{cls.name}: eps_hat is not finite"
-    assert torch.equal(first, second), f"{cls.name}: the same seed builds other networks"
-    apart = torch.allclose(first[:2], alone, rtol=1e-3, atol=1e-4)
-    assert apart, f"{cls.name}: eps_hat of an item depends on the rest of its batch"
-    if cls.conditional:
-        _check_classes(cls.create(options), stats, x, t)
+    require(BACKBONE_CHECKS, BackboneCase(cls, options))
 
 
 @torch.no_grad()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from msgm_bench.api import Data, Dataset, DatasetInfo, Examples
-from msgm_bench.testing.plugins import check_plugin
+from msgm_bench.errors import UsageError
+from msgm_bench.testing.checks import Check, in_one_line, require
+from msgm_bench.testing.plugins import PLUGIN_CHECKS
 
 LEAK = 0.01
 """Largest share of held-out items that are bit by bit training items, too.
@@ -18,6 +22,89 @@ Real data have some: photographs that were published twice, and small images tha
 alike. A split that lost its meaning has nearly all of them, and one that was drawn with
 replacement, or from files that overlap, some per cent.
 """
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetCase:
+    """A dataset under check.
+
+    Attributes:
+        cls: The dataset.
+        options: Its options.
+        leak: Largest share of held-out items with an exact double among the training items.
+        excerpt: Whether the files here hold fewer items than the info counts.
+    """
+
+    cls: type[Dataset]
+    options: Mapping[str, Any] | None = None
+    leak: float = LEAK
+    excerpt: bool = False
+
+    def obstacle(self) -> str | None:
+        """Files that are nowhere on this machine, or that an option has to name."""
+        dataset = self.cls.create(self.options)
+        located = dataset.located()
+        for source in dataset.sources():
+            for file in source.files:
+                if file.name not in located and source.name not in located:
+                    return f"{file.name} is not here: msgm-bench data fetch {self.cls.name}"
+        try:
+            self.data  # noqa: B018 - loads it
+        except UsageError as error:  # such as a folder that nobody named
+            return in_one_line(error)
+        return None
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """What it loads the first time."""
+        return self.cls.create(self.options).load()
+
+
+def _check_repeatable(case: DatasetCase) -> None:
+    name, first, second = case.cls.name, case.data, case.cls.create(case.options).load()
+    for a, b in ((first.train, second.train), (first.test, second.test)):
+        assert torch.equal(a.x, b.x), f"{name}: loads other items the second time"
+        assert torch.equal(a.y, b.y), f"{name}: loads other labels the second time"
+    assert first.classes == second.classes, f"{name}: names its classes anew the second time"
+
+
+def _check_names(case: DatasetCase) -> None:
+    name, classes = case.cls.name, case.data.classes
+    assert case.data.protocol, f"{name}: the data protocol has no name"
+    assert len(set(classes)) == len(classes) > 1, f"{name}: classes need two names"
+
+
+def _check_info(case: DatasetCase) -> str | None:
+    info = case.cls.create(case.options).info()
+    if info is None:
+        return "it describes no items before it loads them"
+    _check_counts(case.cls.name, info, case.data, case.excerpt)
+    return None
+
+
+def _check_parts(case: DatasetCase) -> None:
+    for part, items in (("train", case.data.train), ("test", case.data.test)):
+        _check_items(f"{case.cls.name}: {part}", case.data, items)
+
+
+def _check_boxes(case: DatasetCase) -> str | None:
+    _check_regions(case.cls.name, case.data)
+    return None if case.data.regions else "it names no regions"
+
+
+def _check_leakage(case: DatasetCase) -> None:
+    _check_leak(case.cls.name, case.data, case.leak)
+
+
+DATASET_CHECKS: tuple[Check[DatasetCase], ...] = (
+    *PLUGIN_CHECKS,
+    Check("repeatability", "loads the same items, labels and classes twice", _check_repeatable),
+    Check("classes", "names of two classes or more, and of the protocol", _check_names),
+    Check("description", "shape, levels and counts are as described before loading", _check_info),
+    Check("items", "finite, in range, and some of every class in both splits", _check_parts),
+    Check("regions", "lie in the image and belong to classes", _check_boxes),
+    Check("leakage", "held-out items are not among the training items", _check_leakage),
+)
 
 
 def check_dataset(
@@ -36,30 +123,15 @@ def check_dataset(
         cls: The dataset.
         options: Its options.
         leak: Largest share of held-out items with an exact double among the training items.
-        excerpt: Whether the files here hold fewer items than ``info`` counts.
+        excerpt: Whether the files here hold fewer items than the info counts.
     """
-    check_plugin(cls)
-    name = cls.name
-    first, second = (cls.create(options).load() for _ in range(2))
-    for a, b in ((first.train, second.train), (first.test, second.test)):
-        assert torch.equal(a.x, b.x), f"{name}: loads other items the second time"
-        assert torch.equal(a.y, b.y), f"{name}: loads other labels the second time"
-    assert first.protocol, f"{name}: the data protocol has no name"
-    assert first.classes == second.classes, f"{name}: names its classes anew the second time"
-    assert len(set(first.classes)) == len(first.classes) > 1, f"{name}: classes need two names"
-    info = cls.create(options).info()
-    if info is not None:
-        _check_info(name, info, first, excerpt)
-    for part, items in (("train", first.train), ("test", first.test)):
-        _check_items(f"{name}: {part}", first, items)
-    _check_regions(name, first)
-    _check_leak(name, first, leak)
+    require(DATASET_CHECKS, DatasetCase(cls, options, leak, excerpt))
 
 
-def _check_info(name: str, info: DatasetInfo, data: Data, excerpt: bool) -> None:
-    said = (info.shape, info.levels, info.classes, info.attributes)
+def _check_counts(name: str, info: DatasetInfo, data: Data, excerpt: bool) -> None:
+    expected = (info.shape, info.levels, info.classes, info.attributes)
     here = (data.shape, data.levels, data.classes, data.train.y.ndim == 2)
-    assert said == here, f"{name}: its info says {said}, its items are {here}"
+    assert expected == here, f"{name}: its info says {expected}, its items are {here}"
     counts, loaded = (info.train, info.test), (len(data.train), len(data.test))
     assert excerpt or counts == loaded, f"{name}: its info counts {counts}, it loads {loaded}"
 

@@ -1,49 +1,138 @@
-"""What keeps the rulers straight: judges and embedders."""
+"""What a judge keeps: predictions that depend on the seed, the training data and the item."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Data, Embedder, Examples, Judge
-from msgm_bench.testing.plugins import check_plugin
-from msgm_bench.testing.toys import CPU, SEED, ToyJudge, toy_images
+from msgm_bench.api import Data, Embedder, Examples, Judge, JudgeOptions
+from msgm_bench.errors import UsageError
+from msgm_bench.testing.checks import Check, require
+from msgm_bench.testing.plugins import PLUGIN_CHECKS
+from msgm_bench.testing.toys import CPU, SEED, toy_attributes, toy_images, toy_points
 
 ROUNDING = 1e-3  # of float32 sums in another order
 
 
-def check_judge(cls: type[Judge], data: Data, options: Mapping[str, Any] | None = None) -> None:
-    """A restored judge says what the fitted one says; the report is JSON and has the accuracy.
+@dataclass(frozen=True, eq=False)
+class JudgeCase:
+    """A judge under check.
 
-    The same seed fits the same judge, whatever the labels of the held-out items say; a verdict
-    has a class in range, and does not depend on the rest of the batch; the accuracy is that of
-    its own verdicts where they are single classes.
+    Attributes:
+        cls: The judge.
+        options: Its options.
+        custom_data: What it judges; the first kind of toy data that it does not refuse without it.
     """
-    check_plugin(cls)
-    fitted, restored = cls.create(options), cls.create(options)
-    fitted.check(data)
-    torch.manual_seed(SEED)
-    fitted.fit(data, SEED, CPU)
-    _check_report(fitted)
-    restored.restore(data, fitted.state(), CPU)
-    restored.report = json.loads(json.dumps(fitted.report, allow_nan=False))
-    for target in range(len(data.classes)):
-        quality = fitted.quality([target])
-        assert quality is None or 0 <= quality <= 1, f"{cls.name}: quality is {quality}"
-        assert quality == restored.quality([target]), f"{cls.name}: quality is not in the report"
-    x = _visible(data, data.test.x)
-    _check_verdicts(fitted, restored, data, x)
-    _check_protocol(fitted)
-    _check_fit(cls, options, data, fitted, x)
+
+    cls: type[Judge]
+    options: Mapping[str, Any] | None = None
+    custom_data: Data | None = None
+
+    def obstacle(self) -> str | None:
+        """Weights that are not here, or toy data that are nothing for it."""
+        missing = self.cls.create(self.options).missing_weights()
+        return missing if missing is not None else self.choice[1] or None
+
+    @functools.cached_property
+    def choice(self) -> tuple[Data, str]:
+        """The data, and why there are none for it."""
+        judge, reasons = self.cls.create(self.options), list[str]()
+        if self.custom_data is not None:
+            judge.check(self.custom_data)
+            return self.custom_data, ""
+        for data in (toy_images(960, size=8), toy_attributes(), toy_points()):
+            try:
+                judge.check(data)
+            except UsageError as error:
+                reasons.append(error.what)
+                continue
+            return data, ""
+        return data, f"it refuses all toy data: {'; '.join(reasons)}"
+
+    @property
+    def data(self) -> Data:
+        """What it judges."""
+        return self.choice[0]
+
+    @functools.cached_property
+    def x(self) -> Tensor:
+        """The held-out items as it sees them."""
+        return visible(self.data, self.data.test.x)
+
+    def fit(self, data: Data) -> Judge:
+        """Fitted on ``data``."""
+        judge = self.cls.create(self.options)
+        judge.fit(data, SEED, CPU)
+        return judge
+
+    @functools.cached_property
+    def fitted(self) -> Judge:
+        """Fitted once."""
+        torch.manual_seed(SEED)
+        return self.fit(self.data)
+
+    @functools.cached_property
+    def restored(self) -> Judge:
+        """The same from its state and its report."""
+        judge = self.cls.create(self.options)
+        judge.restore(self.data, self.fitted.state(), CPU)
+        judge.report = json.loads(json.dumps(self.fitted.report, allow_nan=False))
+        return judge
 
 
-def _visible(data: Data, x: Tensor) -> Tensor:
+def _check_gate(case: JudgeCase) -> None:
+    is_judge = issubclass(case.cls.options_type, JudgeOptions)
+    assert is_judge, f"{case.cls.name}: its options are no JudgeOptions"
+
+
+def _check_reports(case: JudgeCase) -> None:
+    _check_report(case.fitted)
+    for target in range(len(case.data.classes)):
+        quality = case.fitted.quality([target])
+        label = case.cls.name
+        assert quality is None or 0 <= quality <= 1, f"{label}: quality is {quality}"
+        assert quality == case.restored.quality([target]), f"{label}: quality is not in the report"
+
+
+def _check_restored(case: JudgeCase) -> None:
+    a, b, name = case.fitted.predict(case.x), case.restored.predict(case.x), case.cls.name
+    assert torch.equal(a.classes, b.classes), f"{name}: restored, it judges otherwise"
+    assert torch.equal(a.recognised, b.recognised), f"{name}: restored, it recognises otherwise"
+
+
+def _check_settings(case: JudgeCase) -> None:
+    check_protocol(case.fitted)
+
+
+def _check_seed(case: JudgeCase) -> None:
+    torch.manual_seed(SEED + 1)  # a generator of its own, not torch's global one
+    first, again = case.fitted.state(), case.fit(case.data)
+    second = again.state()
+    same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    same = same and _judges_alike(case, again)
+    assert same, f"{case.cls.name}: the same seed fits another judge"
+
+
+def _check_held_out(case: JudgeCase) -> None:
+    test = case.data.test
+    other = Examples(test.x, test.y[torch.arange(len(test) - 1, -1, -1)])
+    same = _judges_alike(case, case.fit(replace(case.data, test=other)))
+    assert same, f"{case.cls.name}: fit learns from the labels of held-out items"
+
+
+def _judges_alike(case: JudgeCase, other: Judge) -> bool:
+    return torch.equal(other.predict(case.x).classes, case.fitted.predict(case.x).classes)
+
+
+def visible(data: Data, x: Tensor) -> Tensor:
+    """Items as judges and embedders see them: [0, 1] images, or points."""
     return x if data.levels is None else (x.float() + 0.5) / data.levels
 
 
@@ -54,11 +143,9 @@ def _check_report(judge: Judge) -> None:
     assert share, f"{judge.name}: the accuracy is {accuracy}, not a share in [0, 1]"
 
 
-def _check_verdicts(fitted: Judge, restored: Judge, data: Data, x: Tensor) -> None:
-    name, K = fitted.name, len(data.classes)
-    a, b, first = fitted.predict(x), restored.predict(x), fitted.predict(x[:3])
-    assert torch.equal(a.classes, b.classes), f"{name}: restored, it judges otherwise"
-    assert torch.equal(a.recognised, b.recognised), f"{name}: restored, it recognises otherwise"
+def _check_predictions(case: JudgeCase) -> None:
+    fitted, x, name, K = case.fitted, case.x, case.cls.name, len(case.data.classes)
+    a, first = fitted.predict(x), fitted.predict(x[:3])
     assert a.recognised.shape == (len(x),), f"{name}: recognised is not one bool an item"
     assert a.recognised.dtype == torch.bool, f"{name}: recognised is {a.recognised.dtype}"
     if a.classes.ndim == 1:
@@ -68,7 +155,7 @@ def _check_verdicts(fitted: Judge, restored: Judge, data: Data, x: Tensor) -> No
     else:
         assert a.classes.shape == (len(x), K), f"{name}: not one bool an item and attribute"
         assert a.classes.dtype == torch.bool, f"{name}: attributes are {a.classes.dtype}"
-    assert torch.equal(a.classes[:3], first.classes), f"{name}: a verdict depends on its batch"
+    assert torch.equal(a.classes[:3], first.classes), f"{name}: a prediction depends on its batch"
     features = fitted.features(x)
     if features is not None:
         assert features.ndim == 2, f"{name}: features have shape {tuple(features.shape)}"
@@ -84,23 +171,8 @@ def _features(judge: Judge, x: Tensor) -> Tensor:
     return features
 
 
-def _check_fit(
-    cls: type[Judge], options: Mapping[str, Any] | None, data: Data, fitted: Judge, x: Tensor
-) -> None:
-    again, blind = cls.create(options), cls.create(options)
-    torch.manual_seed(SEED + 1)  # a generator of its own, not torch's global one
-    again.fit(data, SEED, CPU)
-    first, second = fitted.state(), again.state()
-    same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-    same = same and torch.equal(again.predict(x).classes, fitted.predict(x).classes)
-    assert same, f"{cls.name}: the same seed fits another judge"
-    order = torch.arange(len(data.test) - 1, -1, -1)
-    blind.fit(replace(data, test=Examples(data.test.x, data.test.y[order])), SEED, CPU)
-    same = torch.equal(blind.predict(x).classes, fitted.predict(x).classes)
-    assert same, f"{cls.name}: fit learns from the labels of held-out items"
-
-
-def _check_protocol(plugin: Judge | Embedder) -> None:
+def check_protocol(plugin: Judge | Embedder) -> None:
+    """Settings that can be stored and compared: JSON, no path, the weights' checksum, stable."""
     name, protocol, checksum = plugin.name, plugin.protocol(), plugin.checksum()
     text = json.dumps(protocol, allow_nan=False)
     again = json.dumps(plugin.protocol(), allow_nan=False)
@@ -111,47 +183,30 @@ def _check_protocol(plugin: Judge | Embedder) -> None:
         assert checksum in text, f"{name}: its protocol does not hold the weights' checksum"
 
 
-def check_embedder(
-    cls: type[Embedder],
-    options: Mapping[str, Any] | None = None,
-    *,
-    data: Data | None = None,
-    judge: Judge | None = None,
-) -> None:
-    """Features are finite, of one width, repeatable, and of one image only.
+JUDGE_CHECKS: tuple[Check[JudgeCase], ...] = (
+    *PLUGIN_CHECKS,
+    Check("gate", "its options hold the gate of every judge", _check_gate, True),
+    Check("report", "JSON with an accuracy and a quality in [0, 1]", _check_reports),
+    Check("restore", "restored from its state, it judges the same", _check_restored),
+    Check("predictions", "classes in range, features, one item at a time", _check_predictions),
+    Check("protocol", "JSON without paths, with the checksum of its weights", _check_settings),
+    Check("seed", "the same seed fits the same judge", _check_seed),
+    Check("held-out", "learns nothing from the labels of held-out items", _check_held_out),
+)
 
-    Its protocol is JSON without a path, holds the weights' checksum, and stays the same.
+
+def check_judge(
+    cls: type[Judge], data: Data | None = None, options: Mapping[str, Any] | None = None
+) -> None:
+    """A restored judge says what the fitted one says; the report is JSON and has the accuracy.
+
+    The same seed fits the same judge, whatever the labels of the held-out items say; a prediction
+    has a class in range, and does not depend on the rest of the batch; the accuracy is that of
+    its own verdicts where they are single classes.
 
     Args:
-        cls: The embedder.
+        cls: The judge.
+        data: What it judges; toy images, attributes or points without it.
         options: Its options.
-        data: Images of a size that it takes; toy images of 8x8 pixels without them.
-        judge: A fitted judge of these data, for embedders that look with it.
     """
-    check_plugin(cls)
-    data = data or toy_images(size=8)
-    if judge is None:
-        judge = ToyJudge.create()
-        judge.fit(data, SEED, CPU)
-    embedder, second = cls.create(options), cls.create(options)
-    missing = embedder.missing(judge)
-    assert missing is None, f"{cls.name}: cannot be checked here: {missing}"
-    embedder.load(judge, CPU)
-    second.load(judge, CPU)
-    x = _visible(data, data.test.x[:8])
-    before, features = x.clone(), embedder.embed(x)
-    assert torch.equal(before, x), f"{cls.name}: embed changes the images"
-    assert features.ndim == 2, f"{cls.name}: features have shape {tuple(features.shape)}"
-    assert len(features) == len(x), f"{cls.name}: {len(features)} features of {len(x)} images"
-    assert features.is_floating_point(), f"{cls.name}: features are {features.dtype}"
-    assert bool(torch.isfinite(features).all()), f"{cls.name}: features are not finite"
-    assert not features.requires_grad, f"{cls.name}: features carry a graph"
-    assert bool((features[:1] != features).any()), f"{cls.name}: all images have one feature"
-    assert torch.equal(features, embedder.embed(x)), (
-        f"{cls.name}: features change from call to call"
-    )
-    assert torch.equal(features, second.embed(x)), f"{cls.name}: loaded again, it embeds otherwise"
-    parts = torch.cat([embedder.embed(part) for part in torch.split(x, 3)])
-    alike = torch.allclose(features, parts, rtol=ROUNDING, atol=ROUNDING / 10)
-    assert alike, f"{cls.name}: features depend on the rest of the batch"
-    _check_protocol(embedder)
+    require(JUDGE_CHECKS, JudgeCase(cls, options, data))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from msgm_bench.api import (
     dsm_loss,
 )
 from msgm_bench.errors import MsgmBenchError
-from msgm_bench.testing.plugins import check_plugin
+from msgm_bench.testing.checks import Check, require
+from msgm_bench.testing.plugins import PLUGIN_CHECKS
 from msgm_bench.testing.toys import SEED, toy_images, toy_model
 from msgm_bench.testing.training import differ, trained, with_other_pixels
 from msgm_bench.training import NoisedBatches
@@ -41,33 +42,38 @@ far above the error of training on D_g alone.
 """
 
 
-def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) -> None:
-    """What a method must keep on toy data, in each regime that it declares.
+@dataclass(frozen=True, eq=False)
+class MethodCase:
+    """A method under check."""
 
-    Models are unconditional and class-conditional in turn, but for those that ``skip`` refuses.
+    cls: type[Method]
+    options: Mapping[str, Any] | None = None
 
-    Weights stay finite, and move through the session only, which is seen from their values; the
-    base model stays as it is. Another forget set gives other weights, and so does what any declared
-    split shows while the others stay as they are. A training that was killed in its preparation
-    and after 3 steps ends with the same bits, and so does one of 60 steps after 55, in the default
-    regime. Batches of D_g hold no item of D_f. What a split shows that is not declared changes
-    nothing, and reading it is an error.
+    def obstacle(self) -> str | None:
+        """Nothing: data and models are made here."""
+        return None
 
-    In the default regime, a method that reads D_f does not learn it: its error on D_f is not both
-    below that of the same training on D_g alone and below ``LEARNED`` times its own with other
-    pixels in D_f. That catches a wrong sign of a weight of about a tenth and more where the method
-    starts from a class-conditional base; less drowns in the noise of 60 steps, as more does where
-    it starts from fresh weights, and data-free methods are not looked at.
-    """
-    check_plugin(cls)
-    data, tried = toy_images(), 0
-    for regime, classes in itertools.product(cls.regimes, (None, len(data.classes))):
-        trial = _Trial(cls, options, regime, data, classes)
-        if cls.create(options).skip(toy_model(classes), regime) is not None:
-            continue
-        tried += 1
-        trial.check()
-    assert tried, f"{cls.name}: skips unconditional and class-conditional models alike"
+    @functools.cached_property
+    def trials(self) -> list[_Trial]:
+        """One for each regime and each of the toy models that the method takes."""
+        data = toy_images()
+        trials = [
+            _Trial(self.cls, self.options, regime, data, classes)
+            for regime, classes in itertools.product(self.cls.regimes, (None, len(data.classes)))
+            if self.cls.create(self.options).skip(toy_model(classes), regime) is None
+        ]
+        assert trials, f"{self.cls.name}: skips unconditional and class-conditional models alike"
+        return trials
+
+
+def _of_all(function: Callable[[_Trial], str | None]) -> Callable[[MethodCase], str | None]:
+    """``function`` on every trial; the reason to skip it where all have one."""
+
+    def check(case: MethodCase) -> str | None:
+        reasons = [function(trial) for trial in case.trials]
+        return None if None in reasons else reasons[0]
+
+    return check
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,20 +109,15 @@ class _Trial:
         """The weights after an undisturbed training."""
         return self.run()
 
-    def check(self) -> None:
-        """All that takes a few steps; in the default regime what takes more of them, too."""
-        self.check_finite(self.first)
-        self.check_resume(self.first, EARLY)
-        self.check_forget_set()
-        splits: tuple[Split, ...] = ("all", "retain", "forget")
-        for split in splits:
-            self.check_split(split)
-        if self.regime == self.cls.regimes[0]:
-            late = self.run(steps=LATE_STEPS)
-            self.check_finite(late)
-            self.check_resume(late, LATE, steps=LATE_STEPS)
-            if "forget" in self.cls.needs:
-                self.check_direction(late, self.run(steps=LATE_STEPS, spoiled="forget"))
+    @functools.cached_property
+    def late(self) -> list[Tensor]:
+        """The weights after more steps."""
+        return self.run(steps=LATE_STEPS)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is in the default regime, where what takes more steps is looked at, too."""
+        return self.regime == self.cls.regimes[0]
 
     def check_finite(self, weights: list[Tensor]) -> None:
         """No weight is NaN or infinite."""
@@ -136,19 +137,12 @@ class _Trial:
         )
         for part, step in kills:
             where = f"{part} {step}" if part else f"step {step}"
-            lost = differ(first, self.run(kills=[(part, step)], **steps))
-            assert not lost, (
+            differs = differ(first, self.run(kills=[(part, step)], **steps))
+            assert not differs, (
                 f"{self.label}: a resumed training ends elsewhere: killed after {where}, it lost "
                 "state that session.register_state would have stored"
             )
         raise AssertionError(f"{self.label}: a training that is resumed twice ends elsewhere")
-
-    def check_forget_set(self) -> None:
-        """Other classes to forget, other weights."""
-        needs = self.cls.needs
-        if needs & {"retain", "forget"} or (self.classes and "all" not in needs):
-            changed = differ(self.first, self.run(targets=OTHER_TARGETS))
-            assert changed, f"{self.label}: the forget set does not change the weights"
 
     def check_split(self, split: Split) -> None:
         """What a declared split shows matters, by itself; what an undeclared one shows does not."""
@@ -186,11 +180,85 @@ class _Trial:
         for own, weight in zip(model.parameters(), weights, strict=True):
             own.copy_(weight)
         _, forget = self.data.split(self.data.train, TARGETS)
-        noised_batches = NoisedBatches(
-            {"forget": forget}, model, SEED, len(forget), label_dropout_prob=0.0
-        )
-        batches = (noised_batches.noised(forget, "error", draw) for draw in range(DRAWS))
+        source = NoisedBatches({"forget": forget}, model, SEED, len(forget), label_dropout_prob=0.0)
+        batches = (source.noised(forget, "error", draw) for draw in range(DRAWS))
         return float(torch.stack([dsm_loss(model, batch) for batch in batches]).mean())
+
+
+def _check_finite(trial: _Trial) -> None:
+    trial.check_finite(trial.first)
+    if trial.is_default:
+        trial.check_finite(trial.late)
+
+
+def _check_resume(trial: _Trial) -> None:
+    trial.check_resume(trial.first, EARLY)
+    if trial.is_default:
+        trial.check_resume(trial.late, LATE, steps=LATE_STEPS)
+
+
+def _check_forget_set(trial: _Trial) -> str | None:
+    needs = trial.cls.needs
+    if not needs & {"retain", "forget"} and ("all" in needs or not trial.classes):
+        return "it reads neither D_g nor D_f"
+    changed = differ(trial.first, trial.run(targets=OTHER_TARGETS))
+    assert changed, f"{trial.label}: the forget set does not change the weights"
+    return None
+
+
+def _check_splits(trial: _Trial) -> None:
+    splits: tuple[Split, ...] = ("all", "retain", "forget")
+    for split in splits:
+        trial.check_split(split)
+
+
+def _check_direction(trial: _Trial) -> str | None:
+    if "forget" not in trial.cls.needs:
+        return "it reads no batch of D_f"
+    if not trial.is_default:
+        return "looked at in the default regime"
+    trial.check_direction(trial.late, trial.run(steps=LATE_STEPS, spoiled="forget"))
+    return None
+
+
+def _check_training(trial: _Trial) -> None:
+    assert trial.first  # what the watched trainer does not allow, it raises
+
+
+METHOD_CHECKS: tuple[Check[MethodCase], ...] = (
+    *PLUGIN_CHECKS,
+    Check("session", "weights and passes go through the session only", _of_all(_check_training)),
+    Check("finite", "weights stay finite", _of_all(_check_finite)),
+    Check(
+        "resume",
+        "killed and resumed, a training ends with the same bits",
+        _of_all(_check_resume),
+    ),
+    Check("forget-set", "another forget set gives other weights", _of_all(_check_forget_set)),
+    Check("splits", "declared splits matter, others are not read", _of_all(_check_splits)),
+    Check("direction", "D_f is not learned", _of_all(_check_direction)),
+)
+
+
+def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) -> None:
+    """What a method must keep on toy data, in each regime that it declares.
+
+    Models are unconditional and class-conditional in turn, but for those that ``skip`` refuses.
+
+    Weights stay finite, and move through the session only, which is seen from their values; the
+    base model stays as it is. Another forget set gives other weights, and so does what any declared
+    split shows while the others stay as they are. A training that was killed in its preparation
+    and after 3 steps ends with the same bits, and so does one of 60 steps after 55, in the default
+    regime. Batches of D_g hold no item of D_f. What a split shows that is not declared changes
+    nothing, and reading it is an error.
+
+    In the default regime, a method that reads D_f does not learn it: its error on D_f is not both
+    below that of the same training on D_g alone and below ``LEARNED`` times its own with other
+    pixels in D_f. That catches a wrong sign of a weight of about a tenth and more where the method
+    starts from a class-conditional base; less drowns in the noise of 60 steps, as more does where
+    it starts from fresh weights, and data-free methods are not looked at.
+    """
+    require(METHOD_CHECKS, MethodCase(cls, options))
 
 
 class _Neglect(LossMethod):

@@ -4,20 +4,142 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
-from msgm_bench.api import Artifact, Metric, MetricProtocol, ModelContext, Row, Task
-from msgm_bench.errors import UnknownNameError
-from msgm_bench.registry import registry
-from msgm_bench.testing.plugins import check_plugin, variations
-from msgm_bench.testing.tasks import small, small_subject
+from msgm_bench.api import Metric, MetricProtocol, ModelContext, Task
+from msgm_bench.testing.checks import Check, require
+from msgm_bench.testing.metric_trials import MANY, MetricCase, MetricTrial, reference_of, shortened
+from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
 
-HELD_OUT = 240  # toy images, a quarter of them held out
-MANY = 16  # items of a split; half of them are measured, too
+
+def _of_all(function: Callable[[MetricTrial], object]) -> Callable[[MetricCase], None]:
+    """``function`` on every trial."""
+
+    def check(case: MetricCase) -> None:
+        for trial in case.trials:
+            function(trial)
+
+    return check
+
+
+def _check_names(case: MetricCase) -> None:
+    tasks = case.cls.tasks
+    reads = isinstance(tasks, tuple) and all(isinstance(task, str) for task in tasks)
+    assert reads, f"{case.cls.name}: tasks is {tasks!r}, not a tuple of names"
+
+
+def _check_reference(case: MetricCase) -> str | None:
+    used = [bool(reference_of(case.metric, context)) for context in case.contexts]
+    return None if any(used) else "it needs no reference"
+
+
+def _check_ids(case: MetricCase) -> None:
+    ids = dict[str, MetricProtocol]()
+    for trial in case.trials:
+        known = ids.setdefault(trial.protocol.id, trial.protocol)
+        same = known == trial.protocol
+        assert same, f"{case.cls.name}: {known.id} means one thing here, another there"
+
+
+def _check_purity(trial: MetricTrial) -> None:
+    artifact = {name: values.clone() for name, values in trial.artifact.items()}
+    trial.metric.measure(trial.context, trial.task, artifact)
+    changed = [name for name in artifact if not _same(artifact[name], trial.artifact[name])]
+    assert not changed, f"{trial.label}: measuring changes {changed[0]!r} of the artifact"
+
+
+def _check_repeatable(trial: MetricTrial) -> None:
+    rows = trial.rows
+    torch.manual_seed(1)
+    same = trial.measure() == rows
+    assert same, f"{trial.label}: measured again, its rows are others: seed what is random"
+
+
+def _check_counts(trial: MetricTrial) -> None:
+    half, context = shortened(trial.task, MANY // 2), trial.context
+    if half.total(context) < trial.task.total(context):
+        artifact = half.draw(context, 0, half.total(context))
+        fewer, n = trial.metric.measure(context, half, artifact)[0].n, trial.rows[0].n
+        counted = fewer < n or trial.rows[0].value is None
+        label = trial.label
+        assert counted, f"{label}: n is {fewer} of fewer items, as of all: count what is read"
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
+
+
+def _check_rows(trial: MetricTrial) -> None:
+    label, rows, task, context = trial.label, trial.rows, trial.task, trial.context
+    protocol, artifact = trial.protocol, trial.artifact
+    assert rows, f"{label}: no row"
+    keys = [row.key for row in rows]
+    assert len(set(keys)) == len(keys), f"{label}: two rows have one name, split and protocol"
+    better = rows[0].direction != "none"
+    assert better, f"{label}: the first row is the headline and says no direction"
+    most = max(len(values) for values in artifact.values())
+    most = max(most, len(context.retain) + len(context.forget))
+    for row in rows:
+        called = f"{label}: {row.metric} of {row.split}"
+        assert row.task == task.name, f"{called} names the task {row.task!r}"
+        assert row.protocol == protocol.id, f"{called} names the protocol {row.protocol!r}"
+        assert row.unit, f"{called} has no unit"
+        assert row.n <= most, f"{called} counts {row.n} items, of {most} that there are"
+        if row.value is None:
+            continue
+        assert row.n > 0, f"{called} has a value of no items"
+        low = -math.inf if row.low is None else row.low
+        high = math.inf if row.high is None else row.high
+        assert low <= row.value <= high, f"{called}: {row.value} is not in [{low}, {high}]"
+
+
+def _check_columns(case: MetricCase) -> str | None:
+    for trial in case.trials:
+        _check_directions(trial)
+    return None if case.cls.columns else "it declares no columns"
+
+
+def _check_directions(trial: MetricTrial) -> None:
+    """Rows with a column have the direction that the column declares."""
+    for column in trial.metric.columns:
+        for row in trial.rows:
+            fits = (row.metric, row.split) == (column.metric, column.split)
+            if fits and column.protocol in (None, row.protocol):
+                same = row.direction == column.direction
+                assert same, (
+                    f"{trial.label}: {row.metric} on {row.split} is {row.direction!r}, its column "
+                    f"{column.label!r} says {column.direction!r}"
+                )
+
+
+def _check_protocol(trial: MetricTrial) -> None:
+    label, metric, context, task = trial.label, trial.metric, trial.context, trial.task
+    protocol, artifact, rows = trial.protocol, trial.artifact, trial.rows
+    json.dumps(protocol.settings, allow_nan=False)
+    again = type(metric).create(metric.options.model_dump()).protocol(context, task)
+    assert again.hash == protocol.hash, f"{label}: the hash of its protocol changes"
+    for option, other in variations(metric):
+        assert isinstance(other, Metric)
+        if other.protocol(context, task).hash == protocol.hash:
+            same = other.measure(context, task, artifact) == rows
+            assert same, f"{label}: option {option!r} changes its rows, not its protocol"
+
+
+METRIC_CHECKS: tuple[Check[MetricCase], ...] = (
+    *PLUGIN_CHECKS,
+    Check("tasks", "a tuple of names of tasks", _check_names, True),
+    Check("reference", "what no model changes is the same from call to call", _check_reference),
+    Check("purity", "measuring changes nothing of the artifact", _of_all(_check_purity)),
+    Check("rows", "task, protocol, unit, count, direction, interval", _of_all(_check_rows)),
+    Check("columns", "rows have the direction that their column declares", _check_columns),
+    Check("repeatability", "the same rows twice, whatever the seed", _of_all(_check_repeatable)),
+    Check("counts", "n is less of fewer items", _of_all(_check_counts)),
+    Check("protocol", "JSON whose hash changes with the values", _of_all(_check_protocol)),
+    Check("protocol-id", "one id means one protocol on every model", _check_ids),
+)
 
 
 def check_metric(
@@ -41,140 +163,4 @@ def check_metric(
         context: A model under evaluation, for metrics that have nothing to say of toy images.
         tasks: Instances of the tasks that it reads, by name; small ones of the registered ones.
     """
-    check_plugin(cls)
-    name, metric = cls.name, cls.create(options)
-    reads = isinstance(cls.tasks, tuple) and all(isinstance(task, str) for task in cls.tasks)
-    assert reads, f"{name}: tasks is {cls.tasks!r}, not a tuple of names"
-    scenes = [context] if context else [small_subject(classes, HELD_OUT) for classes in (None, 3)]
-    tried, ids = 0, dict[str, MetricProtocol]()
-    for scene in scenes:
-        if metric.skip(scene, scene.model) is not None:
-            continue
-        reference = _reference(metric, scene)
-        for task in _tasks(cls, scene, tasks):
-            tried += 1
-            examined = replace(scene, reference=reference)
-            protocol = _check(metric, examined, task)
-            known = ids.setdefault(protocol.id, protocol)
-            assert known == protocol, f"{name}: {protocol.id} means one thing here, another there"
-    assert tried, f"{name}: says nothing of these data and models on any of {cls.tasks}"
-
-
-def _reference(metric: Metric, scene: ModelContext) -> Artifact:
-    if not metric.needs_reference(scene):
-        return {}
-    first, second = metric.compute_reference(scene), metric.compute_reference(scene)
-    same = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-    assert same, f"{metric.name}: its reference changes from call to call"
-    return first
-
-
-def _tasks(cls: type[Metric], scene: ModelContext, tasks: Mapping[str, Task] | None) -> list[Task]:
-    """The tasks of ``cls`` that such models do."""
-    chosen = []
-    for name in cls.tasks:
-        if tasks is not None and name in tasks:
-            task = tasks[name]
-        else:
-            try:
-                task = small(cast(type[Task], registry().entry("tasks", name).cls))
-            except UnknownNameError as error:
-                raise AssertionError(f"{cls.name}: reads an unknown task: {error}") from error
-            task = shortened(task, MANY)
-        if task.skip(scene.model) is None:
-            chosen.append(task.with_model_defaults(scene.model))
-    return chosen
-
-
-def shortened(task: Task, samples: int) -> Task:
-    """The task as ``--samples`` would make it."""
-    options = task.options.model_dump(exclude_unset=True)
-    sizes = dict.fromkeys(task.options.limit_samples(samples), samples)
-    return type(task).create(options | sizes)
-
-
-def _check(metric: Metric, context: ModelContext, task: Task) -> MetricProtocol:
-    label = f"{metric.name} on {task.name}"
-    artifact = task.draw(context, 0, task.total(context))
-    copies = {name: values.clone() for name, values in artifact.items()}
-    torch.manual_seed(0)
-    rows, protocol = metric.measure(context, task, artifact), metric.protocol(context, task)
-    changed = [name for name in copies if not _same(copies[name], artifact[name])]
-    assert not changed, f"{label}: measuring changes {changed[0]!r} of the artifact"
-    _check_rows(label, rows, task, protocol, context, artifact)
-    _check_columns(label, metric, rows)
-    torch.manual_seed(1)
-    again = metric.measure(context, task, artifact)
-    assert again == rows, f"{label}: measured again, its rows are others: seed what is random"
-    _check_protocol(label, metric, context, task, artifact, rows)
-    half = shortened(task, MANY // 2)
-    if half.total(context) < task.total(context):
-        fewer = metric.measure(context, half, half.draw(context, 0, half.total(context)))
-        counted = fewer[0].n < rows[0].n or rows[0].value is None
-        assert counted, f"{label}: n is {fewer[0].n} of fewer items, as of all: count what is read"
-    return protocol
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and bool(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
-
-
-def _check_rows(
-    label: str,
-    rows: list[Row],
-    task: Task,
-    protocol: MetricProtocol,
-    context: ModelContext,
-    artifact: Artifact,
-) -> None:
-    assert rows, f"{label}: no row"
-    keys = [row.key for row in rows]
-    assert len(set(keys)) == len(keys), f"{label}: two rows have one name, split and protocol"
-    better = rows[0].direction != "none"
-    assert better, f"{label}: the first row is the headline and says no direction"
-    most = max(len(values) for values in artifact.values())
-    most = max(most, len(context.retain) + len(context.forget))
-    for row in rows:
-        called = f"{label}: {row.metric} of {row.split}"
-        assert row.task == task.name, f"{called} names the task {row.task!r}"
-        assert row.protocol == protocol.id, f"{called} names the protocol {row.protocol!r}"
-        assert row.unit, f"{called} has no unit"
-        assert row.n <= most, f"{called} counts {row.n} items, of {most} that there are"
-        if row.value is None:
-            continue
-        assert row.n > 0, f"{called} has a value of no items"
-        low = -math.inf if row.low is None else row.low
-        high = math.inf if row.high is None else row.high
-        assert low <= row.value <= high, f"{called}: {row.value} is not in [{low}, {high}]"
-
-
-def _check_columns(label: str, metric: Metric, rows: list[Row]) -> None:
-    """Rows with a column have the direction that the column declares."""
-    for column in metric.columns:
-        for row in rows:
-            fits = (row.metric, row.split) == (column.metric, column.split)
-            if fits and column.protocol in (None, row.protocol):
-                same = row.direction == column.direction
-                assert same, (
-                    f"{label}: {row.metric} on {row.split} is {row.direction!r}, its column "
-                    f"{column.label!r} says {column.direction!r}"
-                )
-
-
-def _check_protocol(
-    label: str,
-    metric: Metric,
-    context: ModelContext,
-    task: Task,
-    artifact: Artifact,
-    rows: list[Row],
-) -> None:
-    protocol = metric.protocol(context, task)
-    json.dumps(protocol.settings, allow_nan=False)
-    again = type(metric).create(metric.options.model_dump()).protocol(context, task)
-    assert again.hash == protocol.hash, f"{label}: the hash of its protocol changes"
-    for option, other in variations(metric):
-        assert isinstance(other, Metric)
-        if other.protocol(context, task).hash == protocol.hash:
-            same = other.measure(context, task, artifact) == rows
-            assert same, f"{label}: option {option!r} changes its rows, not its protocol"
+    require(METRIC_CHECKS, MetricCase(cls, options, context, tasks))

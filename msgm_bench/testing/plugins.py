@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from msgm_bench.api import Backbone, Judge, Method, Metric, Plugin, Settings, Task
 from msgm_bench.errors import MsgmBenchError, OptionError, PluginError
+from msgm_bench.testing.checks import Case, Check
 
 SUMMARY = 100  # letters that `msgm-bench list` has room for
 
@@ -18,18 +19,51 @@ def check_plugin(cls: type[Plugin]) -> None:
     Every option has a description and a default that its own bounds allow; unknown and infinite
     ones are refused; presets hold what presets decide, and options that the class has.
     """
+    check_declaration(cls)
+    check_options(cls)
+    check_all_presets(cls)
+
+
+def check_declaration(cls: type[Plugin]) -> None:
+    """What ``validate`` of its kind looks at, a docstring, and a summary of one line."""
     try:
         cls.validate()
     except PluginError as error:
         raise AssertionError(f"{cls.__name__}: {error}") from error
     assert vars(cls).get("__doc__"), f"{cls.name}: the class has no docstring of its own"
     assert len(cls.summary()) < SUMMARY, f"{cls.name}: its summary is longer than a line"
-    _check_options(cls)
+
+
+def check_all_presets(cls: type[Plugin]) -> None:
+    """Presets hold what presets decide, and options that the class has."""
     for preset, settings in cls.presets.items():
         _check_preset(cls, preset, settings)
 
 
-def _check_options(cls: type[Plugin]) -> None:
+def _declaration(case: Case) -> None:
+    check_declaration(case.cls)
+
+
+def _options(case: Case) -> str | None:
+    check_options(case.cls)
+    return None if case.cls.options_type.model_fields else "it has no options"
+
+
+def _presets(case: Case) -> str | None:
+    check_all_presets(case.cls)
+    return None if case.cls.presets else "it has no presets"
+
+
+PLUGIN_CHECKS: tuple[Check[Case], ...] = (
+    Check("declaration", "name, citation, docstring and a summary of one line", _declaration, True),
+    Check("options", "descriptions, bounds, defaults that last, JSON", _options, True),
+    Check("presets", "hold settings and options that exist", _presets, True),
+)
+"""What every kit begins with; they look at the class alone."""
+
+
+def check_options(cls: type[Plugin]) -> None:
+    """Each has a description; unknown and infinite ones are refused; defaults are allowed."""
     settings = cls.options_type.model_config
     assert settings.get("extra") == "forbid", f"{cls.name}: its options take any key"
     assert settings.get("frozen"), f"{cls.name}: its options can be changed after they were checked"
@@ -57,6 +91,14 @@ def _check_preset(cls: type[Plugin], preset: str, settings: Any) -> None:
         cls.create(_own_options(cls, decided))
     except (MsgmBenchError, ValueError, TypeError) as error:
         raise AssertionError(f"{label}: {error}") from error
+
+
+def quick_options(cls: type[Plugin]) -> dict[str, Any]:
+    """The options of the class in its preset ``quick``, where it has one that is sound."""
+    try:
+        return dict(_own_options(cls, Settings.model_validate(dict(cls.presets.get("quick", {})))))
+    except ValueError:  # the check of presets names it
+        return {}
 
 
 def _own_options(cls: type[Plugin], decided: Settings) -> dict[str, Any]:

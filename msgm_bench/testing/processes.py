@@ -1,4 +1,4 @@
-"""What a forward process keeps: its coefficients, rates and transitions are of one process."""
+"""What a forward process keeps: marginal, drift, diffusion and transitions are of one process."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _check_rates(name: str, process: Process, t: Tensor) -> None:
     f, g = (rate.detach() for rate in process.drift_diffusion(t))
     a, sigma = a.detach(), sigma.detach()
     drift = bool(((da - f * a).abs() <= ROUNDING * da.abs().clamp(min=1e-6)).all())
-    assert drift, f"{name}: a' = f a does not hold: rates or coefficients are wrong"
+    assert drift, f"{name}: a' = f a does not hold: drift_diffusion or marginal is wrong"
     held = _close(g.square(), dvar - 2 * f * sigma.square(), 1e-6)
     assert held, f"{name}: g^2 = (sigma^2)' - 2 f sigma^2 does not hold"
 
@@ -113,8 +113,8 @@ def _check_times(name: str, process: Process) -> None:
     assert math.isclose(float(grid[0]), process.T), f"{name}: grid does not start at T"
     assert math.isclose(float(grid[-1]), process.t_sampling), f"{name}: grid misses t_sampling"
     labels = process.timestep(grid)
-    told = bool(torch.isfinite(labels).all()) and len(set(labels.tolist())) == len(grid)
-    assert told, f"{name}: timestep labels two times of a grid alike"
+    distinct = bool(torch.isfinite(labels).all()) and len(set(labels.tolist())) == len(grid)
+    assert distinct, f"{name}: timestep labels two times of a grid alike"
 
 
 def _check_prior(name: str, process: Process) -> None:

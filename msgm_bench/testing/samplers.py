@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,12 +22,14 @@ from msgm_bench.diffusion import (
     per_item,
 )
 from msgm_bench.errors import UsageError
-from msgm_bench.testing.plugins import check_plugin
+from msgm_bench.testing.checks import Check, require
+from msgm_bench.testing.plugins import PLUGIN_CHECKS
 
 MEAN, STD, SHAPE = 0.5, 0.7, (2,)
 COUNT = 4_096
 Z = 5.0  # standard errors of a moment: one in 1.7 million draws lies beyond
 BIAS = 0.05  # of the reverse process in so many steps, in standard deviations
+NO_DIFFUSION = "it draws from models that predict no noise"
 PROCESSES = (VariancePreserving(), VarianceExploding(0.01, 20.0), DiscreteDDPM())
 
 
@@ -42,71 +46,116 @@ class _Exact(nn.Module):
         return sigma * (x_t - a * MEAN) / (a**2 * STD**2 + sigma**2)
 
 
-def check_sampler(
-    cls: type[Sampler], options: Mapping[str, Any] | None = None, *, exact: bool = True
-) -> None:
-    """On each process that it takes, it draws N(m, s^2 I) from the exact score of N(m, s^2 I).
+@dataclass(frozen=True, eq=False)
+class SamplerCase:
+    """A sampler under check.
 
-    Mean and standard deviation of ``COUNT`` draws of two dimensions lie within ``Z`` standard
-    errors, plus ``BIAS`` s for the steps. The same noise gives the same items, another seed gives
-    others, and an item does not depend on its batch; ``nfe`` counts the evaluations that were
-    made, and keeps to an option of that name; a given start is where it starts.
-
-    Args:
+    Attributes:
         cls: The sampler.
         options: Its options.
-        exact: False for a sampler of models that predict no noise (one-step generators).
     """
-    check_plugin(cls)
-    tried = 0
-    for process in PROCESSES:
-        model = Model(_Exact(process), process, IdentityCodec(0.0), SHAPE).eval()
-        sampler, label = cls.create(options), f"{cls.name} on {type(process).__name__}"
-        try:
-            sampler.check(model)
-        except UsageError:
-            continue
-        tried += 1
-        samples = _check_cost(label, sampler, model)
-        _check_noise(label, sampler, model, samples.x)
-        if exact:
-            _check_moments(label, samples.x)
-            _check_start(label, sampler, model)
-    assert tried, f"{cls.name}: refuses every process"
+
+    cls: type[Sampler]
+    options: Mapping[str, Any] | None = None
+
+    def obstacle(self) -> str | None:
+        """Nothing: the models are made here."""
+        return None
+
+    @functools.cached_property
+    def trials(self) -> list[_Trial]:
+        """One for each process that the sampler takes."""
+        trials = []
+        for process in PROCESSES:
+            model = Model(_Exact(process), process, IdentityCodec(0.0), SHAPE).eval()
+            sampler = self.cls.create(self.options)
+            try:
+                sampler.check(model)
+            except UsageError:
+                continue
+            trials.append(_Trial(f"{self.cls.name} on {type(process).__name__}", sampler, model))
+        assert trials, f"{self.cls.name}: refuses every process"
+        return trials
 
 
-def _draw(sampler: Sampler, model: Model, seed: int, start: int, count: int) -> Samples:
-    return sampler.sample(model, Noise(seed, start, count))
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A sampler on one process."""
+
+    label: str
+    sampler: Sampler
+    model: Model
+
+    def draw(self, seed: int, start: int, count: int) -> Samples:
+        """Items ``start ..`` of the noise of ``seed``."""
+        return self.sampler.sample(self.model, Noise(seed, start, count))
+
+    @functools.cached_property
+    def drawn(self) -> tuple[Samples, int]:
+        """``COUNT`` samples, and the evaluations that were made for each."""
+        network = self.model.network
+        assert isinstance(network, _Exact)
+        network.calls = 0
+        torch.manual_seed(0)
+        return self.draw(0, 0, COUNT), network.calls
+
+    @property
+    def x(self) -> Tensor:
+        """The samples."""
+        return self.drawn[0].x
 
 
-def _check_cost(label: str, sampler: Sampler, model: Model) -> Samples:
-    assert isinstance(model.network, _Exact)
-    model.network.calls = 0
-    torch.manual_seed(0)
-    samples = _draw(sampler, model, 0, 0, COUNT)
-    calls, x = model.network.calls, samples.x
-    assert x.shape == (COUNT, *SHAPE), f"{label}: {COUNT} items have shape {tuple(x.shape)}"
-    assert not x.requires_grad, f"{label}: samples carry a graph"
-    assert bool(torch.isfinite(x).all()), f"{label}: samples are not finite"
-    right = samples.nfe == calls
-    assert right, f"{label}: reports {samples.nfe} evaluations a sample, {calls} were made"
-    budget = getattr(sampler.options, "nfe", None)
-    assert budget is None or calls <= budget, f"{label}: {calls} evaluations of {budget} allowed"
-    return samples
+def _check_items(case: SamplerCase) -> None:
+    for trial in case.trials:
+        x, label = trial.x, trial.label
+        assert x.shape == (COUNT, *SHAPE), f"{label}: {COUNT} items have shape {tuple(x.shape)}"
+        assert not x.requires_grad, f"{label}: samples carry a graph"
+        assert bool(torch.isfinite(x).all()), f"{label}: samples are not finite"
 
 
-def _check_noise(label: str, sampler: Sampler, model: Model, x: Tensor) -> None:
-    torch.manual_seed(1)
-    again = _draw(sampler, model, 0, 0, COUNT).x
-    assert torch.equal(x, again), f"{label}: the same noise gives other items"
-    parts = torch.cat([_draw(sampler, model, 0, 0, 5).x, _draw(sampler, model, 0, 5, 6).x])
-    alike = torch.allclose(x[:11], parts, rtol=1e-3, atol=1e-3)
-    assert alike, f"{label}: an item depends on its batch"
-    other = _draw(sampler, model, 1, 0, 5).x
-    assert not torch.allclose(x[:5], other, atol=1e-3), f"{label}: another seed, the same items"
+def _check_cost(case: SamplerCase) -> None:
+    for trial in case.trials:
+        (samples, calls), label = trial.drawn, trial.label
+        right = samples.nfe == calls
+        assert right, f"{label}: reports {samples.nfe} evaluations a sample, {calls} were made"
+        budget = getattr(trial.sampler.options, "nfe", None)
+        within = budget is None or calls <= budget
+        assert within, f"{label}: {calls} evaluations of {budget} allowed"
 
 
-def _check_moments(label: str, x: Tensor) -> None:
+def _check_noise(case: SamplerCase) -> None:
+    for trial in case.trials:
+        torch.manual_seed(1)
+        same = torch.equal(trial.x, trial.draw(0, 0, COUNT).x)
+        assert same, f"{trial.label}: the same noise gives other items"
+        other = trial.draw(1, 0, 5).x
+        alike = torch.allclose(trial.x[:5], other, atol=1e-3)
+        assert not alike, f"{trial.label}: another seed, the same items"
+
+
+def _check_batch(case: SamplerCase) -> None:
+    for trial in case.trials:
+        parts = torch.cat([trial.draw(0, 0, 5).x, trial.draw(0, 5, 6).x])
+        alike = torch.allclose(trial.x[:11], parts, rtol=1e-3, atol=1e-3)
+        assert alike, f"{trial.label}: an item depends on its batch"
+
+
+def _check_moments(case: SamplerCase) -> str | None:
+    if case.cls.one_step:
+        return NO_DIFFUSION
+    for trial in case.trials:
+        _check_normal(trial.label, trial.x)
+    return None
+
+
+def _check_start(case: SamplerCase) -> str | None:
+    if case.cls.one_step:
+        return NO_DIFFUSION
+    started = [_check_continued(trial.label, trial.sampler, trial.model) for trial in case.trials]
+    return None if any(started) else "it starts from the prior only"
+
+
+def _check_normal(label: str, x: Tensor) -> None:
     n = x.numel()
     mean, std = float(x.double().mean()), float(x.double().std())
     off = abs(mean - MEAN) / STD
@@ -118,13 +167,13 @@ def _check_moments(label: str, x: Tensor) -> None:
     )
 
 
-def _check_start(label: str, sampler: Sampler, model: Model) -> None:
+def _check_continued(label: str, sampler: Sampler, model: Model) -> bool:
     """From x_t of known items at a small t it ends near them, whatever it does on the way."""
     t = 0.02
     try:
         sampler.check(model, t)
     except UsageError:
-        return
+        return False
     noise = Noise(3, 0, 64)
     x0 = MEAN + STD * noise.normal(SHAPE)
     x_t = model.process.perturb(x0, torch.full((64,), t), noise.normal(SHAPE))
@@ -135,3 +184,31 @@ def _check_start(label: str, sampler: Sampler, model: Model) -> None:
         f"{label}: from x_t at t = {t} it ends at items that have a correlation of "
         f"{correlation:.2f} with x0: does it start there?"
     )
+    return True
+
+
+SAMPLER_CHECKS: tuple[Check[SamplerCase], ...] = (
+    *PLUGIN_CHECKS,
+    Check("samples", "finite, of the right shape, on a process that it takes", _check_items),
+    Check("evaluations", "nfe is what was spent, and keeps to the budget", _check_cost),
+    Check("seed", "the same noise gives the same items, other noise others", _check_noise),
+    Check("batch", "an item does not depend on its batch", _check_batch),
+    Check("distribution", "N(m, s^2 I) from its exact score, mean and spread", _check_moments),
+    Check("start", "goes on from x_t where it is to start there", _check_start),
+)
+
+
+def check_sampler(cls: type[Sampler], options: Mapping[str, Any] | None = None) -> None:
+    """On each process that it takes, it draws N(m, s^2 I) from the exact score of N(m, s^2 I).
+
+    Mean and standard deviation of ``COUNT`` draws of two dimensions lie within ``Z`` standard
+    errors, plus ``BIAS`` s for the steps. The same noise gives the same items, another seed gives
+    others, and an item does not depend on its batch; ``nfe`` counts the evaluations that were
+    made, and keeps to an option of that name; a given start is where it starts. Samplers of
+    one-step generators need not know the distribution of a diffusion.
+
+    Args:
+        cls: The sampler.
+        options: Its options.
+    """
+    require(SAMPLER_CHECKS, SamplerCase(cls, options))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +22,14 @@ from msgm_bench.api import (
     Prediction,
     dsm_loss,
 )
-from msgm_bench.diffusion import Process, VariancePreserving
+from msgm_bench.diffusion import EpsFn, GaussianMixture, Process, VariancePreserving
 from msgm_bench.registry import registry
 from msgm_bench.training import NoisedBatches
 
 SEED = 0
 CPU = torch.device("cpu")
 BASE_STEPS = 150
+LEVELS = 16  # grey levels of the toy images
 
 
 def toy_images(count: int = 96, size: int = 4) -> Data:
@@ -39,7 +40,61 @@ def toy_images(count: int = 96, size: int = 4) -> Data:
     x[torch.arange(count), 0, y, y] += 9
     items = Examples(x.to(torch.uint8), y)
     held = torch.arange(count) // 3 % 4 == 0
-    return Data(items[~held], items[held], ("a", "b", "c"), levels=16, protocol="toy/corners@1")
+    return Data(items[~held], items[held], ("a", "b", "c"), levels=LEVELS, protocol="toy/corners@1")
+
+
+def toy_attributes(count: int = 960, size: int = 8) -> Data:
+    """The toy images with two attributes of any number: a bright corner, a bright border."""
+    data, generator = toy_images(count, size), torch.Generator().manual_seed(SEED)
+
+    def marked(items: Examples) -> Examples:
+        y = torch.rand(len(items), 2, generator=generator) < 0.5
+        x = items.x.clone()
+        x[y[:, 0], :, :2, :2] = LEVELS - 1
+        x[y[:, 1], :, -1] = LEVELS - 1
+        return Examples(x, y)
+
+    train, test = marked(data.train), marked(data.test)
+    return replace(data, train=train, test=test, classes=("corner", "border"))
+
+
+class _ToyDensity:
+    """0.5 N((-2, 0), I) + 0.5 N((2, 0), I), with a class for each component."""
+
+    def __init__(self) -> None:
+        eye = torch.eye(2, dtype=torch.float64).expand(2, 2, 2)
+        means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+        self.mixture = GaussianMixture(torch.ones(2), means, eye)
+
+    def _of(self, classes: Sequence[int] | None) -> GaussianMixture:
+        return self.mixture if classes is None else self.mixture.subset(classes)
+
+    def log_prob(self, x: Tensor, classes: Sequence[int] | None = None) -> Tensor:
+        """Log density in nats ``[N]``."""
+        return self._of(classes).log_prob(x)
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """Probability of each class ``[N, 2]``."""
+        return self.mixture.posterior(x)
+
+    def typicality(self, x: Tensor) -> Tensor:
+        """exp(-d^2 / 2), d the distance to the nearest mean."""
+        return torch.exp(-torch.cdist(x.double(), self.mixture.means).amin(dim=1).square() / 2)
+
+    def eps(self, process: Process, classes: Sequence[int] | None = None) -> EpsFn:
+        """The exact eps_hat."""
+        return self._of(classes).eps(process)
+
+
+def toy_points(count: int = 200) -> Data:
+    """Points in the plane of two classes, with their exact density."""
+    density, generator = _ToyDensity(), torch.Generator().manual_seed(SEED)
+
+    def draw() -> Examples:
+        x, y = density.mixture.sample(count, generator)
+        return Examples(x.float(), y)
+
+    return Data(draw(), draw(), ("left", "right"), density=density, protocol="toy/points@1")
 
 
 class ToyBackbone(Backbone):
@@ -121,7 +176,26 @@ class ToyJudge(Judge):
         return F.adaptive_avg_pool2d(x.float(), 2).flatten(1)
 
 
-def toy_subject(
+class ToyPointsJudge(ToyJudge):
+    """The class of a toy point is the sign of its first coordinate; features are the point."""
+
+    name = "toy_points"
+
+    def fit(self, data: Data, seed: int, device: torch.device) -> None:
+        """Nothing to learn."""
+        right = (self.predict(data.test.x).classes == data.test.y).double().mean()
+        self.report = {"accuracy": float(right), "items": len(data.test)}
+
+    def predict(self, x: Tensor) -> Prediction:
+        """The sign; all that is finite is recognised."""
+        return Prediction((x[:, 0] > 0).long(), torch.isfinite(x).all(dim=1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The point ``[N, 2]``."""
+        return x.float()
+
+
+def toy_context(
     classes: int | None = None,
     *,
     data: Data | None = None,

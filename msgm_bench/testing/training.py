@@ -10,19 +10,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msgm_bench.api import Batch, Data, Examples, Method, Model, Regime, Split, Training
-from msgm_bench.testing.toys import CPU, SEED, toy_base, toy_model
+from msgm_bench.testing.toys import CPU, LEVELS, SEED, toy_base, toy_model
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 STEPS = 6
 BUDGET = Training(batch_size=16, learning_rate=1e-2, ema_decay=0.5)
-LEVEL = 15  # the brightest grey of the toy images
+LEVEL = LEVELS - 1  # the brightest grey of the toy images
 
 
 class _Killed(Exception):  # noqa: N818 - not an error but an event
     """Stands for a kill between two steps."""
+
+
+class _Entrance:
+    """Sees to it that a network is entered by calling it: that is what the session counts.
+
+    ``network.forward(x)`` and a call of one of its layers compute as much and count nothing.
+    Deep copies of a network that is watched are watched, too.
+    """
+
+    def __init__(self, name: str, networks: Sequence[nn.Module]) -> None:
+        self.name, self.depth = name, 0
+        for network in networks:
+            for part in network.modules():
+                if part is not network:
+                    part.register_forward_pre_hook(lambda *_: self.check())
+            network.register_forward_pre_hook(lambda *_: self.move(1))
+            network.register_forward_hook(lambda *_: self.move(-1), always_call=True)
+
+    def move(self, by: int) -> None:
+        """In or out."""
+        self.depth += by
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` outside of a call of the network."""
+        assert self.depth, (
+            f"{self.name}: goes round the counting of passes: it calls network.forward or a layer "
+            "of it (call model.eps, or the network itself)"
+        )
 
 
 class _WatchedBatches(NoisedBatches):
@@ -174,6 +202,7 @@ def _trainer(
         model, method, noised_batches, budget, Runtime(CPU), SEED, base, labels
     )
     _watched(method, trainer)
+    _Entrance(method.name, [model.network, base.network])
     return trainer
 
 

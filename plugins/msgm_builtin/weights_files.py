@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import AfterValidator
@@ -19,6 +19,8 @@ from msgm_bench.storage.pickles import PICKLE_LIMIT, load_pickle
 from msgm_bench.storage.tensors import open_tensors
 from msgm_bench.storage.weights import check_finite, check_network
 from msgm_builtin.data_folders import VARIABLE, named_folders, user_folder
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 ANYWHERE = Path("/")  # files that the user names may be links to any place
 SEARCHED = f"{VARIABLE}, the user's data folder or torch hub's checkpoints"
@@ -76,6 +78,16 @@ def checksum_mismatch(path: Path) -> str | None:
     if stated is None or sha256(path).startswith(stated[1]):
         return None
     return f"the file {path.name} is damaged: its SHA-256 starts with {sha256(path)[:8]}"
+
+
+def skeleton(build: Callable[[], NetworkT]) -> NetworkT:
+    """``build()`` without memory for weights, unless the network computes while it is built."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return build()
+        except (NotImplementedError, RuntimeError):
+            return build()
 
 
 def read_state(

@@ -12,7 +12,7 @@ from msgm_paper.comparability import deviations
 from msgm_paper.mapping import Setting, kind, quantity, setting
 from msgm_paper.margins import MARGINS
 from msgm_paper.results import Measurement, measurement, variant
-from msgm_paper.tables import Cell
+from msgm_paper.tables import PublishedValue
 
 
 class Status(StrEnum):
@@ -30,7 +30,7 @@ class Assessment:
     """A published value, the measured one, and the outcome.
 
     Attributes:
-        cell: The published value.
+        entry: The published value.
         setting: The run of the paper.
         status: The outcome.
         measured: The measured value, or None.
@@ -39,7 +39,7 @@ class Assessment:
         runnable: Whether a run at the paper's budgets would decide.
     """
 
-    cell: Cell
+    entry: PublishedValue
     setting: Setting
     status: Status
     measured: Measurement | None = None
@@ -48,13 +48,13 @@ class Assessment:
     runnable: bool = False
 
 
-def compare(interval: Interval, published: float, margin: float) -> Status:
-    """Reproduced where the interval lies wholly within ``published ± margin``.
+def compare(interval: Interval, reference: float, margin: float) -> Status:
+    """Reproduced where the interval lies wholly within ``reference ± margin``.
 
     It differs where the interval lies wholly outside; everything else, such as a wide interval,
     is inconclusive.
     """
-    low, high = published - margin, published + margin
+    low, high = reference - margin, reference + margin
     if low <= interval.low and interval.high <= high:
         return Status.REPRODUCED
     if interval.high < low or high < interval.low:
@@ -62,32 +62,34 @@ def compare(interval: Interval, published: float, margin: float) -> Status:
     return Status.INCONCLUSIVE
 
 
-def assess(cell: Cell, results: Sequence[Result], published: Sequence[Cell]) -> Assessment:
-    """Compare a published value with all results; ``published`` are all values of the paper."""
-    target, row_of = setting(cell), quantity(cell).row
+def assess(
+    entry: PublishedValue, results: Sequence[Result], paper: Sequence[PublishedValue]
+) -> Assessment:
+    """Compare a published value with all results; ``paper`` are all values of the paper."""
+    target, row_of = setting(entry), quantity(entry).row
     runs = [result for result in results if target.matches(result.spec)]
     rows = [(r, row) for r in runs if r.status == "ok" and (row := row_of(r)) is not None]
-    flaws = caveats.objections(cell)
+    flaws = caveats.objections(entry)
     if not rows:
         status = Status.NOT_COMPARABLE if flaws else Status.NOT_RUN
-        return Assessment(cell, target, status, None, flaws or _attempts(runs), runnable=not flaws)
-    differences, measured, others = _choose(cell, target, rows)
+        return Assessment(entry, target, status, None, flaws or _attempts(runs), runnable=not flaws)
+    differences, measured, others = _choose(entry, target, rows)
     reasons = flaws + differences
     if measured.interval is None:
         reasons += (f"no value: {measured.reason}",)
     if reasons or measured.interval is None:
         runnable = bool(differences and not flaws)
         status = Status.NOT_COMPARABLE
-        return Assessment(cell, target, status, measured, reasons, runnable=runnable)
-    status = compare(measured.interval, cell.value, MARGINS[kind(cell)].width)
-    remarks = caveats.remarks(cell, published)
+        return Assessment(entry, target, status, measured, reasons, runnable=runnable)
+    status = compare(measured.interval, entry.value, MARGINS[kind(entry)].width)
+    remarks = caveats.remarks(entry, paper)
     if others:
         remarks += (f"{others} more such runs, with other options, are not shown",)
-    return Assessment(cell, target, status, measured, (), remarks)
+    return Assessment(entry, target, status, measured, (), remarks)
 
 
 def _attempts(runs: Sequence[Result]) -> tuple[str, ...]:
-    """Outcomes of runs that have no value for a cell."""
+    """Outcomes of runs that have no such value."""
     return tuple(
         dict.fromkeys(
             "there is a result without this value"
@@ -100,7 +102,7 @@ def _attempts(runs: Sequence[Result]) -> tuple[str, ...]:
 
 
 def _choose(
-    cell: Cell, target: Setting, rows: Sequence[tuple[Result, Row]]
+    entry: PublishedValue, target: Setting, rows: Sequence[tuple[Result, Row]]
 ) -> tuple[tuple[str, ...], Measurement, int]:
     """The variant that is nearest to the paper's, by its options and never by its values.
 
@@ -111,7 +113,7 @@ def _choose(
     for result, row in rows:
         groups.setdefault(variant(result, row), []).append((result, row))
     variants = [
-        (_all_deviations(cell, target, group), measurement(group)) for group in groups.values()
+        (_all_deviations(entry, target, group), measurement(group)) for group in groups.values()
     ]
     presets: dict[str, int] = {name: rank for rank, name in enumerate(PRESETS)}
     variants.sort(key=lambda v: (-presets.get(v[1].preset, -1), len(v[0]), -len(v[1].seeds)))
@@ -120,7 +122,7 @@ def _choose(
 
 
 def _all_deviations(
-    cell: Cell, target: Setting, group: Sequence[tuple[Result, Row]]
+    entry: PublishedValue, target: Setting, group: Sequence[tuple[Result, Row]]
 ) -> tuple[str, ...]:
-    reasons = (reason for result, _ in group for reason in deviations(cell, target, result))
+    reasons = (reason for result, _ in group for reason in deviations(entry, target, result))
     return tuple(dict.fromkeys(reasons))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from msgm_paper.mapping import quantity, setting
-from msgm_paper.tables import Cell
+from msgm_paper.tables import PublishedValue
 
 MODELS = ("standard", "ort", "obt", "unseen")
 
@@ -26,10 +26,10 @@ class Caveat:
     where: Mapping[str, Sequence[str]]
     blocks: bool = True
 
-    def concerns(self, cell: Cell) -> bool:
+    def concerns(self, entry: PublishedValue) -> bool:
         """Whether the caveat holds for the value."""
         return all(
-            any(fnmatchcase(str(getattr(cell, name)), pattern) for pattern in patterns)
+            any(fnmatchcase(str(getattr(entry, name)), pattern) for pattern in patterns)
             for name, patterns in self.where.items()
         )
 
@@ -139,18 +139,18 @@ CAVEATS = (
 )
 
 
-def objections(cell: Cell) -> tuple[str, ...]:
+def objections(entry: PublishedValue) -> tuple[str, ...]:
     """Reasons why the published value is no target of any run."""
-    return tuple(c.reason for c in CAVEATS if c.blocks and c.concerns(cell))
+    return tuple(c.reason for c in CAVEATS if c.blocks and c.concerns(entry))
 
 
-def remarks(cell: Cell, published: Sequence[Cell]) -> tuple[str, ...]:
-    """Remarks on the value, and the paper's other values for the same model."""
-    reasons = [c.reason for c in CAVEATS if not c.blocks and c.concerns(cell)]
-    measurement = (setting(cell), quantity(cell))
+def remarks(entry: PublishedValue, paper: Sequence[PublishedValue]) -> tuple[str, ...]:
+    """Remarks on the value, and contradictions with other values of the ``paper``."""
+    reasons = [c.reason for c in CAVEATS if not c.blocks and c.concerns(entry)]
+    measurement = (setting(entry), quantity(entry))
     reasons += [
         f"the paper contradicts itself: {other.value:g} in table {other.table}"
-        for other in published
-        if (setting(other), quantity(other)) == measurement and other.value != cell.value
+        for other in paper
+        if (setting(other), quantity(other)) == measurement and other.value != entry.value
     ]
     return tuple(dict.fromkeys(reasons))

@@ -45,12 +45,14 @@ def msgm(
     if as_commands and as_json:
         raise click.UsageError("--json contains the commands: leave out --commands")
     from msgm_paper.assessment import assess
-    from msgm_paper.tables import cells
+    from msgm_paper.tables import published_values
 
-    numbers = sorted({cell.table for cell in cells()})
+    numbers = sorted({entry.table for entry in published_values()})
     chosen = _check_tables(tables, numbers) or numbers
     results = _collect(folders).results
-    assessments = [assess(c, results, cells()) for c in cells() if c.table in chosen]
+    assessments = [
+        assess(c, results, published_values()) for c in published_values() if c.table in chosen
+    ]
     out = folders[0] if folders else RUNS
     if as_json:
         click.echo(json.dumps([_document(assessment, out) for assessment in assessments], indent=2))
@@ -104,15 +106,15 @@ def impossible_targets(assessments: Sequence[Assessment]) -> list[str]:
 
     places: dict[tuple[str, ...], list[str]] = {}
     for assessment in assessments:
-        if flaws := objections(assessment.cell):
-            places.setdefault(flaws, []).append(assessment.cell.place)
+        if flaws := objections(assessment.entry):
+            places.setdefault(flaws, []).append(assessment.entry.place)
     return [f"{'; '.join(flaws)}: {'; '.join(dict.fromkeys(p))}" for flaws, p in places.items()]
 
 
 def _document(assessment: Assessment, out: str) -> dict[str, Any]:
     """An assessment, ready for JSON."""
     return {
-        **asdict(assessment.cell),
+        **asdict(assessment.entry),
         "status": assessment.status,
         "measured": _values(assessment.measured),
         "reasons": assessment.reasons,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgm_bench import Result
 from msgm_paper.mapping import CHOICES, Setting
-from msgm_paper.tables import Cell
+from msgm_paper.tables import PublishedValue
 
 PRESET = "paper"
 ALLOWED = {  # options that do not change the preset, or that are compared on their own
@@ -17,7 +17,7 @@ ALLOWED = {  # options that do not change the preset, or that are compared on th
 }
 
 
-def deviations(cell: Cell, target: Setting, result: Result) -> tuple[str, ...]:
+def deviations(entry: PublishedValue, target: Setting, result: Result) -> tuple[str, ...]:
     """Deviations of a run of the right names from the paper's, in words."""
     spec, reasons = result.spec, []
     if spec.preset != PRESET:
@@ -25,10 +25,10 @@ def deviations(cell: Cell, target: Setting, result: Result) -> tuple[str, ...]:
     for name, stated in target.params.items():
         if spec.params.get(name) != stated:
             reasons.append(f"{name} = {spec.params.get(name)}, in the paper {stated}")
-    choice = CHOICES.get(cell.dataset)
-    if choice and choice.task in ("", cell.task) and not choice.is_made(result):
+    choice = CHOICES.get(entry.dataset)
+    if choice and choice.task in ("", entry.task) and not choice.is_made(result):
         reasons.append(choice.reason)
-    if others := overrides(cell, result):
+    if others := overrides(entry, result):
         reasons.append(f"options beside the preset: {' '.join(others)}")
     elif spec.preset == PRESET and target.method:
         steps = spec.settings.get("training", {}).get("steps")
@@ -37,17 +37,17 @@ def deviations(cell: Cell, target: Setting, result: Result) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def overrides(cell: Cell, result: Result) -> list[str]:
+def overrides(entry: PublishedValue, result: Result) -> list[str]:
     """Options of the run's command that change the preset for the value's task."""
     command = result.provenance.get("command")
     if command is None:
         return ["unknown, since the result has no command"]
-    choice = CHOICES.get(cell.dataset)
+    choice = CHOICES.get(entry.dataset)
     chosen = choice.options[1].partition("=")[0] if choice else None
     options = []
     for flag, value in _options(shlex.split(command)):
         key = value.partition("=")[0]
-        is_other_task = flag == "-t" and key.partition(".")[0] != cell.task
+        is_other_task = flag == "-t" and key.partition(".")[0] != entry.task
         option = f"{flag} {value}".strip()
         if not {flag, option} & ALLOWED and key != chosen and not is_other_task:
             options.append(option)

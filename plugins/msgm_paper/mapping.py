@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgm_bench import Result, Row, SpecRecord
-from msgm_paper.tables import Cell
+from msgm_paper.tables import PublishedValue
 
 BASELINES = ("standard", "unseen")  # trained from scratch in the tables of fine-tuning, too
 REAL = "real-data"  # the paper's column of real images
@@ -17,11 +17,11 @@ METHODS = {  # columns whose method has another name here; a ? marks a guess
     **{"msgm": "obt", "ort?": "ort", "obt?": "obt"},
     "erasediff": "erase",  # the authors' own, and not the EraseDiff of its paper
 }
-MSGM = {"alpha": 0.99, "every": 4}
+MSGM = {"alpha": 0.99, "forget_interval": 4}
 STATED: Mapping[str, Mapping[str, Any]] = {  # options of the methods as equations 7 to 9 have them
     "ort": MSGM | {"product": "inner"},
     "obt": MSGM
-    | {"sign": "paper", "cosine": False, "hinge": None, "truncate": None, "norm_weight": 0.0},
+    | {"sign": "paper", "use_cosine": False, "hinge": None, "max_error": None, "norm_weight": 0.0},
     "erase": MSGM,
 }
 ROWS = {"ur": "ur_argmax"}  # the row with the paper's count, where the headline has another
@@ -176,25 +176,32 @@ class Quantity:
         )
 
 
-def setting(cell: Cell) -> Setting:
+def setting(entry: PublishedValue) -> Setting:
     """The run of a published value."""
-    name, alpha = _method(cell.method)
-    regime = "retrain" if name in BASELINES else cell.regime
-    return Setting(cell.dataset, tuple(cell.forget.split(",")), cell.backbone, name, regime, alpha)
+    name, alpha = _method(entry.method)
+    regime = "retrain" if name in BASELINES else entry.regime
+    return Setting(
+        entry.dataset,
+        tuple(entry.forget.split(",")),
+        entry.backbone,
+        name,
+        regime,
+        alpha,
+    )
 
 
-def quantity(cell: Cell) -> Quantity:
+def quantity(entry: PublishedValue) -> Quantity:
     """The row of a published value; of real images it is the judge's own accuracy."""
-    name, colon, label = cell.metric.partition(":")
-    metric = "acc_clean" if cell.method == REAL else ROWS.get(name, name) + colon + label
-    unit = UNITS.get(cell.unit, cell.unit)
-    variant = RECONSTRUCTION if cell.task == "reconstruction" else ""
-    return Quantity(cell.task, metric, cell.split, unit, PROTOCOLS[kind(cell)], variant)
+    name, colon, label = entry.metric.partition(":")
+    metric = "acc_clean" if entry.method == REAL else ROWS.get(name, name) + colon + label
+    unit = UNITS.get(entry.unit, entry.unit)
+    variant = RECONSTRUCTION if entry.task == "reconstruction" else ""
+    return Quantity(entry.task, metric, entry.split, unit, PROTOCOLS[kind(entry)], variant)
 
 
-def kind(cell: Cell) -> str:
+def kind(entry: PublishedValue) -> str:
     """The metric without a class: ``ur`` of ``ur:3``."""
-    return cell.metric.partition(":")[0]
+    return entry.metric.partition(":")[0]
 
 
 def _method(column: str) -> tuple[str, float | None]:

@@ -1,4 +1,4 @@
-"""The published numbers of the MSGM paper, a ``Cell`` each."""
+"""The published numbers of the MSGM paper, a ``PublishedValue`` each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class PublishedValue:
     """One published value, in the words of the file.
 
     Attributes:
@@ -63,11 +63,11 @@ class Cell:
 
 
 @functools.cache
-def cells() -> tuple[Cell, ...]:
-    """Every cell, in the order of the file."""
+def published_values() -> tuple[PublishedValue, ...]:
+    """Every value, in the order of the file."""
     text = (importlib.resources.files(__package__) / FILE).read_text(encoding="utf-8")
-    return tuple(_cell(**row) for row in csv.DictReader(text.splitlines()))
+    return tuple(_parse(**row) for row in csv.DictReader(text.splitlines()))
 
 
-def _cell(source: str, table: str, value: str, **words: str) -> Cell:
-    return Cell(table=int(table), value=float(value), **words)
+def _parse(source: str, table: str, value: str, **words: str) -> PublishedValue:
+    return PublishedValue(table=int(table), value=float(value), **words)

@@ -13,7 +13,7 @@ from rich.text import Text
 from msgm_bench import Interval
 from msgm_paper.assessment import Assessment, Status
 from msgm_paper.results import Measurement
-from msgm_paper.tables import SOURCE, TITLES, Cell
+from msgm_paper.tables import SOURCE, TITLES, PublishedValue
 
 DASH = "–"
 STYLES = {
@@ -38,7 +38,7 @@ COLUMNS: tuple[tuple[str, int, JustifyMethod], ...] = (  # heading, width, align
 def show(assessments: Sequence[Assessment]) -> None:
     """Print each table of the paper with its notes, and the numbers of outcomes at the end."""
     console = Console(highlight=False)
-    for number, part in groupby(assessments, key=lambda a: a.cell.table):
+    for number, part in groupby(assessments, key=lambda a: a.entry.table):
         console.print(f"Table {number} of {SOURCE}: {TITLES[number]}", style="bold")
         notes: list[str] = []
         for place, rows in groupby(part, key=_place):
@@ -62,8 +62,8 @@ def _footnotes(notes: Sequence[str]) -> Table:
 
 
 def _place(assessment: Assessment) -> str:
-    cell = assessment.cell
-    return f"{cell.dataset}, {cell.backbone}, without {cell.forget.replace(',', ' and ')}"
+    entry = assessment.entry
+    return f"{entry.dataset}, {entry.backbone}, without {entry.forget.replace(',', ' and ')}"
 
 
 def _table(title: str, assessments: Sequence[Assessment], notes: list[str]) -> Table:
@@ -73,29 +73,29 @@ def _table(title: str, assessments: Sequence[Assessment], notes: list[str]) -> T
     )
     for heading, width, side in COLUMNS:
         table.add_column(heading, width=width, justify=side, overflow="fold")
-    quantities = dict.fromkeys(_quantity(assessment.cell) for assessment in assessments)
+    quantities = dict.fromkeys(_quantity(assessment.entry) for assessment in assessments)
     for label in quantities:
-        rows = [assessment for assessment in assessments if _quantity(assessment.cell) == label]
+        rows = [assessment for assessment in assessments if _quantity(assessment.entry) == label]
         for i, assessment in enumerate(rows):
             table.add_row(*_row(label[i] if i < len(label) else "", assessment, notes))
         table.add_section()
     return table
 
 
-def _quantity(cell: Cell) -> tuple[str, str]:
+def _quantity(entry: PublishedValue) -> tuple[str, str]:
     """Metric and split, and the unit."""
-    split = "" if cell.split == "samples" else f" {cell.split}"
-    return f"{cell.metric}{split}", UNITS.get(cell.unit, cell.unit)
+    split = "" if entry.split == "samples" else f" {entry.split}"
+    return f"{entry.metric}{split}", UNITS.get(entry.unit, entry.unit)
 
 
 def _row(label: str, assessment: Assessment, notes: list[str]) -> list[Text]:
-    cell = assessment.cell
+    entry = assessment.entry
     marks = [_mark(note, notes) for note in (*assessment.reasons, *assessment.remarks)]
-    value, n = _measured(assessment.measured, cell.digits)
+    value, n = _measured(assessment.measured, entry.digits)
     words = (
         label,
-        cell.method.replace("(alpha=", " α=").rstrip(")"),
-        number(cell.value, cell.digits),
+        entry.method.replace("(alpha=", " α=").rstrip(")"),
+        number(entry.value, entry.digits),
         value,
         n,
     )

@@ -307,11 +307,11 @@ def test_mutated_cards_are_an_error_or_a_model(whole, data):
     for name, card in changed.items():
         (place / name).write_text(json.dumps(card), encoding="utf-8")
     try:
-        found = load(place)
+        actual = load(place)
     except MsgmBenchError:
         return
-    model = found.backbone.build(INFO)
-    model.network.load_state_dict(found.weights)
+    model = actual.backbone.build(INFO)
+    model.network.load_state_dict(actual.weights)
     with torch.no_grad():
         assert bool(model.eps(torch.zeros(1, 1, 8, 8), torch.ones(1)).isfinite().all())
 
@@ -347,12 +347,12 @@ def test_less_attention_is_written_as_identities(place):
                 weight.add_(0.05 * torch.randn_like(weight))
     backbone.save_pretrained(model, place)
     theirs = diffusers.UNet2DModel.from_pretrained(place / "unet", low_cpu_mem_usage=False)
-    found = VPSDE.create().from_pretrained(str(place), INFO)
-    again = found.backbone.build(INFO).eval()
-    again.network.load_state_dict(found.weights)
+    actual = VPSDE.create().from_pretrained(str(place), INFO)
+    again = actual.backbone.build(INFO).eval()
+    again.network.load_state_dict(actual.weights)
     x, t = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 0.5, 1.0])
     with torch.no_grad():
         assert torch.equal(theirs(x, 999 * t).sample, model.eps(x, t))
         assert torch.equal(again.eps(x, t), model.eps(x, t))
     assert backbone.describe(model)["up_attention"] == "last"
-    assert found.backbone.describe(again)["up_attention"] == "every"
+    assert actual.backbone.describe(again)["up_attention"] == "every"

@@ -48,10 +48,10 @@ def load(place, stats=INFO, **options):
     return DDPM.create(GRID | options).from_pretrained(str(place), stats)
 
 
-def model_of(found, stats=INFO):
+def model_of(actual, stats=INFO):
     """The model of an adopted network."""
-    model = found.backbone.build(stats)
-    model.network.load_state_dict(found.weights)
+    model = actual.backbone.build(stats)
+    model.network.load_state_dict(actual.weights)
     return model.eval()
 
 
@@ -71,14 +71,14 @@ def sha256(path):
 @pytest.mark.parametrize("write", [write_flat, write_pipeline])
 def test_the_network_is_the_very_one(place, write):
     """eps_hat at t_k is diffusers' output at timestep k, for every k, in both layouts."""
-    unet, found = write(place), load(place)
-    model, x = model_of(found), noised()
+    unet, actual = write(place), load(place)
+    model, x = model_of(actual), noised()
     t = torch.arange(1, STEPS + 1) / STEPS
     with torch.no_grad():
         expected = unet(x, torch.arange(STEPS)).sample
         assert torch.equal(model.eps(x, t), expected)
-    assert found.sha256 == sha256(diffusers_io.home(place) / SAFE)
-    assert not found.remark
+    assert actual.sha256 == sha256(diffusers_io.network_folder(place) / SAFE)
+    assert not actual.remark
 
 
 def test_the_network_folder_of_a_pipeline_knows_its_schedule(place):
@@ -94,11 +94,11 @@ def test_pickled_weights(place, old):
     """Weights in the older format, and with the names that attention layers had in 2022."""
     unet = write_flat(place)
     hub_layout.pickle_weights(place, old)
-    found = load(place)
+    actual = load(place)
     x, k = noised(), torch.arange(STEPS)
     with torch.no_grad():
-        assert torch.equal(model_of(found).eps(x, (k + 1) / STEPS), unet(x, k).sample)
-    assert found.sha256 == sha256(place / PICKLED)
+        assert torch.equal(model_of(actual).eps(x, (k + 1) / STEPS), unet(x, k).sample)
+    assert actual.sha256 == sha256(place / PICKLED)
 
 
 def test_a_network_without_a_scheduler_is_taken_on_trust(place):
@@ -124,9 +124,9 @@ def test_options_tell_what_the_network_is(place):
 def test_classes_and_the_null_class(place):
     """Ten classes and a null class make a conditional base; its labels are the model's."""
     unet = write_flat(place, num_class_embeds=11)
-    found = load(place, TOLD)
-    assert "the order of its classes is assumed to be the dataset's" in found.remark
-    model = model_of(found, TOLD)
+    actual = load(place, TOLD)
+    assert "the order of its classes is assumed to be the dataset's" in actual.remark
+    model = model_of(actual, TOLD)
     x, c = noised(count=11), torch.arange(11)
     with torch.no_grad():
         expected = unet(x, torch.tensor(STEPS - 1), class_labels=c).sample
@@ -176,25 +176,25 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "text"),
     [(CARD, *row) for row in CARDS] + [(SCHEDULE, *row) for row in SCHEDULES],
 )
-def test_what_does_not_fit_is_refused(place, name, change, said):
+def test_what_does_not_fit_is_refused(place, name, change, text):
     """Each card that says something else than data and backbone is an error that names it."""
     write_flat(place)
     edit(place / name, lambda card: card | change)
     with pytest.raises(MsgmBenchError) as caught:
         load(place)
-    assert said in str(caught.value)
+    assert text in str(caught.value)
 
 
-@pytest.mark.parametrize(("classes", "said"), [(None, "no class"), (10, "10 class embeddings")])
-def test_a_conditional_cell_needs_a_null_class(place, classes, said):
+@pytest.mark.parametrize(("classes", "text"), [(None, "no class"), (10, "10 class embeddings")])
+def test_a_conditional_cell_needs_a_null_class(place, classes, text):
     """Neither an unconditional network nor one of K classes alone will do."""
     write_flat(place, **({} if classes is None else {"num_class_embeds": classes}))
     with pytest.raises(IncompatibleError) as caught:
         load(place, TOLD)
-    assert said in caught.value.what
+    assert text in caught.value.what
     assert "num_class_embeds 11" in caught.value.allowed
 
 
@@ -310,12 +310,12 @@ def test_offline(hub, download):
 def test_what_the_hub_keeps_is_found(hub, tmp_path):
     """A repository in the cache, laid out as huggingface_hub leaves it, needs no network."""
     write_flat(tmp_path / "written")
-    kept = hub / "models--someone--tiny-ddpm"
-    shutil.copytree(tmp_path / "written", kept / "snapshots" / ("a" * 40))
-    (kept / "refs").mkdir()
-    (kept / "refs" / "main").write_text("a" * 40)
-    found = DDPM.create(GRID).from_pretrained("someone/tiny-ddpm", INFO, download=False)
-    assert found.sha256 == load(tmp_path / "written").sha256
+    retained = hub / "models--someone--tiny-ddpm"
+    shutil.copytree(tmp_path / "written", retained / "snapshots" / ("a" * 40))
+    (retained / "refs").mkdir()
+    (retained / "refs" / "main").write_text("a" * 40)
+    actual = DDPM.create(GRID).from_pretrained("someone/tiny-ddpm", INFO, download=False)
+    assert actual.sha256 == load(tmp_path / "written").sha256
 
 
 def test_half_a_repository_is_none(hub, tmp_path, monkeypatch):
@@ -352,9 +352,9 @@ def test_round_trip(place, kind, stats):
     """What is written is read again as the same function, and diffusers loads its network."""
     backbone = kind.create(SMALL)
     model = trained(backbone, stats)
-    said = backbone.save_pretrained(model, place)
-    found = kind.create().from_pretrained(str(place), stats)
-    again = model_of(found, stats)
+    text = backbone.save_pretrained(model, place)
+    actual = kind.create().from_pretrained(str(place), stats)
+    again = model_of(actual, stats)
     assert again.process == model.process
     x, t = noised(count=6), torch.linspace(model.process.t_min, 1, 6)
     c = None if stats.classes is None else torch.tensor([0, 3, 9, 10, 10, 5])
@@ -365,8 +365,8 @@ def test_round_trip(place, kind, stats):
         output = unet(x, label, class_labels=c).sample
         eps = -label.reshape(-1, 1, 1, 1) * output if kind is VESDE else output
         assert torch.equal(eps, model.eps(x, t, c))
-    assert ("class_labels=c" in said) == (stats.classes is not None)
-    assert backbone.timestep in said
+    assert ("class_labels=c" in text) == (stats.classes is not None)
+    assert backbone.timestep in text
 
 
 def test_a_process_that_is_another_is_refused(place):
@@ -410,7 +410,7 @@ def test_diffusers_samples_as_ancestral_sampling_does(place, monkeypatch):
 def test_a_conditional_export_has_no_pipeline(place):
     """DDPMPipeline would tell no class; the scheduler is there all the same."""
     backbone = DDPM.create(SMALL)
-    said = backbone.save_pretrained(trained(backbone, TOLD), place)
+    text = backbone.save_pretrained(trained(backbone, TOLD), place)
     assert not (place / "model_index.json").exists()
     assert (place / "scheduler" / SCHEDULE).is_file()
-    assert "no pipeline" in said
+    assert "no pipeline" in text

@@ -356,11 +356,11 @@ def test_sigma_max_defaults_to_the_largest_distance() -> None:
 
 def test_model_std_is_in_model_space() -> None:
     """Images on [-1, 1] have twice the standard deviation that they have on [0, 1]."""
-    found = [
+    actual = [
         build(backbone, shape, network="mlp").network.std
         for backbone, shape in ((VESDE, (1, 8, 8)), (VPSDE, (1, 8, 8)), (VPSDE, (2,)))
     ]
-    assert found == pytest.approx([0.3, 0.6, 0.3])
+    assert actual == pytest.approx([0.3, 0.6, 0.3])
 
 
 # Class-conditional networks ---------------------------------------------------------------
@@ -377,8 +377,8 @@ def stirred(model: Model) -> Model:
 
 def embedding(model: Model) -> torch.nn.Embedding:
     """The embedding of the classes."""
-    (found,) = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    return found
+    (actual,) = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    return actual
 
 
 @pytest.mark.parametrize("network", ["mlp", "unet"])
@@ -386,15 +386,15 @@ def embedding(model: Model) -> torch.nn.Embedding:
 def test_a_class_without_features_is_no_class(backbone: type[Backbone], network: str) -> None:
     """With the embedding at zero, eps_hat of every class is that of the unconditional network."""
     shape = (1, 8, 8)
-    told = stirred(build(backbone, shape, classes=3, network=network))
+    conditional = stirred(build(backbone, shape, classes=3, network=network))
     plain = build(backbone, shape, network=network)
-    plain.load_state_dict(told.state_dict(), strict=False)
-    x, t = inputs(told.process, shape)
+    plain.load_state_dict(conditional.state_dict(), strict=False)
+    x, t = inputs(conditional.process, shape)
     classes = torch.tensor([0, 1, 2, 3, 0])
     with torch.no_grad():
-        assert not torch.allclose(told.eps(x, t, classes), plain.eps(x, t), rtol=1e-3)
-        embedding(told).weight.zero_()
-        torch.testing.assert_close(told.eps(x, t, classes), plain.eps(x, t))
+        assert not torch.allclose(conditional.eps(x, t, classes), plain.eps(x, t), rtol=1e-3)
+        embedding(conditional).weight.zero_()
+        torch.testing.assert_close(conditional.eps(x, t, classes), plain.eps(x, t))
 
 
 @pytest.mark.parametrize("network", ["mlp", "unet"])
@@ -405,11 +405,11 @@ def test_items_see_their_own_class(backbone: type[Backbone], network: str) -> No
     model = stirred(build(backbone, shape, classes=3, network=network))
     x, t = inputs(model.process, shape)
     with torch.no_grad():
-        each = torch.stack([model.eps(x, t, torch.full((5,), c)) for c in range(4)])
+        by_class = torch.stack([model.eps(x, t, torch.full((5,), c)) for c in range(4)])
         mixed = model.eps(x, t, torch.tensor([2, 0, 3, 1, 2]))
-        torch.testing.assert_close(mixed, each[[2, 0, 3, 1, 2], torch.arange(5)])
-        assert torch.equal(model.eps(x, t), each[3])
-    gaps = torch.cdist(each.flatten(1), each.flatten(1)) + torch.eye(4)
+        torch.testing.assert_close(mixed, by_class[[2, 0, 3, 1, 2], torch.arange(5)])
+        assert torch.equal(model.eps(x, t), by_class[3])
+    gaps = torch.cdist(by_class.flatten(1), by_class.flatten(1)) + torch.eye(4)
     assert float(gaps.min()) > 1e-4
     assert len(embedding(model).weight) == 4
 
@@ -417,9 +417,9 @@ def test_items_see_their_own_class(backbone: type[Backbone], network: str) -> No
 def test_a_class_costs_the_embedding_and_nothing_else() -> None:
     """K classes add (K + 1) times the time features; the other weights keep their seeds."""
     for network in ("mlp", "unet"):
-        plain, told = (build(VPSDE, (1, 8, 8), c, network=network) for c in (None, 10))
-        size = {m: sum(p.numel() for p in m.parameters()) for m in (plain, told)}
-        assert size[told] - size[plain] == embedding(told).weight.numel()
-        assert len(embedding(told).weight) == 11
+        plain, conditional = (build(VPSDE, (1, 8, 8), c, network=network) for c in (None, 10))
+        size = {m: sum(p.numel() for p in m.parameters()) for m in (plain, conditional)}
+        assert size[conditional] - size[plain] == embedding(conditional).weight.numel()
+        assert len(embedding(conditional).weight) == 11
     mlps = [build(VPSDE, (1, 8, 8), c, network="mlp").state_dict() for c in (None, 10)]
     assert all(torch.equal(weight, mlps[1][name]) for name, weight in mlps[0].items())

@@ -177,16 +177,25 @@ def test_dry_run(cache, fast, bench, tmp_path):
 def test_options_of_methods(cache, fast, bench, tmp_path):
     """``-p key`` reaches who has it, ``-p METHOD.key`` one, which wins over the other."""
     methods = ("obt", "ort", "standard")
-    arguments = ("-p", "alpha=0.7", "-p", "ort.alpha=0.6", "-p", "every=2", "-p", "hinge=null")
+    arguments = (
+        "-p",
+        "alpha=0.7",
+        "-p",
+        "ort.alpha=0.6",
+        "-p",
+        "forget_interval=2",
+        "-p",
+        "hinge=null",
+    )
     out = tmp_path / "runs"
     assert bench(*tiny(*arguments, method=methods, out=out))[0] == 0
     params = {method: result["spec"]["params"] for (method, _), result in results(out).items()}
-    assert (params["obt"]["alpha"], params["obt"]["every"], params["obt"]["hinge"]) == (
+    assert (params["obt"]["alpha"], params["obt"]["forget_interval"], params["obt"]["hinge"]) == (
         0.7,
         2,
         None,
     )
-    assert (params["ort"]["alpha"], params["ort"]["every"]) == (0.6, 2)
+    assert (params["ort"]["alpha"], params["ort"]["forget_interval"]) == (0.6, 2)
     assert params["standard"] == {}
 
 
@@ -328,7 +337,9 @@ def test_info(name, bench):
         words = " ".join(out.split())
         assert "arXiv:2412.07229" in words
         assert "Regimes: finetune, retrain" in words or "Regimes: retrain, finetune" in words
-        assert all(option in out for option in ("alpha", "every", "sign", "hinge", "0.99"))
+        assert all(
+            option in out for option in ("alpha", "forget_interval", "sign", "hinge", "0.99")
+        )
 
 
 # Cache, protocol, board --------------------------------------------------------------------
@@ -402,7 +413,7 @@ BOARD = {
 
 
 def test_board(runs, bench, tmp_path):
-    """``build`` takes results in and writes the page; ``check`` fails when it is stale."""
+    """``build`` imports results, writes page and index; ``check`` fails when one is stale."""
     board = tmp_path / "leaderboards" / "tiny"
     board.mkdir(parents=True)
     (board / "board.yaml").write_text(yaml.safe_dump(BOARD))
@@ -412,9 +423,15 @@ def test_board(runs, bench, tmp_path):
     assert code == 0, err
     assert out.count("imported: ") == 4, out + err
     assert "standard" in (board / "README.md").read_text("utf-8")
+    code, _, err = bench("board", "check")
+    assert code == 1
+    assert "README.md is missing: run msgm-bench board build leaderboards" in err, "its index"
+    code, out, err = bench("board", "build", "leaderboards")
+    assert code == 0, out + err
+    assert "](tiny/README.md)" in (board.parent / "README.md").read_text("utf-8")
     code, out, err = bench("board", "check")
     assert code == 0, out + err
-    assert "in order" in out
+    assert out.count("in order") == 2
     page = board / "README.md"
     page.write_text(page.read_text("utf-8") + "by hand\n", encoding="utf-8")
     code, out, _ = bench("board", "check", board)

@@ -44,8 +44,8 @@ def test_labels_and_partition(celeba):
     """Attributes and parts are those of the tables."""
     _, truth, part = fake_data.celeba_truth()
     usual, valid = (CelebA.create({"split": split}).load() for split in ("test", "valid"))
-    for found, number in ((usual.train, 0), (usual.test, 2), (valid.test, 1)):
-        assert np.array_equal(found.y.numpy(), truth[part == number])
+    for actual, number in ((usual.train, 0), (usual.test, 2), (valid.test, 1)):
+        assert np.array_equal(actual.y.numpy(), truth[part == number])
     assert valid.protocol == "celeba/valid@1"
 
 
@@ -66,7 +66,7 @@ def test_crop_and_resize(celeba):
     names, _, part = fake_data.celeba_truth()
     data = CelebA.create().load()
     for split, number in ((data.train, 0), (data.test, 2)):
-        chosen = [name for name, each in zip(names, part, strict=True) if each == number]
+        chosen = [name for name, element in zip(names, part, strict=True) if element == number]
         for x, name in zip(split.x, chosen, strict=True):
             with Image.open(celeba / "img_align_celeba" / name) as image:
                 cut = transforms.center_crop(image, [140, 140])
@@ -90,10 +90,10 @@ def test_as_torchvision_reads_it(celeba, monkeypatch):
     monkeypatch.setattr(theirs, "_check_integrity", lambda self: True)
     data = CelebA.create().load()
     for split, ours in (("train", data.train), ("test", data.test)):
-        found = theirs(str(celeba.parent), split=split)
-        assert torch.equal(found.attr.bool(), ours.y)
-        assert found.attr_names[:40] == list(data.classes)
-        assert len(found) == len(ours) == int((part == {"train": 0, "test": 2}[split]).sum())
+        actual = theirs(str(celeba.parent), split=split)
+        assert torch.equal(actual.attr.bool(), ours.y)
+        assert actual.attr_names[:40] == list(data.classes)
+        assert len(actual) == len(ours) == int((part == {"train": 0, "test": 2}[split]).sum())
 
 
 def test_other_layouts(celeba, tmp_path):
@@ -178,7 +178,7 @@ def test_small_image(celeba):
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (lambda lines: lines[:-3], "of the 50 images that it announces"),
         (lambda lines: [*lines[:5], lines[5][:-4], *lines[6:]], "line of 000004.jpg: not 40"),
@@ -190,16 +190,16 @@ def test_small_image(celeba):
     ],
     ids=["rows", "row", "value", "empty", "twice", "names", "three values"],
 )
-def test_damaged_table(celeba, edit, said):
+def test_damaged_table(celeba, edit, message):
     """An attribute table that is cut short or holds something else is refused with the line."""
     path = celeba / "list_attr_celeba.txt"
     path.write_text("\n".join(edit(path.read_text().splitlines())))
-    with pytest.raises(StorageError, match=said):
+    with pytest.raises(StorageError, match=message):
         CelebA.create().load()
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (lambda lines: lines[:-2], "differ: 2: 000049.jpg, 000050.jpg"),
         (lambda lines: [*lines, "000099.jpg 0"], "differ: 1: 000099.jpg"),
@@ -209,11 +209,11 @@ def test_damaged_table(celeba, edit, said):
     ],
     ids=["missing", "unknown", "part", "no test", "twice"],
 )
-def test_damaged_partition(celeba, edit, said):
+def test_damaged_partition(celeba, edit, message):
     """A partition that does not fit the attribute table is refused with the images."""
     path = celeba / "list_eval_partition.txt"
     path.write_text("\n".join(edit(path.read_text().splitlines())))
-    with pytest.raises(StorageError, match=said):
+    with pytest.raises(StorageError, match=message):
         CelebA.create().load()
 
 

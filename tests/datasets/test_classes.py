@@ -149,13 +149,13 @@ def test_stl10_splits(place):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("kept", [0.5, 0.0])
-def test_mnist_cut_short(place, packed, kept):
+@pytest.mark.parametrize("length", [0.5, 0.0])
+def test_mnist_cut_short(place, packed, length):
     """A truncated file is named, packed or not, and so is an empty one."""
     folder = fake_data.write_mnist(place / "mnist", packed=packed)
     path = folder / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
     raw = path.read_bytes()
-    path.write_bytes(raw[: int(len(raw) * kept)])
+    path.write_bytes(raw[: int(len(raw) * length)])
     with pytest.raises(StorageError, match=f"{path.name} is damaged"):
         MNIST.create().load()
 

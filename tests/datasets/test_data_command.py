@@ -344,8 +344,8 @@ def test_presets_fit_their_images(name, preset):
         judge = dict(settings.judge)
         for chosen in names_in(judge.pop("name")):
             assert registry().create("judges", chosen, judge)
-        for task, given in settings.tasks.items():
-            registry().create("tasks", task, given)
+        for task, options in settings.tasks.items():
+            registry().create("tasks", task, options)
 
 
 def test_the_papers_budgets():

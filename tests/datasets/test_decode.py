@@ -91,11 +91,11 @@ def test_grey_with_alpha_stays_grey(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "MPO"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation(kind, orientation, tmp_path):
+@pytest.mark.parametrize("exif_value", range(1, 9))
+def test_orientation(kind, exif_value, tmp_path):
     """Every orientation comes out as Pillow's own ``exif_transpose`` turns it."""
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ORIENTATION] = exif_value
     image = Image.fromarray(fake_data.pixels(6, 4, 3)).resize((40, 60), Image.Resampling.NEAREST)
     content = saved(image, kind, exif=exif)
     header, pixels = read(tmp_path, content)
@@ -103,7 +103,7 @@ def test_orientation(kind, orientation, tmp_path):
         plain.load()
         expected = np.asarray(ImageOps.exif_transpose(plain).convert("RGB"))
     assert np.array_equal(pixels, expected)
-    assert (header.width, header.height) == ((60, 40) if orientation > 4 else (40, 60))
+    assert (header.width, header.height) == ((60, 40) if exif_value > 4 else (40, 60))
 
 
 def test_orientation_behind_the_pixels(tmp_path):

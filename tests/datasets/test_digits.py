@@ -55,8 +55,8 @@ def test_bytes_are_sklearns(data: Data) -> None:
     table = np.concatenate(
         [images.reshape(1797, 64), bunch.target[:, None].astype(np.uint8)], axis=1
     )
-    found = lines(data.train.x, data.train.y) + lines(data.test.x, data.test.y)
-    assert sorted(found) == sorted(row.tobytes() for row in table)
+    actual = lines(data.train.x, data.train.y) + lines(data.test.x, data.test.y)
+    assert sorted(actual) == sorted(row.tobytes() for row in table)
 
 
 def test_split_is_disjoint_covering_and_stratified(data: Data) -> None:
@@ -115,53 +115,53 @@ def test_codec_interval_and_bits_offset(
     data: Data, backbone: type[Backbone], low: float, offset: float
 ) -> None:
     """log2(17) bits on VE's [0, 1], log2(17/2) on the others' [-1, 1]."""
-    found = codec(backbone, data)
-    assert isinstance(found, UniformDequantization)
-    assert (found.n_levels, found.low, found.high) == (17, low, 1.0)
-    assert found.bounds == (low, 1.0)
-    assert found.bits_offset == pytest.approx(offset, rel=1e-15)
-    assert found.unit == "bits/dim"
+    actual = codec(backbone, data)
+    assert isinstance(actual, UniformDequantization)
+    assert (actual.n_levels, actual.low, actual.high) == (17, low, 1.0)
+    assert actual.bounds == (low, 1.0)
+    assert actual.bits_offset == pytest.approx(offset, rel=1e-15)
+    assert actual.unit == "bits/dim"
 
 
 @pytest.mark.parametrize("backbone", [VESDE, VPSDE])
 def test_codec_round_trip(data: Data, backbone: type[Backbone]) -> None:
     """Dequantised with any noise, every grey level comes back, and stays in its interval."""
-    found = codec(backbone, data)
+    actual = codec(backbone, data)
     x = data.test.x
     generator = torch.Generator().manual_seed(0)
     draws = (None, torch.zeros(x.shape), torch.rand(x.shape, generator=generator) * 0.999)
     for u in draws:
-        z = found.encode(x, u)
+        z = actual.encode(x, u)
         assert z.dtype == torch.float32
-        assert float(z.min()) >= found.low
-        assert float(z.max()) <= found.high
-        levels = (found.decode(z).double() * 17 + 1e-5).floor().clamp(0, 16)
+        assert float(z.min()) >= actual.low
+        assert float(z.max()) <= actual.high
+        levels = (actual.decode(z).double() * 17 + 1e-5).floor().clamp(0, 16)
         assert torch.equal(levels.to(torch.uint8), x)
 
 
 @pytest.mark.parametrize("backbone", [VESDE, VPSDE])
 def test_codec_fills_its_interval_evenly(data: Data, backbone: type[Backbone]) -> None:
     """A bin is (high - low)/17 wide; black begins at low and white ends at high."""
-    found = codec(backbone, data)
+    actual = codec(backbone, data)
     x = torch.arange(17, dtype=torch.uint8).reshape(17, 1, 1, 1)
-    start = found.encode(x, torch.zeros(x.shape)).flatten()
-    end = found.encode(x, torch.ones(x.shape)).flatten()
-    width = (found.high - found.low) / 17
+    start = actual.encode(x, torch.zeros(x.shape)).flatten()
+    end = actual.encode(x, torch.ones(x.shape)).flatten()
+    width = (actual.high - actual.low) / 17
     torch.testing.assert_close(end - start, torch.full((17,), width))
     torch.testing.assert_close(start[1:], end[:-1])
-    assert float(start[0]) == found.low
-    assert float(end[-1]) == found.high
+    assert float(start[0]) == actual.low
+    assert float(end[-1]) == actual.high
 
 
 def test_codec_clamps_what_a_model_overshoots(data: Data) -> None:
     """Samples outside the interval are seen as black and white."""
-    found = codec(VPSDE, data)
-    assert found.decode(torch.tensor([-3.0, -1.0, 0.0, 1.0, 5.0])).tolist() == [0, 0, 0.5, 1, 1]
+    actual = codec(VPSDE, data)
+    assert actual.decode(torch.tensor([-3.0, -1.0, 0.0, 1.0, 5.0])).tolist() == [0, 0, 0.5, 1, 1]
 
 
 def test_uniform_noise_has_the_entropy_that_the_offset_says(data: Data) -> None:
     """A uniform model on the interval has log2(17) bits/dim in grey levels, on either interval."""
     for backbone in (VESDE, VPSDE):
-        found = codec(backbone, data)
-        model_space = math.log2(found.high - found.low)
-        assert model_space + found.bits_offset == pytest.approx(math.log2(17), rel=1e-15)
+        actual = codec(backbone, data)
+        model_space = math.log2(actual.high - actual.low)
+        assert model_space + actual.bits_offset == pytest.approx(math.log2(17), rel=1e-15)

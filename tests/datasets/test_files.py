@@ -82,7 +82,7 @@ def test_missing_files(place, allowed):
     there.unlink()
     with pytest.raises(StorageError) as caught:
         FashionMNIST.create({"download": allowed}).load()
-    said = str(caught.value)
+    output = str(caught.value)
     for part in (
         "not found: t10k-labels-idx1-ubyte.gz (",
         str(place),
@@ -92,8 +92,8 @@ def test_missing_files(place, allowed):
         "--data-dir",
         "MSGM_BENCH_DATA",
     ):
-        assert part in said
-    assert ("no network in tests" in said) == allowed
+        assert part in output
+    assert ("no network in tests" in output) == allowed
 
 
 def test_a_folder_of_ones_own_needs_no_checksum(place):
@@ -181,7 +181,7 @@ def test_download_with_progress_and_checksum(server, tmp_path):
     (folder / "file").write_bytes(os.urandom(3 << 20))
     source = Source("file", (f"{address}/file",), (fake_data.md5(folder / "file"),))
     heard = []
-    path = downloads.download(source, tmp_path / "here", lambda *told: heard.append(told))
+    path = downloads.download(source, tmp_path / "here", lambda *values: heard.append(values))
     assert path.read_bytes() == (folder / "file").read_bytes()
     assert heard[-1] == ("file", 3 << 20, 3 << 20)
     assert [done for _, done, _ in heard] == sorted(done for _, done, _ in heard)

@@ -57,11 +57,11 @@ def test_as_torchvision_reads_it(animals):
     x = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image, _ in theirs])
     y = torch.tensor(theirs.targets)
     held = torch.tensor([4, 9, 14, 19, 24])
-    kept = torch.tensor([i for i in range(25) if i not in held])
+    retained = torch.tensor([i for i in range(25) if i not in held])
     assert torch.equal(data.test.x, x[held])
     assert torch.equal(data.test.y, y[held])
-    assert torch.equal(data.train.x, x[kept])
-    assert torch.equal(data.train.y, y[kept])
+    assert torch.equal(data.train.x, x[retained])
+    assert torch.equal(data.train.y, y[retained])
     assert data.protocol == "image_folder/every-5th@2/upright-on-white@1"
 
 
@@ -149,8 +149,10 @@ def test_mixed_grey_is_an_error(animals):
     fake_data.write_images(animals / "fox", 5, grey=True)
     with pytest.raises(UsageError) as caught:
         load()
-    said = "grey images (fox/000.png, fox/001.png, fox/002.png and 2 more) next to colour (cat/000"
-    assert said in str(caught.value)
+    message = (
+        "grey images (fox/000.png, fox/001.png, fox/002.png and 2 more) next to colour (cat/000"
+    )
+    assert message in str(caught.value)
     assert "-d grey=true" in str(caught.value)
 
 
@@ -224,7 +226,7 @@ def test_deep_pixels(animals):
 
 
 @pytest.mark.parametrize(
-    ("header", "rows", "said"),
+    ("header", "rows", "message"),
     [
         (("f", "a"), [("nobody.png", "x"), ("no.png", "y")], "not in .*: 2: nobody.png, no.png"),
         (("f", "a"), [("000.png", "x"), ("001.png", "y")], "says nothing: 8: 002.png, 003.png"),
@@ -238,10 +240,10 @@ def test_deep_pixels(animals):
         (("f", "split", "a"), [(f"{i:03d}.png", "test", 1) for i in range(10)], "in one split"),
     ],
 )
-def test_bad_tables(loose, header, rows, said):
+def test_bad_tables(loose, header, rows, message):
     """A table that does not fit the images, or that holds no labels, is refused with the rows."""
     name = table(loose, header, rows)
-    with pytest.raises((StorageError, UsageError), match=said):
+    with pytest.raises((StorageError, UsageError), match=message):
         load(table=name)
 
 

@@ -12,23 +12,14 @@ import msgm_bench
 from msgm_bench import hookspecs
 from msgm_bench.registry import registry
 
-NAMES_TO_COME = frozenset(
-    {
-        "limit_samples",
-        "missing_weights",
-        "predict",
-        "preview",
-        "unsupported_tasks",
-        "with_model_defaults",
-    }
-)
+NAMES_TO_COME = frozenset({"missing_weights"})
 """Members that pages describe and classes do not have yet."""
 CLASSES = {
     "datasets": ("Dataset", "Data"),
     "judges": ("Judge",),
     "embedders": ("Embedder",),
     "methods": ("LossMethod",),
-    "tasks": ("Task",),
+    "tasks": ("Task", "TaskOptions"),
 }
 """Whose members the tables of a page describe, by page."""
 HOOKS = {

@@ -15,7 +15,7 @@ from cli_harness import results, tiny
 from msgm_bench import StorageError
 from msgm_bench.testing import check_executor, check_tracker
 from msgm_builtin.executors.local import Local
-from msgm_builtin.trackers.jsonl import JsonLines, finite
+from msgm_builtin.trackers.jsonl import JsonLines, json_value
 
 
 def test_the_executor_conforms():
@@ -40,10 +40,10 @@ def loud(cell):
 def test_what_workers_print_is_not_stdout(capfd):
     """Stdout is the command's."""
     assert list(Local.create({"workers": 1}).map(loud, [3])) == [3]
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert "by print" in told.err
-    assert "by descriptor" in told.err
+    streams = capfd.readouterr()
+    assert streams.out == ""
+    assert "by print" in streams.err
+    assert "by descriptor" in streams.err
 
 
 def test_workers_end_with_the_command(tmp_path):
@@ -96,17 +96,17 @@ def test_a_grid_in_processes(fast, cache, bench, tmp_path, monkeypatch):
         (start,) = [
             e for e in events if e["event"] == "run_started" and e["spec"]["method"] == name
         ]
-        told = [e["event"] for e in events if e["run"] == start["run"]]
-        assert told[0] == "run_started"
-        assert told[-1] == "run_ended"
-        assert {"stage_started", "step_ended", "stage_ended", "metric_computed"} <= set(told)
+        names = [e["event"] for e in events if e["run"] == start["run"]]
+        assert names[0] == "run_started"
+        assert names[-1] == "run_ended"
+        assert {"stage_started", "step_ended", "stage_ended", "metric_computed"} <= set(names)
     monkeypatch.setenv("MSGM_BENCH_CACHE", str(tmp_path / "another cache"))
     assert bench(*tiny(out=tmp_path / "b", **grid))[0] == 0
     a, b = results(tmp_path / "a"), results(tmp_path / "b")
     assert {key: r["metrics"] for key, r in a.items()} == {
         key: r["metrics"] for key, r in b.items()
     }
-    keys = [{key: r["provenance"]["stages"] for key, r in found.items()} for found in (a, b)]
+    keys = [{key: r["provenance"]["stages"] for key, r in actual.items()} for actual in (a, b)]
     assert keys[0] == keys[1], "keys know nothing of the executor"
 
 
@@ -119,10 +119,10 @@ def test_a_worker_that_dies_is_a_failed_cell(probe, fast, cache, bench, tmp_path
     helpers += ("-x", f"jsonl.path={log}")
     code, _, err = bench(*tiny(*helpers, method=("obt", "unseen"), out=tmp_path / "runs"))
     assert code == 1, err
-    found = results(tmp_path / "runs")
-    assert found["unseen", 0]["status"] == "ok"
-    assert found["obt", 0]["status"] == "failed"
-    assert "the process of this run died (SIGKILL(-9))" in found["obt", 0]["reason"]
+    actual = results(tmp_path / "runs")
+    assert actual["unseen", 0]["status"] == "ok"
+    assert actual["obt", 0]["status"] == "failed"
+    assert "the process of this run died (SIGKILL(-9))" in actual["obt", 0]["reason"]
     events = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     (failed,) = [event for event in events if event["event"] == "run_failed"]
     assert failed["spec"]["method"] == "obt"
@@ -160,4 +160,4 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 def test_numbers_that_are_not_finite_are_null():
     """At any depth; the rest stays."""
     value = {"a": [1.5, float("nan")], "b": {"c": float("inf")}, "d": "x"}
-    assert finite(value) == {"a": [1.5, None], "b": {"c": None}, "d": "x"}
+    assert json_value(value) == {"a": [1.5, None], "b": {"c": None}, "d": "x"}

@@ -25,7 +25,7 @@ K = 5
 PROCESS = VarianceExploding(0.1, 5.0)
 
 
-class Told(nn.Module):
+class ClassShift(nn.Module):
     """eps_hat = A x_t + W_c, entry by entry, with W_K of the null class; whatever the time."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Told(nn.Module):
         return x_t * self.A + self.W[condition]
 
 
-class Curved(Told):
+class Curved(ClassShift):
     """eps_hat = tanh(A x_t + W_c) + t W_c."""
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ class Curved(Told):
         return torch.tanh(x_t * self.A + shift) + t[:, None].to(x_t) * shift
 
 
-def told(
-    network: type[Told] = Told, process: Process = PROCESS, codec: Codec | None = None
+def conditional_model(
+    network: type[ClassShift] = ClassShift, process: Process = PROCESS, codec: Codec | None = None
 ) -> Model:
     """A conditional model of five classes in the plane."""
     return Model(network(), process, codec or IdentityCodec(), (2,), K)
@@ -57,14 +57,14 @@ def told(
 
 def trainer_of(
     method: Method,
-    forgotten: tuple[int, ...] = (3,),
+    forget_labels: tuple[int, ...] = (3,),
     process: Process = PROCESS,
     codec: Codec | None = None,
-    network: type[Told] = Told,
+    network: type[ClassShift] = ClassShift,
     **budget: Any,
 ) -> Trainer:
     """The real trainer, batches of 8 of items that lie near (class, 0); the base is the start."""
-    model, base = (told(network, process, codec) for _ in range(2))
+    model, base = (conditional_model(network, process, codec) for _ in range(2))
     defaults = {
         "steps": 4,
         "batch_size": 8,
@@ -75,22 +75,22 @@ def trainer_of(
     chosen = Training(**defaults | budget)
     y = torch.arange(60) % K
     x = torch.stack([y.float(), torch.zeros(60)], dim=1)
-    gone = torch.isin(y, torch.tensor(forgotten))
+    is_forget = torch.isin(y, torch.tensor(forget_labels))
     splits: dict[Split, Examples] = {
-        "retain": Examples(x[~gone], y[~gone]),
-        "forget": Examples(x[gone], y[gone]),
+        "retain": Examples(x[~is_forget], y[~is_forget]),
+        "forget": Examples(x[is_forget], y[is_forget]),
     }
-    kept = tuple(label for label in range(K) if label not in forgotten)
+    retain_labels = tuple(label for label in range(K) if label not in forget_labels)
     noised_batches = NoisedBatches(
         splits, model, 0, chosen.batch_size, label_dropout_prob=chosen.label_dropout_prob
     )
-    labels = {"retain": kept, "forget": forgotten}
+    labels = {"retain": retain_labels, "forget": forget_labels}
     base.requires_grad_(False)
     runtime = Runtime(torch.device("cpu"))
     return Trainer(model, method, noised_batches, chosen, runtime, 0, base, labels)
 
 
-def slope(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tensor:
+def squared_error_gradient(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tensor:
     """The gradient ``[P]`` of mean r^2, r = A x_t + W_c - target, written out in float64."""
     A, W = (p.detach().double() for p in model.parameters())
     x = x_t.double()
@@ -99,6 +99,6 @@ def slope(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tenso
     return torch.cat([(r * x).sum(0), of_W.reshape(-1)])
 
 
-def matching(model: Model, batch: Batch) -> Tensor:
+def dsm_gradient(model: Model, batch: Batch) -> Tensor:
     """The gradient ``[P]`` of denoising score matching as the batch is conditioned."""
-    return slope(model, batch.x_t, batch.condition, batch.eps)
+    return squared_error_gradient(model, batch.x_t, batch.condition, batch.eps)

@@ -28,7 +28,9 @@ from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.trainer import Trainer
 from msgm_builtin.backbones.vesde import VESDE
 from msgm_builtin.methods.baselines import Unseen
-from msgm_builtin.methods.msgm import MSGM, Erase, Obtuse, Orthogonal
+from msgm_builtin.methods.erase import Erase
+from msgm_builtin.methods.msgm import Obtuse, Orthogonal
+from msgm_builtin.methods.msgm_base import MSGM
 
 EPS_HAT = torch.tensor([[1.0, 2.0], [-3.0, 1.0]])
 EPS = torch.tensor([[3.0, -1.0], [1.0, 2.0]])
@@ -76,9 +78,9 @@ AT = torch.tensor([1.0, 2.0])
         (Obtuse, {"norm_weight": 2.0}, 7.5),
         (Obtuse, {"hinge": 0.25}, 0.125),
         (Obtuse, {"hinge": 0.75}, 0.0),
-        (Obtuse, {"cosine": True}, (1 / math.sqrt(50) - 1 / math.sqrt(50)) / 2),
+        (Obtuse, {"use_cosine": True}, (1 / math.sqrt(50) - 1 / math.sqrt(50)) / 2),
         (Obtuse, {"sign": "released", "hinge": 0.25}, 0.125),
-        (Obtuse, {"truncate": 7.0}, 0.0),
+        (Obtuse, {"max_error": 7.0}, 0.0),
     ],
 )
 def test_forget_loss_by_hand(
@@ -96,7 +98,7 @@ def test_forget_loss_by_hand(
         (Orthogonal, {"product": "elementwise"}, 7.5),
         (Obtuse, {}, 1.5),
         (Obtuse, {"sign": "released"}, -1.5),
-        (Obtuse, {"cosine": True}, (1 / math.sqrt(50) + 5 / 5) / 2),
+        (Obtuse, {"use_cosine": True}, (1 / math.sqrt(50) + 5 / 5) / 2),
         (Obtuse, {"norm_weight": 0.5}, 2.75),
     ],
 )
@@ -116,7 +118,7 @@ def test_whole_loss_by_hand(
         (Orthogonal, {}),
         (Orthogonal, {"product": "elementwise"}),
         (Obtuse, {}),
-        (Obtuse, {"cosine": True}),
+        (Obtuse, {"use_cosine": True}),
         (Obtuse, {"norm_weight": 0.5}),
     ],
 )
@@ -189,15 +191,15 @@ def test_released_sign_is_the_opposite() -> None:
         ({"hinge": 0.75}, (True, True)),
         ({"hinge": 0.25}, (True, False)),
         ({"sign": "released", "hinge": 0.25}, (False, True)),
-        ({"truncate": 9.0}, (True, True)),
-        ({"truncate": 7.0}, (True, False)),
-        ({"truncate": 6.0}, (False, False)),
+        ({"max_error": 9.0}, (True, True)),
+        ({"max_error": 7.0}, (True, False)),
+        ({"max_error": 6.0}, (False, False)),
     ],
 )
 def test_stabilisers_stop_single_items(
     options: Mapping[str, Any], pushed: tuple[bool, bool]
 ) -> None:
-    """Past hinge or truncation an item has no gradient, and the other items keep theirs whole."""
+    """Past hinge or max_error an item has no gradient, and the other items keep theirs whole."""
     value = EPS_HAT.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(Obtuse.create(options).forget_loss(value, EPS), value)
     sign = -1 if options.get("sign") == "released" else 1
@@ -206,9 +208,9 @@ def test_stabilisers_stop_single_items(
 
 
 def test_norm_weight_adds_to_a_stopped_item() -> None:
-    """|eps_hat|^2/D pulls every item back, even one that hinge or truncation has stopped."""
+    """|eps_hat|^2/D pulls every item back, even one that hinge or max_error has stopped."""
     value = EPS_HAT.clone().requires_grad_()
-    made = Obtuse.create({"truncate": 6.0, "norm_weight": 0.5})
+    made = Obtuse.create({"max_error": 6.0, "norm_weight": 0.5})
     (gradient,) = torch.autograd.grad(made.forget_loss(value, EPS), value)
     torch.testing.assert_close(gradient, EPS_HAT / 4)
 
@@ -223,25 +225,27 @@ def test_half_norm_weight_mirrors_the_score_of_the_forget_data() -> None:
 
 
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
-@pytest.mark.parametrize("every", [1, 2, 4])
-def test_forget_loss_enters_at_every_so_many_steps(method: type[MSGM], every: int) -> None:
-    """Steps 0, every, 2 every, ... have L_f; the others are alpha L_g alone."""
-    made = method.create({"alpha": 0.75, "every": every})
+@pytest.mark.parametrize("forget_interval", [1, 2, 4])
+def test_forget_loss_enters_at_every_so_many_steps(
+    method: type[MSGM], forget_interval: int
+) -> None:
+    """Steps 0, k, 2 k, ... have L_f; the others are alpha L_g alone."""
+    made = method.create({"alpha": 0.75, "forget_interval": forget_interval})
     losses = [made.loss(model(AT), BATCHES, step).item() for step in range(8)]
     full = 0.75 * 0.5 + 0.25 * (3.25 if method is Orthogonal else 1.5)
-    assert losses == pytest.approx([0.375 if step % every else full for step in range(8)])
+    assert losses == pytest.approx([0.375 if step % forget_interval else full for step in range(8)])
 
 
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
 def test_defaults_are_the_papers(method: type[MSGM]) -> None:
     """alpha = 0.99, L_f at every fourth step, equation 7's product, equation 8's sign."""
-    config = method.create().options
-    assert (config.alpha, config.every) == (0.99, 4)
-    stated = config.product if method is Orthogonal else config.sign
+    options = method.create().options
+    assert (options.alpha, options.forget_interval) == (0.99, 4)
+    stated = options.product if method is Orthogonal else options.sign
     assert stated == ("inner" if method is Orthogonal else "paper")
     if method is Obtuse:
-        assert (config.cosine, config.hinge, config.truncate) == (False, None, None)
-        assert config.norm_weight == 0
+        assert (options.use_cosine, options.hinge, options.max_error) == (False, None, None)
+        assert options.norm_weight == 0
 
 
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
@@ -261,7 +265,7 @@ def test_alpha_one_is_unseen(method: type[MSGM]) -> None:
 @pytest.mark.parametrize("method", [Orthogonal, Obtuse])
 def test_diagnostics_are_recorded(method: type[MSGM]) -> None:
     """Both losses, |eps_hat|^2/D and the cosine on D_f are there, detached, and as by hand."""
-    made = method.create({"every": 2})
+    made = method.create({"forget_interval": 2})
     made.loss(model(AT), BATCHES, 1)
     assert made.recorded == {}
     made.loss(model(AT), BATCHES, 2)
@@ -300,7 +304,7 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
         torch.manual_seed(0)
         trained = VESDE.create({"width": 16, "depth": 1}).build(info)
     budget = Training(steps=400, batch_size=64, learning_rate=0.05, max_grad_norm=1e9)
-    method = Obtuse.create({"alpha": 0.001, "every": 1, "abort_norm": 50.0})
+    method = Obtuse.create({"alpha": 0.001, "forget_interval": 1, "abort_norm": 50.0})
     noised_batches = NoisedBatches(splits, trained, 0, budget.batch_size)
     trainer = Trainer(trained, method, noised_batches, budget, Runtime(torch.device("cpu")), 0)
     with pytest.raises(DivergenceError, match="forget data"):
@@ -316,13 +320,13 @@ def test_trainer_stops_an_exploding_score(tmp_path: Path) -> None:
         (Orthogonal, "alpha", 1.01),
         (Obtuse, "alpha", -0.5),
         (Obtuse, "alpha", float("nan")),
-        (Obtuse, "every", 0),
-        (Orthogonal, "every", 1.5),
+        (Obtuse, "forget_interval", 0),
+        (Orthogonal, "forget_interval", 1.5),
         (Obtuse, "abort_norm", 0.0),
         (Orthogonal, "product", "outer"),
         (Obtuse, "sign", "plus"),
         (Obtuse, "hinge", 0.0),
-        (Obtuse, "truncate", -1.0),
+        (Obtuse, "max_error", -1.0),
         (Obtuse, "norm_weight", -0.1),
         (Obtuse, "product", "inner"),
         (Orthogonal, "hinge", 1.0),

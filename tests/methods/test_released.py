@@ -9,8 +9,8 @@ from msgm_bench.estimate.placeholder_data import known_data
 from msgm_bench.experiment.plan import resolve_on_data
 from msgm_bench.testing import check_method
 from msgm_bench.training import Runtime
+from msgm_builtin.methods.erase import Erase
 from msgm_builtin.methods.erasediff import EraseDiff
-from msgm_builtin.methods.msgm import Erase
 from msgm_builtin.methods.salun import SalUn
 from msgm_builtin.methods.selective_amnesia import SelectiveAmnesia
 
@@ -80,12 +80,26 @@ def test_the_conditional_chain_has_the_posteriors_variance():
     ("cls", "options"),
     [
         (Erase, {}),
-        (EraseDiff, {"inner_epochs": 2, "inner_every": 3, "moments": "shared", "outer_clip": 1.0}),
-        (EraseDiff, {"label_dropout": "forget"}),
+        (
+            EraseDiff,
+            {
+                "inner_epochs": 2,
+                "inner_interval": 3,
+                "adam_moments": "shared",
+                "outer_max_grad_norm": 1.0,
+            },
+        ),
+        (EraseDiff, {"label_dropout_split": "forget"}),
         (SalUn, {"mask_reduction": "mean", "mask_guidance": 0.0, "label_dropout": False}),
         (
             SelectiveAmnesia,
-            {"per_class": 2, "timesteps": 3, "nfe": 3, "sampler": "ancestral", "guidance": 2.0},
+            {
+                "samples_per_class": 2,
+                "fisher_timesteps": 3,
+                "nfe": 3,
+                "sampler": "ancestral",
+                "guidance": 2.0,
+            },
         ),
     ],
 )

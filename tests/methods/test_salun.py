@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy_models import budget, clouds, matching_gradient, of, silent, trainer_of, weights
+from toy_models import (
+    budget,
+    clouds,
+    dsm_gradient,
+    ignore_progress,
+    input_and_target,
+    trainer_of,
+    weights,
+)
 
 from msgm_bench import Examples, IdentityCodec, Model, OptionError, Training, VariancePreserving
 from msgm_bench.testing import check_method
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
-from msgm_builtin.methods.salun import SalUn, top
+from msgm_builtin.methods.salun import SalUn
+from msgm_builtin.methods.salun_mask import top_mask
 
 
 def oracle(score, count):
@@ -28,7 +37,7 @@ def oracle(score, count):
 def test_top_is_the_stated_fraction_by_rank(fraction, size, levels):
     """Exactly ceil(fraction P) entries, the largest; ties, many or all, go to the first."""
     score = torch.randint(levels, (size,), generator=torch.Generator().manual_seed(size)).float()
-    mask = top(score, fraction)
+    mask = top_mask(score, fraction)
     count = math.ceil(fraction * size)
     assert int(mask.sum()) == count
     assert set(torch.nonzero(mask).flatten().tolist()) == oracle(score, count)
@@ -38,12 +47,12 @@ def test_top_is_the_stated_fraction_by_rank(fraction, size, levels):
 def test_the_fraction_is_the_number_that_was_written(fraction, size, count):
     """0.55 of 100 are 55, though 0.55 * 100 is a little more in floating point."""
     assert fraction * size > count
-    assert int(top(torch.arange(float(size)), fraction).sum()) == count
+    assert int(top_mask(torch.arange(float(size)), fraction).sum()) == count
 
 
 def test_ties_by_hand():
     """Half of (2, 5, 2, 2, 5, 1): both fives, and the first two."""
-    mask = top(torch.tensor([2.0, 5.0, 2.0, 2.0, 5.0, 1.0]), 0.5)
+    mask = top_mask(torch.tensor([2.0, 5.0, 2.0, 2.0, 5.0, 1.0]), 0.5)
     assert mask.tolist() == [True, True, False, False, True, False]
 
 
@@ -53,32 +62,32 @@ def test_mask_is_of_the_sum_of_clipped_gradients(reduction, tmp_path):
 
     The loss is summed over the two dimensions or is their mean, and then clipped.
     """
-    made = SalUn.create({"fraction": 0.5, "mask_reduction": reduction})
+    method = SalUn.create({"mask_fraction": 0.5, "mask_reduction": reduction})
     D = 2 if reduction == "sum" else 1
-    trainer = trainer_of(made, clouds({"retain": 20, "forget": 19}))
-    made.setup(trainer)
-    assert made.num_preparation_steps(trainer) == 3
+    trainer = trainer_of(method, clouds({"retain": 20, "forget": 19}))
+    method.setup(trainer)
+    assert method.num_preparation_steps(trainer) == 3
     items, total, norms = trainer.items("forget"), torch.zeros(6, dtype=torch.float64), []
     for unit in range(3):
         batch = trainer.noised(items[slice(8 * unit, 8 * unit + 8)], unit, "saliency")
-        g = D * matching_gradient(trainer, *of(batch))
+        g = D * dsm_gradient(trainer, *input_and_target(batch))
         norms.append(float(g.norm()))
         total += g * min(1.0, 1 / norms[-1])
-        made.preparation_step(trainer, unit)
+        method.preparation_step(trainer, unit)
     assert max(norms) > 1  # the clipping matters
-    torch.testing.assert_close(made.saliency.total.double(), total, rtol=1e-5, atol=1e-6)
-    chosen = torch.nonzero(made.saliency.mask).flatten().tolist()
+    torch.testing.assert_close(method.saliency.total.double(), total, rtol=1e-5, atol=1e-6)
+    chosen = torch.nonzero(method.saliency.mask).flatten().tolist()
     assert set(chosen) == oracle(total.abs(), 3)
 
 
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_unmasked_weights_stay(fraction, tmp_path):
     """After a whole training the entries outside of the mask have their bits, the others not."""
-    made = SalUn.create({"fraction": fraction})
-    trainer = trainer_of(made, steps=20)
+    method = SalUn.create({"mask_fraction": fraction})
+    trainer = trainer_of(method, steps=20)
     before = weights(trainer)
-    trainer.run(tmp_path, silent)
-    mask, after = made.saliency.mask, weights(trainer)
+    trainer.run(tmp_path, ignore_progress)
+    mask, after = method.saliency.mask, weights(trainer)
     assert int(mask.sum()) == 6 * fraction
     assert torch.equal(after[~mask], before[~mask])
     assert (after != before)[mask].all()
@@ -86,57 +95,57 @@ def test_unmasked_weights_stay(fraction, tmp_path):
 
 def test_clip_mask_adam():
     """The gradient of L_f + alpha L_r is written out, clipped by its whole norm, then masked."""
-    made = SalUn.create({"target": "noise", "alpha": 0.4})
-    trainer = trainer_of(made, max_grad_norm=0.05)
-    made.setup(trainer)
+    method = SalUn.create({"target": "noise", "alpha": 0.4})
+    trainer = trainer_of(method, max_grad_norm=0.05)
+    method.setup(trainer)
     mask = torch.tensor([True, False, True, False, False, True])
-    made.saliency.mask.copy_(mask)
+    method.saliency.mask.copy_(mask)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
     aim = trainer.batch("forget", 0, "target").eps
-    g = matching_gradient(trainer, forget.x_t, aim)
-    g += 0.4 * matching_gradient(trainer, *of(retain))
-    made.update(trainer, 0)
-    found = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
+    g = dsm_gradient(trainer, forget.x_t, aim)
+    g += 0.4 * dsm_gradient(trainer, *input_and_target(retain))
+    method.update(trainer, 0)
+    actual = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
     torch.testing.assert_close(
-        found, torch.where(mask, 0.05 * g / g.norm(), 0.0), rtol=1e-4, atol=1e-7
+        actual, torch.where(mask, 0.05 * g / g.norm(), 0.0), rtol=1e-4, atol=1e-7
     )
 
 
 def test_random_image_is_where_it_leads():
     """Denoised by eps', x_t is an image of D_g wherever eps' was not cut off."""
-    made = SalUn.create({"clip": 2.0})
-    trainer = trainer_of(made, process=VariancePreserving(), batch_size=64)
+    method = SalUn.create({"target_clip_value": 2.0})
+    trainer = trainer_of(method, process=VariancePreserving(), batch_size=64)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
-    eps = made.elsewhere(trainer, forget, retain, 0)
+    eps = method.relabel_target(trainer, forget, retain, 0)
     a, sigma = (c[:, None] for c in trainer.model.process.marginal(forget.t))
-    led = (forget.x_t - sigma * eps) / a
+    x0_hat = (forget.x_t - sigma * eps) / a
     inside = eps.abs() < 2.0
     assert 0.2 < float(inside.float().mean()) < 1
-    torch.testing.assert_close(led[inside], retain.x0[inside], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(x0_hat[inside], retain.x0[inside], rtol=1e-3, atol=1e-3)
     assert (eps.abs() <= 2.0).all()
 
 
 def test_noise_is_independent_of_what_is_seen():
     """The target noise is Gaussian and uncorrelated with the noise of x_t."""
-    made = SalUn.create({"target": "noise"})
-    trainer = trainer_of(made, batch_size=4000)
+    method = SalUn.create({"target": "noise"})
+    trainer = trainer_of(method, batch_size=4000)
     retain, forget = trainer.batch("retain", 0), trainer.batch("forget", 0)
-    eps = made.elsewhere(trainer, forget, retain, 0)
+    eps = method.relabel_target(trainer, forget, retain, 0)
     pair = torch.stack([eps.flatten(), forget.eps.flatten()])
     torch.testing.assert_close(torch.cov(pair), torch.eye(2), rtol=0, atol=0.08)
 
 
 def test_ascent_climbs(tmp_path):
     """target=ascent descends -L_DSM(D_f) + alpha L_r."""
-    made = SalUn.create({"target": "ascent", "alpha": 0.5, "fraction": 1.0})
-    trainer = trainer_of(made)
-    made.setup(trainer)
-    made.saliency.mask.fill_(True)
-    g = 0.5 * matching_gradient(trainer, *of(trainer.batch("retain", 0)))
-    g -= matching_gradient(trainer, *of(trainer.batch("forget", 0)))
-    made.update(trainer, 0)
-    found = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
-    torch.testing.assert_close(found, g, rtol=1e-4, atol=1e-5)
+    method = SalUn.create({"target": "ascent", "alpha": 0.5, "mask_fraction": 1.0})
+    trainer = trainer_of(method)
+    method.setup(trainer)
+    method.saliency.mask.fill_(True)
+    g = 0.5 * dsm_gradient(trainer, *input_and_target(trainer.batch("retain", 0)))
+    g -= dsm_gradient(trainer, *input_and_target(trainer.batch("forget", 0)))
+    method.update(trainer, 0)
+    actual = torch.cat([p.grad.reshape(-1) for p in trainer.parameters]).double()
+    torch.testing.assert_close(actual, g, rtol=1e-4, atol=1e-5)
 
 
 def test_released_reduction():
@@ -146,10 +155,10 @@ def test_released_reduction():
         {"alpha": 0.25, "retain_reduction": "sum"},
         {"alpha": 0.5, "retain_reduction": "mean"},  # D = 2
     ):
-        made = SalUn.create(options)
-        trainer = trainer_of(made)
-        made.setup(trainer)
-        losses.append(float(made.update(trainer, 0)))
+        method = SalUn.create(options)
+        trainer = trainer_of(method)
+        method.setup(trainer)
+        losses.append(float(method.update(trainer, 0)))
     assert losses[0] == losses[1]
     assert SalUn.create().options.alpha == pytest.approx(1e-3 * 3 * 32 * 32, abs=5e-3)
 
@@ -157,9 +166,9 @@ def test_released_reduction():
 @pytest.mark.parametrize("preset", ["full", "paper"])
 def test_published_budget(preset):
     """Steps, batch, learning rate and average of the released configuration, and no warm-up."""
-    found = budget("salun", preset)
-    assert (found.steps, found.batch_size, found.learning_rate) == (1000, 128, 1e-4)
-    assert (found.ema_decay, found.max_grad_norm, found.warmup_steps, found.lr_schedule) == (
+    actual = budget("salun", preset)
+    assert (actual.steps, actual.batch_size, actual.learning_rate) == (1000, 128, 1e-4)
+    assert (actual.ema_decay, actual.max_grad_norm, actual.warmup_steps, actual.lr_schedule) == (
         0.0,
         1.0,
         0,
@@ -184,14 +193,14 @@ class Wide(nn.Module):
         return self.b.expand_as(x_t)
 
 
-def wide(made):
+def wide(method):
     """The trainer of points in 64 dimensions, whose D_f comes in batches of 8, 8, 8 and 2."""
     x = torch.randn(26, 64, generator=torch.Generator().manual_seed(1))
     items = Examples(x, torch.zeros(26, dtype=torch.long))
     model = Model(Wide(), VariancePreserving(), IdentityCodec(), (64,))
     budget = Training(steps=4, batch_size=8, learning_rate=1e-2, ema_decay=0.0, max_grad_norm=1e9)
     noised_batches = NoisedBatches({"retain": items, "forget": items}, model, 0, 8)
-    return Trainer(model, made, noised_batches, budget, Runtime(torch.device("cpu")), 0)
+    return Trainer(model, method, noised_batches, budget, Runtime(torch.device("cpu")), 0)
 
 
 def test_batches_weigh_the_same_in_the_released_mask():
@@ -201,14 +210,14 @@ def test_batches_weigh_the_same_in_the_released_mask():
     """
     networks = {}
     for reduction in ("sum", "mean"):
-        made = SalUn.create({"mask_reduction": reduction})
-        trainer = wide(made)
-        made.setup(trainer)
-        lengths, seen = [], made.saliency.total.clone()
-        for unit in range(made.num_preparation_steps(trainer)):
-            made.preparation_step(trainer, unit)
-            lengths.append(float((made.saliency.total - seen).norm()))
-            seen = made.saliency.total.clone()
+        method = SalUn.create({"mask_reduction": reduction})
+        trainer = wide(method)
+        method.setup(trainer)
+        lengths, previous = [], method.saliency.total.clone()
+        for unit in range(method.num_preparation_steps(trainer)):
+            method.preparation_step(trainer, unit)
+            lengths.append(float((method.saliency.total - previous).norm()))
+            previous = method.saliency.total.clone()
         networks[reduction] = lengths
     assert networks["sum"] == pytest.approx([1.0] * len(networks["sum"]), rel=1e-5)
     assert max(networks["mean"]) < 1
@@ -216,7 +225,8 @@ def test_batches_weigh_the_same_in_the_released_mask():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("fraction", 0), ("fraction", 1.1), ("alpha", -1), ("clip", 0)]
+    ("option", "value"),
+    [("mask_fraction", 0), ("mask_fraction", 1.1), ("alpha", -1), ("target_clip_value", 0)],
 )
 def test_bad_options_are_named(option, value):
     """An option out of range is refused by name."""

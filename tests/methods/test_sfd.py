@@ -10,7 +10,7 @@ import pytest
 import torch
 from cli_harness import only, tiny
 from torch import nn
-from toy_models import descents, silent
+from toy_models import ignore_progress, recorded_gradients
 
 from msgm_bench import (
     Data,
@@ -31,7 +31,14 @@ from msgm_bench import (
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import ToyBackbone, check_method, toy_images, trained
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
-from msgm_builtin.methods.sfd import SFD, Draw, distillation, generated, matching, pick
+from msgm_builtin.methods.sfd import SFD
+from msgm_builtin.methods.sfd_batch import draw_batch, uniform_index
+from msgm_builtin.methods.sfd_losses import (
+    GeneratorBatch,
+    fake_score_loss,
+    generate,
+    generator_loss,
+)
 
 PROCESS, V = VarianceExploding(0.01, 10.0), 0.25
 MEANS = torch.tensor([[-1.0], [0.5], [2.0]])
@@ -91,10 +98,10 @@ def a_draw(N, D, dtype=torch.float64):
     c = torch.arange(N) % 2 + 1
     s = torch.where(c == 2, 0, c)
     w = torch.where(c == 2, 0.3, 1.0).to(dtype)
-    return Draw(c, s, w, t, z, eps)
+    return GeneratorBatch(c, s, w, t, z, eps)
 
 
-def trainer_of(options=None, base=None, forgotten=(2,), **budget):
+def trainer_of(options=None, base=None, forget_labels=(2,), **budget):
     """The real trainer without any item, from ``base``."""
     base = gaussians() if base is None else base
     model = gaussians(base.process)
@@ -108,7 +115,7 @@ def trainer_of(options=None, base=None, forgotten=(2,), **budget):
         "max_grad_norm": 1e9,
     }
     chosen = Training(**defaults | budget)
-    labels = {"forget": forgotten, "retain": tuple({0, 1, 2} - set(forgotten))}
+    labels = {"forget": forget_labels, "retain": tuple({0, 1, 2} - set(forget_labels))}
     noised_batches, runtime = (
         NoisedBatches({}, model, 0, chosen.batch_size),
         Runtime(torch.device("cpu")),
@@ -116,29 +123,40 @@ def trainer_of(options=None, base=None, forgotten=(2,), **budget):
     return Trainer(model, SFD.create(options), noised_batches, chosen, runtime, 0, base, labels)
 
 
+def random_batch(trainer, *stream):
+    """The random numbers of a batch of the method that is being trained."""
+    return draw_batch(trainer, trainer.method.options, trainer.method.time_range, *stream)
+
+
+def one_step(trainer, z, c):
+    """What the trained generator makes of noise for one class."""
+    batch = GeneratorBatch(torch.full((len(z),), c), *[torch.zeros(0)] * 3, z, torch.zeros(0))
+    return generate(trainer.model, batch, trainer.method.t_i)
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.2])
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 def test_the_generators_gradient_is_that_of_its_loss(process, alpha):
     """Finite differences of the formula, written out again with omega held, in float64."""
     theta, phi, psi = (smooth(process, seed) for seed in range(3))
-    draw, t_i = a_draw(6, 2), 0.6
-    x_g = generated(theta, draw.z, t_i, draw.c)
-    loss = (draw.w * distillation(phi, psi, x_g, draw, alpha)).sum()
+    batch, t_i = a_draw(6, 2), 0.6
+    x_g = generate(theta, batch, t_i)
+    loss = (batch.w * generator_loss(phi, psi, x_g, batch, alpha)).sum()
     got = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(theta.parameters()))])
     a_i, sigma_i = (float(v) for v in process.marginal(torch.tensor(t_i, dtype=torch.float64)))
-    a, sigma = (v[:, None] for v in process.marginal(draw.t))
+    a, sigma = (v[:, None] for v in process.marginal(batch.t))
 
     def x0(model, x_t, t, a, sigma, c):
         return (x_t - sigma * model.network(x_t, t, c)) / a
 
     def formula(omega):
-        x = sigma_i * draw.z
-        x_g = x0(theta, x, torch.full_like(draw.t, t_i), a_i, sigma_i, draw.c)
-        x_t = a * x_g + sigma * draw.eps
-        x_phi = x0(phi, x_t, draw.t, a, sigma, draw.s)
-        gap = x_phi - x0(psi, x_t, draw.t, a, sigma, draw.c)
+        x = sigma_i * batch.z
+        x_g = x0(theta, x, torch.full_like(batch.t, t_i), a_i, sigma_i, batch.c)
+        x_t = a * x_g + sigma * batch.eps
+        x_phi = x0(phi, x_t, batch.t, a, sigma, batch.s)
+        gap = x_phi - x0(psi, x_t, batch.t, a, sigma, batch.c)
         held = (x_phi - x_g).abs().mean(1) if omega is None else omega
-        return (draw.w * (gap * (x_phi - x_g - alpha * gap)).sum(1) / held).sum(), held
+        return (batch.w * (gap * (x_phi - x_g - alpha * gap)).sum(1) / held).sum(), held
 
     with torch.no_grad():
         value, omega = formula(None)
@@ -157,11 +175,11 @@ def test_the_generators_gradient_is_that_of_its_loss(process, alpha):
 
 def test_nothing_moves_where_fake_and_teacher_agree():
     """At psi = phi the loss of a kept class is zero; that of a forgotten one is not."""
-    phi, draw = smooth(PROCESSES[0], 1), a_draw(8, 2)
-    loss = distillation(phi, smooth(PROCESSES[0], 1), draw.z, draw, 1.2)
-    kept = draw.c == draw.s
-    assert torch.equal(loss[kept], torch.zeros(4).double())
-    assert bool((loss[~kept] != 0).all())
+    phi, batch = smooth(PROCESSES[0], 1), a_draw(8, 2)
+    loss = generator_loss(phi, smooth(PROCESSES[0], 1), batch.z, batch, 1.2)
+    is_retain = batch.c == batch.s
+    assert torch.equal(loss[is_retain], torch.zeros(4).double())
+    assert bool((loss[~is_retain] != 0).all())
 
 
 def test_an_items_gradient_on_gaussians_is_closed_form():
@@ -171,44 +189,48 @@ def test_an_items_gradient_on_gaussians_is_closed_form():
     kappa - 1.
     """
     phi = gaussians(means=MEANS.double())
-    draw = a_draw(8, 1)
-    x_g = draw.z.clone().requires_grad_()
-    loss = distillation(phi, phi, x_g, draw, 1.2).sum()
+    batch = a_draw(8, 1)
+    x_g = batch.z.clone().requires_grad_()
+    loss = generator_loss(phi, phi, x_g, batch, 1.2).sum()
     (got,) = torch.autograd.grad(loss, x_g)
-    sbar = PROCESS.noise_to_signal(draw.t)[:, None]
+    sbar = PROCESS.noise_to_signal(batch.t)[:, None]
     kappa, m = V / (V + sbar**2), MEANS.double()
-    x_phi = m[draw.s] + kappa * (draw.z + sbar * draw.eps - m[draw.s])
-    omega = (x_phi - draw.z).abs()
-    expected = -((1 - kappa) ** 2) * (m[draw.s] - m[draw.c]) / omega
+    x_phi = m[batch.s] + kappa * (batch.z + sbar * batch.eps - m[batch.s])
+    omega = (x_phi - batch.z).abs()
+    expected = -((1 - kappa) ** 2) * (m[batch.s] - m[batch.c]) / omega
     torch.testing.assert_close(got, expected)
 
 
 def test_the_fake_score_matches_noise_on_what_is_generated():
     """sum_n w_n |eps_psi - eps|^2 on the generator's items; x_g is a constant of it."""
-    theta, psi, draw = smooth(PROCESSES[0], 0), smooth(PROCESSES[0], 2), a_draw(6, 2)
+    theta, psi, batch = smooth(PROCESSES[0], 0), smooth(PROCESSES[0], 2), a_draw(6, 2)
     process = PROCESSES[0]
     a_i, sigma_i = (float(v) for v in process.marginal(torch.tensor(0.6, dtype=torch.float64)))
-    x = sigma_i * draw.z
-    x_g = generated(theta, draw.z, 0.6, draw.c)
-    by_hand = (x - sigma_i * theta.network(x, torch.full((6,), 0.6).double(), draw.c)) / a_i
+    x = sigma_i * batch.z
+    x_g = generate(theta, batch, 0.6)
+    by_hand = (x - sigma_i * theta.network(x, torch.full((6,), 0.6).double(), batch.c)) / a_i
     torch.testing.assert_close(x_g, by_hand)
-    a, sigma = (v[:, None] for v in process.marginal(draw.t))
-    predicted = psi.network(a * by_hand + sigma * draw.eps, draw.t, draw.c)
-    torch.testing.assert_close(matching(psi, x_g, draw), (predicted - draw.eps).square().sum(1))
+    a, sigma = (v[:, None] for v in process.marginal(batch.t))
+    predicted = psi.network(a * by_hand + sigma * batch.eps, batch.t, batch.c)
+    torch.testing.assert_close(
+        fake_score_loss(psi, x_g, batch), (predicted - batch.eps).square().sum(1)
+    )
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_step_of_both_networks(reduction):
     """psi steps first, by Adam with betas (0, 0.999); theta descends its clipped gradient."""
-    trainer = trainer_of({"reduction": reduction, "clip_value": 0.05, "fake_rate": 0.02})
+    trainer = trainer_of(
+        {"reduction": reduction, "max_grad_value": 0.05, "fake_learning_rate": 0.02}
+    )
     method = trainer.method
     method.setup(trainer)
-    seen = descents(trainer)
+    gradients = recorded_gradients(trainer)
     before = [p.detach().clone() for p in method.psi.parameters()]
-    draw, later = method.drawn(trainer, 0, "psi", 0), method.drawn(trainer, 0, "theta")
-    x_g = generated(trainer.model, draw.z, method.t_i, draw.c).detach()
+    batch, theta_batch = random_batch(trainer, 0, "psi", 0), random_batch(trainer, 0, "theta")
+    x_g = generate(trainer.model, batch, method.t_i).detach()
     twin = gaussians()  # psi as it starts
-    loss = (draw.w * matching(twin, x_g, draw)).sum()
+    loss = (batch.w * fake_score_loss(twin, x_g, batch)).sum()
     slopes = torch.autograd.grad(loss, list(twin.parameters()))
     method.update(trainer, 0)
     assert float(method.recorded["loss_fake"]) == pytest.approx(float(loss.detach()), rel=1e-5)
@@ -216,34 +238,41 @@ def test_a_step_of_both_networks(reduction):
         # Adam's first step is the sign of the gradient, where the gradient is far from 1e-8
         expected = old - 0.02 * slope.sign() * (slope.abs() > 1e-5)
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-3, atol=1e-5)
-    fresh = trainer_of({"reduction": reduction})
-    x_g = generated(fresh.model, later.z, method.t_i, later.c)
-    losses = distillation(fresh.base, method.psi, x_g, later, 1.2)
-    (gradient,) = fresh.gradients((later.w * losses).sum())
-    torch.testing.assert_close(seen[0].float(), gradient.clamp(-0.05, 0.05), rtol=1e-4, atol=1e-6)
+    other = trainer_of({"reduction": reduction})
+    x_g = generate(other.model, theta_batch, method.t_i)
+    losses = generator_loss(other.base, method.psi, x_g, theta_batch, 1.2)
+    (gradient,) = other.gradients((theta_batch.w * losses).sum())
+    torch.testing.assert_close(
+        gradients[0].float(), gradient.clamp(-0.05, 0.05), rtol=1e-4, atol=1e-6
+    )
     assert float(gradient.abs().max()) > 0.05  # the clipping matters
 
 
 def test_labels_weights_and_times_of_a_batch():
-    """A quarter is forgotten, told a kept class; both parts' weights sum to theirs."""
-    options = {"safe": "random", "share": 0.25, "forget_weight": 0.3, "sigmas": (0.2, 2.0)}
-    trainer = trainer_of(options, forgotten=(1,), batch_size=400)
+    """A quarter is forgotten, at a retained class of phi; both parts' weights sum to theirs."""
+    options = {
+        "safe_class": "random",
+        "forget_fraction": 0.25,
+        "forget_weight": 0.3,
+        "sigma_range": (0.2, 2.0),
+    }
+    trainer = trainer_of(options, forget_labels=(1,), batch_size=400)
     trainer.method.setup(trainer)
-    draw = trainer.method.drawn(trainer, 0, "theta")
-    forgotten = draw.c == 1
-    assert int(forgotten.sum()) == 100
-    assert set(draw.c[~forgotten].tolist()) == set(draw.s.tolist()) == {0, 2}
-    assert torch.equal(draw.c[~forgotten], draw.s[~forgotten])
-    assert float(draw.w[forgotten].sum()) == pytest.approx(0.3)
-    assert float(draw.w[~forgotten].sum()) == pytest.approx(1.0)
-    ratios = PROCESS.noise_to_signal(draw.t)
+    batch = random_batch(trainer, 0, "theta")
+    is_forget = batch.c == 1
+    assert int(is_forget.sum()) == 100
+    assert set(batch.c[~is_forget].tolist()) == set(batch.s.tolist()) == {0, 2}
+    assert torch.equal(batch.c[~is_forget], batch.s[~is_forget])
+    assert float(batch.w[is_forget].sum()) == pytest.approx(0.3)
+    assert float(batch.w[~is_forget].sum()) == pytest.approx(1.0)
+    ratios = PROCESS.noise_to_signal(batch.t)
     assert 0.2 <= float(ratios.min()) < 0.22
     assert 1.8 < float(ratios.max()) <= 2.0001
-    assert not torch.equal(draw.z, trainer.method.drawn(trainer, 1, "theta").z)
+    assert not torch.equal(batch.z, random_batch(trainer, 1, "theta").z)
 
 
 @pytest.mark.parametrize(
-    ("safe", "forgotten", "told"),
+    ("safe", "forget_labels", "expected"),
     [
         ("next", (0,), {0: {1}}),
         ("next", (2,), {2: {0}}),
@@ -253,39 +282,39 @@ def test_labels_weights_and_times_of_a_batch():
         ("random", (1,), {1: {0, 2}}),
     ],
 )
-def test_the_safe_class(safe, forgotten, told):
+def test_the_safe_class(safe, forget_labels, expected):
     """The next kept one round the circle, a named one, or any; always a kept one."""
-    trainer = trainer_of({"safe": safe}, forgotten=forgotten, batch_size=64)
+    trainer = trainer_of({"safe_class": safe}, forget_labels=forget_labels, batch_size=64)
     trainer.method.setup(trainer)
-    draw = trainer.method.drawn(trainer, 0, "theta")
-    assert {c: set(draw.s[draw.c == c].tolist()) for c in forgotten} == told
+    batch = random_batch(trainer, 0, "theta")
+    assert {c: set(batch.s[batch.c == c].tolist()) for c in forget_labels} == expected
 
 
 def test_the_first_stage_distils_kept_classes_alone():
     """Forgotten ones weigh nothing in the first half of four steps, and all they should after."""
-    trainer = trainer_of({"first_stage": 0.5, "forget_weight": 0.3})
+    trainer = trainer_of({"first_stage_fraction": 0.5, "forget_weight": 0.3})
     trainer.method.setup(trainer)
-    draws = [trainer.method.drawn(trainer, step, "theta") for step in range(4)]
-    totals = [float(draw.w[draw.c == 2].sum()) for draw in draws]
+    draws = [random_batch(trainer, step, "theta") for step in range(4)]
+    totals = [float(batch.w[batch.c == 2].sum()) for batch in draws]
     assert totals == pytest.approx([0.0, 0.0, 0.3, 0.3])
 
 
 def test_picks_are_even_and_inside():
     """Equal shares of [0, 1), and the last one at the last float below 1."""
     u = torch.tensor([0.0, 0.33, 0.34, 0.66, 0.67, 1 - 2**-24])
-    assert pick(3, u).tolist() == [0, 0, 1, 1, 2, 2]
-    assert pick(9, torch.tensor([1 - 2**-24])).tolist() == [8]
+    assert uniform_index(3, u).tolist() == [0, 0, 1, 1, 2, 2]
+    assert uniform_index(9, torch.tensor([1 - 2**-24])).tolist() == [8]
 
 
 def test_noise_levels_follow_the_datas_range():
     """[0, 1] has half the noise of [-1, 1]: on VE each time lies log 2 / log_ratio lower."""
-    trainer = trainer_of({"sigmas": (0.2, 2.0)})
+    trainer = trainer_of({"sigma_range": (0.2, 2.0)})
     trainer.method.setup(trainer)
-    whole = trainer.method.t_i, trainer.method.low, trainer.method.high
+    whole = (trainer.method.t_i, *trainer.method.time_range)
     assert PROCESS.noise_to_signal(torch.tensor(whole[0])).item() == pytest.approx(2.5)
     trainer.model.codec = UniformDequantization(16, 0.0, 1.0)
     trainer.method.setup(trainer)
-    half = trainer.method.t_i, trainer.method.low, trainer.method.high
+    half = (trainer.method.t_i, *trainer.method.time_range)
     shift = math.log(2) / PROCESS.log_ratio
     assert [a - b for a, b in zip(whole, half, strict=True)] == pytest.approx([shift] * 3, rel=1e-4)
 
@@ -295,7 +324,7 @@ def test_published_times_of_the_discrete_process():
     trainer = trainer_of(base=gaussians(DiscreteDDPM()), batch_size=4096)
     trainer.method.setup(trainer)
     assert trainer.method.t_i == 441 / 1000
-    steps = trainer.method.drawn(trainer, 0, "theta").t * 1000 - 1
+    steps = random_batch(trainer, 0, "theta").t * 1000 - 1
     assert (round(float(steps.min())), round(float(steps.max()))) == (38, 711)
     torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
 
@@ -305,14 +334,19 @@ def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
 
     The family holds the optimum: x_g = (1 - kappa) m + kappa sbar z is any Gaussian.
     """
-    options = {"safe": 1, "forget_weight": 1.0, "fake_rate": 0.05, "sigmas": (0.2, 3.0)}
+    options = {
+        "safe_class": 1,
+        "forget_weight": 1.0,
+        "fake_learning_rate": 0.05,
+        "sigma_range": (0.2, 3.0),
+    }
     budget = {"steps": 300, "batch_size": 128, "learning_rate": 0.02, "lr_schedule": "cosine"}
     trainer = trainer_of(options, adam_betas=(0.0, 0.999), **budget)
-    trainer.run(tmp_path, silent)
+    trainer.run(tmp_path, ignore_progress)
     z = Noise(5, 0, 4000).normal((1,))
     for c, mean in ((0, -1.0), (1, 0.5), (2, 0.5)):
         with torch.no_grad():
-            x = generated(trainer.model, z, trainer.method.t_i, torch.full((4000,), c))
+            x = one_step(trainer, z, c)
         assert float(x.mean()) == pytest.approx(mean, abs=0.1)
         assert float(x.std()) == pytest.approx(math.sqrt(V), rel=0.15)
 
@@ -335,7 +369,7 @@ def test_the_forget_set_reaches_it_by_labels_alone():
 def test_passes_are_counted(tmp_path):
     """A generation without a graph, psi's match, and three evaluations with one: 4 1/3 a step."""
     trainer = trainer_of()
-    trainer.run(tmp_path, silent)
+    trainer.run(tmp_path, ignore_progress)
     assert trainer.log.rows[-1]["passes"] == pytest.approx(4 * (4 + 1 / 3))
 
 
@@ -348,19 +382,19 @@ def test_unconditional_models_are_skipped_before_training(cache, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
-        ({"safe": 3}, "safe = 3, which is not kept"),
-        ({"safe": 12}, "safe = 12, which is not kept"),
-        ({"sigmas": (2.0, 1.0)}, "the smaller one first"),
-        ({"share": 1.0}, "'share' of sfd"),
+        ({"safe_class": 3}, "safe_class = 3, which is not retained"),
+        ({"safe_class": 12}, "safe_class = 12, which is not retained"),
+        ({"sigma_range": (2.0, 1.0)}, "the smaller one first"),
+        ({"forget_fraction": 1.0}, "'forget_fraction' of sfd"),
     ],
 )
-def test_options_out_of_range_stop_before_training(params, said):
+def test_options_out_of_range_stop_before_training(params, message):
     """A safe class that is forgotten or not there, and a range that is none."""
     with pytest.raises(OptionError) as caught:
         resolve(RunSpec.model_validate(GRID | {"conditional": True, "params": params}))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_presets():
@@ -376,17 +410,17 @@ def test_presets():
 @pytest.mark.parametrize("sigmas", [(200.0, 300.0), (1e-9, 1e-8)])
 def test_noise_levels_beyond_the_process_are_refused(sigmas):
     """They would all be its last one."""
-    model = ToyBackbone.create().build(replace(DataStats.of(toy_images()), classes=3))
-    with pytest.raises(OptionError, match=r"sigmas = .* on this process"):
-        SFD.create({"sigmas": sigmas}).skip(model, "finetune")
-    assert SFD.create({"sigmas": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
+    model = ToyBackbone.create().build(replace(DataStats.input_and_target(toy_images()), classes=3))
+    with pytest.raises(OptionError, match=r"sigma_range = .* on this process"):
+        SFD.create({"sigma_range": sigmas}).skip(model, "finetune")
+    assert SFD.create({"sigma_range": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
 
 
 def test_a_refusal_names_the_kept_classes():
     """By label and name."""
     items = Examples(torch.zeros(2, 1), torch.tensor([0, 1]))
     with pytest.raises(OptionError, match="0 \\(cat\\)"):
-        SFD.create({"safe": 1}).check_data(Data(items, items, ("cat", "dog")), (1,))
+        SFD.create({"safe_class": 1}).check_data(Data(items, items, ("cat", "dog")), (1,))
 
 
 ROWS = ("ua", "ua_unrecognisable", "ra", "ra_unrecognisable")
@@ -400,19 +434,18 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeyp
         "tasks.likelihood,metrics.unlearning_accuracy,metrics.nll",
     )
     new_registry.cache_clear()
-    asked = ("-t", "class_generation.sampler=em", "-t", "class_generation.guidance=2")
-    code, _, err = bench(*tiny("--conditional", *asked, method="sfd", out="runs"))
+    flags = ("-t", "class_generation.sampler=em", "-t", "class_generation.guidance=2")
+    code, _, err = bench(*tiny("--conditional", *flags, method="sfd", out="runs"))
     assert code == 0, err
-    found = only(tmp_path / "runs")
-    rows = {row["metric"]: row for row in found["metrics"]}
+    actual = only(tmp_path / "runs")
+    rows = {row["metric"]: row for row in actual["metrics"]}
     assert set(ROWS) <= set(rows)
     assert not [name for name in rows if name.startswith("nll")]
-    assert "no density" not in rows
-    assert "a generator has no density" in found["provenance"]["left_out"]["likelihood"]
+    assert "which has no density" in actual["provenance"]["left_out"]["likelihood"]
     how = {"sampler": "one_step", "nfe": 1, "guidance": 0.0, "sampler_options": {"sigma": 2.5}}
-    task = found["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
+    task = actual["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
     assert how.items() <= task.items()
-    assert found["provenance"]["limits"]["demands"] == {"class_generation": how}
+    assert actual["provenance"]["limits"]["demands"] == {"class_generation": how}
     (folder,) = (tmp_path / "runs").iterdir()
     assert "class_generation: sampler = one_step, nfe = 1" in (folder / "report.md").read_text()
     card = json.loads((folder / "model" / "model.json").read_text())
@@ -425,5 +458,5 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeyp
     code, _, err = bench(*evaluated, *sizes, "--out", "scored")
     assert code == 0, err
     scored = only(tmp_path / "scored")
-    assert scored["metrics"] == found["metrics"]
-    assert scored["provenance"]["left_out"] == found["provenance"]["left_out"]
+    assert scored["metrics"] == actual["metrics"]
+    assert scored["provenance"]["left_out"] == actual["provenance"]["left_out"]

@@ -43,12 +43,12 @@ def clouds(counts: Mapping[Split, int]) -> dict[Split, Examples]:
     """Points of D_g near (2, 0), in two classes, and of D_f near (-1, 1)."""
     generator = torch.Generator().manual_seed(3)
     centres = {"retain": (2.0, 0.0), "forget": (-1.0, 1.0)}
-    made: dict[Split, Examples] = {}
+    splits: dict[Split, Examples] = {}
     for split, count in counts.items():
         x = torch.randn(count, 2, generator=generator) * 0.3 + torch.tensor(centres[split])
         y = torch.arange(count) % 2 if split == "retain" else torch.full((count,), 2)
-        made[split] = Examples(x, y)
-    return made
+        splits[split] = Examples(x, y)
+    return splits
 
 
 def trainer_of(
@@ -72,8 +72,8 @@ def trainer_of(
     return Trainer(model, method, noised_batches, chosen, Runtime(torch.device("cpu")), 0)
 
 
-def silent(*arguments: object) -> None:
-    """Hears of progress."""
+def ignore_progress(*arguments: object) -> None:
+    """A callback of progress that does nothing."""
 
 
 def weights(trainer: Trainer) -> Tensor:
@@ -81,20 +81,20 @@ def weights(trainer: Trainer) -> Tensor:
     return torch.cat([p.detach().reshape(-1) for p in trainer.parameters]).clone()
 
 
-def descents(trainer: Trainer) -> list[Tensor]:
+def recorded_gradients(trainer: Trainer) -> list[Tensor]:
     """Fills with the gradients that go to ``descend``, in float64; the steps are taken."""
-    seen: list[Tensor] = []
+    gradients: list[Tensor] = []
     original = trainer.descend
 
     def descend(gradient: Tensor, mask: Tensor | None = None) -> None:
-        seen.append(gradient.double())
+        gradients.append(gradient.double())
         original(gradient, mask)
 
     trainer.descend = descend  # type: ignore[method-assign]
-    return seen
+    return gradients
 
 
-def matching_gradient(trainer: Trainer, x_t: Tensor, target: Tensor) -> Tensor:
+def dsm_gradient(trainer: Trainer, x_t: Tensor, target: Tensor) -> Tensor:
     """The gradient of mean r^2, r = x_t A^T + b - target: 2/(N D) (r^T x_t, sum r)."""
     A, b = (p.detach().double() for p in trainer.parameters)
     x = x_t.double()
@@ -102,13 +102,13 @@ def matching_gradient(trainer: Trainer, x_t: Tensor, target: Tensor) -> Tensor:
     return torch.cat([(r.T @ x).reshape(-1), r.sum(0)]) * 2 / r.numel()
 
 
-def of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """What denoising score matching compares: (x_t, eps)."""
+def input_and_target(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(x_t, eps): input and target of denoising score matching."""
     return batch.x_t, batch.eps
 
 
 def budget(method: str, preset: str) -> Training:
-    """What a preset gives a method to fine-tune the digits' base model."""
+    """The budget of a preset for fine-tuning the digits' base model."""
     spec = RunSpec(
         dataset="digits",
         forget=["3"],

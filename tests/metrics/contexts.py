@@ -95,6 +95,6 @@ def context(*, judge=None, process=None, channels=1, test=60, reference=None):
     )
 
 
-def perfect(given, task):
+def perfect(model_context, task):
     """The artifact of a model that restores every image exactly."""
-    return {"x": task.originals(given, 0, task.total(given))}
+    return {"x": task.originals(model_context, 0, task.total(model_context))}

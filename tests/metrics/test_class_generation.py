@@ -42,8 +42,8 @@ class ExactNetwork(nn.Module):
 
     def forward(self, x_t, t, condition=None):
         """eps_hat of the class that is told."""
-        each = torch.stack([part(x_t, t) for part in self.parts])
-        return each[condition, torch.arange(len(x_t))]
+        by_class = torch.stack([part(x_t, t) for part in self.parts])
+        return by_class[condition, torch.arange(len(x_t))]
 
 
 def gaussians(targets=(1,)):
@@ -69,10 +69,10 @@ def gaussians(targets=(1,)):
     )
 
 
-def drawn(given, **options):
+def drawn(model_context, **options):
     """The task and its artifact."""
     task = ClassGeneration.create({"nfe": 60, "guidance": 0.0, **options})
-    return task, task.draw(given, 0, task.total(given))
+    return task, task.draw(model_context, 0, task.total(model_context))
 
 
 def named(rows):
@@ -97,9 +97,9 @@ def test_samples_of_a_class_come_from_the_class():
 
 def test_guidance_pushes_samples_away_from_the_others():
     """Guided samples of an outer class lie farther out than its mean; each costs two passes."""
-    given = gaussians()
-    _, plain = drawn(given, per_class=400, nfe=20)
-    _, pushed = drawn(given, per_class=400, nfe=20, guidance=2.0)
+    model_context = gaussians()
+    _, plain = drawn(model_context, per_class=400, nfe=20)
+    _, pushed = drawn(model_context, per_class=400, nfe=20, guidance=2.0)
     assert torch.equal(plain["y"], pushed["y"])
     for k, sign in ((0, -1), (2, 1)):
         before, after = (sign * a["x"][a["y"] == k].mean() for a in (plain, pushed))
@@ -110,19 +110,19 @@ def test_guidance_pushes_samples_away_from_the_others():
 @pytest.mark.parametrize(("guidance", "nfe"), [(0.0, 20), (2.0, 40)])
 def test_the_cost_is_the_budget_times_the_passes(guidance, nfe):
     """An estimate counts at least what a sample takes, both passes of a guided one."""
-    given = gaussians()
-    task, artifact = drawn(given, per_class=2, nfe=20, guidance=guidance)
-    assert task.cost(given.model).nfe == nfe
+    model_context = gaussians()
+    task, artifact = drawn(model_context, per_class=2, nfe=20, guidance=guidance)
+    assert task.cost(model_context.model).nfe == nfe
     assert nfe - 4 <= int(artifact["nfe"].max()) <= nfe
 
 
 def test_classes_to_forget_may_have_more_samples():
     """Counts of both kinds, each class in one piece, and at most so many under a cap."""
-    given = gaussians((0, 2))
+    model_context = gaussians((0, 2))
     task = ClassGeneration.create({"per_class": 3, "per_forget_class": 5})
-    assert task.conditions(given).tolist() == [0] * 5 + [1] * 3 + [2] * 5
-    assert task.total(given) == 13
-    assert retain_mask(given, {"y": task.conditions(given)}).sum() == 3
+    assert task.conditions(model_context).tolist() == [0] * 5 + [1] * 3 + [2] * 5
+    assert task.total(model_context) == 13
+    assert retain_mask(model_context, {"y": task.conditions(model_context)}).sum() == 3
     assert task.options.limit_samples(4) == {"per_class": 3, "per_forget_class": 4}
     assert ClassGeneration.create().options.limit_samples(9000) == {
         "per_class": 5000,
@@ -132,23 +132,23 @@ def test_classes_to_forget_may_have_more_samples():
 
 def test_samples_do_not_depend_on_their_chunk():
     """Chunks that cut through classes give the samples and labels of the whole."""
-    given = gaussians()
-    task, whole = drawn(given, per_class=7, per_forget_class=4, nfe=6)
-    parts = [task.draw(given, start, count) for start, count in ((0, 5), (5, 8), (13, 5))]
+    model_context = gaussians()
+    task, whole = drawn(model_context, per_class=7, per_forget_class=4, nfe=6)
+    parts = [task.draw(model_context, start, count) for start, count in ((0, 5), (5, 8), (13, 5))]
     for name in whole:
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), whole[name])
 
 
 def test_tracks_do_not_mix():
     """Each task skips the other track's models, with a reason; the likelihood serves both."""
-    told, untold = gaussians().model, context().model
+    conditional, untold = gaussians().model, context().model
     assert "the model is unconditional" in ClassGeneration().skip(untold)
-    assert ClassGeneration().skip(told) is None
+    assert ClassGeneration().skip(conditional) is None
     images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), 4)
     for task in (Generation(), Inpaint(), Reconstruct()):
         assert f"{task.name} belongs to the unconditional track" in task.skip(images)
         assert task.skip(untold) is None
-    assert Likelihood().skip(told) is None
+    assert Likelihood().skip(conditional) is None
     assert Likelihood().skip(untold) is None
 
 
@@ -157,20 +157,20 @@ def test_tracks_do_not_mix():
 
 def test_an_exact_model_is_as_accurate_as_real_data():
     """UA is its floor on real D_f and RA that of real D_g, within 5 errors of both samples."""
-    given = gaussians()
-    task, artifact = drawn(given, per_class=1000)
-    ua = named(UnlearningAccuracy().measure(given, task, artifact))
-    ra = named(RemainingAccuracy().measure(given, task, artifact))
+    model_context = gaussians()
+    task, artifact = drawn(model_context, per_class=1000)
+    ua = named(UnlearningAccuracy().measure(model_context, task, artifact))
+    ra = named(RemainingAccuracy().measure(model_context, task, artifact))
     pairs = [
         (ua["ua"], ua["ua_floor"]),
         (ua["ua_unrecognisable"], ua["ua_unrecognisable_floor"]),
         (ra["ra"], ra["ra_clean"]),
     ]
-    for found, real in pairs:
+    for actual, real in pairs:
         p = real.value / 100
         assert 0 < p < 1
-        error = 100 * (p * (1 - p) * (1 / found.n + 1 / real.n)) ** 0.5
-        assert abs(found.value - real.value) < 5 * error, found.metric
+        error = 100 * (p * (1 - p) * (1 / actual.n + 1 / real.n)) ** 0.5
+        assert abs(actual.value - real.value) < 5 * error, actual.metric
 
 
 class Scripted(Quadrants):
@@ -188,21 +188,23 @@ class Scripted(Quadrants):
 
 def scripted(classes, recognised, targets=(3,), test=60):
     """A subject whose judge says so."""
-    given = context(judge=Scripted(classes * 20, recognised * 20), test=test)
-    retain, forget = given.data.split(given.data.test, targets)
-    return dataclasses.replace(given, targets=targets, retain=retain, forget=forget)
+    model_context = context(judge=Scripted(classes * 20, recognised * 20), test=test)
+    retain, forget = model_context.data.split(model_context.data.test, targets)
+    return dataclasses.replace(model_context, targets=targets, retain=retain, forget=forget)
 
 
-def artifact_of(asked):
+def artifact_of(target):
     """An artifact of blank images."""
-    return {"x": torch.zeros(len(asked), 1, 8, 8), "y": torch.tensor(asked)}
+    return {"x": torch.zeros(len(target), 1, 8, 8), "y": torch.tensor(target)}
 
 
 def test_unlearning_accuracy_of_verdicts_by_hand():
     """Of 8 asked for class 3: 3 recognised as 3, 1 as 3 but unrecognised, 4 as others: 5/8."""
-    given = scripted([3, 3, 3, 3, 0, 1, 2, 2], [True, True, True, False, True, True, False, True])
+    model_context = scripted(
+        [3, 3, 3, 3, 0, 1, 2, 2], [True, True, True, False, True, True, False, True]
+    )
     task = ClassGeneration()
-    rows = named(UnlearningAccuracy().measure(given, task, artifact_of([0, 1] + [3] * 8)))
+    rows = named(UnlearningAccuracy().measure(model_context, task, artifact_of([0, 1] + [3] * 8)))
     assert rows["ua"].value == pytest.approx(62.5)
     assert rows["ua_unrecognisable"].value == pytest.approx(25)
     bounds = wilson(5, 8)
@@ -214,8 +216,10 @@ def test_unlearning_accuracy_of_verdicts_by_hand():
 
 def test_each_of_several_classes_has_a_row():
     """Assigned to another forgotten class is unlearned, too; ``ua`` is over all samples."""
-    given = scripted([1, 3, 3, 3], [True] * 4, targets=(1, 3))
-    rows = named(UnlearningAccuracy().measure(given, ClassGeneration(), artifact_of([1, 1, 3, 3])))
+    model_context = scripted([1, 3, 3, 3], [True] * 4, targets=(1, 3))
+    rows = named(
+        UnlearningAccuracy().measure(model_context, ClassGeneration(), artifact_of([1, 1, 3, 3]))
+    )
     assert rows["ua"].value == pytest.approx(25)
     assert (rows["ua:b"].value, rows["ua:d"].value) == (50, 0)
     assert rows["ua:b"].n == 2
@@ -223,22 +227,22 @@ def test_each_of_several_classes_has_a_row():
 
 def test_remaining_accuracy_of_verdicts_by_hand():
     """3 of 5 samples judged as asked, recognised or not; one that is not finite is wrong."""
-    given = scripted([0, 1, 2, 2, 0], [True, False, True, True, True])
+    model_context = scripted([0, 1, 2, 2, 0], [True, False, True, True, True])
     artifact = artifact_of([3, 0, 1, 2, 1, 0])
-    rows = named(RemainingAccuracy().measure(given, ClassGeneration(), artifact))
+    rows = named(RemainingAccuracy().measure(model_context, ClassGeneration(), artifact))
     assert rows["ra"].value == pytest.approx(80)
     assert rows["ra_unrecognisable"].value == pytest.approx(20)
     assert (rows["ra"].direction, rows["ra"].n, rows["ra_clean"].n) == ("up", 5, 45)
     artifact["x"][1, 0, 0, 0] = torch.nan
-    rows = named(RemainingAccuracy().measure(given, ClassGeneration(), artifact))
+    rows = named(RemainingAccuracy().measure(model_context, ClassGeneration(), artifact))
     assert rows["ra"].value == pytest.approx(60)
 
 
 def test_guidance_is_part_of_what_a_value_means():
     """Protocols with another weight, sampler or count have another hash."""
-    given = gaussians()
+    model_context = gaussians()
     hashes = {
-        metric.protocol(given, ClassGeneration.create(options)).hash
+        metric.protocol(model_context, ClassGeneration.create(options)).hash
         for metric in (UnlearningAccuracy(), RemainingAccuracy())
         for options in ({}, {"guidance": 0.5}, {"nfe": 7}, {"per_class": 9})
     }
@@ -250,48 +254,50 @@ def test_guidance_is_part_of_what_a_value_means():
 
 def test_fid_looks_at_the_classes_that_are_kept():
     """D_g's training images are at distance 0, whatever was drawn of the forgotten class."""
-    given, metric, task = context(), JudgeFID(), ClassGeneration()
-    given = dataclasses.replace(given, reference=metric.compute_reference(given))
-    train = given.data.train
-    artifact = {"x": given.model.codec.encode(train.x), "y": train.y}
+    model_context, metric, task = context(), JudgeFID(), ClassGeneration()
+    model_context = dataclasses.replace(
+        model_context, reference=metric.compute_reference(model_context)
+    )
+    train = model_context.data.train
+    artifact = {"x": model_context.model.codec.encode(train.x), "y": train.y}
     artifact["x"][train.y == 3] = 0.0
-    (row,) = metric.measure(given, task, artifact)
+    (row,) = metric.measure(model_context, task, artifact)
     assert row.value == pytest.approx(0, abs=1e-9)
     assert (row.metric, row.split, row.n) == ("fid", "samples", 120)
     assert row.protocol == "fid/judge/kept-classes@1"
     artifact["x"][train.y == 0] = 0.0
-    assert metric.measure(given, task, artifact)[0].value > 0.01
+    assert metric.measure(model_context, task, artifact)[0].value > 0.01
 
 
 def test_the_likelihood_is_that_of_the_true_class():
     """On an exact model, -log p(x | y) of each item, under a protocol of its own."""
-    given = gaussians()
+    model_context = gaussians()
     task = Likelihood.create({"divergence": "exact", "count": 40})
-    artifact = task.draw(given, 0, 80)
-    chosen = [given.retain[:40], given.forget[:40]]
+    artifact = task.draw(model_context, 0, 80)
+    chosen = [model_context.retain[:40], model_context.forget[:40]]
     x, y = (torch.cat([getattr(part, name) for part in chosen]) for name in ("x", "y"))
-    exact = torch.stack([given.data.density.log_prob(x, [k]) for k in range(3)])
+    exact = torch.stack([model_context.data.density.log_prob(x, [k]) for k in range(3)])
     gap = artifact["nats"] + exact[y, torch.arange(80)]
     assert float(gap.mean().abs()) < 0.05
-    rows = NLL().measure(given, task, artifact)
+    rows = NLL().measure(model_context, task, artifact)
     assert {row.protocol for row in rows} == {"nll/pf-ode/true-class@1"}
-    assert NLL().protocol(given, task).settings["condition"] == "true class"
-    untold = dataclasses.replace(given, model=context().model)
+    assert NLL().protocol(model_context, task).settings["condition"] == "true class"
+    untold = dataclasses.replace(model_context, model=context().model)
     assert NLL().protocol(untold, task).id == "nll/pf-ode@1"
     assert "condition" not in NLL().protocol(untold, task).settings
 
 
 def test_the_frontier_is_not_for_conditional_densities():
     """-log p(x | y) may lie below any unconditional density's frontier."""
-    given = gaussians()
-    assert "unconditional" in FrontierGap().skip(given, given.model)
+    model_context = gaussians()
+    assert "unconditional" in FrontierGap().skip(model_context, model_context.model)
 
 
 def test_a_picture_has_a_row_a_class():
     """Ten samples of each class, the forgotten one named; points have no picture of this kind."""
-    given, task = context(), ClassGeneration()
-    asked = torch.arange(4).repeat_interleave(12)
-    rows = task.preview(given, {"x": torch.zeros(48, 1, 8, 8), "y": asked})
+    model_context, task = context(), ClassGeneration()
+    target = torch.arange(4).repeat_interleave(12)
+    rows = task.preview(model_context, {"x": torch.zeros(48, 1, 8, 8), "y": target})
     assert list(rows) == ["a (retain)", "b (retain)", "c (retain)", "d (forget)"]
     assert all(images.shape == (10, 1, 8, 8) for images in rows.values())
     assert task.preview(gaussians(), {}) == {}

@@ -49,8 +49,8 @@ def test_features_are_those_of_open_clip(folder, size, tolerance):
         expected = reference.eval().encode_image(batch)
     embedder = CLIP.create({"path": str(folder)})
     embedder.load(JUDGE, CPU)
-    found = embedder.embed(x)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    actual = embedder.embed(x)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
     assert float((expected[0] - expected[1]).norm()) > 5 * tolerance
 
 
@@ -169,33 +169,33 @@ def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch
     """In the data folder it needs no option; half a folder is no model; nothing is downloaded."""
     monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     embedder = CLIP.create({"repo": "somebody/vit_tiny"})
-    assert "`hf download somebody/vit_tiny`" in embedder.missing(JUDGE)
+    assert "`hf download somebody/vit_tiny`" in embedder.missing_weights(JUDGE)
     (tmp_path / "vit_tiny").mkdir()
     (tmp_path / "vit_tiny" / CARD).write_text((folder / CARD).read_text())
-    assert "is not on this machine" in embedder.missing(JUDGE)
+    assert "is not on this machine" in embedder.missing_weights(JUDGE)
     (tmp_path / "vit_tiny" / "open_clip_pytorch_model.bin").symlink_to(
         folder / "open_clip_pytorch_model.bin"
     )
-    assert embedder.missing(JUDGE) is None
+    assert embedder.missing_weights(JUDGE) is None
 
 
 @pytest.mark.parametrize("distance", ["l2", "cosine"])
 def test_distance_is_the_mean_over_retain_images(distance, folder):
     """0 for exact restorations, else the mean of open_clip's own distances; down is good."""
-    given, task = context(channels=3), Inpaint.create({"count": 6})
+    model_context, task = context(channels=3), Inpaint.create({"count": 6})
     options = {"distance": distance, "embedder_options": {"path": str(folder)}}
     metric = ClipDistance.create(options)
-    artifact = perfect(given, task)
-    (row,) = metric.measure(given, task, artifact)
+    artifact = perfect(model_context, task)
+    (row,) = metric.measure(model_context, task, artifact)
     assert row.value == pytest.approx(0, abs=1e-6)
     artifact["x"][:, :, :4] = 0.2
-    (row,) = metric.measure(given, task, artifact)
+    (row,) = metric.measure(model_context, task, artifact)
     embedder = CLIP.create({"path": str(folder)})
     embedder.load(JUDGE, CPU)
-    sets = (artifact["x"][:6], given.visible(given.retain)[:6])
+    sets = (artifact["x"][:6], model_context.visible(model_context.retain)[:6])
     a, b = (embedder.embed(x).double() for x in sets)
-    each = (a - b).norm(dim=1) if distance == "l2" else 1 - F.cosine_similarity(a, b)
-    assert row.value == pytest.approx(float(each.mean()), rel=1e-6)
+    distances = (a - b).norm(dim=1) if distance == "l2" else 1 - F.cosine_similarity(a, b)
+    assert row.value == pytest.approx(float(distances.mean()), rel=1e-6)
     assert row.low < row.value < row.high
     assert (row.split, row.direction) == ("retain", "down")
     assert row.protocol == f"clip/{distance}/inpainting@1"
@@ -203,8 +203,8 @@ def test_distance_is_the_mean_over_retain_images(distance, folder):
 
 def test_distance_without_a_model_is_a_dash():
     """Without the files the cell is null, and the reason says what to do."""
-    given, task = context(), Inpaint.create({"count": 6})
+    model_context, task = context(), Inpaint.create({"count": 6})
     metric = ClipDistance.create({"embedder_options": {"repo": "somebody/gone"}})
-    (row,) = metric.measure(given, task, perfect(given, task))
+    (row,) = metric.measure(model_context, task, perfect(model_context, task))
     assert row.value is None
     assert "hf download" in row.reason

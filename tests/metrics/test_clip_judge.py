@@ -54,8 +54,8 @@ def reference(folder, x, groups):
     columns = []
     with torch.no_grad():
         for texts in groups:
-            each = F.normalize(model.encode_text(tokenizer(list(texts))), dim=1)
-            columns.append(F.normalize(each.mean(dim=0), dim=0))
+            embeddings = F.normalize(model.encode_text(tokenizer(list(texts))), dim=1)
+            columns.append(F.normalize(embeddings.mean(dim=0), dim=0))
         seen = F.normalize(model.encode_image((x - mean) / std), dim=1)
         return model.logit_scale.exp() * seen @ torch.stack(columns, dim=1)
 
@@ -117,8 +117,8 @@ def test_attributes_are_pairs_of_prompts(folder):
     assert torch.equal(prediction.recognised, expected.argmax(dim=1) < 4)
     assert "balanced" in judge.criterion
     truth = TRAITS.test.y[:, 0]
-    said = prediction.classes[:, 0]
-    balanced = (said[truth].double().mean() + (~said[~truth]).double().mean()) / 2
+    output = prediction.classes[:, 0]
+    balanced = (output[truth].double().mean() + (~output[~truth]).double().mean()) / 2
     assert judge.quality([0]) == pytest.approx(float(balanced))
 
 
@@ -162,16 +162,16 @@ def test_prompts_and_data_must_fit(folder):
 def test_weights_enter_the_protocol_and_paths_do_not(folder, tmp_path):
     """The same files elsewhere are the same judge; other weights are another one."""
     judge = ClipJudge.create({"path": str(folder)})
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    other_folder = tmp_path / "elsewhere"
+    other_folder.mkdir()
     for name in (CARD, "open_clip_pytorch_model.bin"):
-        (elsewhere / name).write_bytes((folder / name).read_bytes())
-    other = ClipJudge.create({"path": str(elsewhere)})
+        (other_folder / name).write_bytes((folder / name).read_bytes())
+    other = ClipJudge.create({"path": str(other_folder)})
     assert judge.protocol() == other.protocol()
     assert judge.protocol()["weights"] == judge.checksum()
-    card = json.loads((elsewhere / CARD).read_text())
+    card = json.loads((other_folder / CARD).read_text())
     card["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
-    (elsewhere / CARD).write_text(json.dumps(card))
+    (other_folder / CARD).write_text(json.dumps(card))
     assert judge.protocol() != other.protocol()
     assert judge.options.model_dump() == other.options.model_dump()
 
@@ -180,7 +180,7 @@ def test_files_that_are_not_there_are_missing(tmp_path, monkeypatch):
     """The reason names the model, where it is looked for and how to get it."""
     monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     judge = ClipJudge.create({"repo": "somebody/vit_gone"})
-    reason = judge.missing()
+    reason = judge.missing_weights()
     for words in ("somebody/vit_gone", "hf download somebody/vit_gone", weights_files.VARIABLE):
         assert words in reason
     assert judge.checksum() == ""

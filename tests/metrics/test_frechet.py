@@ -36,11 +36,11 @@ def cloud(n, dim, seed, scale=1.0):
 def test_distance_is_that_of_scipy(n, dim):
     """Eigenvalues give what scipy.linalg.sqrtm gives, to 1e-6 relative."""
     a, b = cloud(n, dim, 1), cloud(n + 7, dim, 2, 1.3)
-    found = frechet_distance(Moments.of([a]), Moments.of([b]))
+    actual = frechet_distance(Moments.of([a]), Moments.of([b]))
     ca, cb = (np.cov(v.numpy(), rowvar=False) for v in (a, b))
     gap = (a.mean(0) - b.mean(0)).square().sum().item()
     expected = gap + np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert actual == pytest.approx(expected, rel=1e-6)
 
 
 def test_distance_of_known_gaussians():
@@ -54,19 +54,19 @@ def test_distance_of_known_gaussians():
 def test_moments_come_in_parts():
     """Parts of a set far from 0 give its mean and covariance, in float64 and without loss."""
     x = (cloud(300, 4, 3) + 1e4).float()
-    found = Moments.of(x.split(7))
-    np.testing.assert_allclose(found.mean, x.double().mean(0), rtol=1e-12)
+    actual = Moments.of(x.split(7))
+    np.testing.assert_allclose(actual.mean, x.double().mean(0), rtol=1e-12)
     np.testing.assert_allclose(
-        found.covariance, np.cov(x.double().numpy(), rowvar=False), rtol=1e-8
+        actual.covariance, np.cov(x.double().numpy(), rowvar=False), rtol=1e-8
     )
-    assert found.n == 300
+    assert actual.n == 300
 
 
 def test_singular_covariances_are_refused():
     """As many items as features give no covariance of full rank; one more does."""
-    few, enough = (Moments.of([cloud(n, 6, n)]) for n in (6, 7))
+    subset, enough = (Moments.of([cloud(n, 6, n)]) for n in (6, 7))
     with pytest.raises(TooFewError, match="6 items: a covariance of 6 features needs more than 6"):
-        frechet_distance(enough, few)
+        frechet_distance(enough, subset)
     assert frechet_distance(enough, enough) < 1e-6
 
 
@@ -81,10 +81,10 @@ def test_influence_is_the_derivative_by_an_items_weight():
     """Central differences of the distance itself, from either side of it, to 1e-5 relative."""
     x, y = even(60, 5, 4), even(70, 5, 5, 1.4)
     a, b = Moments.of([x]), Moments.of([y])
-    found = influence(x, a, b)
+    actual = influence(x, a, b)
     for i in (0, 7, 31):
         ends = (frechet_distance(mixed(a, x[i], share), b) for share in (1e-6, -1e-6))
-        assert (next(ends) - next(ends)) / 2e-6 == pytest.approx(found[i].item(), rel=1e-5)
+        assert (next(ends) - next(ends)) / 2e-6 == pytest.approx(actual[i].item(), rel=1e-5)
 
 
 def test_interval_is_that_of_leaving_items_out():
@@ -95,9 +95,9 @@ def test_interval_is_that_of_leaving_items_out():
     for other, without in ((fixed, lambda i: fixed), (y, lambda i: Moments.of([drop(y, i)]))):
         left = [frechet_distance(Moments.of([drop(x, i)]), without(i)) for i in range(400)]
         error = np.std(left) * math.sqrt(399)
-        found = frechet_interval(x, other)
-        assert found.high - found.value == pytest.approx(1.966 * error, rel=0.02)
-        assert found.value - found.low == pytest.approx(found.high - found.value)
+        actual = frechet_interval(x, other)
+        assert actual.high - actual.value == pytest.approx(1.966 * error, rel=0.02)
+        assert actual.value - actual.low == pytest.approx(actual.high - actual.value)
 
 
 def even(n, dim, seed, scale=1.0):
@@ -124,10 +124,10 @@ def test_interval_covers_the_expectation_of_the_estimator():
     other = Moments(torch.zeros(1).double(), torch.ones(1, 1).double(), 1000)
     expected = expected_of_normal(n, 1.0, 1.2)
     draws = 1.0 + 1.2 * torch.randn(repeats, n, 1, generator=generator, dtype=torch.float64)
-    found = [frechet_interval(x, other) for x in draws]
-    covered = np.mean([interval.contains(expected) for interval in found])
+    actual = [frechet_interval(x, other) for x in draws]
+    covered = np.mean([interval.contains(expected) for interval in actual])
     assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / repeats))
-    assert np.mean([interval.value for interval in found]) == pytest.approx(expected, rel=0.02)
+    assert np.mean([interval.value for interval in actual]) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -151,9 +151,9 @@ def test_interval_errs_to_the_wide_side_with_few_items():
     generator, repeats = torch.Generator().manual_seed(2), 200
     fixed = Moments(torch.zeros(40).double(), torch.eye(40).double(), 10_000)
     draws = 1.2 * torch.randn(repeats, 60, 40, generator=generator, dtype=torch.float64)
-    found = [frechet_interval(x, fixed) for x in draws]
-    expected = np.mean([interval.value for interval in found])
-    covered = np.mean([interval.contains(expected) for interval in found])
+    actual = [frechet_interval(x, fixed) for x in draws]
+    expected = np.mean([interval.value for interval in actual])
+    covered = np.mean([interval.contains(expected) for interval in actual])
     assert covered >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / repeats)
 
 
@@ -167,18 +167,20 @@ def test_interval_of_features_without_variance():
     assert dead.high == pytest.approx(plain.high, rel=1e-6)
     flat = x.clone()
     flat[:, 0] = 2.0
-    lost = frechet_interval(flat, Moments.of([y]))
-    assert lost.bounded
-    assert lost.low <= lost.value <= lost.high
+    estimate = frechet_interval(flat, Moments.of([y]))
+    assert estimate.bounded
+    assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_fid_of_samples_looks_at_the_training_items():
     """Samples that are D_g's training items are at distance 0, D_f's far away."""
-    given, metric, task = context(), JudgeFID(), Generation()
-    given = dataclasses.replace(given, reference=metric.compute_reference(given))
-    retain, forget = given.data.split(given.data.train, given.targets)
+    model_context, metric, task = context(), JudgeFID(), Generation()
+    model_context = dataclasses.replace(
+        model_context, reference=metric.compute_reference(model_context)
+    )
+    retain, forget = model_context.data.split(model_context.data.train, model_context.targets)
     near, far = (
-        metric.measure(given, task, {"x": given.model.codec.encode(part.x)})[0]
+        metric.measure(model_context, task, {"x": model_context.model.codec.encode(part.x)})[0]
         for part in (retain, forget)
     )
     assert near.value == pytest.approx(0, abs=1e-9)
@@ -188,34 +190,38 @@ def test_fid_of_samples_looks_at_the_training_items():
     assert near.low == pytest.approx(0, abs=1e-9)
     assert 0 < far.low < far.value < far.high
     assert far.n == len(forget)
-    (few,) = metric.measure(given, task, {"x": given.model.codec.encode(retain.x[:4])})
-    assert few.value is None
-    assert few.reason == "4 items: a covariance of 4 features needs more than 4"
-    (bare,) = metric.measure(given, task, {"x": given.model.codec.encode(retain.x[:1])})
+    (subset,) = metric.measure(
+        model_context, task, {"x": model_context.model.codec.encode(retain.x[:4])}
+    )
+    assert subset.value is None
+    assert subset.reason == "4 items: a covariance of 4 features needs more than 4"
+    (bare,) = metric.measure(
+        model_context, task, {"x": model_context.model.codec.encode(retain.x[:1])}
+    )
     assert bare.reason == "1 items: a covariance needs at least 2"
 
 
 def test_fid_of_restored_images_looks_at_the_originals():
     """Exact restorations are at distance 0; only D_g counts; the protocol names the task."""
-    given, metric, task = context(), JudgeFID(), Inpaint.create({"count": 40})
-    artifact = perfect(given, task)
+    model_context, metric, task = context(), JudgeFID(), Inpaint.create({"count": 40})
+    artifact = perfect(model_context, task)
     artifact["x"][40:] = 0.0
-    (row,) = metric.measure(given, task, artifact)
+    (row,) = metric.measure(model_context, task, artifact)
     assert row.value == pytest.approx(0, abs=1e-9)
     assert (row.split, row.n, row.protocol) == ("retain", 40, "fid/judge/inpainting@1")
     artifact["x"][:40, :, :4] = 0.5
-    (row,) = metric.measure(given, task, artifact)
+    (row,) = metric.measure(model_context, task, artifact)
     assert row.value > 0.01
     assert row.low < row.value < row.high
-    assert metric.protocol(given, task).settings["interval"].endswith("pairs vary")
+    assert metric.protocol(model_context, task).settings["interval"].endswith("pairs vary")
 
 
 def test_fid_says_why_it_is_null():
     """Too few items, NaN, a judge without features and absent weights: null rows with reasons."""
     task = Inpaint.create({"count": 4})
-    given = context()
-    artifact = perfect(given, task)
-    (row,) = JudgeFID().measure(given, task, artifact)
+    model_context = context()
+    artifact = perfect(model_context, task)
+    (row,) = JudgeFID().measure(model_context, task, artifact)
     assert (row.value, row.reason) == (
         None,
         "4 items: a covariance of 4 features needs more than 4",
@@ -225,7 +231,7 @@ def test_fid_says_why_it_is_null():
     assert (row.value, row.reason) == (None, "the judge 'blind' has no features")
     assert not JudgeFID().needs_reference(blind)
     artifact["x"][2, 0, 3, 3] = torch.nan
-    (row,) = JudgeFID().measure(given, task, artifact)
+    (row,) = JudgeFID().measure(model_context, task, artifact)
     assert (row.value, row.reason) == (None, "1 of 4 images are not finite")
 
 
@@ -234,13 +240,13 @@ def test_fid_without_inception_weights_is_a_dash(tmp_path, monkeypatch):
     monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    given, task = context(), Inpaint.create({"count": 4})
+    model_context, task = context(), Inpaint.create({"count": 4})
     metric = InceptionFID()
-    (row,) = metric.measure(given, task, perfect(given, task))
+    (row,) = metric.measure(model_context, task, perfect(model_context, task))
     assert row.value is None
     assert "pt_inception-2015-12-05-6726825d.pth is not on this machine" in row.reason
-    assert metric.protocol(given, task).settings["embedder"]["weights"] == "6726825d"
-    assert not metric.needs_reference(given)
+    assert metric.protocol(model_context, task).settings["embedder"]["weights"] == "6726825d"
+    assert not metric.needs_reference(model_context)
 
 
 def test_moments_of_the_data_are_shared(bench, cache, tmp_path, monkeypatch):
@@ -248,11 +254,13 @@ def test_moments_of_the_data_are_shared(bench, cache, tmp_path, monkeypatch):
     out = tmp_path / "runs"
     common = ("--dataset", "digits", "--forget", "3,7", "--backbone", "vesde", "--steps", "3")
     small = ("--samples", "16", "-b", "width=16", "-b", "depth=1", "-t", "likelihood.rtol=1e-1")
-    few = ("-t", "inpainting.nfe=4", "-t", "generation.nfe=3", "-t", "likelihood.atol=1e-1")
-    code, _, error = bench("run", "--method", "unseen", *common, *small, *few, "--out", out)
+    subset = ("-t", "inpainting.nfe=4", "-t", "generation.nfe=3", "-t", "likelihood.atol=1e-1")
+    code, _, error = bench("run", "--method", "unseen", *common, *small, *subset, "--out", out)
     assert code == 0, error
-    _, told, _ = bench("run", "--method", "obt", *common, *small, *few, "--out", out, "--dry-run")
-    states = [line.split() for line in told.splitlines()]
+    _, output, _ = bench(
+        "run", "--method", "obt", *common, *small, *subset, "--out", out, "--dry-run"
+    )
+    states = [line.split() for line in output.splitlines()]
     cached = {" ".join(words[:-2]) for words in states if len(words) > 2 and words[-2] == "cached"}
     assert {"fit judge classifier", "refer fid-judge"} <= cached
     folder = next(out.iterdir())

@@ -128,10 +128,10 @@ def test_exact_standard_and_unseen(
 ) -> None:
     """Both have the derived NLLs; unseen is on the frontier, standard above it."""
     log_q = density.log_prob(grid.x, classes)
-    found = grid.nlls(log_q)
+    actual = grid.nlls(log_q)
     assert grid.mass(log_q) == pytest.approx(1.0, abs=QUADRATURE)
-    assert [units(v) for v in found] == pytest.approx([retain, forget], abs=5e-4)
-    above = gap(frontier, *found)
+    assert [units(v) for v in actual] == pytest.approx([retain, forget], abs=5e-4)
+    above = gap(frontier, *actual)
     if classes is None:
         assert above / NATS_PER_UNIT == pytest.approx(0.075, abs=5e-4)
     else:
@@ -224,11 +224,11 @@ def context(data: Data) -> ModelContext:
 
 def measured(q: MixtureDensity, classes: Sequence[int] | None, count: int) -> tuple[Row, Tensor]:
     """The metric's row for the exact NLLs of q, and those NLLs (retain first)."""
-    given = context(Gaussians.create({"test_size": 60_000}).load())
-    x = torch.cat([given.retain.x[:count], given.forget.x[:count]])
+    model_context = context(Gaussians.create({"test_size": 60_000}).load())
+    x = torch.cat([model_context.retain.x[:count], model_context.forget.x[:count]])
     values = -q.log_prob(x.double(), classes)
     task = Likelihood.create({"count": count})
-    (row,) = FrontierGap.create().measure(given, task, {"nats": values})
+    (row,) = FrontierGap.create().measure(model_context, task, {"nats": values})
     return row, values
 
 
@@ -260,10 +260,10 @@ def test_metric_of_standard_covers_its_gap(density: MixtureDensity, frontier: Fr
 
 def test_metric_of_failed_integrations_is_null() -> None:
     """A single infinite NLL leaves no value, and the row says how many there were."""
-    given = context(Gaussians.create({"test_size": 500}).load())
-    values = torch.ones(len(given.retain) + len(given.forget))
+    model_context = context(Gaussians.create({"test_size": 500}).load())
+    values = torch.ones(len(model_context.retain) + len(model_context.forget))
     values[3] = math.inf
-    (row,) = FrontierGap.create().measure(given, Likelihood.create(), {"nats": values})
+    (row,) = FrontierGap.create().measure(model_context, Likelihood.create(), {"nats": values})
     assert (row.value, row.low, row.high) == (None, None, None)
     assert row.reason == "1 integrations failed"
 
@@ -303,10 +303,10 @@ class Nested:
 
 def test_another_density_with_known_numbers() -> None:
     """r = 2 and H(p_g) = log(2 pi e); far out the slope is 1/2 and the line H(2 p_g - p_f) / 2."""
-    found = Frontier.of(Nested(), (0,), (1,), 8.0)
-    assert 1 / found.lambdas[-1] == pytest.approx(2.0, rel=1e-9)
-    assert found.entropies[0] == pytest.approx(math.log(2 * math.pi * math.e), abs=QUADRATURE)
-    lowest, slope = found.lowest_retain(50.0)
+    actual = Frontier.of(Nested(), (0,), (1,), 8.0)
+    assert 1 / actual.lambdas[-1] == pytest.approx(2.0, rel=1e-9)
+    assert actual.entropies[0] == pytest.approx(math.log(2 * math.pi * math.e), abs=QUADRATURE)
+    lowest, slope = actual.lowest_retain(50.0)
     assert slope == pytest.approx(0.5, rel=1e-9)
     # In u = |x|^2/2, m = 2 p_g - p_f has density 2 e^-u - 2 e^-2u; H by quadrature in u.
     u = torch.linspace(0, 60, 600_001, dtype=torch.float64)[1:]

@@ -47,7 +47,7 @@ def test_features_are_those_of_pytorch_fid(stored, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     reference = inception.InceptionV3([inception.InceptionV3.DEFAULT_BLOCK_INDEX]).eval()
     embedder = Inception.create({"path": str(stored)})
-    assert embedder.missing(JUDGE) is None
+    assert embedder.missing_weights(JUDGE) is None
     embedder.load(JUDGE, CPU)
     x = images(3)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_a_damaged_file_is_recognised_by_its_name(tmp_path, monkeypatch):
     (tmp_path / FILE).write_bytes(b"half of it")
     monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     embedder = Inception()
-    assert "is damaged" in embedder.missing(JUDGE)
+    assert "is damaged" in embedder.missing_weights(JUDGE)
     with pytest.raises(StorageError, match="SHA-256"):
         embedder.load(JUDGE, CPU)
 

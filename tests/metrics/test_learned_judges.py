@@ -56,11 +56,11 @@ QUARTERS = Data(images(200, seed=1), images(80, seed=2), tuple("abcd"), 17, prot
 @pytest.fixture(scope="module")
 def fitted():
     """Both judges, fitted."""
-    found = {}
+    actual = {}
     for cls, data in ((Attributes, FACES), (Classifier, QUARTERS)):
-        found[cls] = cls.create(BUDGET)
-        found[cls].fit(data, 0, CPU)
-    return found
+        actual[cls] = cls.create(BUDGET)
+        actual[cls].fit(data, 0, CPU)
+    return actual
 
 
 @pytest.mark.parametrize(("cls", "data"), [(Attributes, FACES), (Classifier, QUARTERS)])
@@ -101,32 +101,32 @@ def test_thresholds_give_the_true_share():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(200, 6, generator=generator)
     y = torch.rand(200, 6, generator=generator) < torch.tensor([0.0, 0.03, 0.2, 0.6, 0.9, 1.0])
-    found = cuts(logits, y)
-    assert torch.equal((logits > found).sum(dim=0), y.sum(dim=0))
-    assert found[0] == torch.inf
-    assert found[5] == -torch.inf
+    actual = cuts(logits, y)
+    assert torch.equal((logits > actual).sum(dim=0), y.sum(dim=0))
+    assert actual[0] == torch.inf
+    assert actual[5] == -torch.inf
 
 
 def test_shares_are_right_on_other_images(fitted):
     """The judged share of each attribute is its true one, within what 300 items allow."""
-    for each in fitted[Attributes].report["attributes"].values():
-        assert each["judged_share"] == pytest.approx(each["share"], abs=0.03)
+    for entry in fitted[Attributes].report["attributes"].values():
+        assert entry["judged_share"] == pytest.approx(entry["share"], abs=0.03)
 
 
 def test_report_is_that_of_scikit_learn():
     """Accuracies and balanced accuracies of random labels; null where only one value occurs."""
     generator = torch.Generator().manual_seed(0)
     y = torch.rand(150, 4, generator=generator) < torch.tensor([0.5, 0.1, 0.3, 0.0])
-    said = y ^ (torch.rand(150, 4, generator=generator) < 0.2)
+    labels = y ^ (torch.rand(150, 4, generator=generator) < 0.2)
     held = Examples(torch.zeros(150, 1, 4, 4, dtype=torch.uint8), y)
     data = Data(held, held, tuple("abcd"), 2)
     seen = torch.arange(150) < 120
-    report = json.loads(json.dumps(report_of(data, Prediction(said, seen))))
+    report = json.loads(json.dumps(report_of(data, Prediction(labels, seen))))
     for i, name in enumerate("abc"):
-        each = report["attributes"][name]
-        expected = balanced_accuracy_score(y[:, i].numpy(), said[:, i].numpy())
-        assert each["balanced_accuracy"] == pytest.approx(expected, rel=1e-12)
-        assert each["accuracy"] == pytest.approx(float((y == said)[:, i].double().mean()))
+        entry = report["attributes"][name]
+        expected = balanced_accuracy_score(y[:, i].numpy(), labels[:, i].numpy())
+        assert entry["balanced_accuracy"] == pytest.approx(expected, rel=1e-12)
+        assert entry["accuracy"] == pytest.approx(float((y == labels)[:, i].double().mean()))
     assert report["attributes"]["d"]["balanced_accuracy"] is None
     assert report["recognised"] == 0.8
     a, b = (report["attributes"][name]["balanced_accuracy"] for name in "ab")
@@ -179,15 +179,15 @@ def test_weights_of_a_run_judge_as_they_did(cls, data, whole, fitted, stored):
     """From the folder or the file, after fitting and after restoring: the same verdicts."""
     path = stored / cls.name / ("" if whole else "judge.safetensors")
     judge, later = (cls.create({"width": 8, "path": str(path)}) for _ in range(2))
-    assert judge.missing() is None
+    assert judge.missing_weights() is None
     judge.check(data)
     judge.fit(data, 7, CPU)
     later.restore(data, judge.state(), CPU)
     x = pixels(data, data.test.x)
     expected = fitted[cls].predict(x)
-    for found in (judge.predict(x), later.predict(x)):
-        assert torch.equal(found.classes, expected.classes)
-        assert torch.equal(found.recognised, expected.recognised)
+    for actual in (judge.predict(x), later.predict(x)):
+        assert torch.equal(actual.classes, expected.classes)
+        assert torch.equal(actual.recognised, expected.recognised)
     assert judge.report == fitted[cls].report
     assert judge.protocol()["weights"] == judge.checksum()
     assert len(judge.checksum()) == 64
@@ -232,11 +232,11 @@ def test_odd_tensors_are_refused(stored, change, words):
 def test_weights_that_are_not_there_or_damaged_are_refused(tmp_path):
     """A path that leads nowhere is missing; half a file is an error that names it."""
     gone = Classifier.create({"path": str(tmp_path / "gone")})
-    assert "gone: no weights there" in gone.missing()
+    assert "gone: no weights there" in gone.missing_weights()
     assert gone.checksum() == ""
     (tmp_path / "judge.safetensors").write_bytes(b"half of it")
     judge = Classifier.create({"path": str(tmp_path / "judge.safetensors")})
-    assert judge.missing() is None
+    assert judge.missing_weights() is None
     with pytest.raises(StorageError, match=r"judge\.safetensors cannot be read"):
         judge.check(QUARTERS)
 
@@ -320,9 +320,9 @@ def test_a_network_of_a_library_judges(library, reject, tmp_path):
             expected = network((large - 0.5) / 0.5)
         else:
             expected = network(large.expand(-1, 3, -1, -1))
-    for found in (judge, later):
-        torch.testing.assert_close(found.features(x), expected)
-        assert torch.equal(found.predict(x).classes, expected[:, :4].argmax(dim=1))
+    for actual in (judge, later):
+        torch.testing.assert_close(actual.features(x), expected)
+        assert torch.equal(actual.predict(x).classes, expected[:, :4].argmax(dim=1))
 
 
 def test_a_network_of_a_library_is_trained_where_there_are_no_weights():
@@ -357,6 +357,6 @@ def test_state_of_a_trained_judge_is_plain(fitted, tmp_path):
     save_file(state, tmp_path / "judge.safetensors")
     judge = Attributes.create(BUDGET)
     judge.restore(FACES, load_file(tmp_path / "judge.safetensors"), CPU)
-    found = judge.predict(pixels(FACES, FACES.test.x)).classes
-    assert not found[:, 0].any()
-    assert found[:, 2].all()
+    actual = judge.predict(pixels(FACES, FACES.test.x)).classes
+    assert not actual[:, 0].any()
+    assert actual[:, 2].all()

@@ -24,54 +24,55 @@ SMALL = {"count": 5, "nfe": 20}
 PARTIAL = {"variant": "partial"}
 
 
-def drawn(task, given, chunk):
+def drawn(task, model_context, chunk):
     """The artifact, drawn ``chunk`` items at a time."""
-    total = task.total(given)
-    parts = [task.draw(given, s, min(chunk, total - s)) for s in range(0, total, chunk)]
+    total = task.total(model_context)
+    parts = [task.draw(model_context, s, min(chunk, total - s)) for s in range(0, total, chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def test_known_pixels_are_the_originals():
     """Outside of the upper half every restored pixel is the centre of the original's bin."""
-    given, task = context(), Inpaint.create(SMALL)
-    x = drawn(task, given, 10)["x"]
-    original = perfect(given, task)["x"]
+    model_context, task = context(), Inpaint.create(SMALL)
+    x = drawn(task, model_context, 10)["x"]
+    original = perfect(model_context, task)["x"]
     assert torch.equal(x[:, :, 4:], original[:, :, 4:])
     assert (x[:, :, :4] - original[:, :, :4]).abs().amax(dim=(1, 2, 3)).min() > 0.01
 
 
 def test_retain_comes_first():
     """The artifact holds at most ``count`` items of D_g, then of D_f, in the order of the data."""
-    given, task = context(), Inpaint.create(SMALL)
-    lower = drawn(task, given, 10)["x"][:, :, 4:]
+    model_context, task = context(), Inpaint.create(SMALL)
+    lower = drawn(task, model_context, 10)["x"][:, :, 4:]
     levels = (lower * 17 - 0.5).round().to(torch.uint8)
-    expected = torch.cat([given.retain.x[:5], given.forget.x[:5]])[:, :, 4:]
+    expected = torch.cat([model_context.retain.x[:5], model_context.forget.x[:5]])[:, :, 4:]
     assert torch.equal(levels, expected)
 
 
 @pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
 def test_chunks_change_nothing(cls):
     """Drawing three items at a time gives the tensors of drawing all at once."""
-    given, task = context(), cls.create(SMALL)
-    whole, parts = drawn(task, given, 10), drawn(task, given, 3)
+    model_context, task = context(), cls.create(SMALL)
+    whole, parts = drawn(task, model_context, 10), drawn(task, model_context, 3)
     assert torch.equal(whole["x"], parts["x"])
     assert whole["nfe"].tolist() == [20 if cls is Inpaint else 19] * 10
 
 
 def test_drawn_region_has_the_law_of_the_data():
     """With independent pixels the drawn ones follow N(m, s^2), whatever is known."""
-    given = context(test=400)
+    model_context = context(test=400)
     task = Inpaint.create({"count": 300, "nfe": 400, "box": (2, 2, 5, 4)})
-    x = drawn(task, given, 400)["x"][:, :, 2:7, 2:6]
+    x = drawn(task, model_context, 400)["x"][:, :, 2:7, 2:6]
     assert float(x.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(x.std()) == pytest.approx(0.2, abs=0.01)
 
 
 def test_noise_stays_without_denoising():
     """``denoise=False`` keeps the last noise on unknown pixels, and only there."""
-    given = context()
+    model_context = context()
     clean, noisy = (
-        drawn(Inpaint.create(SMALL | {"denoise": flag}), given, 10)["x"] for flag in (True, False)
+        drawn(Inpaint.create(SMALL | {"denoise": flag}), model_context, 10)["x"]
+        for flag in (True, False)
     )
     assert torch.equal(clean[:, :, 4:], noisy[:, :, 4:])
     assert not torch.equal(clean[:, :, :4], noisy[:, :, :4])
@@ -110,24 +111,24 @@ REGIONS = {"a": (0, 1, 2, 3), "c": (4, 2, 2, 6), "d": (1, 2, 3, 4)}
 )
 def test_region_is_the_features_where_it_is_known(options, targets, expected):
     """The box of what is to be forgotten, or the smallest around several; else the upper half."""
-    given = context()
-    data = replace(given.data, regions=REGIONS)
+    model_context = context()
+    data = replace(model_context.data, regions=REGIONS)
     assert Inpaint.create(options).box(data, targets) == expected
     if not options:
-        assert Inpaint.create().box(given.data, targets) == (0, 0, 4, 8)
+        assert Inpaint.create().box(model_context.data, targets) == (0, 0, 4, 8)
 
 
 def test_region_is_drawn_shown_and_named():
     """What changes, what the picture leaves grey and what the protocol says are one box."""
-    given, task = context(), Inpaint.create(SMALL)
-    given = replace(given, data=replace(given.data, regions=REGIONS))
-    x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
+    model_context, task = context(), Inpaint.create(SMALL)
+    model_context = replace(model_context, data=replace(model_context.data, regions=REGIONS))
+    x, original = drawn(task, model_context, 10)["x"], perfect(model_context, task)["x"]
     changed = (x != original).any(dim=0)[0].nonzero()
     assert changed.amin(dim=0).tolist() == [1, 2]
     assert changed.amax(dim=0).tolist() == [3, 5]
-    shown = task.preview(given, perfect(given, task))["retain: input"]
-    assert (shown[:, :, 1:4, 2:6] == 0.5).all()
-    settings = task.protocol(given)
+    picture = task.preview(model_context, perfect(model_context, task))["retain: input"]
+    assert (picture[:, :, 1:4, 2:6] == 0.5).all()
+    settings = task.protocol(model_context)
     assert settings["box"] == [1, 2, 3, 4]
     assert "region" not in settings
     assert Inpaint.create(SMALL | {"box": (1, 2, 3, 4)}).protocol(context()) == settings
@@ -169,30 +170,30 @@ def test_reconstruction_goes_through_the_latent():
 
     VE's z is 8 wide, so that sigma(0.02) = 0.011 on it moves a pixel by s/8 of that: 0.0003.
     """
-    given, task = context(), Reconstruct.create({"count": 5, "nfe": 800})
-    move = drawn(task, given, 10)["x"] - perfect(given, task)["x"]
-    none = drawn(Reconstruct.create({"count": 5, "nfe": 800, "t": 0.0}), given, 10)["x"]
-    noise = drawn(task, given, 10)["x"] - none
-    sigma = float(given.model.process.marginal(torch.tensor(0.02))[1])
+    model_context, task = context(), Reconstruct.create({"count": 5, "nfe": 800})
+    move = drawn(task, model_context, 10)["x"] - perfect(model_context, task)["x"]
+    none = drawn(Reconstruct.create({"count": 5, "nfe": 800, "t": 0.0}), model_context, 10)["x"]
+    noise = drawn(task, model_context, 10)["x"] - none
+    sigma = float(model_context.model.process.marginal(torch.tensor(0.02))[1])
     assert float(noise.std()) == pytest.approx(sigma * STD / 8.0, rel=0.1)
     assert float(move.abs().max()) < 0.005
 
 
 def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
     """400 evaluations: 100 steps of 2 up, 100 steps and the denoising one down."""
-    given, task = context(), Reconstruct.create({"count": 2})
+    model_context, task = context(), Reconstruct.create({"count": 2})
     assert task.options.variant == "latent"
     assert task.start == 1.0
-    assert set(drawn(task, given, 4)["nfe"].tolist()) == {200 + 199}
+    assert set(drawn(task, model_context, 4)["nfe"].tolist()) == {200 + 199}
     with pytest.raises(OptionError, match="nfe = 3"):
-        Reconstruct.create({"nfe": 3}).check(given.model)
+        Reconstruct.create({"nfe": 3}).check(model_context.model)
 
 
 def test_the_variants_have_protocols_of_their_own():
     """The latent is version 2 of the name under which partial was version 1."""
-    given = context()
+    model_context = context()
     ids = {
-        variant: Accuracy().protocol(given, Reconstruct.create({"variant": variant})).id
+        variant: Accuracy().protocol(model_context, Reconstruct.create({"variant": variant})).id
         for variant in ("latent", "partial")
     }
     assert ids == {
@@ -203,16 +204,21 @@ def test_the_variants_have_protocols_of_their_own():
 
 def test_partial_reconstruction_is_near_and_not_equal():
     """From t = 0.02 of a VE process (sigma 0.011) an image comes back within its noise."""
-    given, task = context(), Reconstruct.create(SMALL | PARTIAL)
-    error = (drawn(task, given, 10)["x"] - perfect(given, task)["x"]).square().mean().sqrt()
-    sigma = float(given.model.process.marginal(torch.tensor(0.02))[1])
+    model_context, task = context(), Reconstruct.create(SMALL | PARTIAL)
+    error = (
+        (drawn(task, model_context, 10)["x"] - perfect(model_context, task)["x"])
+        .square()
+        .mean()
+        .sqrt()
+    )
+    sigma = float(model_context.model.process.marginal(torch.tensor(0.02))[1])
     assert 0.5 * sigma < float(error) < 1.5 * sigma
 
 
 def test_partial_reconstruction_from_far_forgets_the_image():
     """From t = 1 nothing of the image is left: what comes back is a sample."""
-    given, task = context(), Reconstruct.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
-    x, original = drawn(task, given, 10)["x"], perfect(given, task)["x"]
+    model_context, task = context(), Reconstruct.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
+    x, original = drawn(task, model_context, 10)["x"], perfect(model_context, task)["x"]
     correlation = torch.corrcoef(torch.stack([x.flatten(), original.flatten()]))[0, 1]
     assert abs(float(correlation)) < 0.15
     assert float(x.mean()) == pytest.approx(0.5, abs=0.05)
@@ -228,11 +234,11 @@ def test_reconstruction_time_must_be_sampled():
 def test_every_sampler_starts_from_the_middle(sampler):
     """Started from x_t at t = 0.05, each sampler ends nearer to x0 than from the prior."""
     process = DiscreteDDPM()
-    given = context(process=process)
+    model_context = context(process=process)
     options = {"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler}
     task = Reconstruct.create(PARTIAL | options)
-    x, original = drawn(task, given, 40)["x"], perfect(given, task)["x"]
-    far = drawn(Reconstruct.create({**task.options.model_dump(), "t": 1.0}), given, 40)["x"]
+    x, original = drawn(task, model_context, 40)["x"], perfect(model_context, task)["x"]
+    far = drawn(Reconstruct.create({**task.options.model_dump(), "t": 1.0}), model_context, 40)["x"]
     near, other = ((v - original).square().mean() for v in (x, far))
     assert float(near) < 0.8 * float(other)
 
@@ -277,12 +283,14 @@ def test_an_explicit_budget_stays():
 
 def test_pictures_show_both_splits():
     """A picture has the original, what is given of it and the restored image of each split."""
-    given, task = context(), Inpaint.create(SMALL)
-    rows = task.preview(given, perfect(given, task))
+    model_context, task = context(), Inpaint.create(SMALL)
+    rows = task.preview(model_context, perfect(model_context, task))
     assert list(rows) == [
         f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "input", "restored")
     ]
-    assert torch.equal(rows["forget: original"], given.visible(given.forget)[:5])
+    assert torch.equal(rows["forget: original"], model_context.visible(model_context.forget)[:5])
     assert torch.equal(rows["retain: input"][:, :, 4:], rows["retain: original"][:, :, 4:])
     assert set(rows["retain: input"][:, :, :4].flatten().tolist()) == {0.5}
-    assert "retain: input" not in Reconstruct.create(SMALL).preview(given, perfect(given, task))
+    assert "retain: input" not in Reconstruct.create(SMALL).preview(
+        model_context, perfect(model_context, task)
+    )

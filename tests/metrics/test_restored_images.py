@@ -62,13 +62,16 @@ def test_ssim_is_that_of_scikit_image(channels, size):
 
 def test_quality_rows_are_means_over_retain_images():
     """Only D_g enters; the value is the mean over images; the interval holds it; up is good."""
-    given, task = context(), Inpaint.create({"count": 12})
-    artifact = {"x": perfect(given, task)["x"] + 0.03}
+    model_context, task = context(), Inpaint.create({"count": 12})
+    artifact = {"x": perfect(model_context, task)["x"] + 0.03}
     artifact["x"][12:] = 0.0
     artifact["x"][0] += 0.03
     for metric, function in ((PSNR(), psnr), (SSIM(), ssim)):
-        (row,) = metric.measure(given, task, artifact)
-        pair = given.model.codec.decode(artifact["x"][:12]), given.visible(given.retain)[:12]
+        (row,) = metric.measure(model_context, task, artifact)
+        pair = (
+            model_context.model.codec.decode(artifact["x"][:12]),
+            model_context.visible(model_context.retain)[:12],
+        )
         assert row.value == pytest.approx(float(function(*pair).mean()))
         assert row.low < row.value < row.high
         assert (row.split, row.n, row.direction) == ("retain", 12, "up")
@@ -77,22 +80,22 @@ def test_quality_rows_are_means_over_retain_images():
 
 def test_quality_without_a_finite_value_is_null():
     """An image restored exactly has no finite PSNR, one that is NaN no SSIM: null, with why."""
-    given, task = context(), Reconstruct.create({"count": 4})
-    artifact = perfect(given, task)
-    (row,) = PSNR().measure(given, task, artifact)
+    model_context, task = context(), Reconstruct.create({"count": 4})
+    artifact = perfect(model_context, task)
+    (row,) = PSNR().measure(model_context, task, artifact)
     assert (row.value, row.reason) == (None, "4 of 4 images have no finite value")
     artifact["x"][1] = torch.nan
-    (row,) = SSIM().measure(given, task, artifact)
+    (row,) = SSIM().measure(model_context, task, artifact)
     assert (row.value, row.reason) == (None, "1 of 4 images have no finite value")
 
 
 def test_accuracy_counts_images_that_are_judged_as_they_are_labelled():
     """Three of ten retain images and all but one forget image spoiled: 70 % and 10 %."""
-    given, task = context(), Inpaint.create({"count": 10})
-    artifact = perfect(given, task)
+    model_context, task = context(), Inpaint.create({"count": 10})
+    artifact = perfect(model_context, task)
     artifact["x"][[1, 4, 8]] = 1 - artifact["x"][[1, 4, 8]]
     artifact["x"][11:] = 1 - artifact["x"][11:]
-    rows = Accuracy().measure(given, task, artifact)
+    rows = Accuracy().measure(model_context, task, artifact)
     assert only(rows, "acc").value == pytest.approx(70)
     assert only(rows, "acc", "forget").value == pytest.approx(10)
     assert only(rows, "acc_clean").value == only(rows, "acc_clean", "forget").value == 100
@@ -103,16 +106,16 @@ def test_accuracy_counts_images_that_are_judged_as_they_are_labelled():
 
 def test_accuracy_takes_no_image_that_is_not_finite():
     """A judge may find a class in NaN; it does not count."""
-    given, task = context(), Inpaint.create({"count": 5})
-    artifact = perfect(given, task)
+    model_context, task = context(), Inpaint.create({"count": 5})
+    artifact = perfect(model_context, task)
     artifact["x"][0, 0, 0, 0] = torch.nan
-    assert only(Accuracy().measure(given, task, artifact), "acc").value == pytest.approx(80)
+    assert only(Accuracy().measure(model_context, task, artifact), "acc").value == pytest.approx(80)
 
 
 def test_protocols_of_two_tasks_differ():
     """Rows of inpainting and of reconstruction never share an id, nor do biased draws."""
-    given = context()
+    model_context = context()
     biased = Inpaint.create({"corrector_steps": 0})
-    ids = [Accuracy().protocol(given, t).id for t in (Inpaint(), biased, Reconstruct())]
+    ids = [Accuracy().protocol(model_context, t).id for t in (Inpaint(), biased, Reconstruct())]
     assert len(set(ids)) == 3
     assert ids[1] == "acc/judge/inpainting predictor-only (biased)@1"

@@ -69,9 +69,9 @@ def test_the_conditional_track_has_its_own_tasks_and_metrics():
         "unconditional track" in reason
         for reason in reasons(plan.evaluation.skipped, "tasks").values()
     )
-    found = {metric.name for metric in plan.evaluation.metrics}
-    assert {"ua", "ra", "fid-judge", "nll"} <= found
-    assert not {"ur", "acc", "psnr"} & found
+    actual = {metric.name for metric in plan.evaluation.metrics}
+    assert {"ua", "ra", "fid-judge", "nll"} <= actual
+    assert not {"ur", "acc", "psnr"} & actual
     c = plan.evaluation.tasks["class_generation"].options
     assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
     full = resolve(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
@@ -126,9 +126,11 @@ class Stubborn(Quadrants):
 
 def test_a_judge_no_better_than_chance_has_no_corrected_ratio():
     """The corrected ratio is null with a reason; the others are there, and nothing is lost."""
-    given = context(judge=Stubborn())
-    artifact = {"x": given.model.codec.encode(given.retain.x)}
-    rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
+    model_context = context(judge=Stubborn())
+    artifact = {"x": model_context.model.codec.encode(model_context.retain.x)}
+    rows = {
+        row.metric: row for row in UnlearningRatio().measure(model_context, Generation(), artifact)
+    }
     assert rows["ur"].value == 0
     assert rows["ur_corrected"].value is None
     assert "no better than chance" in rows["ur_corrected"].reason
@@ -163,21 +165,23 @@ def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):
 @pytest.mark.parametrize("targets", [(3,), (1, 3), (0, 1, 2)])
 def test_ratios_of_classes_add_up(targets):
     """Each of several forgotten classes has its share with Wilson's interval; one has only UR."""
-    given = replace(context(), targets=targets)
-    data = given.data
+    model_context = replace(context(), targets=targets)
+    data = model_context.data
     samples = data.test[torch.tensor([0, 1, 1, 2, 3, 3, 3, 0])]
-    artifact = {"x": given.model.codec.encode(samples.x)}
-    rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
+    artifact = {"x": model_context.model.codec.encode(samples.x)}
+    rows = {
+        row.metric: row for row in UnlearningRatio().measure(model_context, Generation(), artifact)
+    }
     counts = {data.classes[k]: (2, 2, 1, 3)[k] for k in targets}
     assert rows["ur"].value == 100 * sum(counts.values()) / 8
-    found = {name: rows.get(f"ur:{name}") for name in data.classes}
+    actual = {name: rows.get(f"ur:{name}") for name in data.classes}
     if len(targets) == 1:
-        assert not any(found.values())
+        assert not any(actual.values())
         return
-    assert {name for name, row in found.items() if row} == set(counts)
+    assert {name for name, row in actual.items() if row} == set(counts)
     for name, count in counts.items():
         expected = wilson(count, 8).scaled(100)
-        row = found[name]
+        row = actual[name]
         assert (row.value, row.low, row.high) == pytest.approx(
             (expected.value, expected.low, expected.high)
         )
@@ -196,12 +200,14 @@ class Doubtful(Quadrants):
 @pytest.mark.parametrize("targets", [(3,), (1, 3)])
 def test_the_argmax_companion_counts_what_is_not_recognised(targets):
     """ur counts recognised samples, ur_argmax all finite ones, each by Wilson's interval."""
-    given = replace(context(judge=Doubtful()), targets=targets)
-    x = given.visible(given.data.test)[torch.tensor([0, 1, 1, 2, 3, 3, 3, 3])]
+    model_context = replace(context(judge=Doubtful()), targets=targets)
+    x = model_context.visible(model_context.data.test)[torch.tensor([0, 1, 1, 2, 3, 3, 3, 3])]
     x[4] = x[4] / 2 + 0.5  # the same quadrant, too bright to be recognised
     x[5] = torch.nan  # no image at all, which a judge may still put into some class
     artifact = {"x": x}
-    rows = {row.metric: row for row in UnlearningRatio().measure(given, Generation(), artifact)}
+    rows = {
+        row.metric: row for row in UnlearningRatio().measure(model_context, Generation(), artifact)
+    }
     dark = {3: 2, 1: 2}
     recognised, assigned = sum(dark[k] for k in targets), sum(dark[k] for k in targets) + 1
     for metric, count in (("ur", recognised), ("ur_argmax", assigned)):

@@ -8,19 +8,21 @@ from msgm_bench import MetricProtocol, Result, Row, SpecRecord
 from msgm_bench.api.result import ProtocolRecord
 from msgm_bench.cli import run_and_show
 from msgm_paper.mapping import CHOICES, quantity, setting
-from msgm_paper.tables import cells
+from msgm_paper.tables import published_values
 
 SUFFIX = {"ur": "judge@1", "acc": "@1", "fid": "@1", "clip": "@1", "psnr": "@1", "ssim": "7@1"}
 
 
 @pytest.fixture
-def cell():
-    """``cell(table, method, metric, split, **more)``: the one published cell of that place."""
+def entry():
+    """``entry(table, method, metric, split, **more)``: the one published value of that place."""
 
     def find(table, method, metric, split="samples", **more):
         wanted = {"table": table, "method": method, "metric": metric, "split": split, **more}
-        (found,) = [c for c in cells() if all(getattr(c, k) == v for k, v in wanted.items())]
-        return found
+        (actual,) = [
+            c for c in published_values() if all(getattr(c, k) == v for k, v in wanted.items())
+        ]
+        return actual
 
     return find
 
@@ -30,23 +32,23 @@ BOX = [32, 0, 16, 64]
 
 @pytest.fixture
 def make():
-    """``make(cell, value, half)``: a result of the preset ``paper`` that answers the cell."""
+    """``make(entry, value, half)``: a result of the preset ``paper`` that answers it."""
 
-    def result(cell, value, half=0.0, *, seed=0, preset="paper", command="", box=BOX, **spec):
-        asked, wanted = setting(cell), quantity(cell)
-        flag, pair = CHOICES[cell.dataset].options if cell.dataset in CHOICES else ("", "")
-        chosen = {"split": "paper"} if cell.dataset == "stl10" else {}
-        told = {
-            "dataset": asked.dataset,
-            "forget": [name.capitalize() for name in asked.forget],
-            "backbone": asked.backbone,
-            "method": asked.method or "unseen",
-            "params": asked.params,
-            "regime": asked.regime,
+    def result(entry, value, half=0.0, *, seed=0, preset="paper", command="", box=BOX, **spec):
+        target, wanted = setting(entry), quantity(entry)
+        flag, pair = CHOICES[entry.dataset].options if entry.dataset in CHOICES else ("", "")
+        chosen = {"split": "paper"} if entry.dataset == "stl10" else {}
+        defaults = {
+            "dataset": target.dataset,
+            "forget": [name.capitalize() for name in target.forget],
+            "backbone": target.backbone,
+            "method": target.method or "unseen",
+            "params": target.params,
+            "regime": target.regime,
             "preset": preset,
             "seed": seed,
             "dataset_params": chosen,
-            "settings": {"training": {"steps": asked.steps or 1_300_000}},
+            "settings": {"training": {"steps": target.steps or 1_300_000}},
         }
         how = {"n": 1} | ({"inpainting": {"box": box}} if wanted.task == "inpainting" else {})
         protocol = MetricProtocol(name=f"{wanted.protocol.rstrip('@/')}/x", settings=how)
@@ -67,13 +69,13 @@ def make():
             reason="3 of 10000 integrations failed" if value is None else None,
             **ends,
         )
-        said = f"msgm-bench run --preset {preset} --seed {seed} {flag} '{pair}' {command}"
+        run_command = f"msgm-bench run --preset {preset} --seed {seed} {flag} '{pair}' {command}"
         return Result(
             status="ok",
-            spec=SpecRecord.model_validate(told | spec),
+            spec=SpecRecord.model_validate(defaults | spec),
             metrics=[row],
             protocols={protocol.id: ProtocolRecord(hash=protocol.hash, settings=how)},
-            provenance={"command": said if pair else said.replace("''", "")},
+            provenance={"command": run_command if pair else run_command.replace("''", "")},
         )
 
     return result

@@ -1,4 +1,4 @@
-"""What the printed commands leave behind is what the view accepts, cell by cell."""
+"""What the printed commands leave behind is what the view accepts, value by value."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from msgm_bench.training import Runtime
 from msgm_paper.assessment import Status, assess
 from msgm_paper.caveats import objections
 from msgm_paper.mapping import quantity, setting
-from msgm_paper.tables import cells
+from msgm_paper.tables import published_values
 
-COMMANDS = dict.fromkeys(line for cell in cells() if (line := setting(cell).command()))
+COMMANDS = dict.fromkeys(line for entry in published_values() if (line := setting(entry).command()))
 HALF = 1e-3
 
 
@@ -105,7 +105,7 @@ def with_value(result, row, value) -> Result:
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(shlex.split(line)[3:13:2]))
 def test_what_a_command_measures_is_accepted(line, bench, specs):
-    """The command is planned, its rows are made by the metrics themselves, and each cell of its
+    """The command is planned, its rows are made by the metrics themselves, and each value of its
     run that is a target is reproduced by its own value; the others say why they cannot be.
     """
     code, _, err = bench(*shlex.split(line)[1:], "--dry-run")
@@ -113,20 +113,20 @@ def test_what_a_command_measures_is_accepted(line, bench, specs):
     plan = planned(specs.pop())
     assert plan.skipped is None
     result = result_of(plan)
-    answered = [cell for cell in cells() if setting(cell).command() == line]
+    answered = [entry for entry in published_values() if setting(entry).command() == line]
     assert answered
-    for cell in answered:
-        row = quantity(cell).row(result)
-        assert row is not None, f"{cell}: no such row"
-        found = assess(cell, [with_value(result, row, cell.value)], cells())
-        flaws = objections(cell)
-        assert found.reasons == flaws, cell
-        assert found.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), cell
+    for entry in answered:
+        row = quantity(entry).row(result)
+        assert row is not None, f"{entry}: no such row"
+        assessment = assess(entry, [with_value(result, row, entry.value)], published_values())
+        flaws = objections(entry)
+        assert assessment.reasons == flaws, entry
+        assert assessment.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), entry
 
 
 def test_every_cell_has_a_command_or_a_reason():
     """The columns of real images have no run; of 240 values that leaves those of the commands."""
-    without = [cell for cell in cells() if setting(cell).command() is None]
-    assert len(cells()) == 240
-    assert all(objections(cell) for cell in without)
-    assert {cell.method for cell in without} == {"real-data"}
+    without = [entry for entry in published_values() if setting(entry).command() is None]
+    assert len(published_values()) == 240
+    assert all(objections(entry) for entry in without)
+    assert {entry.method for entry in without} == {"real-data"}

@@ -328,7 +328,7 @@ def test_nan_samples_are_drawn(bench, tmp_path, monkeypatch):
 def test_the_command_in_provenance_repeats_the_cell(bench, tmp_path, monkeypatch):
     """With every kind of value: numbers, nothing, lists, seeds and the runtime."""
     arguments = tiny(
-        *("-p", "hinge=null", "-p", "cosine=true", "-p", "alpha=0.6"),
+        *("-p", "hinge=null", "-p", "use_cosine=true", "-p", "alpha=0.6"),
         *("-b", "attention=[4, 8]", "--train-seed", "3", "--regime", "finetune"),
         *("--device", "cpu", "--precision", "tf32"),
         out=tmp_path / "runs",

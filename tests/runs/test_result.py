@@ -245,7 +245,7 @@ def test_grid_of_names():
         ["standard", "obt", "ort"],
         ["vesde", "vpsde"],
         [0, 1],
-        {"alpha": 0.7, "ort.every": 2},
+        {"alpha": 0.7, "ort.forget_interval": 2},
         dataset="gaussians",
         forget="middle",
     )
@@ -254,7 +254,7 @@ def test_grid_of_names():
     assert params == {
         "standard": {},
         "obt": {"alpha": 0.7},
-        "ort": {"alpha": 0.7, "every": 2},
+        "ort": {"alpha": 0.7, "forget_interval": 2},
     }
 
 

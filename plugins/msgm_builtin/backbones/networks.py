@@ -189,28 +189,13 @@ def unet(
     Raises:
         IncompatibleError: The image cannot be halved that often, or the items are no images.
     """
-    from diffusers.models.unets.unet_2d import (
-        UNet2DModel,  # takes seconds, which an MLP need not pay
-    )
+    from diffusers.models.unets.unet_2d import UNet2DModel  # takes seconds
 
-    if len(shape) != 3:
-        raise IncompatibleError(
-            f"a U-Net needs images, the items have shape {shape}", "network=mlp for points"
-        )
-    halvings = len(channels) - 1
-    if any(side % 2**halvings for side in shape[1:]):
-        most = min((side & -side).bit_length() - 1 for side in shape[1:])
-        raise IncompatibleError(
-            f"{shape[1]}x{shape[2]} pixels cannot be halved {halvings} times",
-            f"at most {most + 1} widths in channels",
-        )
+    check_halvings(shape, len(channels) - 1)
     sizes = [shape[1] // 2**i for i in range(len(channels))]
     has_attention = [size in attention for size in sizes]
     down = tuple("AttnDownBlock2D" if attends else "DownBlock2D" for attends in has_attention)
     up = tuple("AttnUpBlock2D" if attends else "UpBlock2D" for attends in has_attention[::-1])
-    groups = math.gcd(32, *channels)
-    if groups == min(channels) > 1:
-        groups //= 2  # a group of one channel loses its mean, and cannot be normalised on one pixel
     net = UNet2DModel(
         sample_size=shape[1:],
         in_channels=shape[0],
@@ -220,7 +205,7 @@ def unet(
         layers_per_block=layers,
         down_block_types=down,
         up_block_types=up,
-        norm_num_groups=groups,
+        norm_num_groups=num_groups(channels),
         attention_head_dim=None,  # one head, as wide as its block
         dropout=dropout,
         num_class_embeds=None if classes is None else classes + 1,
@@ -228,6 +213,33 @@ def unet(
     if up_attention == "last":
         remove_attention(net)
     return UNet(with_zero_output(net), process)
+
+
+def check_halvings(shape: tuple[int, ...], halvings: int) -> None:
+    """Refuse items that are no images, or whose sides are no multiples of 2^halvings.
+
+    Raises:
+        IncompatibleError: ``shape`` is one of these.
+    """
+    if len(shape) != 3:
+        raise IncompatibleError(
+            f"a U-Net needs images, the items have shape {shape}", "network=mlp for points"
+        )
+    if any(side % 2**halvings for side in shape[1:]):
+        most = min((side & -side).bit_length() - 1 for side in shape[1:])
+        raise IncompatibleError(
+            f"{shape[1]}x{shape[2]} pixels cannot be halved {halvings} times",
+            f"at most {most + 1} widths in channels",
+        )
+
+
+def num_groups(channels: Sequence[int]) -> int:
+    """Groups of the normalisations: at most 32, and none of a single channel.
+
+    A group of one channel loses its mean, and cannot be normalised on one pixel.
+    """
+    groups = math.gcd(32, *channels)
+    return groups // 2 if groups == min(channels) > 1 else groups
 
 
 def with_zero_output(unet: UNet2DModel) -> UNet2DModel:

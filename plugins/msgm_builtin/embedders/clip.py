@@ -23,9 +23,9 @@ class CLIP(Embedder[clip_files.ClipOptions]):
     name = "clip"
     citation = "Radford et al. 2021, arXiv:2103.00020; open_clip"
 
-    def missing(self, judge: Judge) -> str | None:
+    def missing_weights(self, judge: Judge) -> str | None:
         """Reason why the files cannot be read, or None."""
-        return clip_files.missing(self.options)
+        return clip_files.missing_weights(self.options)
 
     def checksum(self) -> str:
         """SHA-256 over the checksums of the files."""

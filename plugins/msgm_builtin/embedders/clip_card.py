@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -136,13 +135,3 @@ def build(card: ModelCard) -> nn.Module:
     kind = open_clip.CustomTextCLIP if card.custom_text else open_clip.CLIP
     network: nn.Module = kind(**config)
     return network
-
-
-def skeleton(card: ModelCard) -> nn.Module:
-    """``build`` without memory; with it where the library computes while it builds."""
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                return build(card)
-        except (NotImplementedError, RuntimeError):
-            return build(card)

@@ -19,7 +19,7 @@ from msgm_bench import IncompatibleError, Options, StorageError
 from msgm_bench.storage import error_summary, parse_json, read_bytes, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, parse_card
 from msgm_bench.storage.weights import boundary
-from msgm_builtin.embedders.clip_card import ClipCard, build, skeleton
+from msgm_builtin.embedders.clip_card import ClipCard, build
 from msgm_builtin.weights_files import (
     ANYWHERE,
     SEARCHED,
@@ -28,6 +28,7 @@ from msgm_builtin.weights_files import (
     find_weights,
     read_state,
     sha256,
+    skeleton,
 )
 
 CARD = "open_clip_config.json"
@@ -86,7 +87,7 @@ def boundary_of(c: ClipOptions) -> Path:
     return boundary(folder) if folder is not None and folder.is_dir() else ANYWHERE
 
 
-def missing(c: ClipOptions) -> str | None:
+def missing_weights(c: ClipOptions) -> str | None:
     """Reason why the model cannot be read and how to get it, or None."""
     if paths := files(c):
         return checksum_mismatch(paths[-1])
@@ -138,7 +139,7 @@ def load(c: ClipOptions, device: torch.device) -> Clip:
         StorageError: The weights are missing, damaged or of another network.
         IncompatibleError: The card has a field that is not supported.
     """
-    reason = missing(c)
+    reason = missing_weights(c)
     if reason is not None:
         raise StorageError(reason)
     return _load(tuple(files(c)), c.model, boundary_of(c), checksum(c), device)
@@ -156,7 +157,7 @@ def _load(
     else:
         (card, own), sums = builtin_card(model), []
     try:
-        empty = skeleton(card.model_cfg)
+        empty = skeleton(lambda: build(card.model_cfg))
         state, sha256 = read_state(
             weights, inside, empty, lambda content: converted(content, empty), weights.name
         )

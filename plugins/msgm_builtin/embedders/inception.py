@@ -61,7 +61,7 @@ class Inception(Embedder[InceptionOptions]):
     name = "inception-2015"
     citation = "Heusel et al. 2017, arXiv:1706.08500; weights of mseitzer/pytorch-fid"
 
-    def missing(self, judge: Judge) -> str | None:
+    def missing_weights(self, judge: Judge) -> str | None:
         """Reason why the weights cannot be read and where to get them, or None."""
         path = self._file()
         if path is None:
@@ -84,7 +84,7 @@ class Inception(Embedder[InceptionOptions]):
         Raises:
             StorageError: The weights are missing, damaged or of another network.
         """
-        path, missing = self._file(), self.missing(judge)
+        path, missing = self._file(), self.missing_weights(judge)
         if path is None or missing is not None:
             raise StorageError(missing or "no weights")
         try:

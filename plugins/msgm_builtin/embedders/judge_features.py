@@ -15,7 +15,7 @@ class JudgeFeatures(Embedder):
 
     name = "judge"
 
-    def missing(self, judge: Judge) -> str | None:
+    def missing_weights(self, judge: Judge) -> str | None:
         """Reason where the judge has no features, or None."""
         has_features = type(judge).features is not Judge.features
         return None if has_features else f"the judge {judge.name!r} has no features"

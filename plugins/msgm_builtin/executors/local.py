@@ -38,8 +38,8 @@ class Local(Executor[LocalOptions]):
     name = "local"
     citation = "loky, https://loky.readthedocs.io"
 
-    def map(self, function: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
-        """``function(cell)`` for each cell, in order.
+    def map(self, function: Callable[[Any], Any], runs: Iterable[Any]) -> Iterator[Any]:
+        """``function(run)`` for each run, in order.
 
         A failure gives an exception in place of the result: the one that ``function`` raised, or a
         ``MsgmBenchError`` where the process died.
@@ -50,18 +50,18 @@ class Local(Executor[LocalOptions]):
             slots.put(slot)
         threads = ThreadPoolExecutor(self.options.workers)
         try:
-            yield from threads.map(functools.partial(_in_slot, slots, function), cells)
+            yield from threads.map(functools.partial(_in_slot, slots, function), runs)
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
             for slot in workers:
                 slot.close()
 
 
-def _in_slot(slots: queue.SimpleQueue[_Slot], function: Callable[[Any], Any], cell: Any) -> Any:
-    """``function(cell)`` in the next free slot."""
+def _in_slot(slots: queue.SimpleQueue[_Slot], function: Callable[[Any], Any], run: Any) -> Any:
+    """``function(run)`` in the next free slot."""
     slot = slots.get()
     try:
-        return slot.run(function, cell)
+        return slot.run(function, run)
     finally:
         slots.put(slot)
 
@@ -71,14 +71,14 @@ class _Slot:
 
     pool: Any = None
 
-    def run(self, function: Callable[[Any], Any], cell: Any) -> Any:
-        """``function(cell)`` in the process, or the exception."""
+    def run(self, function: Callable[[Any], Any], run: Any) -> Any:
+        """``function(run)`` in the process, or the exception."""
         import loky  # pulls in multiprocessing: not where plugins are only listed
 
         if self.pool is None:
             self.pool = loky.ProcessPoolExecutor(1, initializer=_start, initargs=(os.getpid(),))
         try:
-            return self.pool.submit(function, cell).result()
+            return self.pool.submit(function, run).result()
         except BrokenProcessPool as error:
             self.close()
             return MsgmBenchError(

@@ -84,9 +84,9 @@ class ClipJudge(Judge[ClipJudgeOptions]):
         """The report's measure: balanced accuracy of attributes, accuracy of classes."""
         return BALANCED if "attributes" in self.report else super().criterion
 
-    def missing(self) -> str | None:
+    def missing_weights(self) -> str | None:
         """Reason why the files cannot be read, or None."""
-        return clip_files.missing(self.options)
+        return clip_files.missing_weights(self.options)
 
     def checksum(self) -> str:
         """SHA-256 over the checksums of the files."""

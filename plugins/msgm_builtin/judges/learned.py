@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import TypeVar
 
 from msgm_bench import Data, Examples, IncompatibleError, Judge, JudgeOptions, derive_seed
@@ -27,7 +28,7 @@ from msgm_builtin.judges.networks import (
     small,
 )
 from msgm_builtin.judges.reports import predict_held_out, quality_of, report_of
-from msgm_builtin.weights_files import sha256
+from msgm_builtin.weights_files import sha256, skeleton
 
 VALIDATION = 5  # every fifth training item calibrates in place of training
 BATCH = 1000  # images that are judged at once
@@ -100,7 +101,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
     def calibrate(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The tensors that ``calibrated`` names, from real items outside training."""
 
-    def missing(self) -> str | None:
+    def missing_weights(self) -> str | None:
         """Reason why external weights cannot be read, or None."""
         path = self.options.path
         if path is None or judge_weights.locate(path) is not None:
@@ -131,7 +132,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
             network = self._load_network(data, state, torch.device("cpu"))
         if isinstance(self.options.network, LibraryNetwork):
             with torch.random.fork_rng(devices=[]):
-                probe(network or self._new_network(data, torch.device("cpu")), data.shape)
+                probe(network or self._new_network(data), data.shape)
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
         """Train and calibrate, or read external weights; measure the accuracy on held-out items.
@@ -146,7 +147,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
             cuda = [device] if device.type == "cuda" else []
             with torch.random.fork_rng(cuda):
                 torch.manual_seed(derive_seed(seed, "judge"))
-                self.network = self._new_network(data, device)
+                self.network = self._new_network(data).to(device)
                 self._train(data, items, (~validation).nonzero().flatten(), seed)
         else:
             self.network = self._load_network(data, state, device)
@@ -167,9 +168,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
         path = self._path()
         return None if path is None else judge_weights.read(path, self.checksum())
 
-    def _new_network(
-        self, data: Data, device: torch.device, logits: int | None = None
-    ) -> JudgeNetwork:
+    def _new_network(self, data: Data, logits: int | None = None) -> JudgeNetwork:
         """An untrained network with ``logits`` outputs, by default all that a judge needs."""
         c, outputs = self.options, len(data.classes) + 1
         logits = logits or outputs
@@ -181,7 +180,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
             network = small(data.shape[0], c.width, logits)
         else:
             network = resnet(data.shape, c.width, c.blocks, c.embedding_dim, logits)
-        return network.to(device)
+        return network
 
     def _num_logits(self, data: Data, state: Mapping[str, Tensor], name: str) -> int:
         """Number of logits of ``state``'s network, which may lack the last if it is a library's.
@@ -196,22 +195,12 @@ class LearnedJudge(Judge[LearnedOptionsT]):
         errors: list[IncompatibleError] = []
         for logits in (outputs, outputs - 1) if is_external else (outputs,):
             try:
-                judge_weights.check_weights(
-                    name, weights, self._skeleton(data, logits).state_dict()
-                )
+                network = skeleton(functools.partial(self._new_network, data, logits)).core
+                judge_weights.check_weights(name, weights, network.state_dict())
                 return logits
             except IncompatibleError as error:
                 errors.append(error)
         raise errors[0]
-
-    def _skeleton(self, data: Data, logits: int) -> nn.Module:
-        """The network without memory for weights, unless a library computes while it builds."""
-        with torch.random.fork_rng(devices=[]):
-            try:
-                with torch.device("meta"):
-                    return self._new_network(data, torch.device("meta"), logits).core
-            except (NotImplementedError, RuntimeError):
-                return self._new_network(data, torch.device("cpu"), logits).core
 
     def _load_network(
         self, data: Data, state: Mapping[str, Tensor], device: torch.device
@@ -220,7 +209,7 @@ class LearnedJudge(Judge[LearnedOptionsT]):
         logits = self._num_logits(data, state, "the judge's state")
         weights = {name: value for name, value in state.items() if name not in self.calibrated}
         with torch.random.fork_rng(devices=[]):
-            network = self._new_network(data, torch.device("cpu"), logits)
+            network = self._new_network(data, logits)
         network.core.load_state_dict(weights, strict=True)
         return network.to(device).eval()
 

@@ -1,4 +1,4 @@
-"""The reference rows of every comparison: standard, unseen and fine-tuning on what is kept."""
+"""The reference rows of every comparison: standard, unseen and finetune."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from msgm_bench import Batches, LossMethod, Method, Model, dsm_loss, hookimpl
 class Standard(LossMethod):
     """Trained on all of D: the base model, and the row that shows what there is to forget.
 
-    Objective: E ||eps_hat(x_t, t) - eps||^2 / D over x0 in D.
+    L = E |eps_hat(x_t, t) - eps|^2 / D    over x0 in D
+
     Cost: one pass a step.
     """
 
@@ -21,15 +22,16 @@ class Standard(LossMethod):
     trains_base = True
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
-        """Denoising score matching on D."""
+        """L on D."""
         return dsm_loss(model, batches.all)
 
 
 class Unseen(LossMethod):
-    """Trained from scratch on D_g, D without D_f: a baseline with a row, not an oracle.
+    """Trained from scratch on D_g, which is D without D_f: a baseline, not an oracle.
 
-    Objective: E ||eps_hat(x_t, t) - eps||^2 / D over x0 in D_g (alpha = 1 in equation 9).
-    Cost: one pass a step.
+    L = E |eps_hat(x_t, t) - eps|^2 / D    over x0 in D_g
+
+    Equation 9 with alpha = 1. Cost: one pass a step.
     """
 
     name = "unseen"
@@ -38,14 +40,15 @@ class Unseen(LossMethod):
     baseline = True
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
-        """Denoising score matching on D_g."""
+        """L on D_g."""
         return dsm_loss(model, batches.retain)
 
 
 class Finetune(LossMethod):
     """The base model trained on with D_g alone: forgetting by neglect.
 
-    Objective: E ||eps_hat(x_t, t) - eps||^2 / D over x0 in D_g, from the base's weights.
+    L = E |eps_hat(x_t, t) - eps|^2 / D    over x0 in D_g, from the base's weights
+
     Cost: one pass a step.
     """
 
@@ -55,11 +58,11 @@ class Finetune(LossMethod):
     needs = frozenset({"retain"})
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
-        """Denoising score matching on D_g."""
+        """L on D_g."""
         return dsm_loss(model, batches.retain)
 
 
 @hookimpl
 def register_methods() -> list[type[Method]]:
-    """Register the three reference methods."""
+    """Standard, Unseen, Finetune."""
     return [Standard, Unseen, Finetune]

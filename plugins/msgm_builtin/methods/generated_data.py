@@ -1,4 +1,4 @@
-"""Items that the base model draws for methods without data."""
+"""Items that the base model generates for methods without data."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from msgm_bench import (
 )
 
 
-class Generated(nn.Module):
+class GeneratedItems(nn.Module):
     """Items of the base model in model space, drawn batch by batch before the first step.
 
-    ``session.register_state`` it, so that what was drawn survives a kill. Images are cut off at
-    the bounds of the data.
+    The method hands this module to ``session.register_state``, so that items survive a kill.
+    Images are clamped to the bounds of the data.
 
     Args:
-        session: Its base model draws.
+        session: Source of the base model, which draws the items.
         classes: Classes of the items, in turn; None for an unconditional model.
-        per_class: Items of each class (an unconditional model counts as one class).
+        samples_per_class: Items of each class (an unconditional model counts as one class).
         nfe: Most network evaluations of an item.
         guidance: w of (1 + w) eps_c - w eps_null.
         sampler: heun, the probability-flow ODE, which suits every process; or ancestral, with the
@@ -44,20 +44,20 @@ class Generated(nn.Module):
         self,
         session: Session,
         classes: Sequence[int] | None,
-        per_class: int,
+        samples_per_class: int,
         nfe: int,
         guidance: float = 0.0,
         sampler: Literal["heun", "ancestral"] = "heun",
     ) -> None:
         super().__init__()
         weight = next(session.model.parameters())
-        turn = torch.tensor([0] if classes is None else classes, device=weight.device)
+        labels = torch.tensor([0] if classes is None else classes, device=weight.device)
         self.classes, self.guidance = classes, guidance
-        solver: ReverseSampler = ProbabilityFlow()
+        reverse: ReverseSampler = ProbabilityFlow()
         if sampler == "ancestral":
-            solver = Ancestral(variance="posterior")
-        self.solver = solver.with_nfe(nfe)
-        self.register_buffer("y", turn.repeat(per_class))
+            reverse = Ancestral(variance="posterior")
+        self.sampler = reverse.with_nfe(nfe)
+        self.register_buffer("y", labels.repeat(samples_per_class))
         self.register_buffer("x", torch.zeros(len(self.y), *session.model.shape).to(weight.device))
 
     def __len__(self) -> int:
@@ -68,22 +68,22 @@ class Generated(nn.Module):
         """The items that ``index`` selects, for ``session.noised(..., encoded=True)``."""
         return Examples(self.x[index], self.y[index])
 
-    def batches(self, session: Session) -> int:
-        """Batches that there are to draw."""
+    def num_batches(self, session: Session) -> int:
+        """Batches of ``session.batch_size`` that hold all items."""
         return math.ceil(len(self) / session.batch_size)
 
     def draw(self, session: Session, batch: int) -> None:
-        """Fill in a batch."""
+        """Generate the items of a batch."""
         model: Model = session.base
         first = batch * session.batch_size
         part = slice(first, first + session.batch_size)
         noise = session.noise("generated", start=first, count=len(self.y[part]))
         if self.classes is not None:
             model = Conditioned(model, self.y[part], self.guidance)
-        x = self.solver(model.eps_fn, model.process, model.shape, noise).x
+        x = self.sampler(model.eps_fn, model.process, model.shape, noise).x
         self.x[part] = x if model.codec.bounds is None else x.clamp(*model.codec.bounds)
 
 
-def picked(choices: Tensor, noise: Noise) -> Tensor:
+def uniform_choice(choices: Tensor, noise: Noise) -> Tensor:
     """A uniform draw among ``choices [C]`` for each item of the noise."""
     return choices[(noise.uniform(()) * len(choices)).long()]

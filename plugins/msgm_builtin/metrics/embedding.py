@@ -25,7 +25,7 @@ def load_embedder(embedder: Embedder, context: ModelContext) -> None:
     Raises:
         MsgmBenchError: They are missing or damaged.
     """
-    missing = embedder.missing(context.judge)
+    missing = embedder.missing_weights(context.judge)
     if missing is not None:
         raise MsgmBenchError(missing)
     embedder.load(context.judge, context.device)

@@ -70,7 +70,7 @@ class Frechet(Metric[FrechetOptions]):
         """The embedder."""
         return {"embedders": (self.embedder, dict(self.options.embedder_options))}
 
-    def skip(self, scene: EvalContext, model: Model) -> str | None:
+    def skip(self, context: EvalContext, model: Model) -> str | None:
         """Skip points: the features are those of images."""
         return None if len(model.shape) == 3 else "the Frechet distance is for images"
 
@@ -89,22 +89,22 @@ class Frechet(Metric[FrechetOptions]):
             name += "/kept-classes"
         return task_protocol(name, context, task, **settings)
 
-    def needs_reference(self, scene: EvalContext) -> bool:
+    def needs_reference(self, context: EvalContext) -> bool:
         """Whether D_g's training items have moments: they are images, and there is an embedder."""
-        missing = self._embedder(scene).missing(scene.judge)
-        return len(scene.data.shape) == 3 and missing is None
+        missing = self._embedder(context).missing_weights(context.judge)
+        return len(context.data.shape) == 3 and missing is None
 
-    def compute_reference(self, scene: EvalContext) -> dict[str, Tensor]:
+    def compute_reference(self, context: EvalContext) -> dict[str, Tensor]:
         """Moments of D_g's training items; empty where the embedder cannot be loaded."""
-        embedder = self._embedder(scene)
+        embedder = self._embedder(context)
         try:
-            embedder.load(scene.judge, scene.device)
+            embedder.load(context.judge, context.device)
         except MsgmBenchError:
             return {}  # ``measure`` meets the same error, and its row carries the reason
-        retain, _ = scene.data.split(scene.data.train, scene.targets)
-        assert scene.data.levels is not None
+        retain, _ = context.data.split(context.data.train, context.targets)
+        assert context.data.levels is not None
         features = (
-            embedder.embed(((x + 0.5) / scene.data.levels).to(scene.device))
+            embedder.embed(((x + 0.5) / context.data.levels).to(context.device))
             for x in retain.x.split(BATCH)
         )
         moments = Moments.of(features)
@@ -142,7 +142,7 @@ class Frechet(Metric[FrechetOptions]):
             MsgmBenchError: No embedder, too few items, or items that are not finite.
         """
         embedder = self._embedder(context)
-        missing = embedder.missing(context.judge)
+        missing = embedder.missing_weights(context.judge)
         if missing is not None:
             raise MsgmBenchError(missing)
         broken = int((~torch.isfinite(x).flatten(1).all(dim=1)).sum())
@@ -156,8 +156,8 @@ class Frechet(Metric[FrechetOptions]):
         moments = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
         return frechet_interval(features, moments)
 
-    def _embedder(self, scene: EvalContext) -> Embedder:
-        return create_embedder(scene, *self.uses()["embedders"])
+    def _embedder(self, context: EvalContext) -> Embedder:
+        return create_embedder(context, *self.uses()["embedders"])
 
 
 class JudgeFID(Frechet):

@@ -87,9 +87,9 @@ class FrontierGap(Metric):
     citation = "derivation in docs/mathematics.md, 5"
     tasks = ("likelihood",)
 
-    def skip(self, scene: EvalContext, model: Model) -> str | None:
+    def skip(self, context: EvalContext, model: Model) -> str | None:
         """Skip data without an exact density in the plane, and class-conditional models."""
-        if scene.data.density is None or model.shape != (2,):
+        if context.data.density is None or model.shape != (2,):
             return "the dataset has no exact density in the plane"
         if model.classes is not None:
             return "the frontier is one of unconditional densities"

@@ -127,7 +127,7 @@ class SSIM(ImageQuality):
         """Values outside [-1, 1]."""
         return out_of_range(rows, -1.0, 1.0)
 
-    def skip(self, scene: EvalContext, model: Model) -> str | None:
+    def skip(self, context: EvalContext, model: Model) -> str | None:
         """Skip images smaller than a window."""
         is_small = min(model.shape[1:]) < WINDOW
         return f"images smaller than {WINDOW} pixels have no SSIM window" if is_small else None

@@ -37,6 +37,7 @@ class OneStep(Sampler[OneStepOptions]):
     """
 
     name = "one_step"
+    one_step = True
     citation = "Luhman and Luhman 2021, arXiv:2101.02388; Zhou et al. 2024, arXiv:2404.04057"
 
     def check(self, model: Model, t: float = 1.0) -> None:

@@ -1,0 +1,80 @@
+"""SFD's batches without data: labels, safe classes, weights, times and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from msgm_bench import Model, OptionError, Session, half_range
+from msgm_builtin.methods.sfd_losses import GeneratorBatch
+from msgm_builtin.methods.sfd_options import SFDOptions
+
+
+def draw_batch(
+    session: Session, c: SFDOptions, time_range: tuple[float, float], *stream: int | str
+) -> GeneratorBatch:
+    """A batch of the stream ``(step, network, ...)``; forgotten classes come first.
+
+    Args:
+        session: Labels, batch size and noise.
+        c: The method's options.
+        time_range: Ends of the distillation's times, as shares of the process's.
+        *stream: Name of the draw; its first entry is the step.
+    """
+    N, (low, high) = session.batch_size, time_range
+    noise = session.noise(*stream, count=N)
+    n = min(max(1, round(c.forget_fraction * N)), N - 1)
+    u, shape = noise.uniform((3,)), session.model.shape
+    retain, forget, safe = (
+        torch.tensor(labels, device=u.device) for labels in class_roles(session, c.safe_class)
+    )
+    i_f = uniform_index(len(forget), u[:n, 0])
+    s_f = retain[uniform_index(len(retain), u[:n, 1])] if c.safe_class == "random" else safe[i_f]
+    label = torch.cat([forget[i_f], retain[uniform_index(len(retain), u[n:, 0])]])
+    w = torch.full_like(u[:, 0], 1 / (N - n))
+    is_second_stage = int(stream[0]) >= c.first_stage_fraction * session.total_steps
+    w[:n] = c.forget_weight / max(n, 1) if is_second_stage else 0.0
+    t = session.model.process.sample_times(low + (high - low) * u[:, 2])
+    s = torch.cat([s_f, label[n:]])
+    return GeneratorBatch(label, s, w, t, noise.normal(shape), noise.normal(shape))
+
+
+def class_roles(
+    session: Session, safe_class: int | str
+) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Labels of D_g, labels of D_f, and the safe class of each of these."""
+    retain, forget = session.retain_labels, session.forget_labels
+    if isinstance(safe_class, int):
+        return retain, forget, [safe_class] * len(forget)
+    K = len(retain) + len(forget)
+    return retain, forget, [min(retain, key=lambda r: (r - f) % K) for f in forget]
+
+
+def time_shares(model: Model, sigma_range: tuple[float, float]) -> tuple[float, float]:
+    """Times of both ends of ``sigma_range`` as shares of the process's, within [0, 1]."""
+    process = model.process
+    noise_to_signal = half_range(model.codec) * torch.tensor(sigma_range, dtype=torch.float64)
+    ends = process.t_from_noise_to_signal(noise_to_signal)
+    low, high = ((ends - process.t_min) / (process.T - process.t_min)).clamp(0.0, 1.0).tolist()
+    return low, high
+
+
+def check_noise_levels(model: Model, sigma_range: tuple[float, float]) -> None:
+    """Refuse noise levels of which none is the process's.
+
+    Raises:
+        OptionError: All of ``sigma_range`` lies beyond one of its ends.
+    """
+    process = model.process
+    ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
+    low, high = (process.noise_to_signal(ends) / half_range(model.codec)).tolist()
+    if sigma_range[0] >= high or sigma_range[1] <= low:
+        text = " to ".join(f"{sigma:g}" for sigma in sigma_range)
+        raise OptionError(f"sfd: sigma_range = {text} on this process", f"{low:g} to {high:g}")
+
+
+def uniform_index(K: int, u: Tensor) -> Tensor:
+    """One of 0 .. K-1 for each ``u [N]`` of U[0, 1), ``int64 [N]``."""
+    return (u * K).long().clamp(max=K - 1)

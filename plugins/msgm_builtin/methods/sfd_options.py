@@ -1,0 +1,78 @@
+"""Options and budgets of SFD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from msgm_bench import Options
+
+
+class SFDOptions(Options):
+    """Generator, distillation, weights."""
+
+    alpha: float = Field(1.2, ge=0, description="alpha of the generator's loss")
+    generator_sigma: float = Field(
+        2.5, gt=0, description="sigma/a of the generator's noise, in halves of the data's range"
+    )
+    sigma_range: tuple[float, float] = Field(
+        (0.138, 13.0), description="sigma/a of the distillation, in halves of the data's range"
+    )
+    safe_class: int | Literal["next", "random"] = Field(
+        "next",
+        description="class of D_g that a forgotten one turns into: the next one, random ones "
+        "anew in each batch, or a label",
+    )
+    forget_weight: float = Field(
+        0.01, ge=0, description="w of forgotten classes; those of D_g have 1"
+    )
+    forget_fraction: float = Field(
+        0.5, gt=0, lt=1, description="share of forgotten classes in a batch"
+    )
+    first_stage_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps in which forgotten classes weigh 0"
+    )
+    fake_learning_rate: float = Field(1e-5, gt=0, description="learning rate of psi")
+    fake_steps: int = Field(1, ge=1, description="steps of psi to one of theta")
+    max_grad_value: float = Field(
+        1.0, gt=0, description="largest entry of a gradient, of both networks"
+    )
+    reduction: Literal["sum", "mean"] = Field("sum", description="over an item's dimensions")
+
+    @field_validator("sigma_range")
+    @classmethod
+    def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < ends[0] < ends[1]:
+            raise ValueError("two positive numbers, the smaller one first")
+        return ends
+
+
+PUBLISHED = {
+    "finetuning": {
+        "steps": 50_000,
+        "batch_size": 256,  # 128 items of D_g's classes and 128 of forgotten ones
+        "learning_rate": 1e-5,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+        "max_grad_norm": 1e9,  # max_grad_value clips
+        "ema_decay": 0.9999,
+        "use_ema_warmup": False,
+        "continue_optimizer": False,
+        "adam_betas": (0.0, 0.999),
+    }
+}
+QUICK = {
+    "finetuning": {
+        "steps": 400,
+        "learning_rate": 8e-4,
+        "warmup_steps": 0,
+        "lr_schedule": "cosine",
+        "max_grad_norm": 1e9,
+        "ema_decay": 0.98,
+        "adam_betas": (0.0, 0.999),
+    },
+    "method": {"forget_weight": 1.0, "forget_fraction": 0.2, "fake_learning_rate": 1.6e-3},
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
