@@ -104,5 +104,5 @@ def specs(monkeypatch):
         planned.extend(specs)
         return 0
 
-    monkeypatch.setattr(run_and_show, "show_plan", remember)
+    monkeypatch.setattr(run_and_show, "print_plan", remember)
     return planned
