@@ -140,12 +140,15 @@ def report(result: Result) -> str:
         "Stamps": [f"- ⚠ {page_text(stamp)}" for stamp in stamps],
     }
     limits = result.provenance.get("limits", {})
-    for task, options in limits.get("demands", {}).items():
+    for task, options in limits.get("required_task_options", {}).items():
         told = ", ".join(f"{key} = {value}" for key, value in options.items())
         notes.setdefault("Asked as the model needs it", []).append(f"- {task}: {page_text(told)}")
-    for title, key in (("Tasks left out", "left_out"), ("Metrics left out", "unmeasured")):
-        reasons = result.provenance.get(key, {})
-        notes[title] = [f"- {name}: {page_text(why)}" for name, why in reasons.items()]
+    for title, kind in (("Skipped tasks", "tasks"), ("Skipped metrics", "metrics")):
+        notes[title] = [
+            f"- {skipped['name']}: {page_text(skipped['reason'])}"
+            for skipped in result.provenance.get("skipped", ())
+            if skipped["kind"] == kind
+        ]
     for title, listed in notes.items():
         lines += ["", f"{title}:", "", *listed] if listed else []
     lines += ["", "Made by:", "", f"    {single_line(result.provenance['command'])}", ""]

@@ -258,7 +258,7 @@ def test_fid_looks_at_the_classes_that_are_kept():
     (row,) = metric.measure(given, task, artifact)
     assert row.value == pytest.approx(0, abs=1e-9)
     assert (row.metric, row.split, row.n) == ("fid", "samples", 120)
-    assert row.protocol == "fid/judge/kept-classes@1"
+    assert row.protocol == "fid/judge/retain-classes@1"
     artifact["x"][train.y == 0] = 0.0
     assert metric.measure(given, task, artifact)[0].value > 0.01
 
