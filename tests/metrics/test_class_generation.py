@@ -264,7 +264,7 @@ def test_fid_is_of_the_retained_classes():
     (row,) = metric.measure(model_context, task, artifact)
     assert row.value == pytest.approx(0, abs=1e-9)
     assert (row.metric, row.split, row.n) == ("fid", "samples", 120)
-    assert row.protocol == "fid/judge/kept-classes@1"
+    assert row.protocol == "fid/judge/retain-classes@1"
     artifact["x"][train.y == 0] = 0.0
     assert metric.measure(model_context, task, artifact)[0].value > 0.01
 
