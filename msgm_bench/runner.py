@@ -24,6 +24,7 @@ from msgm_bench.experiment.plan import Plan, resolve
 from msgm_bench.experiment.resolved_spec import ResolvedSpec
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.experiment.stored_result import RESULT, find_result
 from msgm_bench.experiment.trackers import Choice, active_trackers, check_trackers
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
@@ -157,7 +158,7 @@ def _run_plan(plan: Plan, out: Path) -> Result:
     entries = {name: run_stage(stage, cache, known) for name, stage in graph.stages.items()}
     stored = _stored_result(target, graph)
     if stored is not None:
-        sweep(target / run_folder.RESULT)  # a kill right after it was written left its litter
+        sweep(target / RESULT)  # a kill right after it was written left its litter
         hook.run_ended(result=stored, folder=str(target))
         return stored
     result = _result(plan, spec, entries, graph)
@@ -219,7 +220,7 @@ def archive_other_base(target: Path, base: str | None) -> None:
 
     An older run of that other base under the new name gives way: it is the same run.
     """
-    stored = run_folder.stored_result(target)
+    stored = find_result(target)
     if stored is not None and stored.spec.base != base:
         archive = target.with_name(f"{target.name}-{(stored.spec.base or '')[:8]}")
         with explained(target):
@@ -230,7 +231,7 @@ def archive_other_base(target: Path, base: str | None) -> None:
 
 def _stored_result(target: Path, graph: Graph) -> Result | None:
     """The result in the run folder, if it is of these very stages."""
-    stored = run_folder.stored_result(target)
+    stored = find_result(target)
     if stored is None or stored.status != "ok":
         return None
     key = stored.provenance.get("stages", {}).get(graph.rows.name)
@@ -270,7 +271,7 @@ def _store_failure(plan: Plan, target: Path, result: Result) -> None:
 
     A good result of an earlier run of the same command stays: it is worth more.
     """
-    stored = run_folder.stored_result(target)
+    stored = find_result(target)
     if stored is not None and stored.status == "ok":
         log.warning("the result of an earlier run stays in %s", target.name)
         return

@@ -12,9 +12,9 @@ from msgm_bench.api.result import Result, SpecRecord, digest
 from msgm_bench.boards.collect import read
 from msgm_bench.boards.comparison import identity, labels, shared_run
 from msgm_bench.experiment.spec import slug
+from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.image_grids import Section
-from msgm_bench.report.run_folder import RESULT
 
 
 def draw(run_folders: Iterable[Path], target: Path) -> list[Path]:

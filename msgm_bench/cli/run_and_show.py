@@ -13,10 +13,10 @@ from msgm_bench.cli.tables import comparison, console, grid
 from msgm_bench.cli.terminal import say, say_json
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.experiment.spec import RunSpec, parse_spec
+from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.experiment.trackers import Choice, check_trackers
 from msgm_bench.quarantine import stdout_to_stderr
 from msgm_bench.registry import registry
-from msgm_bench.report.run_folder import RESULT
 from msgm_bench.runner import dry_run, run_grid
 from msgm_bench.storage import read_yaml, single_line
 

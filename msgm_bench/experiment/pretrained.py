@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Self, cast
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from msgm_bench.api import Backbone, DataStats, Method, PretrainedNetwork, Regime, Result
-from msgm_bench.errors import IncompatibleError, StorageError
+from msgm_bench.errors import IncompatibleError
 from msgm_bench.experiment.model_io import (
     CARD,
     WEIGHTS,
@@ -21,13 +21,14 @@ from msgm_bench.experiment.model_io import (
     read_card,
 )
 from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.registry import registry
-from msgm_bench.storage import read_text, single_line
+from msgm_bench.storage import single_line
 from msgm_bench.storage.cards import Card, short
 from msgm_bench.storage.cards import read_card as read_schema
 from msgm_bench.storage.weights import check_finite
 
-ORIGIN, RESULT = "origin.json", "result.json"
+ORIGIN = "origin.json"
 Name = Annotated[str, Field(max_length=1_000)]
 
 
@@ -176,22 +177,6 @@ def origin_of(folder: Path) -> Origin | None:
     if not (model_folder(folder) / CARD).is_file() or not (run / RESULT).exists():
         return None
     return Origin.of(read_result(run / RESULT))
-
-
-def read_result(path: Path) -> Result:
-    """The result of a run folder.
-
-    Raises:
-        StorageError: It is missing or damaged.
-    """
-    try:
-        return Result.model_validate_json(read_text(path))
-    except ValidationError as error:
-        reason = single_line(error.errors()[0]["msg"])
-        raise StorageError(
-            f"{single_line(path)} cannot be read as a result: {reason}",
-            hint="repeat the run's command: all that is done is cached",
-        ) from error
 
 
 def is_unlearned(result: Result) -> bool:

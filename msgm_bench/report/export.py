@@ -12,7 +12,8 @@ import torch
 from msgm_bench.api import Result, Row
 from msgm_bench.errors import UsageError
 from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
-from msgm_bench.experiment.pretrained import ORIGIN, RESULT, Origin, is_unlearned, read_result
+from msgm_bench.experiment.pretrained import ORIGIN, Origin, is_unlearned
+from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.storage import explained, page_code, page_text, write_text
 
 README = "README.md"

@@ -7,18 +7,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from msgm_bench.api import ModelContext, Result
 from msgm_bench.cache.entry import Entry
-from msgm_bench.errors import StorageError
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.evaluation.context import model_context
 from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT
 from msgm_bench.experiment.graph import Graph
 from msgm_bench.experiment.model_io import CARD, WEIGHTS, load_model
 from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.experiment.training_stages import BASE, LOG
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.storage import (
@@ -26,13 +25,12 @@ from msgm_bench.storage import (
     dump_yaml,
     explained,
     page_text,
-    read_json,
     single_line,
     write_text,
 )
 from msgm_bench.storage.tensors import load_tensors
 
-RESULT, SPEC, REPORT = "result.json", "spec.yaml", "report.md"
+SPEC, REPORT = "spec.yaml", "report.md"
 
 
 def write(
@@ -168,14 +166,6 @@ def base_of(result: Result) -> list[str]:
 def write_result(target: Path, result: Result) -> None:
     """``result.json``, whole or not at all."""
     write_text(target / RESULT, result.to_json())
-
-
-def stored_result(target: Path) -> Result | None:
-    """The result of a run folder; None where there is none or it is damaged."""
-    try:
-        return Result.model_validate(read_json(target / RESULT))
-    except (StorageError, ValidationError):
-        return None
 
 
 def keep_log(target: Path, stage: Path) -> None:

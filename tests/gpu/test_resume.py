@@ -8,7 +8,7 @@ import time
 import pytest
 from cli_harness import Child, only, tiny
 
-from msgm_bench.report.run_folder import RESULT
+from msgm_bench.experiment.stored_result import RESULT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("fast", "probe")]
 TOLERANCE = 1e-3  # relative, of every value of a resumed run

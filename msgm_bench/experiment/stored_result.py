@@ -1,0 +1,37 @@
+"""``result.json`` of a run folder: its name and its reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from msgm_bench.api import Result
+from msgm_bench.errors import StorageError
+from msgm_bench.storage import read_text, single_line
+
+RESULT = "result.json"
+
+
+def read_result(path: Path) -> Result:
+    """The result of a run folder.
+
+    Raises:
+        StorageError: It is missing or damaged.
+    """
+    try:
+        return Result.model_validate_json(read_text(path))
+    except ValidationError as error:
+        reason = single_line(error.errors()[0]["msg"])
+        raise StorageError(
+            f"{single_line(path)} cannot be read as a result: {reason}",
+            hint="repeat the run's command: all that is done is cached",
+        ) from error
+
+
+def find_result(folder: Path) -> Result | None:
+    """The result of a run folder; None where there is none or it is damaged."""
+    try:
+        return read_result(folder / RESULT)
+    except StorageError:
+        return None
