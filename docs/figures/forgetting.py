@@ -68,7 +68,7 @@ def main() -> None:
 
 def draw_panel(ax: Axes, method: str, folder: Path, result: dict[str, Any]) -> None:
     """The field, the samples and UR of one run."""
-    x = next(iter(saved_images.read(folder)[saved_images.SAMPLES].values())).numpy()[:POINTS]
+    x = next(iter(saved_images.read(folder)["generation"].values())).numpy()[:POINTS]
     middle = posterior(x)[:, FORGOTTEN] > 0.5
     axis, score = score_field(load_model(folder / "model", torch.device("cpu")))
     speed = np.hypot(*score)

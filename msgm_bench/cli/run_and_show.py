@@ -12,7 +12,7 @@ from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.cli.progress import show_progress
 from msgm_bench.cli.tables import console, print_comparison, print_table
 from msgm_bench.cli.terminal import echo, echo_json
-from msgm_bench.errors import StorageError, UsageError
+from msgm_bench.errors import StorageError, UsageError, shorten
 from msgm_bench.experiment.spec import RunSpec, parse_spec
 from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.experiment.trackers import Choice, check_trackers
@@ -49,7 +49,7 @@ def create_helpers(
     """
     if others := set(options) - {executor, *trackers}:
         raise UsageError(
-            f"-x for {', '.join(sorted(others))}",
+            f"-x for {', '.join(map(shorten, sorted(others)))}",
             ", ".join(filter(None, [executor, *trackers])) or "none without --executor or --track",
         )
     choices = [(name, options.get(name, {})) for name in trackers]

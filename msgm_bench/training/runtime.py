@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import torch
 
 from msgm_bench.api import Model
-from msgm_bench.errors import OptionError
+from msgm_bench.errors import OptionError, shorten
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
@@ -48,14 +48,15 @@ class Runtime:
         try:
             chosen = torch.device(name)
         except RuntimeError as error:
-            raise OptionError(f"device {device!r}", "auto, cpu, cuda, cuda:N") from error
+            raise OptionError(f"device {shorten(device)!r}", "auto, cpu, cuda, cuda:N") from error
         if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
             count = torch.cuda.device_count()
             raise OptionError(
-                f"device {device!r}: this machine shows {count} CUDA devices", "auto, cpu, cuda:N"
+                f"device {shorten(device)!r}: this machine shows {count} CUDA devices",
+                "auto, cpu, cuda:N",
             )
         if chosen.type not in ("cpu", "cuda"):
-            raise OptionError(f"device {device!r}", "auto, cpu, cuda, cuda:N")
+            raise OptionError(f"device {shorten(device)!r}", "auto, cpu, cuda, cuda:N")
         return cls(chosen, precision, compile)
 
     def place(self, model: Model) -> Model:

@@ -323,7 +323,7 @@ def test_it_reads_well(more, bench, fast):
     for word in ("ResidualMLP", "VarianceExploding", "sigma_max", "Training", "Tasks", "standard"):
         assert word in words
     assert "generation heun 50 4,000" in words
-    assert "adaptive, 150 a repeat are assumed" in words
+    assert "adaptive: 150 evaluations a repeat are assumed" in words
     assert ("estimate" in words) == ("--no-measure" not in more)
     if "obt" in more:
         assert "standard (base) retrain 2,000 256 0.001 100 0.995" in words
@@ -341,7 +341,10 @@ def test_json_is_the_estimate(bench, fast):
     assert document["evaluation"] is None
     assert document["training"][0]["budget"]["steps"] == 2000
     spec = small(method="", forget=())
-    assert document == json.loads(json.dumps(asdict(estimate_run(spec, measure=False))))
+    again = json.loads(json.dumps(asdict(estimate_run(spec, measure=False))))
+    for record in (document, again):
+        del record["hardware"]["peak_memory_mib"]  # of this process so far
+    assert document == again
 
 
 @pytest.mark.parametrize(

@@ -97,12 +97,12 @@ def write(tmp_path):
 
 @pytest.fixture
 def specs(monkeypatch):
-    """What ``run --dry-run`` was asked to plan."""
+    """The requests that ``run --dry-run`` plans."""
     planned = []
 
     def remember(specs):
         planned.extend(specs)
         return 0
 
-    monkeypatch.setattr(run_and_show, "show_plan", remember)
+    monkeypatch.setattr(run_and_show, "print_plan", remember)
     return planned

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
-from msgm_bench.cache.cache import Cache, Stage
+from msgm_bench.cache.cache import Cache
 from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
+from msgm_bench.cache.stage import Stage
 
 
 @pytest.fixture
@@ -17,9 +20,22 @@ def folder(tmp_path):
     return tmp_path
 
 
-def produce(work, needs, report):
-    """A stage of one file."""
+def produce(work, needs=None, report=None):
+    """Write one file."""
     (work / "file").write_text("content")
+
+
+@dataclass(frozen=True, eq=False)
+class NamedStage(Stage):
+    """A stage that its name determines."""
+
+    name: str = ""
+    function: Callable = produce
+    inputs = {}
+
+    def run(self, work, needs, report):
+        """Call the function."""
+        self.function(work)
 
 
 def names(folder):
@@ -30,14 +46,14 @@ def names(folder):
 def test_gc_removes_locks_of_deleted_stages(tmp_path):
     """``cache gc`` leaves the locks of stages that stay, and no other."""
     cache = Cache(tmp_path)
-    kept_stage, old_stage = (Stage(name, {}, produce) for name in ("kept", "old"))
-    for stage in (kept_stage, old_stage):
+    needed, old = NamedStage("needed"), NamedStage("old")
+    for stage in (needed, old):
         cache.compute(stage, {}, produce)
     cache.release()
     other = Cache(tmp_path)
-    assert other.find(kept_stage.key) is not None
+    assert other.find(needed.key) is not None
     assert cache.collect()[0] == 1
-    assert names(tmp_path / "locks") == sorted([GUARD, f"{kept_stage.key}.lock"])
+    assert names(tmp_path / "locks") == sorted([GUARD, f"{needed.key}.lock"])
     other.release()
     cache.collect()
     assert names(tmp_path / "locks") == [GUARD]
@@ -48,12 +64,12 @@ def test_gc_removes_no_lock_while_a_stage_runs(tmp_path):
     cache, counts = Cache(tmp_path), []
     (cache.root / "locks" / "unused.lock").touch()
 
-    def collect(work, needs, report):
-        produce(work, needs, report)
+    def collect(work):
+        produce(work)
         counts.append(Cache(tmp_path).collect())
         assert "unused.lock" in names(tmp_path / "locks")
 
-    stage = Stage("busy", {}, collect)
+    stage = NamedStage("busy", collect)
     cache.compute(stage, {}, produce)
     assert counts == [(0, 0)]
     cache.collect(older_than_days=1)

@@ -431,7 +431,7 @@ def test_an_export_that_fails_leaves_nothing(made, bench, tmp_path, monkeypatch)
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("msgm_bench.report.export.page", full)
+    monkeypatch.setattr("msgm_bench.report.export.model_card", full)
     with pytest.raises(StorageError, match="No space left"):
         export(run_of(made, "finetune"), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
