@@ -119,7 +119,7 @@ def test_they_run_together(examples, monkeypatch, new_registry, cache, bench, tm
 
 
 @named
-def test_without_them_their_names_are_unknown(name, fresh, bench):
+def test_without_them_their_names_are_unknown(name, new_registry, bench):
     """What is uninstalled is no longer there, and says so."""
     code, _, err = bench("check", KINDS[name], name)
     assert code == 2

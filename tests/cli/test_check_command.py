@@ -62,9 +62,9 @@ def register_embedders():
 
 
 @pytest.fixture
-def moody(strangers):
+def moody(third_party):
     """The embedders above, installed."""
-    strangers("stranger-moody", MOODY, "embedders.moody")
+    third_party("third-party-moody", MOODY, "embedders.moody")
 
 
 def verdicts(out):
@@ -91,7 +91,7 @@ def test_the_text_has_one_line_a_check(moody, bench):
     code, out, _ = bench("check", "embedder", "moody", "-p", "scale=1e-30")
     assert code == 0
     head, _, *lines, _, last = out.splitlines()
-    assert head == "embedder moody, from stranger-moody 1.2 (stranger_moody)"
+    assert head == "embedder moody, from third-party-moody 1.2 (third_party_moody)"
     assert [line.split()[0] for line in lines].count("passed") == 6
     assert last == "6 passed, 0 failed, 1 skipped"
 
@@ -112,9 +112,9 @@ def test_what_is_not_here_skips_with_the_reason(moody, bench):
     assert verdicts(out)["features"] == ("skipped", "weights.pt is not here")
 
 
-def test_a_broken_plugin_and_unknown_names(strangers, bench):
+def test_a_broken_plugin_and_unknown_names(third_party, bench):
     """Each is refused before any check, with what is known."""
-    strangers("stranger-broken", "import nowhere_at_all", "methods.broken")
+    third_party("third-party-broken", "import nowhere_at_all", "methods.broken")
     for arguments, sentence in (
         (("method", "broken"), "methods.broken is broken and was left out"),
         (("method", "obtt"), "did you mean 'obt'?"),
