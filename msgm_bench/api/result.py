@@ -1,4 +1,4 @@
-"""The record that a run leaves: one ``result.json`` a requested cell."""
+"""The record of a run: ``result.json``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 Direction = Literal["up", "down", "none"]
-SCHEMA: Literal["msgm-bench/result@2"] = "msgm-bench/result@2"
+SCHEMA: Literal["msgm-bench/result@3"] = "msgm-bench/result@3"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Name of a plugin: a part of paths, pages and commands."""
@@ -77,15 +77,25 @@ class _Settings(BaseModel):
 
 
 class _Limits(BaseModel):
-    """What a model cannot be asked for, as boards read it; further keys are free."""
+    """Limits of a model that boards read; further keys are free."""
 
     model_config = ConfigDict(extra="allow")
 
-    demands: dict[str, dict[str, Any]] = {}
+    required_task_options: dict[str, dict[str, Any]] = {}
+
+
+class _Skipped(BaseModel):
+    """A plugin that does not apply to the run, with the reason."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["tasks", "metrics"]
+    name: str
+    reason: str
 
 
 class _Provenance(BaseModel):
-    """Parts of a provenance that the bench reads; further keys are free."""
+    """Parts of a provenance that boards and reports read; further keys are free."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -93,6 +103,7 @@ class _Provenance(BaseModel):
     judge: dict[str, Any] = {}
     limits: _Limits = _Limits()
     migrated_from: str = ""
+    skipped: list[_Skipped] = []
     stages: dict[str, str] = {}
 
 
@@ -107,7 +118,7 @@ def _shaped(shape: type[BaseModel]) -> AfterValidator:
 
 
 class MetricProtocol(Record):
-    """What a metric's value means: versioned, and hashed over every setting."""
+    """The meaning of a metric's value: versioned, and hashed over every setting."""
 
     name: str = Field(description="such as nll/pf-ode")
     version: int = Field(1, ge=1, description="raised when the meaning of the value changes")
@@ -183,7 +194,7 @@ class Row(Record):
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What identifies a row within a result."""
+        """Identifies a row within a result."""
         return (self.task, self.metric, self.split, self.protocol)
 
 
@@ -195,7 +206,7 @@ class ProtocolRecord(Record):
 
 
 class SpecRecord(Record):
-    """What was run, with every default resolved."""
+    """The run with every default resolved."""
 
     dataset: Name
     forget: list[str]
@@ -211,22 +222,22 @@ class SpecRecord(Record):
     settings: Annotated[dict[str, Any], _shaped(_Settings)] = Field(
         {}, description="training, tasks, judge and pass_items as used"
     )
-    conditional: bool = Field(False, description="whether the model is told a class")
-    base: str | None = Field(None, description="sha256 of the weights of a given base model")
+    conditional: bool = Field(False, description="whether the model is class-conditional")
+    base: str | None = Field(None, description="SHA-256 of the weights of a base model of --base")
 
 
 class Result(Record):
-    """One cell: a method on a backbone, a dataset and a forget set, with one seed.
+    """A run: a method on a backbone, a dataset and a forget set, with one seed.
 
-    ``digest`` is the SHA-256 of all but the provenance, computed where a result is made and
-    compared wherever one is read: a row that was edited by hand is noticed.
+    ``digest`` is the SHA-256 of all but the provenance. It is compared whenever a result is read,
+    so that an edited row is noticed.
     """
 
     model_config = ConfigDict(
         json_schema_extra={"required": ["schema", "status", "spec", "digest"]}
     )
 
-    schema_: Literal["msgm-bench/result@2"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["msgm-bench/result@3"] = Field(SCHEMA, alias="schema")
     status: Literal["ok", "failed", "skipped"]
     reason: str | None = None
     spec: SpecRecord
@@ -238,7 +249,7 @@ class Result(Record):
     @model_validator(mode="before")
     @classmethod
     def _documents_are_current(cls, value: Any, info: ValidationInfo) -> Any:
-        """A document (JSON, or what names a schema) is of this version and holds its digest."""
+        """Check schema and digest of a document: JSON, or a mapping with a schema."""
         if not isinstance(value, Mapping) or (info.mode == "python" and "schema" not in value):
             return value
         version = value.get("schema")

@@ -68,10 +68,10 @@ def compare(
 
 def _demanded(result: Result) -> str:
     """The options of tasks that its model needed; empty where it took those of preset and user."""
-    demands = result.provenance.get("limits", {}).get("demands", {})
+    required = result.provenance.get("limits", {}).get("required_task_options", {})
     return "; ".join(
         f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
-        for task, options in sorted(demands.items())
+        for task, options in sorted(required.items())
     )
 
 

@@ -35,7 +35,10 @@ def render(
         board=board,
         stated=stated(board.run),
         pass_items=pass_items(results),
-        older=sum(bool(result.provenance.get("migrated_from")) for result in results),
+        older=sum(
+            "migrated_from" in result.provenance and not result.provenance.get("code")
+            for result in results
+        ),
         count=len(results),
         stamps=stamps,
         doubts=stamps_of(frame),

@@ -17,6 +17,7 @@ from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_io import Limits
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.quarantine import errors_of
 from msgm_bench.registry import registry
 
 
@@ -73,7 +74,10 @@ def plan_evaluation(
     judge = judge_of(settings, spec, loaded.data)
     metrics = metrics_of(spec, tasks, settings)
     context = eval_context(loaded.data, targets, judge, device)
-    reasons = {metric.name: metric.skip(context, model) for metric in metrics}
+    reasons = {}
+    for metric in metrics:
+        with errors_of(f"metric {metric.name!r}, skip"):
+            reasons[metric.name] = metric.skip(context, model)
     return EvaluationPlan(
         tasks,
         tuple(metric for metric in metrics if reasons[metric.name] is None),
@@ -119,7 +123,10 @@ def override(preset: Mapping[str, Any], options: Mapping[str, Any], choice: str)
 
 def skip_tasks(tasks: Mapping[str, Task], model: Model, limits: Limits) -> tuple[Skipped, ...]:
     """The tasks that make no sense for the model, or that it can no longer do."""
-    reasons = {name: task.skip(model) for name, task in tasks.items()}
+    reasons = {}
+    for name, task in tasks.items():
+        with errors_of(f"task {name!r}, skip"):
+            reasons[name] = task.skip(model)
     reasons |= {name: why for name, why in limits.unsupported_tasks.items() if name in tasks}
     return _skipped("tasks", reasons)
 

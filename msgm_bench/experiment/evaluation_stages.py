@@ -214,9 +214,10 @@ class Score(Stage):
 
     @property
     def needs(self) -> Mapping[str, Stage]:
-        """Model, judge, references and artifacts."""
-        references = {stage.name: stage for stage in self.references.values()}
-        return {MODEL: self.model, JUDGE_STAGE: self.judge, **references, **self.artifacts}
+        """Model, judge, references and artifacts, these two by the names of their stages."""
+        others = (*self.references.values(), *self.artifacts.values())
+        stages = {stage.name: stage for stage in others}
+        return {MODEL: self.model, JUDGE_STAGE: self.judge, **stages}
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Measure, and write rows and protocols."""
@@ -224,7 +225,7 @@ class Score(Stage):
         model = load_model(needs[MODEL], judged.device)
 
         def artifact(task: str) -> Artifact:
-            return load_tensors(needs[task] / ARTIFACT)
+            return load_tensors(needs[self.artifacts[task].name] / ARTIFACT)
 
         def reference(metric: str) -> Artifact:
             stage = self.references.get(metric)

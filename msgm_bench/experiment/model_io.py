@@ -21,7 +21,7 @@ from msgm_bench.storage.tensors import open_tensors, save_tensors
 from msgm_bench.storage.weights import check_finite, check_network
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
-FORMAT = "msgm-bench/model@2"
+FORMAT = "msgm-bench/model@3"
 LAYOUT = f"a run folder with model/ in it, or that folder: {CARD} and {WEIGHTS}"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Text = Annotated[str, Field(max_length=2_000)]
@@ -52,18 +52,13 @@ class Limits:
     @classmethod
     def of_card(cls, card: ModelCard) -> Self:
         """Limits that a model's card names; none where it names none."""
-        return cls(card.limits.maker, card.limits.lost, card.limits.demands)
+        return cls(**card.limits.model_dump())
 
     def record(self) -> dict[str, Any]:
         """A JSON-ready copy; empty where the model is not limited."""
         if not self.unsupported_tasks and not self.required_task_options:
             return {}
-        values = asdict(self)
-        return {
-            "maker": self.maker,
-            "lost": values["unsupported_tasks"],
-            "demands": values["required_task_options"],
-        }
+        return asdict(self)
 
 
 class DataCard(Card):
@@ -85,8 +80,8 @@ class LimitsCard(Card):
     """``Limits`` on a card; empty where the model is not limited."""
 
     maker: Text = ""
-    lost: dict[str, Text] = {}
-    demands: dict[str, dict[str, Any]] = {}
+    unsupported_tasks: dict[str, Text] = {}
+    required_task_options: dict[str, dict[str, Any]] = {}
 
 
 class ModelCard(Card):
@@ -101,7 +96,7 @@ class ModelCard(Card):
         limits: What the model cannot do.
     """
 
-    format: Literal["msgm-bench/model@2"]
+    format: Literal["msgm-bench/model@3"]
     backbone: Name
     options: dict[str, Any]
     data: DataCard

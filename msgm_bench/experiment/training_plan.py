@@ -12,6 +12,7 @@ from msgm_bench.experiment.components import create, parse_settings, preset_of
 from msgm_bench.experiment.pretrained import reason_to_skip_base, regimes_of
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
+from msgm_bench.quarantine import errors_of
 from msgm_bench.registry import registry
 
 
@@ -104,7 +105,8 @@ def skip_training(training: TrainingPlan | None, spec: RunSpec, model: Model) ->
             f"{method.name} goes on with the base's optimiser, which --base does not bring"
         )
     else:
-        reason = reason_to_skip_base(method, spec) or method.skip(model, training.regime)
+        with errors_of(f"method {method.name!r}, skip"):
+            reason = reason_to_skip_base(method, spec) or method.skip(model, training.regime)
     return None if reason is None else Skipped("methods", method.name, reason)
 
 

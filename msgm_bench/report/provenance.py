@@ -18,7 +18,6 @@ from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.fingerprint import plugin_source, source_of
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.request_options import write_options
-from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.training_stages import LOG
 from msgm_bench.registry import registry
@@ -46,8 +45,7 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "code": code_digests(plan),
         "git_commit": git_commit(),
         "dataset_fingerprint": plan.loaded.fingerprint,
-        "left_out": reasons(plan.evaluation.skipped, "tasks"),
-        "unmeasured": reasons(plan.evaluation.skipped, "metrics"),
+        "skipped": [asdict(skipped) for skipped in plan.evaluation.skipped],
         "limits": plan.evaluation.limits.record(),
         "stages": {name: entry.path.name for name, entry in entries.items()},
         **({} if plan.base is None else {"base": asdict(plan.base)}),

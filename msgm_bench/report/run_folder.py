@@ -135,14 +135,17 @@ def report(result: Result) -> str:
         "Stamps": [f"- {WARNING} {markdown_text(stamp)}" for stamp in stamps],
     }
     limits = result.provenance.get("limits", {})
-    for task, options in limits.get("demands", {}).items():
+    for task, options in limits.get("required_task_options", {}).items():
         text = ", ".join(f"{key} = {value}" for key, value in options.items())
         notes.setdefault("Options that the model requires", []).append(
             f"- {task}: {markdown_text(text)}"
         )
-    for title, key in (("Skipped tasks", "left_out"), ("Skipped metrics", "unmeasured")):
-        reasons = result.provenance.get(key, {})
-        notes[title] = [f"- {name}: {markdown_text(reason)}" for name, reason in reasons.items()]
+    for title, kind in (("Skipped tasks", "tasks"), ("Skipped metrics", "metrics")):
+        notes[title] = [
+            f"- {skipped['name']}: {markdown_text(skipped['reason'])}"
+            for skipped in result.provenance.get("skipped", ())
+            if skipped["kind"] == kind
+        ]
     for title, note_lines in notes.items():
         lines += ["", f"{title}:", "", *note_lines] if note_lines else []
     lines += ["", "Command:", "", f"    {single_line(result.provenance['command'])}", ""]

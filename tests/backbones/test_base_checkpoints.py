@@ -294,7 +294,7 @@ def whole(tmp_path_factory):
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=10_000)
 @given(st.data())
 def test_mutated_cards_are_an_error_or_a_model(whole, data):
-    """Fields changed, left out and added: an error of ours, or a network that computes."""
+    """Fields changed, removed and added: an error of ours, or a network that computes."""
     place, cards = whole
     changed = copy.deepcopy(cards)
     for _ in range(data.draw(st.integers(1, 3))):

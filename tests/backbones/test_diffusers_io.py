@@ -101,7 +101,7 @@ def test_pickled_weights(place, old):
     assert actual.sha256 == sha256(place / PICKLED)
 
 
-def test_a_network_without_a_scheduler_is_taken_on_trust(place):
+def test_a_network_without_a_scheduler_is_assumed_to_fit(place):
     """A model folder says nothing of betas; the remark says so."""
     write_flat(place)
     (place / SCHEDULE).unlink()
@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_refused(place, name, change, text):
 
 
 @pytest.mark.parametrize(("classes", "text"), [(None, "no class"), (10, "10 class embeddings")])
-def test_a_conditional_cell_needs_a_null_class(place, classes, text):
+def test_a_conditional_run_needs_a_null_class(place, classes, text):
     """Neither an unconditional network nor one of K classes alone will do."""
     write_flat(place, **({} if classes is None else {"num_class_embeds": classes}))
     with pytest.raises(IncompatibleError) as caught:
@@ -307,7 +307,7 @@ def test_offline(hub, download):
     assert "hf download google/ddpm-cifar10-32 --local-dir" in caught.value.hint
 
 
-def test_what_the_hub_keeps_is_found(hub, tmp_path):
+def test_the_hubs_cache_is_read(hub, tmp_path):
     """A repository in the cache, laid out as huggingface_hub leaves it, needs no network."""
     write_flat(tmp_path / "written")
     retained = hub / "models--someone--tiny-ddpm"

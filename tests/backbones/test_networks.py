@@ -208,7 +208,7 @@ def test_a_fresh_unet_predicts_no_noise(backbone: type[Backbone]) -> None:
     assert moved == {"unet.conv_out.weight", "unet.conv_out.bias"}
 
 
-def test_attention_on_the_way_up_can_be_left_out() -> None:
+def test_attention_on_the_way_up_can_be_removed() -> None:
     """``up_attention=last`` is diffusers' network with identities; the other weights are equal."""
     every, last = (
         build(VPSDE, (1, 8, 8), layers=2, up_attention=where).network for where in ("every", "last")

@@ -121,7 +121,7 @@ def test_damaged_results_are_named(folder, text):
 def test_older_results_say_what_to_do(folder, edit):
     """A file of the format before is refused in one sentence."""
     path = folder / "results" / "alpha-s0.json"
-    edit(path, lambda c: c.update(schema="msgm-bench/result@1"), signed=False)
+    edit(path, lambda c: c.update(schema="msgm-bench/result@2"), signed=False)
     with pytest.raises(StorageError, match="made by an older version: run its command again"):
         read(path)
 

@@ -61,10 +61,10 @@ def test_models_that_must_be_asked_otherwise_do_not_compete(make):
     (identity, record), *_ = one.protocols.items()
     protocol = MetricProtocol(name="ua/judge", settings={"guidance": 0.0})
     described = record.model_copy(update={"hash": protocol.hash, "settings": protocol.settings})
-    demands = {"class_generation": {"sampler": "one_step", "nfe": 1}}
+    required = {"class_generation": {"sampler": "one_step", "nfe": 1}}
     changed = {
         "protocols": {identity: described},
-        "provenance": {**one.provenance, "limits": {"demands": demands}},
+        "provenance": {**one.provenance, "limits": {"required_task_options": required}},
     }
     table = compare([plain, one.model_copy(update=changed)])
     assert list(table["rank"]) == ["1", "1"]

@@ -93,7 +93,7 @@ def small(tmp_path, definition, make, write):
         "pass_items": 4,
     }
     document["provenance"] |= {
-        "limits": {"demands": {"generation": {"nfe": 1}}},
+        "limits": {"required_task_options": {"generation": {"nfe": 1}}},
         "code": {"core": "0", "methods/alpha": "1"},
         "stages": {"measure": "2"},
         "judge": {"confusion": [[1]]},
@@ -179,7 +179,7 @@ def test_damaged_bytes_are_errors_of_ours(small, data):
     [
         lambda d: d["spec"]["settings"].update(training=None),
         lambda d: d["provenance"].update(limits=1),
-        lambda d: d["provenance"].update(limits={"demands": {"generation": 1}}),
+        lambda d: d["provenance"].update(limits={"required_task_options": {"generation": 1}}),
         lambda d: d["provenance"].update(code=["x"]),
         lambda d: d["spec"].update(params={"a": float("nan")}),
         lambda d: d["spec"].update(method="../../../x"),

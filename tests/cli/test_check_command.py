@@ -116,7 +116,7 @@ def test_a_broken_plugin_and_unknown_names(third_party, bench):
     """Each is refused before any check, with what is known."""
     third_party("third-party-broken", "import nowhere_at_all", "methods.broken")
     for arguments, sentence in (
-        (("method", "broken"), "methods.broken is broken and was left out"),
+        (("method", "broken"), "methods.broken is broken and not loaded"),
         (("method", "obtt"), "did you mean 'obt'?"),
         (("mehod", "obt"), "unknown kind 'mehod' (did you mean 'method'?)"),
         (("method", "obt", "-p", "wieght=1"), "no option 'wieght'"),

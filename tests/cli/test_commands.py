@@ -301,7 +301,7 @@ def test_compare_with_failures(probe, fast, cache, bench, tmp_path):
 
 def test_compare_damaged(tmp_path, bench):
     """A result that is none ends with an error that names the file."""
-    (tmp_path / "result.json").write_text('{"schema": "msgm-bench/result@2"}')
+    (tmp_path / "result.json").write_text('{"schema": "msgm-bench/result@3"}')
     code, _, err = bench("compare", tmp_path)
     assert code in (1, 2)
     assert "result.json" in err

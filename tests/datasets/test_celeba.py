@@ -287,7 +287,7 @@ def test_regions_are_part_of_the_data(celeba):
     assert not {"Male", "Young", "Wavy_Hair", "Blurry"} & set(data.regions)
 
 
-def test_an_unknown_attribute_is_said_before_anything_is_fetched(monkeypatch):
+def test_an_unknown_attribute_ends_before_any_download(monkeypatch):
     """The forty names are known without the files, which are not even looked for."""
     monkeypatch.setattr(CelebA, "load", lambda self: pytest.fail("looked for the files"))
     spec = RunSpec(dataset="celeba", forget="bangz", backbone="vpsde", method="obt")

@@ -55,7 +55,7 @@ def test_conformance(cls, place):
 
 
 @pytest.mark.parametrize("cls", WRITERS, ids=lambda cls: cls.name)
-def test_classes_are_found_by_name_and_index(cls, place):
+def test_classes_go_by_name_and_index(cls, place):
     """What is to be forgotten is a class's name in any case, or its index."""
     WRITERS[cls](place)
     data = cls.create().load()
@@ -288,7 +288,7 @@ class Calls:
         self.call = (function, arguments)
 
     def __reduce__(self):
-        """What the unpickler is asked to call."""
+        """The functions that the unpickler would call."""
         return self.call
 
 

@@ -78,7 +78,7 @@ def test_fetch_and_check(bench, tmp_path, published):
 
 
 def test_check_finds_what_is_wrong(bench, place, published):
-    """A wrong checksum and a missing file are told apart, and the exit code is 1."""
+    """A wrong checksum and a missing file are distinguished, and the exit code is 1."""
     bench("data", "fetch", "mnist")
     (place / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(b"something else")
     (place / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
@@ -246,7 +246,7 @@ def test_doctor_downloads_nothing(bench, place, monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Five cats, ten dogs, and what is left out."""
+    """Five cats, ten dogs, and a file to skip."""
     fake_data.write_images(tmp_path / "photos" / "cat", 5)
     fake_data.write_images(tmp_path / "photos" / "dog", 10, seed=100)
     (tmp_path / "photos" / "cat" / "notes.txt").touch()
@@ -302,7 +302,7 @@ def test_home_is_a_folder(bench, photos, monkeypatch):
 
 
 def test_info_of_a_folder(bench, photos):
-    """``info`` shows classes, counts and what is left out, and names where files are missing."""
+    """``info`` shows classes, counts and skipped files, and names where files are missing."""
     named = ("--dataset", "image_folder", "--data-dir", photos, "-d", "size=32", "--no-measure")
     code, out, err = bench("info", *named, "--backbone", "vpsde")
     assert code == 0, err

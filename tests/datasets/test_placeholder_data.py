@@ -158,7 +158,7 @@ def test_names_are_checked_without_files():
         estimate_run(request(dataset="celeba", forget="bang"), measure=False)
 
 
-def test_an_unknown_shape_is_said(monkeypatch):
+def test_an_unknown_shape_is_an_error(monkeypatch):
     """Without files and without ``info`` the error says what to do; a folder's says it, too."""
     monkeypatch.setattr(CIFAR10, "info", lambda self: None)
     with pytest.raises(StorageError, match="unknown until its files are here"):

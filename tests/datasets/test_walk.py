@@ -114,7 +114,7 @@ def test_copies_are_mentioned(animals):
     )
 
 
-# What is left out -------------------------------------------------------------------------
+# Skipped entries -------------------------------------------------------------------------
 
 
 def test_leftovers_are_no_classes(animals):
@@ -268,7 +268,7 @@ ENTRY = st.text(
 @given(st.dictionaries(ENTRY, st.sampled_from([".png", ".txt", ""]), max_size=6))
 @settings(max_examples=60)
 def test_everything_is_listed_or_counted(tmp_path_factory, entries):
-    """Whatever names a folder holds: images and what is left out add up to all entries."""
+    """Whatever names a folder holds: images and skipped entries add up to all entries."""
     folder = tmp_path_factory.mktemp("walk")
     for name, suffix in entries.items():
         (folder / f"{name}{suffix}").write_bytes(b"")

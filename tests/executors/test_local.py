@@ -30,7 +30,7 @@ def test_the_tracker_conforms():
 
 
 def loud(cell):
-    """Print by every way, and end as told."""
+    """Print in every way, and end as its option says."""
     sys.stdout.write("by print")
     sys.stdout.flush()
     os.write(1, b"by descriptor")
@@ -110,7 +110,7 @@ def test_a_grid_in_processes(fast, cache, bench, tmp_path, monkeypatch):
     assert keys[0] == keys[1], "keys know nothing of the executor"
 
 
-def test_a_worker_that_dies_is_a_failed_cell(probe, fast, cache, bench, tmp_path, monkeypatch):
+def test_a_worker_that_dies_is_a_failed_run(probe, fast, cache, bench, tmp_path, monkeypatch):
     """Killed in its training: that cell fails with the signal's name, and the others go on."""
     monkeypatch.setenv("PROBE_KILL", "SIGKILL|train obt|5")
     monkeypatch.setenv("PYTHONPATH", f"{probe}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -441,11 +441,12 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeyp
     rows = {row["metric"]: row for row in actual["metrics"]}
     assert set(ROWS) <= set(rows)
     assert not [name for name in rows if name.startswith("nll")]
-    assert "which has no density" in actual["provenance"]["left_out"]["likelihood"]
+    skipped = {skip["name"]: skip["reason"] for skip in actual["provenance"]["skipped"]}
+    assert "which has no density" in skipped["likelihood"]
     how = {"sampler": "one_step", "nfe": 1, "guidance": 0.0, "sampler_options": {"sigma": 2.5}}
     task = actual["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
     assert how.items() <= task.items()
-    assert actual["provenance"]["limits"]["demands"] == {"class_generation": how}
+    assert actual["provenance"]["limits"]["required_task_options"] == {"class_generation": how}
     (folder,) = (tmp_path / "runs").iterdir()
     assert "class_generation: sampler = one_step, nfe = 1" in (folder / "report.md").read_text()
     card = json.loads((folder / "model" / "model.json").read_text())
@@ -459,4 +460,4 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeyp
     assert code == 0, err
     scored = only(tmp_path / "scored")
     assert scored["metrics"] == actual["metrics"]
-    assert scored["provenance"]["left_out"] == actual["provenance"]["left_out"]
+    assert scored["provenance"]["skipped"] == actual["provenance"]["skipped"]

@@ -26,9 +26,9 @@ from msgm_builtin.metrics.nll import NLL
 from msgm_builtin.metrics.unlearning_accuracy import RemainingAccuracy, UnlearningAccuracy
 from msgm_builtin.tasks.class_generation import ClassGeneration, retain_mask
 from msgm_builtin.tasks.generation import Generation
-from msgm_builtin.tasks.inpainting import Inpaint
+from msgm_builtin.tasks.inpainting import InpaintingTask
 from msgm_builtin.tasks.likelihood import Likelihood
-from msgm_builtin.tasks.reconstruction import Reconstruct
+from msgm_builtin.tasks.reconstruction import Reconstruction
 
 MEANS = torch.tensor([[-2.0, -2.0], [0.0, 0.0], [2.0, 2.0]])
 
@@ -41,7 +41,7 @@ class ExactNetwork(nn.Module):
         self.parts = [density.eps(process, chosen) for chosen in ([0], [1], [2], None)]
 
     def forward(self, x_t, t, condition=None):
-        """eps_hat of the class that is told."""
+        """eps_hat of the class of the condition."""
         by_class = torch.stack([part(x_t, t) for part in self.parts])
         return by_class[condition, torch.arange(len(x_t))]
 
@@ -145,7 +145,7 @@ def test_tracks_do_not_mix():
     assert "the model is unconditional" in ClassGeneration().skip(untold)
     assert ClassGeneration().skip(conditional) is None
     images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), 4)
-    for task in (Generation(), Inpaint(), Reconstruct()):
+    for task in (Generation(), InpaintingTask(), Reconstruction()):
         assert f"{task.name} belongs to the unconditional track" in task.skip(images)
         assert task.skip(untold) is None
     assert Likelihood().skip(conditional) is None
@@ -174,7 +174,7 @@ def test_an_exact_model_is_as_accurate_as_real_data():
 
 
 class Scripted(Quadrants):
-    """Says what it was told to say, in order."""
+    """Returns its predictions in order."""
 
     def __init__(self, classes, recognised):
         super().__init__()
@@ -199,7 +199,7 @@ def artifact_of(target):
 
 
 def test_unlearning_accuracy_of_verdicts_by_hand():
-    """Of 8 asked for class 3: 3 recognised as 3, 1 as 3 but unrecognised, 4 as others: 5/8."""
+    """Of 8 samples of class 3: 3 recognised as 3, 1 as 3 but unrecognised, 4 as others: 5/8."""
     model_context = scripted(
         [3, 3, 3, 3, 0, 1, 2, 2], [True, True, True, False, True, True, False, True]
     )
@@ -226,7 +226,7 @@ def test_each_of_several_classes_has_a_row():
 
 
 def test_remaining_accuracy_of_verdicts_by_hand():
-    """3 of 5 samples judged as asked, recognised or not; one that is not finite is wrong."""
+    """3 of 5 samples judged as their class, recognised or not; one that is not finite is wrong."""
     model_context = scripted([0, 1, 2, 2, 0], [True, False, True, True, True])
     artifact = artifact_of([3, 0, 1, 2, 1, 0])
     rows = named(RemainingAccuracy().measure(model_context, ClassGeneration(), artifact))
@@ -252,7 +252,7 @@ def test_guidance_is_part_of_what_a_value_means():
 # Distance and likelihood ------------------------------------------------------------------
 
 
-def test_fid_looks_at_the_classes_that_are_kept():
+def test_fid_is_of_the_retained_classes():
     """D_g's training images are at distance 0, whatever was drawn of the forgotten class."""
     model_context, metric, task = context(), JudgeFID(), ClassGeneration()
     model_context = dataclasses.replace(
@@ -264,7 +264,7 @@ def test_fid_looks_at_the_classes_that_are_kept():
     (row,) = metric.measure(model_context, task, artifact)
     assert row.value == pytest.approx(0, abs=1e-9)
     assert (row.metric, row.split, row.n) == ("fid", "samples", 120)
-    assert row.protocol == "fid/judge/kept-classes@1"
+    assert row.protocol == "fid/judge/retain-classes@1"
     artifact["x"][train.y == 0] = 0.0
     assert metric.measure(model_context, task, artifact)[0].value > 0.01
 

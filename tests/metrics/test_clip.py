@@ -18,7 +18,7 @@ from msgm_builtin import weights_files
 from msgm_builtin.embedders.clip import CLIP
 from msgm_builtin.embedders.clip_files import CARD
 from msgm_builtin.metrics.clip_distance import ClipDistance
-from msgm_builtin.tasks.inpainting import Inpaint
+from msgm_builtin.tasks.inpainting import InpaintingTask
 
 open_clip = LazyModule("open_clip")
 
@@ -165,7 +165,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         CLIP.create({"path": str(tmp_path)}).load(JUDGE, CPU)
 
 
-def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_the_repository_is_read(folder, tmp_path, monkeypatch):
     """In the data folder it needs no option; half a folder is no model; nothing is downloaded."""
     monkeypatch.setenv(weights_files.VARIABLE, str(tmp_path))
     embedder = CLIP.create({"repo": "somebody/vit_tiny"})
@@ -182,7 +182,7 @@ def test_a_folder_named_as_the_repository_is_found(folder, tmp_path, monkeypatch
 @pytest.mark.parametrize("distance", ["l2", "cosine"])
 def test_distance_is_the_mean_over_retain_images(distance, folder):
     """0 for exact restorations, else the mean of open_clip's own distances; down is good."""
-    model_context, task = context(channels=3), Inpaint.create({"count": 6})
+    model_context, task = context(channels=3), InpaintingTask.create({"count": 6})
     options = {"distance": distance, "embedder_options": {"path": str(folder)}}
     metric = ClipDistance.create(options)
     artifact = perfect(model_context, task)
@@ -203,7 +203,7 @@ def test_distance_is_the_mean_over_retain_images(distance, folder):
 
 def test_distance_without_a_model_is_a_dash():
     """Without the files the cell is null, and the reason says what to do."""
-    model_context, task = context(), Inpaint.create({"count": 6})
+    model_context, task = context(), InpaintingTask.create({"count": 6})
     metric = ClipDistance.create({"embedder_options": {"repo": "somebody/gone"}})
     (row,) = metric.measure(model_context, task, perfect(model_context, task))
     assert row.value is None

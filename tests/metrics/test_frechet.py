@@ -20,7 +20,7 @@ from msgm_builtin.metrics.frechet import (
     influence,
 )
 from msgm_builtin.tasks.generation import Generation
-from msgm_builtin.tasks.inpainting import Inpaint
+from msgm_builtin.tasks.inpainting import InpaintingTask
 
 
 def cloud(n, dim, seed, scale=1.0):
@@ -203,7 +203,7 @@ def test_fid_of_samples_looks_at_the_training_items():
 
 def test_fid_of_restored_images_looks_at_the_originals():
     """Exact restorations are at distance 0; only D_g counts; the protocol names the task."""
-    model_context, metric, task = context(), JudgeFID(), Inpaint.create({"count": 40})
+    model_context, metric, task = context(), JudgeFID(), InpaintingTask.create({"count": 40})
     artifact = perfect(model_context, task)
     artifact["x"][40:] = 0.0
     (row,) = metric.measure(model_context, task, artifact)
@@ -218,7 +218,7 @@ def test_fid_of_restored_images_looks_at_the_originals():
 
 def test_fid_says_why_it_is_null():
     """Too few items, NaN, a judge without features and absent weights: null rows with reasons."""
-    task = Inpaint.create({"count": 4})
+    task = InpaintingTask.create({"count": 4})
     model_context = context()
     artifact = perfect(model_context, task)
     (row,) = JudgeFID().measure(model_context, task, artifact)
@@ -240,7 +240,7 @@ def test_fid_without_inception_weights_is_a_dash(tmp_path, monkeypatch):
     monkeypatch.setenv("MSGM_BENCH_DATA", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    model_context, task = context(), Inpaint.create({"count": 4})
+    model_context, task = context(), InpaintingTask.create({"count": 4})
     metric = InceptionFID()
     (row,) = metric.measure(model_context, task, perfect(model_context, task))
     assert row.value is None

@@ -108,7 +108,7 @@ def test_lowest_retain_is_the_derived_table(
     assert slope == frontier.lambdas[-1]
 
 
-def test_the_papers_cell_lies_below(frontier: Frontier) -> None:
+def test_the_papers_value_lies_below(frontier: Frontier) -> None:
     """No normalised density has (10.64, 39.01); the paper's unseen and standard are possible."""
     assert gap(frontier, nats(10.64), nats(39.01)) / NATS_PER_UNIT == pytest.approx(-0.40, abs=0.01)
     assert gap(frontier, nats(10.63), nats(11.59)) > 0

@@ -88,7 +88,7 @@ def test_files_of_something_else_are_refused(content, tmp_path):
         Inception.create({"path": str(path)}).load(JUDGE, CPU)
 
 
-def test_a_path_that_leads_nowhere_is_said(tmp_path):
+def test_a_path_without_a_file_is_refused(tmp_path):
     """A path overrides every other place; one without a file is refused before any training."""
     with pytest.raises(OptionError, match=r"gone\.pth'\nallowed: there is nothing at this path"):
         Inception.create({"path": str(tmp_path / "gone.pth")})

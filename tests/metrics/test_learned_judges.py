@@ -70,7 +70,7 @@ def test_conformance(cls, data):
 
 
 def test_attributes_are_learned(fitted):
-    """Marks that are plain to see are told apart, the rare one too, on images not seen before."""
+    """Plain marks are distinguished, the rare one too, on held-out images."""
     judge = fitted[Attributes]
     prediction = judge.predict(pixels(FACES, FACES.test.x))
     assert prediction.classes.dtype == torch.bool
@@ -270,7 +270,7 @@ def test_programs_and_pickles_are_never_read(tmp_path):
     assert not touched.exists()
 
 
-def test_weights_that_change_are_not_taken(stored):
+def test_weights_that_change_are_refused(stored):
     """What was hashed for the key of the stage is what is loaded, or nothing."""
     file = stored / "classifier" / "judge.safetensors"
     judge = Classifier.create({"width": 8, "path": str(file)})

@@ -17,8 +17,8 @@ from msgm_bench import (
     registry,
 )
 from msgm_builtin.metrics.accuracy import Accuracy
-from msgm_builtin.tasks.inpainting import Inpaint, mask
-from msgm_builtin.tasks.reconstruction import Reconstruct
+from msgm_builtin.tasks.inpainting import InpaintingTask, mask
+from msgm_builtin.tasks.reconstruction import Reconstruction
 
 SMALL = {"count": 5, "nfe": 20}
 PARTIAL = {"variant": "partial"}
@@ -33,7 +33,7 @@ def drawn(task, model_context, chunk):
 
 def test_known_pixels_are_the_originals():
     """Outside of the upper half every restored pixel is the centre of the original's bin."""
-    model_context, task = context(), Inpaint.create(SMALL)
+    model_context, task = context(), InpaintingTask.create(SMALL)
     x = drawn(task, model_context, 10)["x"]
     original = perfect(model_context, task)["x"]
     assert torch.equal(x[:, :, 4:], original[:, :, 4:])
@@ -42,26 +42,26 @@ def test_known_pixels_are_the_originals():
 
 def test_retain_comes_first():
     """The artifact holds at most ``count`` items of D_g, then of D_f, in the order of the data."""
-    model_context, task = context(), Inpaint.create(SMALL)
+    model_context, task = context(), InpaintingTask.create(SMALL)
     lower = drawn(task, model_context, 10)["x"][:, :, 4:]
     levels = (lower * 17 - 0.5).round().to(torch.uint8)
     expected = torch.cat([model_context.retain.x[:5], model_context.forget.x[:5]])[:, :, 4:]
     assert torch.equal(levels, expected)
 
 
-@pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
+@pytest.mark.parametrize("cls", [InpaintingTask, Reconstruction])
 def test_chunks_change_nothing(cls):
     """Drawing three items at a time gives the tensors of drawing all at once."""
     model_context, task = context(), cls.create(SMALL)
     whole, parts = drawn(task, model_context, 10), drawn(task, model_context, 3)
     assert torch.equal(whole["x"], parts["x"])
-    assert whole["nfe"].tolist() == [20 if cls is Inpaint else 19] * 10
+    assert whole["nfe"].tolist() == [20 if cls is InpaintingTask else 19] * 10
 
 
 def test_drawn_region_has_the_law_of_the_data():
     """With independent pixels the drawn ones follow N(m, s^2), whatever is known."""
     model_context = context(test=400)
-    task = Inpaint.create({"count": 300, "nfe": 400, "box": (2, 2, 5, 4)})
+    task = InpaintingTask.create({"count": 300, "nfe": 400, "box": (2, 2, 5, 4)})
     x = drawn(task, model_context, 400)["x"][:, :, 2:7, 2:6]
     assert float(x.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(x.std()) == pytest.approx(0.2, abs=0.01)
@@ -71,7 +71,7 @@ def test_noise_stays_without_denoising():
     """``denoise=False`` keeps the last noise on unknown pixels, and only there."""
     model_context = context()
     clean, noisy = (
-        drawn(Inpaint.create(SMALL | {"denoise": flag}), model_context, 10)["x"]
+        drawn(InpaintingTask.create(SMALL | {"denoise": flag}), model_context, 10)["x"]
         for flag in (True, False)
     )
     assert torch.equal(clean[:, :, 4:], noisy[:, :, 4:])
@@ -84,7 +84,7 @@ def test_noise_stays_without_denoising():
 def test_mask_must_lie_in_the_image(box):
     """A box that is empty, outside or everything is refused before training, with the size."""
     with pytest.raises(OptionError, match="8x8"):
-        Inpaint.create({"box": box}).check_data(context().data, (3,))
+        InpaintingTask.create({"box": box}).check_data(context().data, (3,))
 
 
 def test_box_is_what_is_drawn():
@@ -113,14 +113,14 @@ def test_region_is_the_features_where_it_is_known(options, targets, expected):
     """The box of what is to be forgotten, or the smallest around several; else the upper half."""
     model_context = context()
     data = replace(model_context.data, regions=REGIONS)
-    assert Inpaint.create(options).box(data, targets) == expected
+    assert InpaintingTask.create(options).box(data, targets) == expected
     if not options:
-        assert Inpaint.create().box(model_context.data, targets) == (0, 0, 4, 8)
+        assert InpaintingTask.create().box(model_context.data, targets) == (0, 0, 4, 8)
 
 
-def test_region_is_drawn_shown_and_named():
+def test_region_is_inpainted_previewed_and_named():
     """What changes, what the picture leaves grey and what the protocol says are one box."""
-    model_context, task = context(), Inpaint.create(SMALL)
+    model_context, task = context(), InpaintingTask.create(SMALL)
     model_context = replace(model_context, data=replace(model_context.data, regions=REGIONS))
     x, original = drawn(task, model_context, 10)["x"], perfect(model_context, task)["x"]
     changed = (x != original).any(dim=0)[0].nonzero()
@@ -131,32 +131,32 @@ def test_region_is_drawn_shown_and_named():
     settings = task.protocol(model_context)
     assert settings["box"] == [1, 2, 3, 4]
     assert "region" not in settings
-    assert Inpaint.create(SMALL | {"box": (1, 2, 3, 4)}).protocol(context()) == settings
+    assert InpaintingTask.create(SMALL | {"box": (1, 2, 3, 4)}).protocol(context()) == settings
 
 
 def test_a_feature_without_a_region_is_refused():
     """The error names what has no region, and those that have."""
     data = replace(context().data, regions=REGIONS)
-    task = Inpaint.create({"region": "feature"})
+    task = InpaintingTask.create({"region": "feature"})
     with pytest.raises(OptionError, match=r"the dataset names no region of b\nallowed: a, c, d"):
         task.check_data(data, (1, 3))
 
 
 def test_budget_counts_corrector_steps():
     """``nfe`` evaluations are shared by predictor and corrector; one too few is refused."""
-    task = Inpaint.create({"nfe": 11, "corrector_steps": 4})
+    task = InpaintingTask.create({"nfe": 11, "corrector_steps": 4})
     assert task.solver(torch.zeros(1, 1, 8, 8), (0, 0, 4, 8)).steps == 2
     with pytest.raises(OptionError, match="budget"):
-        Inpaint.create({"nfe": 1}).check(context().model)
+        InpaintingTask.create({"nfe": 1}).check(context().model)
 
 
 def test_predictor_only_is_labelled():
     """Without corrector steps the label says that the draws are biased."""
-    assert Inpaint.create().label == "inpainting"
-    assert "predictor-only (biased)" in Inpaint.create({"corrector_steps": 0}).label
+    assert InpaintingTask.create().label == "inpainting"
+    assert "predictor-only (biased)" in InpaintingTask.create({"corrector_steps": 0}).label
 
 
-@pytest.mark.parametrize("cls", [Inpaint, Reconstruct])
+@pytest.mark.parametrize("cls", [InpaintingTask, Reconstruction])
 def test_points_are_skipped(cls):
     """Both tasks are for images, and say so."""
     process = context().model.process
@@ -170,9 +170,9 @@ def test_reconstruction_goes_through_the_latent():
 
     VE's z is 8 wide, so that sigma(0.02) = 0.011 on it moves a pixel by s/8 of that: 0.0003.
     """
-    model_context, task = context(), Reconstruct.create({"count": 5, "nfe": 800})
+    model_context, task = context(), Reconstruction.create({"count": 5, "nfe": 800})
     move = drawn(task, model_context, 10)["x"] - perfect(model_context, task)["x"]
-    none = drawn(Reconstruct.create({"count": 5, "nfe": 800, "t": 0.0}), model_context, 10)["x"]
+    none = drawn(Reconstruction.create({"count": 5, "nfe": 800, "t": 0.0}), model_context, 10)["x"]
     noise = drawn(task, model_context, 10)["x"] - none
     sigma = float(model_context.model.process.marginal(torch.tensor(0.02))[1])
     assert float(noise.std()) == pytest.approx(sigma * STD / 8.0, rel=0.1)
@@ -181,19 +181,19 @@ def test_reconstruction_goes_through_the_latent():
 
 def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
     """400 evaluations: 100 steps of 2 up, 100 steps and the denoising one down."""
-    model_context, task = context(), Reconstruct.create({"count": 2})
+    model_context, task = context(), Reconstruction.create({"count": 2})
     assert task.options.variant == "latent"
     assert task.start == 1.0
     assert set(drawn(task, model_context, 4)["nfe"].tolist()) == {200 + 199}
     with pytest.raises(OptionError, match="nfe = 3"):
-        Reconstruct.create({"nfe": 3}).check(model_context.model)
+        Reconstruction.create({"nfe": 3}).check(model_context.model)
 
 
 def test_the_variants_have_protocols_of_their_own():
     """The latent is version 2 of the name under which partial was version 1."""
     model_context = context()
     ids = {
-        variant: Accuracy().protocol(model_context, Reconstruct.create({"variant": variant})).id
+        variant: Accuracy().protocol(model_context, Reconstruction.create({"variant": variant})).id
         for variant in ("latent", "partial")
     }
     assert ids == {
@@ -204,7 +204,7 @@ def test_the_variants_have_protocols_of_their_own():
 
 def test_partial_reconstruction_is_near_and_not_equal():
     """From t = 0.02 of a VE process (sigma 0.011) an image comes back within its noise."""
-    model_context, task = context(), Reconstruct.create(SMALL | PARTIAL)
+    model_context, task = context(), Reconstruction.create(SMALL | PARTIAL)
     error = (
         (drawn(task, model_context, 10)["x"] - perfect(model_context, task)["x"])
         .square()
@@ -217,7 +217,7 @@ def test_partial_reconstruction_is_near_and_not_equal():
 
 def test_partial_reconstruction_from_far_forgets_the_image():
     """From t = 1 nothing of the image is left: what comes back is a sample."""
-    model_context, task = context(), Reconstruct.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
+    model_context, task = context(), Reconstruction.create(SMALL | PARTIAL | {"t": 1.0, "nfe": 60})
     x, original = drawn(task, model_context, 10)["x"], perfect(model_context, task)["x"]
     correlation = torch.corrcoef(torch.stack([x.flatten(), original.flatten()]))[0, 1]
     assert abs(float(correlation)) < 0.15
@@ -227,7 +227,7 @@ def test_partial_reconstruction_from_far_forgets_the_image():
 def test_reconstruction_time_must_be_sampled():
     """A time at which the sampler stops anyway is refused."""
     with pytest.raises(OptionError, match="t = 1e-05"):
-        Reconstruct.create(PARTIAL | {"t": 1e-5}).check(context().model)
+        Reconstruction.create(PARTIAL | {"t": 1e-5}).check(context().model)
 
 
 @pytest.mark.parametrize("sampler", ["heun", "em", "pc", "ancestral", "ddim"])
@@ -236,9 +236,11 @@ def test_every_sampler_starts_from_the_middle(sampler):
     process = DiscreteDDPM()
     model_context = context(process=process)
     options = {"count": 20, "nfe": 50, "t": 0.05, "sampler": sampler}
-    task = Reconstruct.create(PARTIAL | options)
+    task = Reconstruction.create(PARTIAL | options)
     x, original = drawn(task, model_context, 40)["x"], perfect(model_context, task)["x"]
-    far = drawn(Reconstruct.create({**task.options.model_dump(), "t": 1.0}), model_context, 40)["x"]
+    far = drawn(Reconstruction.create({**task.options.model_dump(), "t": 1.0}), model_context, 40)[
+        "x"
+    ]
     near, other = ((v - original).square().mean() for v in (x, far))
     assert float(near) < 0.8 * float(other)
 
@@ -246,7 +248,7 @@ def test_every_sampler_starts_from_the_middle(sampler):
 def test_the_default_budget_suits_the_discrete_grid():
     """DDPM has 20 steps up to t = 0.02: the default budget passes, 21 evaluations do not."""
     model = discrete(1000)
-    task = Reconstruct.create(PARTIAL | {"sampler": "ancestral"}).with_model_defaults(model)
+    task = Reconstruction.create(PARTIAL | {"sampler": "ancestral"}).with_model_defaults(model)
     sampler = registry.registry().create("samplers", *task.uses()["samplers"])
     sampler.check(model, task.start)
     longer = registry.registry().create("samplers", "ancestral", {"nfe": 21})
@@ -268,22 +270,22 @@ def discrete(steps):
 def test_the_default_budget_is_what_a_coarse_grid_has(steps, t, nfe, name):
     """20 evaluations, or one for each grid time up to t; every sampler takes that many."""
     model = discrete(steps)
-    task = Reconstruct.create(PARTIAL | {"sampler": name, "t": t}).with_model_defaults(model)
+    task = Reconstruction.create(PARTIAL | {"sampler": name, "t": t}).with_model_defaults(model)
     assert task.options.nfe == nfe
     registry.registry().create("samplers", *task.uses()["samplers"]).check(model, task.start)
 
 
 def test_an_explicit_budget_stays():
-    """What was asked for is not lowered in silence: it is refused, or kept."""
-    task = Reconstruct.create(PARTIAL | {"nfe": 20}).with_model_defaults(discrete(100))
+    """The budget of the options is not lowered in silence: it is refused, or used."""
+    task = Reconstruction.create(PARTIAL | {"nfe": 20}).with_model_defaults(discrete(100))
     assert task.options.nfe == 20
-    assert Reconstruct.create(PARTIAL).with_model_defaults(context().model).options.nfe == 20
-    assert Reconstruct.create().with_model_defaults(context().model).options.nfe == 400
+    assert Reconstruction.create(PARTIAL).with_model_defaults(context().model).options.nfe == 20
+    assert Reconstruction.create().with_model_defaults(context().model).options.nfe == 400
 
 
 def test_pictures_show_both_splits():
     """A picture has the original, what is given of it and the restored image of each split."""
-    model_context, task = context(), Inpaint.create(SMALL)
+    model_context, task = context(), InpaintingTask.create(SMALL)
     rows = task.preview(model_context, perfect(model_context, task))
     assert list(rows) == [
         f"{s}: {what}" for s in ("retain", "forget") for what in ("original", "input", "restored")
@@ -291,6 +293,6 @@ def test_pictures_show_both_splits():
     assert torch.equal(rows["forget: original"], model_context.visible(model_context.forget)[:5])
     assert torch.equal(rows["retain: input"][:, :, 4:], rows["retain: original"][:, :, 4:])
     assert set(rows["retain: input"][:, :, :4].flatten().tolist()) == {0.5}
-    assert "retain: input" not in Reconstruct.create(SMALL).preview(
+    assert "retain: input" not in Reconstruction.create(SMALL).preview(
         model_context, perfect(model_context, task)
     )

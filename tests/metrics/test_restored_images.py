@@ -10,8 +10,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from msgm_builtin.metrics.accuracy import Accuracy
 from msgm_builtin.metrics.image_quality import PSNR, SSIM, psnr, ssim
-from msgm_builtin.tasks.inpainting import Inpaint
-from msgm_builtin.tasks.reconstruction import Reconstruct
+from msgm_builtin.tasks.inpainting import InpaintingTask
+from msgm_builtin.tasks.reconstruction import Reconstruction
 
 
 def pictures(channels, size, count=4):
@@ -62,7 +62,7 @@ def test_ssim_is_that_of_scikit_image(channels, size):
 
 def test_quality_rows_are_means_over_retain_images():
     """Only D_g enters; the value is the mean over images; the interval holds it; up is good."""
-    model_context, task = context(), Inpaint.create({"count": 12})
+    model_context, task = context(), InpaintingTask.create({"count": 12})
     artifact = {"x": perfect(model_context, task)["x"] + 0.03}
     artifact["x"][12:] = 0.0
     artifact["x"][0] += 0.03
@@ -80,7 +80,7 @@ def test_quality_rows_are_means_over_retain_images():
 
 def test_quality_without_a_finite_value_is_null():
     """An image restored exactly has no finite PSNR, one that is NaN no SSIM: null, with why."""
-    model_context, task = context(), Reconstruct.create({"count": 4})
+    model_context, task = context(), Reconstruction.create({"count": 4})
     artifact = perfect(model_context, task)
     (row,) = PSNR().measure(model_context, task, artifact)
     assert (row.value, row.reason) == (None, "4 of 4 images have no finite value")
@@ -91,7 +91,7 @@ def test_quality_without_a_finite_value_is_null():
 
 def test_accuracy_counts_images_that_are_judged_as_they_are_labelled():
     """Three of ten retain images and all but one forget image spoiled: 70 % and 10 %."""
-    model_context, task = context(), Inpaint.create({"count": 10})
+    model_context, task = context(), InpaintingTask.create({"count": 10})
     artifact = perfect(model_context, task)
     artifact["x"][[1, 4, 8]] = 1 - artifact["x"][[1, 4, 8]]
     artifact["x"][11:] = 1 - artifact["x"][11:]
@@ -106,7 +106,7 @@ def test_accuracy_counts_images_that_are_judged_as_they_are_labelled():
 
 def test_accuracy_takes_no_image_that_is_not_finite():
     """A judge may find a class in NaN; it does not count."""
-    model_context, task = context(), Inpaint.create({"count": 5})
+    model_context, task = context(), InpaintingTask.create({"count": 5})
     artifact = perfect(model_context, task)
     artifact["x"][0, 0, 0, 0] = torch.nan
     assert only(Accuracy().measure(model_context, task, artifact), "acc").value == pytest.approx(80)
@@ -115,7 +115,10 @@ def test_accuracy_takes_no_image_that_is_not_finite():
 def test_protocols_of_two_tasks_differ():
     """Rows of inpainting and of reconstruction never share an id, nor do biased draws."""
     model_context = context()
-    biased = Inpaint.create({"corrector_steps": 0})
-    ids = [Accuracy().protocol(model_context, t).id for t in (Inpaint(), biased, Reconstruct())]
+    biased = InpaintingTask.create({"corrector_steps": 0})
+    ids = [
+        Accuracy().protocol(model_context, t).id
+        for t in (InpaintingTask(), biased, Reconstruction())
+    ]
     assert len(set(ids)) == 3
     assert ids[1] == "acc/judge/inpainting predictor-only (biased)@1"

@@ -39,7 +39,7 @@ def test_tasks_have_presets_of_their_own():
     assert task_presets("nobody's") == [{}] * len(task_presets("quick"))
 
 
-def test_tasks_that_make_no_sense_are_left_out_with_their_metrics():
+def test_tasks_that_do_not_apply_are_skipped_with_their_metrics():
     """Points are neither inpainted nor reconstructed, and the plan says why."""
     plan = resolve(RunSpec.model_validate(POINTS))
     assert set(reasons(plan.evaluation.skipped, "tasks")) == {

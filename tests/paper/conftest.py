@@ -97,7 +97,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def specs(monkeypatch):
-    """What ``run --dry-run`` was asked to plan."""
+    """The requests that ``run --dry-run`` plans."""
     planned = []
 
     def remember(specs):

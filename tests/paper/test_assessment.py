@@ -122,7 +122,7 @@ def test_flaws_of_the_paper(entry, make, place):
     assert nothing.reasons == assessment.reasons
 
 
-def test_every_cell_can_be_answered(make):
+def test_every_value_can_be_reproduced(make):
     """A perfect result of the right kind reproduces every value that is a target."""
     for value in published_values():
         assessment = judged(value, make(value, value.value, 0.001))
@@ -313,7 +313,7 @@ def test_other_options_are_not_averaged(entry, make):
 
 
 def test_the_choice_does_not_look_at_values(entry, make):
-    """Of two comparable ways of running, that with more seeds is shown, and the other is told."""
+    """Of two comparable variants the one with more seeds is chosen; a remark counts the other."""
     ort = entry(2, "ort", "nll", "retain", **UR)
     lucky = make(
         ort, ort.value, 0.01, params={"alpha": 0.99, "forget_interval": 4, "product": "inner"}

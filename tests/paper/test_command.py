@@ -110,7 +110,7 @@ def test_the_default_folder(run_command, make, entry, write):
     assert "1 reproduced" in out
 
 
-def test_broken_files_are_left_out(run_command, make, entry, write):
+def test_broken_files_are_skipped(run_command, make, entry, write):
     """They are named with a reason, and the rest is shown."""
     runs = write(make(entry(1, "standard", "nll", "forget"), 10.73, 0.01))
     for name, content in (("a", b"{"), ("b", b"\xff"), ("c", b'{"status": "ok"}')):
@@ -120,7 +120,7 @@ def test_broken_files_are_left_out(run_command, make, entry, write):
     assert "1 reproduced" in out
     assert err.count("is no valid result") == 3
     assert "Value error" not in err
-    assert "its schema is not msgm-bench/result@2" in err
+    assert "its schema is not msgm-bench/result@3" in err
 
 
 def test_wrong_requests(bench, tmp_path):
@@ -182,7 +182,7 @@ def test_values_that_no_run_reproduces_are_listed(run_command):
     assert toy.endswith("table 1, gaussians: nll retain; table 1, gaussians: nll forget")
 
 
-def test_what_ships_is_shown(run_command, make, entry, monkeypatch, tmp_path):
+def test_results_in_the_program_are_listed(run_command, make, entry, monkeypatch, tmp_path):
     """Without --runs the committed results are read, and runs/ beside them; else only those."""
     shipped, other = (make(entry(1, n, "nll", "forget"), v, 0.01) for n, v in CLOSE.items())
     monkeypatch.setattr(results, "SHIPPED", tmp_path / "measured")
@@ -219,8 +219,8 @@ def test_a_boards_results_are_read(run_command, make, entry, tmp_path, named):
     assert not err
 
 
-def test_commands_that_are_done_are_left_out(run_command, make, entry, write):
-    """What is settled needs no run; results elsewhere are asked for where they were looked for."""
+def test_commands_of_finished_runs_are_omitted(run_command, make, entry, write):
+    """Decided values need no run; commands write into the folder of the option."""
     here = {
         (c.metric, c.split): c for c in published_values() if (c.table, c.method) == (1, "standard")
     }

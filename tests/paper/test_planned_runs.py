@@ -124,7 +124,7 @@ def test_what_a_command_measures_is_accepted(line, bench, specs):
         assert assessment.status is (Status.NOT_COMPARABLE if flaws else Status.REPRODUCED), entry
 
 
-def test_every_cell_has_a_command_or_a_reason():
+def test_every_value_has_a_command_or_a_reason():
     """The columns of real images have no run; of 240 values that leaves those of the commands."""
     without = [entry for entry in published_values() if setting(entry).command() is None]
     assert len(published_values()) == 240

@@ -44,7 +44,7 @@ def test_the_file_is_whole():
     )
 
 
-def test_every_cell_is_one():
+def test_every_value_has_one_place():
     """No place has two values, and units belong to metrics."""
     places = [
         (c.table, c.dataset, c.backbone, c.method, c.metric, c.split) for c in published_values()
@@ -127,7 +127,7 @@ def flawed(**where):
     return {c for c in chosen if caveats.objections(c)}, set(chosen)
 
 
-def test_every_caveat_concerns_some_cell():
+def test_every_caveat_concerns_some_value():
     """None is idle."""
     for caveat in caveats.CAVEATS:
         assert any(caveat.concerns(entry) for entry in published_values()), caveat.reason
@@ -151,7 +151,7 @@ def test_what_is_no_target():
     assert len(flawed()[0]) == 70
 
 
-def test_the_impossible_cell_is_impossible(entry):
+def test_the_impossible_value_is_impossible(entry):
     """The toy's value lies below the frontier's own quadrature, which gives the reason's 11.04."""
     forget, retain = (entry(1, "msgm", "nll", split) for split in ("forget", "retain"))
     nats = 2 * math.log(2)  # a bit/dim in the plane; + 8 by the paper's convention
@@ -219,7 +219,7 @@ def test_rows_that_count_as_the_paper_does(entry):
     assert erased.params == {"alpha": 0.99, "forget_interval": 4}
 
 
-def test_contradictions_are_found(entry):
+def test_contradictions_are_remarks(entry):
     """Where the paper has two values for one model, each remark names the other."""
     ort = entry(2, "ort", "nll", "forget", dataset="mnist")
     assert any("14.75 in table 7" in remark for remark in caveats.remarks(ort, published_values()))

@@ -75,6 +75,16 @@ def test_the_place_of_the_cache_and_of_the_results_is_in_no_key(monkeypatch, tmp
     assert keys() == before
 
 
+def test_a_task_may_be_called_like_a_stage():
+    """Tasks named ``model`` and ``judge`` do not take the place of model and judge."""
+    rows = build_graph(resolve(SPEC)).rows
+    (artifact, *_) = rows.artifacts.values()
+    rows = dataclasses.replace(rows, artifacts={"model": artifact, "judge": artifact})
+    assert rows.needs["model"] is rows.model
+    assert rows.needs["judge"] is rows.judge
+    assert rows.needs[artifact.name] is artifact
+
+
 def test_stages_are_values():
     """A stage is a frozen dataclass that names its needs, and has a run and JSON-ready inputs."""
     for stage in build_graph(resolve(SPEC)).stages.values():

@@ -70,7 +70,7 @@ def test_the_card_says_what_shapes_do_not(tmp_path):
     """Heads, norms, activation, time features, the last layer and the process stand in it."""
     stored(tmp_path, UNET)
     card = json.loads((tmp_path / CARD).read_text("utf-8"))
-    assert card["format"] == "msgm-bench/model@2"
+    assert card["format"] == "msgm-bench/model@3"
     network = card["network"]
     assert network["attention_head_dim"] is None  # one head
     assert (network["norm_num_groups"], network["norm_eps"]) == (4, 1e-5)
@@ -115,8 +115,8 @@ def test_another_process_is_refused(tmp_path):
 def test_older_cards_are_refused_in_one_sentence(tmp_path):
     """They do not say what the weights mean; what to do is said."""
     stored(tmp_path, MLP)
-    edit(tmp_path, lambda card: card | {"format": "msgm-bench/model@1"})
-    with pytest.raises(UsageError, match="'msgm-bench/model@1'") as caught:
+    edit(tmp_path, lambda card: card | {"format": "msgm-bench/model@2"})
+    with pytest.raises(UsageError, match="'msgm-bench/model@2'") as caught:
         load_model(tmp_path, CPU)
     assert "repeat the command that trained it" in caught.value.hint
 
@@ -129,7 +129,10 @@ BAD = [
     (lambda c: c | {"data": c["data"] | {"levels": "17"}}, r"data\.levels = '17'"),
     (lambda c: c | {"data": c["data"] | {"classes": 10**9}}, r"data\.classes"),
     (lambda c: c | {"limits": 1}, "limits = 1"),
-    (lambda c: c | {"limits": {"demands": {"generation": 5}}}, "demands"),
+    (
+        lambda c: c | {"limits": {"required_task_options": {"generation": 5}}},
+        "required_task_options",
+    ),
     (lambda c: c | {"backbone": "../evil"}, "backbone"),
     (lambda c: c | {"more": None}, "more = None is not understood"),
     (lambda c: {k: v for k, v in c.items() if k != "network"}, "lacks network"),

@@ -151,8 +151,9 @@ def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkey
     assert "skipped: fid-judge: the Frechet distance is for images" in words
     assert bench(*tiny(method="unseen", out=tmp_path / "runs"))[0] == 0
     told = only(tmp_path / "runs")["provenance"]
-    assert told["left_out"]["reconstruction"] == "reconstruction is for images"
-    assert set(told["unmeasured"]) == {"fid-judge", "fid-inception"}
+    skipped = {(skip["kind"], skip["name"]): skip["reason"] for skip in told["skipped"]}
+    assert skipped["tasks", "reconstruction"] == "reconstruction is for images"
+    assert {name for kind, name in skipped if kind == "metrics"} == {"fid-judge", "fid-inception"}
     (page,) = (tmp_path / "runs").rglob("report.md")
     text = page.read_text("utf-8")
     assert "Skipped tasks:\n\n- " in text

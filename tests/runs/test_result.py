@@ -38,7 +38,7 @@ def test_schema(whole):
     validator = jsonschema.validators.validator_for(schema)(schema)
     validator.check_schema(schema)
     _, document = whole
-    assert document["schema"] == "msgm-bench/result@2"
+    assert document["schema"] == "msgm-bench/result@3"
     assert list(validator.iter_errors(document)) == []
     for change in (
         {"status": "fine"},

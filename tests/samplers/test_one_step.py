@@ -77,7 +77,7 @@ def test_half_the_range_is_half_the_noise():
     torch.testing.assert_close(halved.x, plain.x)
 
 
-def test_it_denoises_what_it_is_given():
+def test_it_denoises_its_start():
     """From (x_t, t) it returns the posterior mean at that very time."""
     process = PROCESSES[1]
     x_t = torch.tensor([[0.1, -2.0, 3.0]])

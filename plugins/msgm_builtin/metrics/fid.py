@@ -86,7 +86,7 @@ class Frechet(Metric[FrechetOptions]):
             settings["judge"] = dict(context.judge_id)
         name = f"fid/{self.embedder}"
         if task.name == "class_generation":
-            name += "/kept-classes"
+            name += "/retain-classes"
         return task_protocol(name, context, task, **settings)
 
     def needs_reference(self, context: EvalContext) -> bool:
@@ -169,7 +169,7 @@ class JudgeFID(Frechet):
     columns = (
         MetricColumn(
             metric="fid",
-            protocol="fid/judge/kept-classes@1",
+            protocol="fid/judge/retain-classes@1",
             label="FID",
             direction="down",
             track="class",

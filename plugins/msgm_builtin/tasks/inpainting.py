@@ -26,7 +26,7 @@ from msgm_bench import (
 from msgm_builtin.tasks.restoration import Restoration
 
 
-class InpaintOptions(CountOptions):
+class InpaintingOptions(CountOptions):
     """Region and sampler."""
 
     region: Literal["auto", "upper-half", "feature"] = Field(
@@ -48,7 +48,7 @@ class InpaintOptions(CountOptions):
     )
 
 
-class Inpaint(Restoration[InpaintOptions]):
+class InpaintingTask(Restoration[InpaintingOptions]):
     """A region of held-out images, filled in conditionally on the other pixels.
 
     Conditional predictor-corrector; known pixels end as in the original. Without corrector steps
@@ -177,4 +177,4 @@ def bounding_box(boxes: Sequence[Box]) -> Box:
 @hookimpl
 def register_tasks() -> Sequence[type[Task]]:
     """Inpainting."""
-    return [Inpaint]
+    return [InpaintingTask]

@@ -30,7 +30,7 @@ LATENT_NFE = 400  # of an image, encoding and decoding together
 PARTIAL_NFE = 20  # a grid of 1000 steps has as many up to t = 0.02
 
 
-class ReconstructOptions(CountOptions):
+class ReconstructionOptions(CountOptions):
     """Place and size of the perturbation, and the decoder."""
 
     variant: Literal["latent", "partial"] = Field(
@@ -49,7 +49,7 @@ class ReconstructOptions(CountOptions):
     sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
 
 
-class Reconstruct(Restoration[ReconstructOptions]):
+class Reconstruction(Restoration[ReconstructionOptions]):
     """Held-out images, encoded to T and decoded, with noise on the latent or on the image.
 
     ``variant=latent``, the paper's: x0 is encoded to z at T by the probability-flow ODE, the
@@ -158,4 +158,4 @@ class Reconstruct(Restoration[ReconstructOptions]):
 @hookimpl
 def register_tasks() -> Sequence[type[Task]]:
     """Reconstruction."""
-    return [Reconstruct]
+    return [Reconstruction]
