@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.cli.kinds import singular
 from msgm_bench.cli.options import KEY_VALUE
 from msgm_bench.cli.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from msgm_bench.testing.checks import Outcome
-
-FAILED = 1
 
 
 @click.command()
@@ -51,7 +50,7 @@ def command(kind: str, name: str, params: tuple[tuple[str, Any], ...], as_json: 
         echo_json(header | {"checks": [asdict(outcome) for outcome in done]})
     else:
         echo(f"\n{', '.join(f'{counts[s]} {s}' for s in ('passed', 'failed', 'skipped'))}")
-    return FAILED if counts["failed"] else 0
+    return ExitCode.FAILED if counts["failed"] else ExitCode.OK
 
 
 def _collected(outcomes: Iterator[Outcome], quiet: bool) -> Iterator[Outcome]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from msgm_bench.cli.kinds import singular
 from msgm_bench.cli.terminal import echo, echo_json
 
 
@@ -15,22 +16,20 @@ from msgm_bench.cli.terminal import echo, echo_json
 def command(kind: str | None, as_json: bool) -> None:
     """List the installed plugins and the packages that they come from.
 
-    KIND is methods, backbones, datasets, tasks, metrics, ...; all kinds without it.
+    KIND is method, backbone, dataset, task, metric, ..., or its plural; all kinds without it.
     """
     from msgm_bench.cli.tables import print_table
-    from msgm_bench.errors import UnknownNameError
     from msgm_bench.quarantine import stdout_to_stderr
     from msgm_bench.registry import KINDS, registry
 
-    if kind is not None and kind not in KINDS:
-        raise UnknownNameError("kind", kind, KINDS)
+    kinds = KINDS if kind is None else (f"{singular(kind)}s",)
     with stdout_to_stderr():
         plugins: dict[str, list[dict[str, Any]]] = {
             name: [
                 {"name": e.cls.name, "summary": e.cls.summary(), "from": str(e.provenance)}
                 for e in registry().entries(name)
             ]
-            for name in (KINDS if kind is None else (kind,))
+            for name in kinds
         }
     if as_json:
         echo_json(plugins)

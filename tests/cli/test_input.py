@@ -41,7 +41,7 @@ WRONG = [
     (command("--executor", "slurmm"), "unknown executor 'slurmm'"),
     (command("--track", "wanbd"), "unknown tracker 'wanbd'"),
     (["rum", *TINY], "unknown command 'rum' (did you mean 'run'?)"),
-    (["list", "method"], "unknown kind 'method' (did you mean 'methods'?)"),
+    (["list", "methd"], "unknown kind 'methd' (did you mean 'method'?)"),
     (["info", "obtt"], "unknown plugin 'obtt' (did you mean 'obt'?)"),
     (command("--metod", "obt"), "--metod"),
     # what is to be forgotten

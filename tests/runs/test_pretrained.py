@@ -82,12 +82,12 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _plugins(made, monkeypatch, untrained_model):
+def _plugins(made, monkeypatch, new_registry):
     """Few plugins, and the cache of those runs."""
     monkeypatch.setenv("MSGM_BENCH_CACHE", str(made / "cache"))
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", PLUGINS)
     monkeypatch.setattr(run_folder, "_draw_pictures", draw_nothing)
-    untrained_model.cache_clear()
+    new_registry.cache_clear()
 
 
 def run_of(made, method):
