@@ -7,7 +7,6 @@ import keyword
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -18,37 +17,9 @@ from msgm_bench.quarantine import checked_name
 from msgm_bench.storage.atomic import storage_errors
 
 GROUP, COMMANDS_GROUP = "msgm_bench", "msgm_bench.commands"
-RUN = "msgm-bench run --dataset digits --forget 3 --backbone vpsde --method {} --preset quick"
 NAMES = frozenset({"Any", "Callable", "Counter", "Field", "Iterable", "Iterator", "Mapping"})
 """Names that templates use beside the public ones of msgm_bench."""
 NAMES |= {"Network", "Path", "Sequence", "Tensor"}
-USES: Mapping[str, tuple[str, str]] = {
-    "method": ("Then it runs as any other:", RUN.format("{name}")),
-    "metric": ("Every run has its row then:", RUN.format("obt")),
-    "dataset": (
-        "Then models are trained on it:",
-        "msgm-bench run --dataset {name} --forget vertical --backbone vpsde --method obt",
-    ),
-    "backbone": (
-        "Then methods run on it:",
-        "msgm-bench run --dataset gaussians --forget middle --backbone {name} --method obt",
-    ),
-    "task": (
-        "A metric that names it among its `tasks` reads what it draws:",
-        "msgm-bench new metric NAME",
-    ),
-    "judge": ("It judges the samples of a run:", RUN.format("obt") + " -j name={name}"),
-    "embedder": ("It is there for metrics that embed images:", "msgm-bench info {name}"),
-    "sampler": (
-        "It draws the samples of a run:",
-        RUN.format("obt") + " -t generation.sampler={name} -t generation.nfe=100",
-    ),
-    "executor": (
-        "It executes the runs of a grid:",
-        RUN.format("obt") + " --seed 0 --seed 1 --executor {name}",
-    ),
-    "tracker": ("It hears of a run:", RUN.format("obt") + " --track {name}"),
-}
 
 
 def write(kind: str, name: str, place: Path) -> Path:
@@ -140,7 +111,6 @@ def render(kind: str, name: str) -> dict[str, str]:
     )
     module = distribution(name).replace("-", "_")
     is_command = kind not in KINDS
-    use, example = USES.get(kind, ("", ""))
     values = {
         "kind": kind,
         "article": "An" if kind[0] in "aeiou" else "A",
@@ -151,8 +121,6 @@ def render(kind: str, name: str) -> dict[str, str]:
         "group": COMMANDS_GROUP if is_command else GROUP,
         "entry_point": name if is_command else f"{kind}s.{name}",
         "target": f"{module}:command" if is_command else module,
-        "use": use,
-        "example": example.format(name=name),
     }
     templates = {
         "pyproject.toml": "pyproject.toml.j2",
