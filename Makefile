@@ -14,10 +14,11 @@ demo: $(READY)  ## train, unlearn, score and rank on real digits
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
-lint: $(READY)  ## style and the direction of imports
+lint: $(READY)  ## style, words and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/words.py
 
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
