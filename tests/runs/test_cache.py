@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -257,10 +258,25 @@ def test_flipped_bits_in_a_checkpoint_are_seen(cache, bench, tmp_path, monkeypat
 class FunctionStage(Stage):
     """A stage that calls a function."""
 
-    name: str = ""
-    inputs: dict = field(default_factory=dict)
+    title: str
+    values: dict = field(default_factory=dict)
     function: Callable = print
-    needs: dict = field(default_factory=dict)
+    before: dict = field(default_factory=dict)
+
+    @property
+    def name(self):
+        """The title."""
+        return self.title
+
+    @cached_property
+    def inputs(self):
+        """The values."""
+        return self.values
+
+    @property
+    def needs(self):
+        """The stages before."""
+        return self.before
 
     def run(self, work, needs, report):
         """Call it."""
@@ -326,9 +342,9 @@ def test_looking_deletes_nothing(tmp_path):
 def test_keys_follow_needs():
     """A stage's key changes with the inputs of what it needs, and not with how it is made."""
     first, second = (FunctionStage("first", {"a": a}) for a in (1, 2))
-    keys = {need: FunctionStage("x", needs={"n": need}).key for need in (first, second)}
+    keys = {need: FunctionStage("x", before={"n": need}).key for need in (first, second)}
     assert keys[first] != keys[second]
-    assert FunctionStage("x", function=silent, needs={"n": first}).key == keys[first]
+    assert FunctionStage("x", function=silent, before={"n": first}).key == keys[first]
     assert FunctionStage("y").key != FunctionStage("x").key
 
 
