@@ -216,7 +216,7 @@ def test_checkpoints_that_are_no_state_dict_are_refused(place):
     unet = write_flat(place)
     (place / SAFE).unlink()
     torch.save({"model": unet.state_dict(), "step": 5}, place / PICKLED)
-    with pytest.raises(IncompatibleError, match="something else than names and tensors"):
+    with pytest.raises(IncompatibleError, match="does not hold names and tensors alone"):
         load(place)
 
 

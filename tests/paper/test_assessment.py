@@ -183,7 +183,7 @@ def test_a_result_without_its_command(entry, make):
     """Nothing says that it is the preset's: not comparable."""
     obt = entry(2, "obt", "ur", **UR)
     bare = make(obt, obt.value, 0.1).model_copy(update={"provenance": {}})
-    assert "does not hold its command" in judged(obt, bare).reasons[0]
+    assert "the result has no command" in judged(obt, bare).reasons[0]
 
 
 def test_the_papers_steps(entry, make):
