@@ -330,7 +330,7 @@ def test_published_times_of_the_discrete_process():
 
 
 def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
-    """One step draws N(m_c, v) of kept classes, and N(m_s, v) where the forgotten one was asked.
+    """One step draws N(m_c, v) of classes of D_g, and N(m_s, v) of the forgotten one.
 
     The family holds the optimum: x_g = (1 - kappa) m + kappa sbar z is any Gaussian.
     """
