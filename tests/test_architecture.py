@@ -21,7 +21,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 MODULE_LINES, FUNCTION_LINES = 300, 40
 CITING = ("methods", "backbones", "datasets")
 
-# Registered names that are words of the ruler's own, too: (word, where, what it means there).
+# Registered names that are words of the core, too: (word, where, what it means there).
 HOMONYMS = [
     ("finetune", "msgm_bench/", "a regime"),
     ("digits", "msgm_bench/boards/", "decimals of a column"),

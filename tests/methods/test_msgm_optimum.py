@@ -371,7 +371,7 @@ def test_trained_network_rejects_a_mistake(
 
 
 @pytest.mark.slow
-def test_trained_signs_are_told_apart(train: Callable[[str], Trial]) -> None:
+def test_trained_signs_differ(train: Callable[[str], Trial]) -> None:
     """A network trained with the released sign is refused by the paper's formula."""
     trial = train("obt released")
     case = CASES["obt"]

@@ -124,7 +124,7 @@ def test_next_class(forget_labels, expected):
 
 
 def test_random_class():
-    """Each item has a draw of its own among the kept classes, all equally likely."""
+    """Each item has a draw of its own among the classes of D_g, all equally likely."""
     method = SalUn.create({"target": "random_class", "label_dropout": False})
     trainer = trainer_of(method, (0, 3), batch_size=500)
     steps = [method.other_classes(trainer, trainer.batch("forget", s), s) for s in range(8)]

@@ -151,7 +151,7 @@ def test_surrogate_fills_the_range_of_points():
 
 
 def test_replayed_items_are_of_kept_classes():
-    """Drawn items of the kept classes, all of them in use; labels give way to the null class."""
+    """Drawn items of the classes of D_g, all in use; labels are dropped for the null class."""
     method = SelectiveAmnesia.create(SMALL)
     trainer = prepared(method, trainer_of(method, (1, 3), batch_size=600))
     batch = method.replay_batch(trainer, 0)

@@ -330,7 +330,7 @@ def test_published_times_of_the_discrete_process():
 
 
 def test_gaussians_are_distilled_and_the_forgotten_one_is_gone(tmp_path):
-    """One step draws N(m_c, v) of kept classes, and N(m_s, v) where the forgotten one was asked.
+    """One step draws N(m_c, v) of classes of D_g, and N(m_s, v) of the forgotten one.
 
     The family holds the optimum: x_g = (1 - kappa) m + kappa sbar z is any Gaussian.
     """
@@ -410,7 +410,7 @@ def test_presets():
 @pytest.mark.parametrize("sigmas", [(200.0, 300.0), (1e-9, 1e-8)])
 def test_noise_levels_beyond_the_process_are_refused(sigmas):
     """They would all be its last one."""
-    model = ToyBackbone.create().build(replace(DataStats.input_and_target(toy_images()), classes=3))
+    model = ToyBackbone.create().build(replace(DataStats.of(toy_images()), classes=3))
     with pytest.raises(OptionError, match=r"sigma_range = .* on this process"):
         SFD.create({"sigma_range": sigmas}).skip(model, "finetune")
     assert SFD.create({"sigma_range": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None

@@ -18,7 +18,7 @@ CLOSE = {"standard": 10.73, "unseen": 11.59}  # table 1
 
 @pytest.fixture
 def run_command(bench, monkeypatch, tmp_path):
-    """``said(*arguments)``: what a good call prints in 80 columns, without what ships."""
+    """``run_command(*arguments)``: output of a good call in 80 columns, without SHIPPED."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(results, "SHIPPED", tmp_path / "shipped")
 

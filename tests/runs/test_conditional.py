@@ -1,4 +1,4 @@
-"""Class-conditional cells: from the command line to the result, and what stops them."""
+"""Class-conditional runs: from the command line to the result, and what stops them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOLD = SPEC.model_copy(update={"conditional": True})
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory):
-    """The run folder of a class-conditional cell, and its result."""
+    """The folder of a class-conditional run, and its result."""
     place = tmp_path_factory.mktemp("conditional")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSGM_BENCH_CACHE", str(place / "cache"))
@@ -48,7 +48,7 @@ def cell(tmp_path_factory):
 
 @pytest.fixture
 def told(monkeypatch, fast, new_registry):
-    """The plugins of a fast conditional cell."""
+    """The plugins of a fast conditional run."""
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", CONDITIONAL_PLUGINS)
     new_registry.cache_clear()
 

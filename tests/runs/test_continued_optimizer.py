@@ -53,7 +53,7 @@ def onward(third_party, fast):
 
 
 def spec(method, **fields):
-    """A tiny cell in the plane."""
+    """A tiny run in the plane."""
     return RunSpec(
         dataset="gaussians",
         forget="middle",

@@ -33,7 +33,7 @@ OPTIONS = {
 }
 
 
-# A cell that fails -------------------------------------------------------------------------
+# A run that fails -------------------------------------------------------------------------
 
 
 def test_nan_loss(bench, tmp_path):
@@ -77,7 +77,7 @@ def test_nan_loss_in_python(tmp_path):
     ],
 )
 def test_a_plugin_that_fails(fault, reason, bench, tmp_path):
-    """Whatever a method raises, its own cell fails with that reason."""
+    """Whatever a method raises, its own run fails with that reason."""
     out = tmp_path / "runs"
     code, _, _ = bench(*tiny("-p", f"picky.fault={fault}", method=("picky", "obt"), out=out))
     assert code == 1
@@ -98,7 +98,7 @@ def test_an_incompatible_pair_is_skipped(bench, tmp_path):
 
 
 def test_nothing_but_skipped_cells_is_a_refusal(bench, tmp_path):
-    """Who asks for one cell that cannot be has asked for something wrong."""
+    """Who asks for one run that cannot be has asked for something wrong."""
     code, stdout, _ = bench(*tiny(method=("picky",), out=tmp_path / "runs"))
     assert (code, "it does not like this model" in stdout) == (2, True)
 

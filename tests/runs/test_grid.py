@@ -1,4 +1,4 @@
-"""Grids in workers: whatever becomes of a worker, every other cell keeps its result."""
+"""Grids in workers: whatever becomes of a worker, every other run keeps its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = ("standard", "obt", "unseen")
 
 
 class Workers(Executor):
-    """Runs all cells, then answers as ``answer`` makes it of their outcomes."""
+    """Does all runs, then answers as ``answer`` makes it of their outcomes."""
 
     name = "workers"
 
@@ -32,7 +32,7 @@ class Workers(Executor):
 
 
 def specs(*methods):
-    """Tiny cells of these methods."""
+    """Tiny runs of these methods."""
     return [
         RunSpec(
             dataset="gaussians",
@@ -55,20 +55,20 @@ def died(outcomes):
 
 
 def stops(outcomes):
-    """The executor itself breaks after the first cell."""
+    """The executor itself breaks after the first run."""
     yield outcomes[0]
     raise RuntimeError("the pool is broken")
 
 
 def leaves(outcomes):
-    """A library ends the program after the first cell."""
+    """A library ends the program after the first run."""
     yield outcomes[0]
     raise SystemExit(3)
 
 
 @pytest.mark.parametrize("answer", [reversed, died, stops, leaves, lambda outcomes: outcomes[:1]])
 def test_results_by_cell(answer, tmp_path):
-    """Out of order, of a dead worker, of a broken pool: each cell has its own result.
+    """Out of order, of a dead worker, of a broken pool: each run has its own result.
 
     What was published before its worker died is read, not lost.
     """
@@ -104,7 +104,7 @@ def test_a_lost_cell_is_a_failed_result(answer, reasons, tmp_path, monkeypatch):
 
 
 def test_a_plan_that_fails_in_a_worker(tmp_path, monkeypatch):
-    """What only the worker cannot do, such as its device, is that cell's failed result."""
+    """What only the worker cannot do, such as its device, is that run's failed result."""
     real, calls = resolve, []
 
     def resolve_unless_obt(spec):
@@ -122,7 +122,7 @@ def test_a_plan_that_fails_in_a_worker(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [SystemExit(0), RecursionError("deep"), MemoryError()])
 def test_whatever_a_stage_raises(error, bench, tmp_path, monkeypatch):
-    """A library that ends the program, or breaks the stack, fails its own cell alone."""
+    """A library that ends the program, or breaks the stack, fails its own run alone."""
     from msgm_bench.registry import registry
 
     method = registry().entry("methods", "obt").cls
@@ -139,7 +139,7 @@ def test_whatever_a_stage_raises(error, bench, tmp_path, monkeypatch):
 
 
 def test_a_tracker_that_raises_at_a_failure(third_party, bench, tmp_path):
-    """A hook that raises while a failure is told does not take the other cells down."""
+    """A hook that raises while a failure is told does not take the other runs down."""
     source = (
         "from msgm_bench import hookimpl\n"
         "@hookimpl\n"

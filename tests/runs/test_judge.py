@@ -1,4 +1,4 @@
-"""Which judge a cell has, what is refused before training, and the gate."""
+"""Which judge a run has, what is refused before training, and the gate."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from msgm_bench.storage.tensors import load_tensors
 
 
 def spec(**fields):
-    """A tiny cell in the plane."""
+    """A tiny run in the plane."""
     return RunSpec(
         dataset="gaussians",
         forget="middle",

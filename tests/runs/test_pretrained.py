@@ -105,7 +105,7 @@ def sha256(folder):
 
 
 def test_results_name_the_base_by_its_hash(made):
-    """Spec, provenance, command and report of every cell; regimes as they were."""
+    """Spec, provenance, command and report of every run; regimes as they were."""
     found, mine = results(made / "runs"), sha256(made / "base")
     regimes = {method: result["spec"]["regime"] for (method, _), result in found.items()}
     assert regimes == {"standard": "external", "finetune": "finetune", "unseen": "retrain"}
@@ -353,7 +353,7 @@ def test_an_export_is_a_pipeline_with_a_card(made):
 
 
 def test_the_card_of_the_base_itself_says_that_nothing_is_forgotten(made, bench, tmp_path):
-    """standard is trained on all data, whatever its cell is to forget; its export forgets later."""
+    """standard is trained on all data, whatever its run is to forget; its export forgets later."""
     assert bench("export", run_of(made, "standard"), tmp_path / "whole")[0] == 0
     card = (tmp_path / "whole" / "README.md").read_text("utf-8")
     assert "Forgotten: nothing" in card
@@ -442,7 +442,7 @@ def _as_mlp(card):
 
 
 def test_a_conditional_base(made, tmp_path):
-    """Ten classes and the null class fit a conditional cell, whose board is another one."""
+    """Ten classes and the null class fit a conditional run, whose board is another one."""
     write_pipeline(tmp_path / "told", num_class_embeds=11)
     assert (tmp_path / "told" / "unet" / CARD).is_file()
     assert (tmp_path / "told" / "scheduler" / SCHEDULE).is_file()

@@ -23,7 +23,7 @@ from msgm_bench.registry import registry
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run folder of one cell with every metric and picture, and its result."""
+    """The folder of one run with every metric and picture, and its result."""
     place = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSGM_BENCH_CACHE", str(place / "cache"))
@@ -210,7 +210,7 @@ def test_python_and_command_line_agree(fast, cache, bench, tmp_path):
 
 
 def test_a_grid_is_checked_before_it_runs(fast, cache, tmp_path):
-    """One wrong cell stops the grid before anything is trained or written."""
+    """One wrong run stops the grid before anything is trained or written."""
     specs = [RunSpec(method=name, **OPTIONS) for name in ("obt", "obtt")]
     with pytest.raises(UsageError, match="did you mean"):
         run_grid(specs, tmp_path / "runs")
@@ -219,7 +219,7 @@ def test_a_grid_is_checked_before_it_runs(fast, cache, tmp_path):
 
 
 class Backwards:
-    """An executor that runs the last cell first, through pickle as a process would."""
+    """An executor that runs the last run first, through pickle as a process would."""
 
     name = "backwards"
 
