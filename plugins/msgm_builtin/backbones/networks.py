@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 UpAttention = Literal["every", "last"]
 
+__all__ = ["ResidualBlock", "ResidualMLP", "TimeEmbedding", "UNet", "unet"]  # for any backbone
+
 
 class TimeEmbedding(nn.Module):
     """Sinusoidal features of log(sigma/a), the process's log noise-to-signal ratio."""
