@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from msgm_bench.api import Backbone, DataStats, Method, Model
 from msgm_bench.errors import IncompatibleError, MsgmBenchError, UsageError
+from msgm_bench.experiment.stored_result import rerun_hint
 from msgm_bench.registry import registry
 from msgm_bench.storage import read_json, single_line, write_text
 from msgm_bench.storage.cards import CARD_LIMIT, Card, parse_card, short
@@ -142,14 +142,6 @@ def model_folder(path: Path) -> Path:
     """The folder with the model: ``path`` itself, or ``model/`` of a run folder."""
     inner = path / "model"
     return inner if not (path / CARD).is_file() and (inner / CARD).is_file() else path
-
-
-def rerun_hint(run: Path) -> str:
-    """The command that repeats the run in a run folder, as a hint of an error."""
-    spec = run / "spec.yaml"
-    if not spec.is_file():
-        return "repeat the command that trained the model"
-    return f"repeat the run: msgm-bench run {single_line(shlex.quote(str(spec)))}"
 
 
 def read_card(folder: Path) -> ModelCard:

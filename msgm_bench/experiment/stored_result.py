@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +12,14 @@ from msgm_bench.errors import StorageError
 from msgm_bench.storage import read_text, single_line
 
 RESULT = "result.json"
+
+
+def rerun_hint(run: Path) -> str:
+    """The command that repeats the run in a run folder, as a hint of an error."""
+    spec = run / "spec.yaml"
+    if not spec.is_file():
+        return "repeat the command that trained the model"
+    return f"repeat the run: msgm-bench run {single_line(shlex.quote(str(spec)))}"
 
 
 def read_result(path: Path) -> Result:
@@ -25,7 +34,7 @@ def read_result(path: Path) -> Result:
         reason = single_line(error.errors()[0]["msg"])
         raise StorageError(
             f"{single_line(path)} cannot be read as a result: {reason}",
-            hint="repeat the run's command: all that is done is cached",
+            hint=f"{rerun_hint(path.parent)}; finished stages are cached",
         ) from error
 
 

@@ -124,6 +124,14 @@ def report(result: Result) -> str:
         *base_lines(result),
         *metric_table(result.metrics),
     ]
+    for title, note_lines in _notes(result).items():
+        lines += ["", f"{title}:", "", *note_lines] if note_lines else []
+    lines += ["", "Command:", "", f"    {single_line(result.provenance['command'])}", ""]
+    return "\n".join(lines)
+
+
+def _notes(result: Result) -> dict[str, list[str]]:
+    """Lines on missing values, stamps, required options and skipped plugins, by their titles."""
     missing = [
         f"- {row.protocol}, {row.metric} on {row.split}: {markdown_text(row.reason)}"
         for row in result.metrics
@@ -146,10 +154,7 @@ def report(result: Result) -> str:
             for skipped in result.provenance.get("skipped", ())
             if skipped["kind"] == kind
         ]
-    for title, note_lines in notes.items():
-        lines += ["", f"{title}:", "", *note_lines] if note_lines else []
-    lines += ["", "Command:", "", f"    {single_line(result.provenance['command'])}", ""]
-    return "\n".join(lines)
+    return notes
 
 
 def base_lines(result: Result) -> list[str]:
