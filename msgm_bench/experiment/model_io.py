@@ -160,7 +160,7 @@ def read_card(folder: Path) -> ModelCard:
         raise UsageError(
             f"{name} has the format {short(tag)}",
             FORMAT,
-            f"an older card does not describe its weights: {rerun_hint(folder.parent)}",
+            f"cards of other formats are not read: {rerun_hint(folder.parent)}",
         )
     return parse_card(card, ModelCard, single_line(folder / CARD))
 

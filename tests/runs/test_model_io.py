@@ -113,12 +113,12 @@ def test_another_process_is_refused(tmp_path):
 
 
 def test_older_cards_are_refused_in_one_sentence(tmp_path):
-    """They do not say what the weights mean; what to do is said."""
+    """The error names both formats and the command to repeat."""
     stored(tmp_path, MLP)
     edit(tmp_path, lambda card: card | {"format": "msgm-bench/model@2"})
     with pytest.raises(UsageError, match="'msgm-bench/model@2'") as caught:
         load_model(tmp_path, CPU)
-    assert "repeat the command that trained it" in caught.value.hint
+    assert "repeat the command that trained the model" in caught.value.hint
 
 
 BAD = [
