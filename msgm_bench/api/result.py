@@ -23,7 +23,7 @@ SCHEMA: Literal["msgm-bench/result@3"] = "msgm-bench/result@3"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Name of a plugin: a part of paths, pages and commands."""
-OUTDATED = "it was made by an older version: run its command again"
+OUTDATED = "it was made by another version of msgm-bench: run its command again"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 

@@ -27,7 +27,7 @@ def test_each_board_has_a_line_with_its_leader(two):
     first, second = (line for line in text.splitlines() if line.startswith("| ["))
     assert first == (
         "| [Toy, forgetting b](toy-net-b/README.md) | `toy` without `b`; `net`, unconditional "
-        "| `standard` | 4 | `alpha`, `beta` (tied): UR 5.0 ± 0.1 "
+        "| `full` | 4 | `alpha`, `beta` (tied): UR 5.0 ± 0.1 "
         "| UR · nll, retain · nll, forget |"
     )
     assert second.startswith("| [Other \\| board](zoo/README.md)")

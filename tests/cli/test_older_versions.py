@@ -68,7 +68,7 @@ def test_results_of_an_older_version(old_run, bench):
     """``compare`` and ``protocol diff`` print the command of the result."""
     code, _, err = bench("compare", "runs")
     assert code == 2
-    reason = f"it was made by an older version: run its command again: {COMMAND}"
+    reason = f"it was made by another version of msgm-bench: run its command again: {COMMAND}"
     assert f"skipped: runs/old run/result.json: {reason}\n" in err
     result = old_run / "result.json"
     code, _, err = bench("protocol", "diff", result, result)
