@@ -122,7 +122,9 @@ def test_older_results_say_what_to_do(folder, edit):
     """A file of the format before is refused in one sentence."""
     path = folder / "results" / "alpha-s0.json"
     edit(path, lambda c: c.update(schema="msgm-bench/result@2"), signed=False)
-    with pytest.raises(StorageError, match="made by another version of msgm-bench: run its command again"):
+    with pytest.raises(
+        StorageError, match="made by another version of msgm-bench: run its command again"
+    ):
         read(path)
 
 
