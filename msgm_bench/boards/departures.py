@@ -52,7 +52,7 @@ def _deciding(training: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in training.items() if key != "steps"}
 
 
-def _steps_of_base(spec: SpecRecord) -> Mapping[str, Any]:
+def _steps_of_base(spec: SpecRecord) -> dict[str, Any]:
     """``--steps`` of a fine-tuning run that trains its base model."""
     steps = spec.settings.get("steps")
     is_trained = spec.regime == "finetune" and spec.base is None
