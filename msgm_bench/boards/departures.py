@@ -18,13 +18,15 @@ def departures(spec: SpecRecord) -> dict[str, Any]:
     """Options and settings that differ from the preset, by dotted name.
 
     Of a plugin that is not installed, whose preset nobody knows, all of them. A setting that the
-    preset leaves open (None) belongs to the model and is no departure.
+    preset leaves open (None) belongs to the model and is no departure. Under a budget of passes
+    ``training.steps`` decides nothing and is left out; ``base.training.steps`` is the ``--steps``
+    of the base model of fine-tuning.
     """
     run = {
         "dataset": spec.dataset_params,
         "backbone": spec.backbone_params,
         "method": spec.params,
-        "training": spec.settings.get("training", {}),
+        "training": _deciding(spec.settings.get("training", {})),
         "tasks": spec.settings.get("tasks", {}),
         "judge": spec.settings.get("judge", {}),
     }
@@ -40,7 +42,21 @@ def departures(spec: SpecRecord) -> dict[str, Any]:
         for key, value in flatten(known).items():
             if reference is None or not _same(value, flat.get(key, _ABSENT)):
                 differing[f"{part}.{key}"] = value
-    return differing
+    return differing | _steps_of_base(spec)
+
+
+def _deciding(training: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings without ``steps`` where a number of passes ends the training."""
+    if training.get("passes") is None:
+        return training
+    return {key: value for key, value in training.items() if key != "steps"}
+
+
+def _steps_of_base(spec: SpecRecord) -> dict[str, Any]:
+    """``--steps`` of a fine-tuning run that trains its base model."""
+    steps = spec.settings.get("steps")
+    is_trained = spec.regime == "finetune" and spec.base is None
+    return {"base.training.steps": steps} if is_trained and steps else {}
 
 
 _ABSENT = object()

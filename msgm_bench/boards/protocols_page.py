@@ -66,6 +66,7 @@ def render_protocols(
         measured=measured,
         protocols=protocol_settings(board, results),
         policies=policies(board, results),
+        without_passes=without_passes(board, results),
         shared=shared,
         own={name: own[name] for name in board.methods if own.get(name)},
         provenance=provenance(results),
@@ -114,6 +115,14 @@ def policies(board: Board, results: Iterable[Result]) -> dict[str, list[str]]:
         for name in board.methods
         if name in used
     }
+
+
+def without_passes(board: Board, results: Iterable[Result]) -> list[str]:
+    """Methods that train for a number of steps, whatever the board's passes: the baselines."""
+    budgets = {result.spec.method: training(result.spec) for result in results}
+    return [
+        name for name in board.methods if budgets.get(name) and budgets[name].get("passes") is None
+    ]
 
 
 def passes(results: Iterable[Result]) -> str:

@@ -21,13 +21,13 @@ COMMAND = "command"
     default=".",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder in which the new one is made.",
+    help="Folder in which the plugin's own folder, msgm-bench-NAME, is made.",
 )
 def command(kind: str, name: str, place: Path) -> None:
     """Write a plugin to start from: a KIND (method, metric, ..., or command) with this NAME.
 
-    It is a folder with a working module, its test, a README and a pyproject.toml: install it with
-    pip, and msgm-bench knows it.
+    It is a folder with a working module, its test, a README and a pyproject.toml, in the current
+    folder or in that of --dir: install it with pip, and msgm-bench knows it.
     """
     from msgm_bench.cli.scaffold import write
 

@@ -139,7 +139,8 @@ steps_option = click.option(
     "--steps",
     type=click.IntRange(1),
     metavar="N",
-    help="Training steps; replaces the budget of every training.",
+    help="Training steps of base model, baselines and methods; with --passes, of base model and "
+    "baselines only.",
 )
 
 

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     "--passes",
     type=click.IntRange(1),
     metavar="N",
-    help="Budget of unlearning in passes through the network; not of base model and baselines.",
+    help="Budget of the methods in passes through networks; wins over --steps for them. "
+    "Base model and baselines train for their steps.",
 )
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
 @click.option(

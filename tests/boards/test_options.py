@@ -96,6 +96,7 @@ def run(make):
         own = preset_training("digits", "vesde", method, "quick", regime)
         passes = {"passes": PASSES if method == "obt" else None}
         settings = {"training": {**own, **passes, **training}, "pass_items": items}
+        settings["steps"] = training.get("steps")
         return make(method, seed, 5.0, 2.0, regime=regime, settings=settings, **cell)
 
     return result
@@ -133,6 +134,19 @@ def test_another_policy_must_be_stated(equal, definition, run, write, training, 
         write(equal, [], definition)
         assert left_out(equal) == {}
         assert "or stated in board.yaml" in build(equal).files["protocols.md"]
+
+
+def test_steps_decide_nothing_under_passes(equal, definition, run, write):
+    """``--steps`` is named for the baselines and the base model, never for a budget of passes."""
+    results = [run(method, steps=200) for method in definition["methods"]]
+    write(equal, results, definition)
+    assert left_out(equal) == {}
+    text = build(equal).files["protocols.md"]
+    assert "- All methods: nothing differs" in text
+    for method in ("standard", "unseen"):
+        assert f"- `{method}`: `training.steps=200`\n" in text
+    assert "- `obt`: `base.training.steps=200`\n" in text
+    assert "2,000 passes for all methods but `standard` and `unseen`, which have" in text
 
 
 def test_methods_that_are_not_installed_must_be_stated(equal, definition, run, make, write):
