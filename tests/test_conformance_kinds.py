@@ -184,7 +184,7 @@ class HalfTimes(VariancePreserving):
     (WrongTransition, r"does not lead from the marginal at s to that at t"),
     (WrongAlpha, r"transition\(s, t\) has not alpha = a_t / a_s"),
     (WrongRatio, "noise_to_signal is not sigma / a"),
-    (WrongInverse, "time_of is not the inverse of noise_to_signal"),
+    (WrongInverse, "t_from_noise_to_signal is not the inverse of noise_to_signal"),
     (WrongPrior, "prior_std is not that of x_T"),
     (HalfTimes, "sample_times does not reach over"),
 )

@@ -98,7 +98,7 @@ def _check_inverse(name: str, process: Process, t: Tensor) -> None:
     assert bool((ratio.diff() > 0).all()), f"{name}: sigma / a does not increase"
     back = process.t_from_noise_to_signal(ratio)
     inverse = _close(process.noise_to_signal(back), ratio, 1e-6) and _close(back, t, 1e-5)
-    assert inverse, f"{name}: time_of is not the inverse of noise_to_signal"
+    assert inverse, f"{name}: t_from_noise_to_signal is not the inverse of noise_to_signal"
 
 
 def _check_times(name: str, process: Process) -> None:
