@@ -50,7 +50,7 @@ def errors_of(owner: str) -> Iterator[None]:
     """Name the plugin whose code fails inside the block.
 
     Args:
-        owner: The plugin and its part, such as ``method 'ort', skip``.
+        owner: The plugin and its part, such as ``method 'mine', skip``.
 
     Raises:
         PluginError: The code raised an exception that is no ``MsgmBenchError``.

@@ -15,7 +15,7 @@ from msgm_bench.cli.main import cli as program
 
 def with_names(group: click.Group) -> click.Group:
     """A group that holds copies of the commands of ``group``, each with its name."""
-    context = click.Context(group)
+    context = click.Context(group, **group.context_settings)
     named = click.Group(name="msgm-bench", help=group.help, params=group.params)
     for name in group.list_commands(context):
         command = group.get_command(context, name)

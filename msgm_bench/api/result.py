@@ -208,6 +208,8 @@ class ProtocolRecord(Record):
 class SpecRecord(Record):
     """The run with every default resolved."""
 
+    model_config = ConfigDict(revalidate_instances="subclass-instances")  # results compare as read
+
     dataset: Name
     forget: list[str]
     backbone: Name

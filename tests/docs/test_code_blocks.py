@@ -75,7 +75,7 @@ def names(block: Block) -> list[str]:
 
 def wrong_with(words: list[str], defined: set[str]) -> str | None:
     """Why the program would refuse the command line before it reads a file, or None."""
-    root = click.Context(cli, info_name="msgm-bench")
+    root = click.Context(cli, info_name="msgm-bench", **cli.context_settings)
     command: click.Command = cli
     context = root
     while isinstance(command, click.Group):

@@ -73,7 +73,11 @@ def test_nan_loss_in_python(tmp_path):
     [
         ("stop", "this leads nowhere"),
         ("crash", "ZeroDivisionError: a plugin's mistake"),
-        ("trespass", "method 'picky' reads the split 'forget'\nallowed: it declares retain"),
+        (
+            "trespass",
+            "method 'picky' reads the split 'forget'\nallowed: it declares retain\n"
+            'needs = frozenset({"forget", "retain"})',
+        ),
     ],
 )
 def test_a_plugin_that_fails(fault, reason, bench, tmp_path):
@@ -268,7 +272,7 @@ def explode(monkeypatch, beyond):
 
         return eps
 
-    monkeypatch.setattr(Model, "forward_eps", property(eps_fn))
+    monkeypatch.setattr(Model, "eps_fn", property(eps_fn))
 
 
 @pytest.mark.parametrize(("beyond", "median"), [(3.0, True), (-1.5, False)])

@@ -93,7 +93,7 @@ def test_interrupt_in_training(name, cache, bench, tmp_path, monkeypatch, refere
     monkeypatch.setenv("PROBE_KILL", f"{name}|train obt|7")
     code, _, err = bench(*tiny(*CHUNKS, out=out))
     assert code == 130
-    assert "repeat the command to go on" in err
+    assert "repeat the command to resume" in err
     assert not list(out.rglob("result.json"))
     assert [path.name for path in cache.glob("partial/*/checkpoint.pt")] == ["checkpoint.pt"]
     monkeypatch.delenv("PROBE_KILL")

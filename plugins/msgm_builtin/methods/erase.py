@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from msgm_bench import Session
+from msgm_bench import Method, Session, hookimpl
 from msgm_builtin.methods.msgm_base import MSGM
 
 
@@ -30,3 +32,9 @@ class Erase(MSGM):
     def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
         """E |eps_hat - u|^2 / D."""
         return (eps_hat - self.target).square().mean()
+
+
+@hookimpl
+def register_methods() -> Sequence[type[Method]]:
+    """Erase."""
+    return [Erase]

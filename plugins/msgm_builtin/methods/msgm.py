@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import Method, hookimpl
-from msgm_builtin.methods.erase import Erase
 from msgm_builtin.methods.msgm_base import MSGM, MSGMOptions
 
 
@@ -94,5 +93,5 @@ class Obtuse(MSGM[ObtuseOptions]):
 
 @hookimpl
 def register_methods() -> Sequence[type[Method]]:
-    """Orthogonal, Obtuse, Erase."""
-    return [Orthogonal, Obtuse, Erase]
+    """Orthogonal, Obtuse."""
+    return [Orthogonal, Obtuse]
