@@ -5,16 +5,14 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import jinja2
 
 from msgm_bench.cli.kinds import KINDS
-from msgm_bench.errors import OptionError, PluginError, StorageError, UsageError
+from msgm_bench.errors import OptionError, PluginError, UsageError
 from msgm_bench.quarantine import checked_name
-from msgm_bench.storage.atomic import storage_errors
+from msgm_bench.storage import storage_errors, temporary_folder
 
 GROUP, COMMANDS_GROUP = "msgm_bench", "msgm_bench.commands"
 NAMES = frozenset({"Any", "Callable", "Counter", "Field", "Iterable", "Iterator", "Mapping"})
@@ -49,20 +47,10 @@ def write(kind: str, name: str, place: Path) -> Path:
         raise UsageError(
             f"{folder} is there already", "a folder that is new", "choose another NAME or --dir"
         )
-    with storage_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".msgm-bench-new-", dir=folder.parent))
-        try:
-            inner = temporary / folder.name
-            inner.mkdir()
-            for file, text in files.items():
-                (inner / file).write_text(text, encoding="utf-8")
-            try:
-                inner.rename(folder)
-            except OSError as error:
-                raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with storage_errors(folder), temporary_folder(folder) as work:
+        for file, text in files.items():
+            (work / file).write_text(text, encoding="utf-8")
+        work.rename(folder)
     return folder
 
 
