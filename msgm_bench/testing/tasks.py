@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from msgm_bench.api import Artifact, ModelContext, Task
 from msgm_bench.errors import UsageError
 from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
+from msgm_bench.storage.tensors import load_tensors
 from msgm_bench.testing.checks import Check, require
 from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
 from msgm_bench.testing.toys import SEED, toy_context, toy_images, toy_model
@@ -186,7 +186,7 @@ def _check_resume(trial: _Trial) -> None:
             draw_artifact(task, context, Path(second), killing)
         except _Killed:
             draw_artifact(task, context, Path(second), silent)
-        a, b = (load_file(Path(place) / ARTIFACT) for place in (first, second))
+        a, b = (load_tensors(Path(place) / ARTIFACT) for place in (first, second))
     same = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     assert same, f"{label}: killed and resumed, it ends with another artifact"
 
