@@ -208,14 +208,19 @@ def load(folder: Path) -> Board:
 
 
 def _complaint(path: Path, error: ValidationError) -> OptionError:
-    """The first complaint of pydantic, with the keys that are known at that place."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    """The complaint about an unknown key, which may explain a missing one, or else the first."""
+    errors = error.errors(include_url=False, include_context=False)
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"])[:80]
     if first["type"] == "extra_forbidden":
         known = list(_model_at(first["loc"][:-1]).model_fields)
         near = did_you_mean(str(first["loc"][-1])[:80], known)
         return OptionError(f"{path} has no key {where!r}{near}", ", ".join(known))
-    value = "" if first["type"] == "missing" or not where else f" = {repr(first['input'])[:80]}"
+    if first["type"] == "missing":
+        field = _model_at(first["loc"][:-1]).model_fields.get(str(first["loc"][-1]))
+        about = field.description if field is not None else None
+        return OptionError(f"{path} lacks the key {where!r}", about or "a value")
+    value = f" = {repr(first['input'])[:80]}" if where else ""
     return OptionError(f"{path}: {where or 'the board'}{value}", first["msg"])
 
 
