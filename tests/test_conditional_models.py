@@ -11,6 +11,7 @@ from msgm_bench import (
     Conditioned,
     IdentityCodec,
     IncompatibleError,
+    Labels,
     Model,
     OptionError,
     VariancePreserving,
@@ -34,7 +35,7 @@ class Told(nn.Module):
 
 def model(classes=3):
     """Points in the plane."""
-    return Model(Told(), VariancePreserving(), IdentityCodec(), (2,), classes)
+    return Model(Told(), VariancePreserving(), IdentityCodec(), (2,), classes and Labels(classes))
 
 
 X, T = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.5)

@@ -172,7 +172,7 @@ class Forgetful(LossMethod):
 
     def skip(self, model, regime):
         """Conditional models only."""
-        return None if model.classes else "it needs a class"
+        return None if model.conditioning else "it needs a class"
 
     def update(self, session, step):
         """A step that a resumed training does not repeat."""

@@ -2,6 +2,7 @@
 
 from msgm_bench.api.class_names import indices, join_names, parse_names
 from msgm_bench.api.columns import MeasuredRows, MetricColumn, Track
+from msgm_bench.api.conditioning import Conditioning, Labels, Prompts, Tokenizer
 from msgm_bench.api.context import Artifact, EvalContext, ModelContext
 from msgm_bench.api.data import (
     Box,
@@ -22,6 +23,7 @@ from msgm_bench.api.metric import Metric
 from msgm_bench.api.model import Backbone, Conditioned, DataStats, Model, PretrainedNetwork
 from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse_options
+from msgm_bench.api.prompts import PROMPT_GROUPS, Prompt, PromptBook, PromptGroup
 from msgm_bench.api.result import Direction, MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.sampler import Sampler
 from msgm_bench.api.session import Batch, Batches, Session, Split
@@ -31,6 +33,7 @@ from msgm_bench.api.tracker import Tracker
 
 __all__ = [
     "PRESETS",
+    "PROMPT_GROUPS",
     "Artifact",
     "Backbone",
     "Batch",
@@ -38,6 +41,7 @@ __all__ = [
     "Box",
     "Codec",
     "Conditioned",
+    "Conditioning",
     "Cost",
     "CountOptions",
     "Data",
@@ -53,6 +57,7 @@ __all__ = [
     "IdentityCodec",
     "Judge",
     "JudgeOptions",
+    "Labels",
     "LossMethod",
     "MeasuredRows",
     "Method",
@@ -69,6 +74,10 @@ __all__ = [
     "Preset",
     "PretrainedNetwork",
     "Progress",
+    "Prompt",
+    "PromptBook",
+    "PromptGroup",
+    "Prompts",
     "Regime",
     "Result",
     "Row",
@@ -80,6 +89,7 @@ __all__ = [
     "Split",
     "Task",
     "TaskOptions",
+    "Tokenizer",
     "Track",
     "Tracker",
     "Training",

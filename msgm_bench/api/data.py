@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msgm_bench.api.class_names import indices
 from msgm_bench.api.plugin import OptionsT, Plugin
+from msgm_bench.api.prompts import PromptBook
 from msgm_bench.diffusion import EpsFn, Process
 from msgm_bench.errors import OptionError, UsageError
 
@@ -24,10 +25,12 @@ class Examples:
     Attributes:
         x: ``uint8 [N, C, H, W]`` grey levels ``0 .. levels-1``, or ``float32 [N, D]`` points.
         y: ``int64 [N]`` class indices, or ``bool [N, A]`` attributes.
+        c: ``int64 [N]`` indices of captions in the data's prompts; None where there are none.
     """
 
     x: Tensor
     y: Tensor
+    c: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -35,11 +38,13 @@ class Examples:
 
     def __getitem__(self, index: Tensor | slice) -> Examples:
         """The items that ``index`` (slice, mask or positions) selects."""
-        return Examples(self.x[index], self.y[index])
+        c = None if self.c is None else self.c[index]
+        return Examples(self.x[index], self.y[index], c)
 
     def to(self, device: torch.device) -> Examples:
         """The same items on ``device``."""
-        return Examples(self.x.to(device), self.y.to(device))
+        c = None if self.c is None else self.c.to(device)
+        return Examples(self.x.to(device), self.y.to(device), c)
 
 
 class Density(Protocol):
@@ -79,6 +84,8 @@ class Data:
             without a region may show anywhere.
         remarks: Notes on the files for the user, such as files that are skipped, a line each;
             they change no outcome.
+        prompts: Captions of the items and prompts that test a text-to-image model; its concepts
+            are ``classes``. Data with prompts may have no items: the base model draws them.
     """
 
     train: Examples
@@ -91,6 +98,7 @@ class Data:
     flip: bool = False
     regions: Mapping[str, Box] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    prompts: PromptBook | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,6 +112,9 @@ class Data:
             OptionError: An unknown class, or an empty split.
         """
         chosen = indices(self.classes, names)
+        if self.prompts is not None and not len(self.train):
+            self.prompts.groups(chosen)
+            return chosen
         for name, part in (("training", self.train), ("held-out", self.test)):
             count = int(self.members(part, chosen).sum()) if chosen else 0
             if count in (0, len(part)):
@@ -127,10 +138,12 @@ class Data:
         }
 
     def labels(self, targets: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Labels of the classes of D_g (``retain``) and of D_f (``forget``).
+        """Conditions of D_g (``retain``) and of D_f (``forget``): classes, or captions.
 
-        Empty where items carry attributes, of which none is a class.
+        Empty where items carry attributes and have no captions.
         """
+        if self.prompts is not None:
+            return self.prompts.captions(targets)
         if self.train.y.ndim == 2:
             return {}
         retain = (label for label in range(len(self.classes)) if label not in targets)

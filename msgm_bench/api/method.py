@@ -13,6 +13,7 @@ from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import OptionsT, Plugin, parse_options
 from msgm_bench.api.session import SPLITS, Batch, Batches, Session
 from msgm_bench.api.settings import check_presets
+from msgm_bench.diffusion import per_item
 from msgm_bench.errors import OptionError, PluginError, did_you_mean
 
 Regime = Literal["retrain", "finetune"]
@@ -169,10 +170,14 @@ class LossMethod(Method[OptionsT]):
 
 
 def dsm_loss(model: Model, batch: Batch) -> Tensor:
-    """E ||eps_hat(x_t, t[, c]) - eps||^2 / D: denoising score matching, a scalar.
+    """E w(t) ||eps_hat(x_t, t[, c]) - eps||^2 / D: denoising score matching, a scalar.
 
-    Equal to E sigma^2 ||s - grad log p_0t||^2 / D, with D the dimensions of an item.
+    w = 1, or what ``Model.loss_weight`` gives for a network that predicts v. With w = 1 equal to
+    E sigma^2 ||s - grad log p_0t||^2 / D, with D the dimensions of an item.
 
     Source: MSGM, arXiv:2412.07229, equation 3 with lambda = sigma^2.
     """
-    return (model.eps(batch.x_t, batch.t, batch.condition) - batch.eps).square().mean()
+    error = model.eps(batch.x_t, batch.t, batch.condition) - batch.eps
+    if model.prediction_type == "epsilon":
+        return error.square().mean()
+    return (per_item(model.loss_weight(batch.t), error) * error.square()).mean()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from msgm_bench.api.data import Examples
 from msgm_bench.api.model import Model
+from msgm_bench.api.prompts import PromptBook
 from msgm_bench.diffusion import Noise
 from msgm_bench.errors import PluginError
 
@@ -29,8 +30,8 @@ class Batch:
         t: Times ``[N]``.
         eps: The noise ``[N, *shape]``.
         x_t: a(t) x0 + sigma(t) eps.
-        y: Labels ``[N]`` or ``[N, A]``.
-        condition: ``y`` of a class-conditional model, with the null class K in the place of a
+        y: Labels ``[N]`` or ``[N, A]``; captions ``[N]`` where the model takes prompts.
+        condition: ``y`` of a conditional model, with the null condition K in the place of a
             label with probability ``Training.label_dropout_prob``; None for other models.
     """
 
@@ -102,8 +103,8 @@ class Batches:
 class Session(Protocol):
     """The trainer's interface for a method. All its state survives a kill.
 
-    P is the number of the model's trainable parameters. A vector ``[P]`` holds them all, one
-    tensor after another in the order of ``model.parameters()``.
+    P is the number of the model's trainable parameters (``Method.trains``). A vector ``[P]`` holds
+    them all, one tensor after another in the order of ``model.parameters()``.
     """
 
     @property
@@ -128,20 +129,36 @@ class Session(Protocol):
 
     @property
     def forget_labels(self) -> tuple[int, ...]:
-        """Labels of the classes that D_f consists of.
+        """Conditions that D_f consists of: classes, or captions that ask for a concept of D_f.
 
         Raises:
-            IncompatibleError: Items carry attributes, and D_f is not made of whole classes.
+            IncompatibleError: Items carry attributes without captions.
             PluginError: The method declares ``all``: all forget sets share its models.
         """
 
     @property
     def retain_labels(self) -> tuple[int, ...]:
-        """Labels of the classes that D_g consists of.
+        """Conditions that D_g consists of: classes, or captions.
 
         Raises:
             IncompatibleError: As ``forget_labels``.
             PluginError: As ``forget_labels``.
+        """
+
+    @property
+    def forget_concepts(self) -> tuple[int, ...]:
+        """Indices of the classes or attributes to be forgotten, among those of the data.
+
+        Raises:
+            PluginError: The method declares ``all``: all forget sets share its models.
+        """
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """The prompts of the data: captions, concepts, domains, anchors.
+
+        Raises:
+            IncompatibleError: The data have none.
         """
 
     # Data and noise

@@ -14,14 +14,16 @@ from msgm_bench.api import Data, Plugin, digest
 
 
 def data_fingerprint(data: Data) -> str:
-    """SHA-256 over every byte of both splits, the class names, the protocol, flips and regions."""
+    """SHA-256 over every byte of both splits, class names, protocol, flips, regions and prompts."""
     sha = hashlib.sha256()
-    for tensor in (data.train.x, data.train.y, data.test.x, data.test.y):
+    captions = [part.c for part in (data.train, data.test) if part.c is not None]
+    for tensor in (data.train.x, data.train.y, data.test.x, data.test.y, *captions):
         sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().cpu().numpy().reshape(-1).view("uint8").data)
     facts = [data.classes, data.levels, data.protocol, data.nll_offset]
     regions = [dict(data.regions)] if data.regions else []
-    sha.update(digest([*facts, *(["flip"] * data.flip), *regions]).encode())
+    prompts = [] if data.prompts is None else [data.prompts.digest]
+    sha.update(digest([*facts, *(["flip"] * data.flip), *regions, *prompts]).encode())
     return sha.hexdigest()
 
 

@@ -70,6 +70,8 @@ class DataCard(Card):
     std: Number
     max_distance: Number
     classes: Annotated[int, Field(ge=1, le=1_000_000)] | None
+    prompts: Annotated[tuple[Text, ...], Field(max_length=1_000_000)] | None = None
+    words: Annotated[tuple[Text, ...], Field(max_length=100_000)] = ()
 
     def stats(self) -> DataStats:
         """The statistics that a backbone may know."""

@@ -139,7 +139,15 @@ class Train(Stage):
         )
         labels = data.labels(self.targets)
         place = (self.runtime, self.seed, base, labels, training.pass_items)
-        trainer = Trainer(model, training.method, batches, budget, *place)
+        trainer = Trainer(
+            model,
+            training.method,
+            batches,
+            budget,
+            *place,
+            concepts=self.targets,
+            prompts=data.prompts,
+        )
         if training.continues_optimizer and base_folder is not None:
             trainer.continue_from(load_tensors(base_folder / OPTIMIZER))
         return trainer

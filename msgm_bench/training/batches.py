@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Batch, Examples, Model, Split
+from msgm_bench.api import Batch, Examples, Model, Prompts, Split
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import PluginError
 
@@ -25,7 +25,8 @@ class NoisedBatches:
         seed: Seed of this training stage.
         batch_size: B, over all devices.
         flip: Whether each image is mirrored left to right with probability 1/2.
-        label_dropout_prob: Probability that a class-conditional model sees the null class.
+        label_dropout_prob: Probability that a conditional model sees the null condition.
+        encoded: Whether the items are in model space already.
 
     Source: Kingma et al. 2021, appendix I.1 (times).
     """
@@ -38,9 +39,11 @@ class NoisedBatches:
         batch_size: int,
         flip: bool = False,
         label_dropout_prob: float = 0.1,
+        encoded: bool = False,
     ) -> None:
         self.splits, self.codec, self.process = splits, model.codec, model.process
-        self.classes, self.label_dropout_prob = model.classes, label_dropout_prob
+        self.conditioning, self.label_dropout_prob = model.conditioning, label_dropout_prob
+        self.encoded = encoded
         self.seed, self.batch_size, self.flip = seed, batch_size, flip
         self._orders: dict[Split, tuple[int, Tensor]] = {}
 
@@ -57,7 +60,8 @@ class NoisedBatches:
                 labels come from the batch's own stream.
         """
         chosen = self.splits[split][self._positions(split, step)]
-        return self.noised(chosen, "batch", split, step, draw, like=like)
+        stream = ("batch", split, step, draw)
+        return self.noised(chosen, *stream, encoded=self.encoded, like=like)
 
     def noised(
         self,
@@ -85,11 +89,17 @@ class NoisedBatches:
         eps = torch.randn(x0.shape, generator=generator, device=device)
         if like is not None:
             t, eps = like.t, like.eps
-        condition = None
-        if self.classes is not None:
+        y, condition = self._labels(items), None
+        if self.conditioning is not None:
             dropped = torch.rand(size, generator=generator, device=device) < self.label_dropout_prob
-            condition = items.y.masked_fill(dropped, self.classes)
-        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), items.y, condition)
+            condition = y.masked_fill(dropped, self.conditioning.count)
+        return Batch(x0, t, eps, self.process.perturb(x0, t, eps), y, condition)
+
+    def _labels(self, items: Examples) -> Tensor:
+        """The captions of ``items`` for models that take prompts, else their labels."""
+        if isinstance(self.conditioning, Prompts) and items.c is not None:
+            return items.c
+        return items.y
 
     def _encode(self, x: Tensor, generator: torch.Generator) -> Tensor:
         u = None

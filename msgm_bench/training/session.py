@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from msgm_bench.api import Batch, Examples, Method, Model, Split, Training
+from msgm_bench.api import Batch, Examples, Method, Model, PromptBook, Split, Training
 from msgm_bench.api.session import undeclared
 from msgm_bench.diffusion import Noise, derive_seed
 from msgm_bench.errors import IncompatibleError, PluginError
@@ -29,6 +29,8 @@ class TrainingSession(Optimizer):
         base: Frozen base model, where the method needs one.
         labels: Labels of the classes of the splits ``retain`` and ``forget``.
         pass_items: Items of a pass; by default a batch.
+        concepts: Indices of the classes or attributes to be forgotten.
+        prompts: The prompts of the data, if there are any.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class TrainingSession(Optimizer):
         base: Model | None = None,
         labels: Mapping[str, tuple[int, ...]] | None = None,
         pass_items: int | None = None,
+        concepts: tuple[int, ...] = (),
+        prompts: PromptBook | None = None,
     ) -> None:
         super().__init__(model, budget)
         self.method, self.noised_batches, self.device = method, noised_batches, device
         self.seed, self._base = seed, base
         self.batch_size = budget.batch_size
-        self.labels = labels or {}
+        self.labels, self.concepts, self.prompts = labels or {}, concepts, prompts
         self.passes = PassCounter(pass_items or budget.batch_size)
         for network in [model.network] if base is None else [model.network, base.network]:
             self.passes.add(network)
@@ -72,13 +76,32 @@ class TrainingSession(Optimizer):
         """Labels of the classes of D_g."""
         return self._classes("retain")
 
-    def _classes(self, split: Split) -> tuple[int, ...]:
+    @property
+    def forget_concepts(self) -> tuple[int, ...]:
+        """Indices of the classes or attributes to be forgotten."""
+        self._check_reads_forget_set()
+        return self.concepts
+
+    @property
+    def prompt_book(self) -> PromptBook:
+        """The prompts of the data."""
+        if self.prompts is None:
+            raise IncompatibleError(
+                f"method {self.method.name!r} reads prompts of data that have none",
+                "text-to-image data (--text)",
+            )
+        return self.prompts
+
+    def _check_reads_forget_set(self) -> None:
         if self.method.needs - {"base"} == {"all"}:
             raise PluginError(
                 f"method {self.method.name!r} reads the classes to forget, and declares that it "
                 "needs all of D",
                 "methods with another `needs`: all forget sets share the models of this one",
             )
+
+    def _classes(self, split: Split) -> tuple[int, ...]:
+        self._check_reads_forget_set()
         if split not in self.labels:
             raise IncompatibleError(
                 f"method {self.method.name!r} reads the classes to forget of items with attributes",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from msgm_bench.api import Method, Model, Training
+from msgm_bench.api import Method, Model, PromptBook, Training
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import (
@@ -53,6 +53,8 @@ class Trainer(TrainingSession):
         labels: Labels of the classes of the splits ``retain`` and ``forget``; empty if items
             have attributes.
         pass_items: Items of a pass; by default a batch.
+        concepts: Indices of the classes or attributes to be forgotten.
+        prompts: The prompts of the data, if there are any.
     """
 
     def __init__(
@@ -66,10 +68,22 @@ class Trainer(TrainingSession):
         base: Model | None = None,
         labels: Mapping[str, tuple[int, ...]] | None = None,
         pass_items: int | None = None,
+        concepts: tuple[int, ...] = (),
+        prompts: PromptBook | None = None,
     ) -> None:
         place = runtime.device
         super().__init__(
-            model, method, noised_batches, budget, place, seed, base, labels, pass_items
+            model,
+            method,
+            noised_batches,
+            budget,
+            place,
+            seed,
+            base,
+            labels,
+            pass_items,
+            concepts,
+            prompts,
         )
         self.runtime = runtime
         self.preparation_steps, self.preparation_passes = 0, 0.0

@@ -12,6 +12,7 @@ from msgm_bench import (
     Codec,
     Examples,
     IdentityCodec,
+    Labels,
     Method,
     Model,
     Process,
@@ -52,7 +53,7 @@ def conditional_model(
     network: type[ClassShift] = ClassShift, process: Process = PROCESS, codec: Codec | None = None
 ) -> Model:
     """A conditional model of five classes in the plane."""
-    return Model(network(), process, codec or IdentityCodec(), (2,), K)
+    return Model(network(), process, codec or IdentityCodec(), (2,), Labels(K))
 
 
 def trainer_of(

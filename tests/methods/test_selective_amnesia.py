@@ -186,7 +186,7 @@ def test_unconditional_models_are_a_diagnostic():
     method = SelectiveAmnesia.create(SMALL | {"samples_per_class": 6})
     trainer = trainer_of(method)
     for model in (trainer.model, trainer.base):
-        model.classes = None
+        model.conditioning = None
         model._condition = lambda condition, x_t: torch.zeros(len(x_t), dtype=torch.long)
     trainer.noised_batches.classes = None
     prepared(method, trainer)

@@ -18,6 +18,7 @@ from msgm_bench import (
     DiscreteDDPM,
     Examples,
     IdentityCodec,
+    Labels,
     Model,
     Noise,
     OptionError,
@@ -66,7 +67,7 @@ class Smooth(nn.Module):
 
 def smooth(process, seed):
     """A model of it in float64."""
-    return Model(Smooth(seed), process, IdentityCodec(), (2,), classes=3)
+    return Model(Smooth(seed), process, IdentityCodec(), (2,), Labels(3))
 
 
 class Gaussians(nn.Module):
@@ -87,7 +88,7 @@ class Gaussians(nn.Module):
 
 def gaussians(process=PROCESS, means=MEANS, v=V):
     """A model of it."""
-    return Model(Gaussians(process, means, v), process, IdentityCodec(), (1,), classes=3)
+    return Model(Gaussians(process, means, v), process, IdentityCodec(), (1,), Labels(3))
 
 
 def a_draw(N, D, dtype=torch.float64):

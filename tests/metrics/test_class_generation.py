@@ -11,6 +11,7 @@ from torch import nn
 
 from msgm_bench import (
     IdentityCodec,
+    Labels,
     Model,
     ModelContext,
     Prediction,
@@ -56,7 +57,7 @@ def gaussians(targets=(1,)):
     judge.fit(data, 0, CPU)
     retain, forget = data.split(data.test, targets)
     return ModelContext(
-        model=Model(network, process, IdentityCodec(8.0), (2,), 3).eval(),
+        model=Model(network, process, IdentityCodec(8.0), (2,), Labels(3)).eval(),
         data=data,
         targets=targets,
         retain=retain,
@@ -144,7 +145,7 @@ def test_tracks_do_not_mix():
     conditional, untold = gaussians().model, context().model
     assert "the model is unconditional" in ClassGeneration().skip(untold)
     assert ClassGeneration().skip(conditional) is None
-    images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), 4)
+    images = Model(nn.Identity(), VarianceExploding(), IdentityCodec(), (1, 8, 8), Labels(4))
     for task in (Generation(), InpaintingTask(), Reconstruction()):
         assert f"{task.name} belongs to the unconditional track" in task.skip(images)
         assert task.skip(untold) is None

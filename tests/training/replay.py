@@ -41,7 +41,9 @@ class Replay(Method):
         size = session.batch_size
         order = session.noise("order", step, count=CHUNKS * CHUNK).uniform(()).argsort()
         labels = (
-            torch.zeros(1) if session.model.classes is None else torch.tensor(session.retain_labels)
+            torch.zeros(1)
+            if session.model.conditioning is None
+            else torch.tensor(session.retain_labels)
         )
         y = labels.long().repeat(size)[:size]  # all but the forgotten ones
         items = Examples(self.memory.x[order[:size]], y)

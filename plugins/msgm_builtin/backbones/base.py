@@ -216,7 +216,8 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
             )
         save_unet(with_all_attention(model.network.unet), folder, model.process.spec())
         low, high = self.data_range
-        process, classes = model.process, model.classes
+        process = model.process
+        classes = None if model.conditioning is None else model.conditioning.count
         first = inspect.getdoc(process) or ""
         text = USAGE.format(
             label="" if classes is None else ", class_labels=c",

@@ -130,7 +130,7 @@ def save_scheduler(model: Model, process: DiscreteDDPM, folder: Path) -> str:
         prediction_type="epsilon",
     )
     scheduler.save_pretrained(folder / "scheduler")
-    if model.classes is not None:
+    if model.conditioning is not None:
         return USAGE + NO_PIPELINE
     unet: Any = model.network.unet
     DDPMPipeline(unet, scheduler).save_config(folder)

@@ -42,13 +42,13 @@ class EraseDiff(Method[EraseDiffOptions]):
         """The option ``target``, with auto resolved for ``model``."""
         if self.options.target != "auto":
             return self.options.target
-        return "uniform" if model.classes is None else "relabel"
+        return "uniform" if model.conditioning is None else "relabel"
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend grad L_r + lambda grad q; L_f(theta^K) is a constant, so grad q = grad L_f."""
         c, model = self.options, session.model
         retain = session.batch("retain", step)
-        if model.classes is not None and c.label_dropout_split == "forget":
+        if model.conditioning is not None and c.label_dropout_split == "forget":
             retain = replace(retain, condition=retain.y)
         forget, eps_f = self.forget_batch_and_target(session, step, "outer")
         L_f_K = None
@@ -70,7 +70,7 @@ class EraseDiff(Method[EraseDiffOptions]):
         batch, model = session.batch("forget", step, loop), session.model
         noise = session.noise("target", loop, step, count=len(batch.t))
         target, shape = self.target(model), tuple(batch.eps.shape[1:])
-        if model.classes is not None and self.options.label_dropout_split == "retain":
+        if model.conditioning is not None and self.options.label_dropout_split == "retain":
             batch = replace(batch, condition=batch.y)
         if target == "relabel":
             c_r = random_retain_class(session, step, loop)

@@ -44,7 +44,7 @@ class EraseDiffOptions(Options):
 
     def conflict(self, target: str, model: Model) -> str | None:
         """Reason to skip ``target`` on ``model``, or None."""
-        if target == "relabel" and model.classes is None:
+        if target == "relabel" and model.conditioning is None:
             return "target=relabel: only for class-conditional models (--conditional)"
         if target == "relabel" and self.noise_in_input:
             return "noise_in_input=true: only where the target is a noise (target=uniform)"

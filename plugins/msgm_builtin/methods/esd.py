@@ -34,7 +34,7 @@ class ESD(Method[ESDOptions]):
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip a model without classes or without embeddings of them, or None."""
         model.process.grid(self.options.trajectory_steps)  # raises where it has fewer times
-        if model.classes is None:
+        if model.conditioning is None:
             return "ESD sets a class against the null class: only for models of --conditional"
         if self.options.trainable_weights == "class" and not embeddings(model):
             return "trainable_weights=class: the network has no embedding of classes (use all)"

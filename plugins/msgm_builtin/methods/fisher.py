@@ -45,7 +45,7 @@ class Fisher(nn.Module):
         for t_i, eps_i in zip(*(v.split(session.batch_size) for v in (t, eps)), strict=True):
             x, c = x0.expand_as(eps_i), y.expand_as(t_i)
             x_t = model.process.perturb(x, t_i, eps_i)
-            batch = Batch(x, t_i, eps_i, x_t, c, None if model.classes is None else c)
+            batch = Batch(x, t_i, eps_i, x_t, c, None if model.conditioning is None else c)
             (gradient,) = session.gradients(len(c) * squared_norm(session, batch))
             total += gradient
         return TIMESTEPS / n * total

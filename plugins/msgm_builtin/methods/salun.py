@@ -39,7 +39,7 @@ class SalUn(Method[SalUnOptions]):
         """The option ``target``, with auto resolved for ``model``."""
         if self.options.target != "auto":
             return self.options.target
-        return "random_image" if model.classes is None else "next_class"
+        return "random_image" if model.conditioning is None else "next_class"
 
     def setup(self, session: Session) -> None:
         """Register the mask."""

@@ -49,7 +49,7 @@ class Saliency(nn.Module):
         items = session.items("forget")[slice(first, first + session.batch_size)]
         batch = session.noised(items, i, "saliency")
         model = session.model
-        if model.classes is not None:
+        if model.conditioning is not None:
             model = Conditioned(model, batch.y, self.guidance)
         loss = dsm_loss(model, replace(batch, condition=None))
         D = session.model.dim if self.reduction == "sum" else 1

@@ -56,7 +56,7 @@ class SalUnOptions(Options):
             "label_dropout=true": self.label_dropout is True,
         }
         conflicts = ", ".join(option for option, needs in needs_classes.items() if needs)
-        if model.classes is None and conflicts:
+        if model.conditioning is None and conflicts:
             return f"{conflicts}: only for class-conditional models (--conditional)"
         return None
 

@@ -45,9 +45,9 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
 
     def setup(self, session: Session) -> None:
         """Register theta*, the generated items and F."""
-        c, K = self.options, session.model.classes
+        c, conditioning = self.options, session.model.conditioning
         self.anchor = flatten(session.base.parameters())
-        classes = None if K is None else range(K)
+        classes = None if conditioning is None else range(conditioning.count)
         self.memory = GeneratedItems(
             session, classes, c.samples_per_class, c.nfe, c.guidance, c.sampler
         )
@@ -85,21 +85,21 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         noise = session.noise("surrogate", step, count=count)
         low, high = model.codec.bounds or (self.memory.x.min(), self.memory.x.max())
         x, y = low + (high - low) * noise.uniform(model.shape), self.memory.y[:1].expand(count)
-        if model.classes is not None:
+        if model.conditioning is not None:
             y = uniform_choice(y.new_tensor(session.forget_labels), noise)
         batch = session.noised(Examples(x, y), step, "surrogate", encoded=True)
-        return batch if model.classes is None else replace(batch, condition=y)
+        return batch if model.conditioning is None else replace(batch, condition=y)
 
     def replay_batch(self, session: Session, step: int) -> Batch:
         """Generated items of D_g's classes; of an unconditional model, all."""
         y = self.memory.y
         is_retain = torch.ones_like(y, dtype=torch.bool)
-        if session.model.classes is not None:
+        if session.model.conditioning is not None:
             is_retain = torch.isin(y, y.new_tensor(session.retain_labels))
         noise = session.noise("replay", step, count=session.batch_size)
         items = self.memory[uniform_choice(torch.nonzero(is_retain).flatten(), noise)]
         batch = session.noised(items, step, "replay", encoded=True)
-        keep_labels = session.model.classes is not None and not self.options.label_dropout
+        keep_labels = session.model.conditioning is not None and not self.options.label_dropout
         return replace(batch, condition=batch.y) if keep_labels else batch
 
 

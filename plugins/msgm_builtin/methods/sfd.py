@@ -47,7 +47,7 @@ class SFD(Method[SFDOptions]):
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip a model without classes, or None."""
-        if model.classes is None:
+        if model.conditioning is None:
             return "sfd moves forgotten classes to the score of safe ones: it needs --conditional"
         check_noise_levels(model, self.options.sigma_range)
         return None

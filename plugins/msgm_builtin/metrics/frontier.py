@@ -91,7 +91,7 @@ class FrontierGap(Metric):
         """Skip data without an exact density in the plane, and class-conditional models."""
         if context.data.density is None or model.shape != (2,):
             return "the dataset has no exact density in the plane"
-        if model.classes is not None:
+        if model.conditioning is not None:
             return "the frontier is one of unconditional densities"
         return None
 

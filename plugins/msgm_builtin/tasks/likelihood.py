@@ -97,7 +97,7 @@ class Likelihood(Task[LikelihoodOptions]):
 
     def protocol(self, context: ModelContext) -> dict[str, Any]:
         """The options, and the condition of a class-conditional model."""
-        condition = {} if context.model.classes is None else {"condition": CONDITION}
+        condition = {} if context.model.conditioning is None else {"condition": CONDITION}
         return super().protocol(context) | condition
 
     def total(self, context: ModelContext) -> int:
@@ -120,7 +120,7 @@ class Likelihood(Task[LikelihoodOptions]):
         noise = Noise(seed, start, len(batch), context.device)
         u = noise.uniform(model.shape) if model.codec.dequantised else None
         z = model.codec.encode(batch.x, u)
-        y = None if model.classes is None else batch.y
+        y = None if model.conditioning is None else batch.y
         if c.protocol == "elbo":
             assert isinstance(model.process, DiscreteDDPM)
             nll = elbo_nll(
