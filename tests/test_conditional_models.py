@@ -61,7 +61,7 @@ def test_the_score_is_that_of_the_class():
     ("classes", "condition", "error", "said"),
     [
         (None, Y, IncompatibleError, "a class for an unconditional model"),
-        (3, torch.tensor([0, 1, 2, 4]), OptionError, "classes from 0 to 4 for a model of 3"),
+        (3, torch.tensor([0, 1, 2, 4]), OptionError, "conditions from 0 to 4 for a model of 3"),
         (3, torch.tensor([-1, 1, 2, 3]), OptionError, "0 to 2, and 3 for the null class"),
         (3, Y[:2], OptionError, r"shape \(2,\) for 4 items"),
         (3, Y[:, None], OptionError, "one class an item"),
