@@ -1,0 +1,1 @@
+"""The text-to-image plugins (extra ``[text]``): concepts that prompts ask for."""
