@@ -18,7 +18,7 @@ from msgm_bench.api.dequantization import Codec, IdentityCodec, UniformDequantiz
 from msgm_bench.api.embedder import Embedder
 from msgm_bench.api.executor import Executor
 from msgm_bench.api.judge import Judge, JudgeOptions, Prediction
-from msgm_bench.api.method import LossMethod, Method, Regime, dsm_loss
+from msgm_bench.api.method import LossMethod, Method, Regime, WeightsOptions, dsm_loss
 from msgm_bench.api.metric import Metric
 from msgm_bench.api.model import Backbone, Conditioned, DataStats, Model, PretrainedNetwork
 from msgm_bench.api.option_text import OptionText, read_option, write_option
@@ -94,6 +94,7 @@ __all__ = [
     "Tracker",
     "Training",
     "UniformDequantization",
+    "WeightsOptions",
     "check_presets",
     "digest",
     "dsm_loss",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,14 @@ class Prompts(Conditioning):
             self.tokens = tokenizer(self.texts)
         self._memo: OrderedDict[int, Tensor] = OrderedDict()
         self._version: object = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Prompts:
+        """The same prompts for a copy of the encoder; tokenizer and tokens are shared."""
+        same = copy.copy(self)
+        memo[id(self)] = same
+        same.encoder, same._memo = copy.deepcopy(self.encoder, memo), OrderedDict()
+        same._version = None
+        return same
 
     def embed(self, index: Tensor) -> Tensor:
         """Embeddings ``float [N, L, d]`` of prompts ``int64 [N]``."""

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from msgm_bench.api.data import Data
 from msgm_bench.api.model import Model
-from msgm_bench.api.plugin import OptionsT, Plugin, parse_options
+from msgm_bench.api.plugin import Options, OptionsT, Plugin, parse_options
 from msgm_bench.api.session import SPLITS, Batch, Batches, Session
 from msgm_bench.api.settings import check_presets
 from msgm_bench.diffusion import per_item
@@ -19,6 +20,18 @@ from msgm_bench.errors import OptionError, PluginError, did_you_mean
 Regime = Literal["retrain", "finetune"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 NEEDS = (*SPLITS, "base")
+
+
+class WeightsOptions(Options):
+    """The part of the network that a method trains, for methods that start from the base."""
+
+    weights: str = Field(
+        "auto",
+        pattern=r"^[a-z0-9][a-z0-9_:.-]*$",
+        max_length=64,
+        description="part of the network that moves: all, or one that the backbone names, such as "
+        "cross or lora:4; auto: all but a text encoder",
+    )
 
 
 class Method(Plugin[OptionsT], ABC):
@@ -31,6 +44,10 @@ class Method(Plugin[OptionsT], ABC):
             copy of the base model. Any other access is an error.
         baseline: Whether it is a reference row of every comparison, in both regimes.
         trains_base: Whether it trains the base model of fine-tuning.
+        is_control: Whether its models never saw D_f, so that attacks on them are the control of
+            attacks on others.
+        closed_form: Whether all of its work is done in preparation steps: there is no training
+            step, no optimiser and no average.
         unsupported_tasks: Tasks that its models cannot do, with the reason (a one-step
             generator has no likelihood).
     """
@@ -39,6 +56,8 @@ class Method(Plugin[OptionsT], ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"retain", "forget"})
     baseline: ClassVar[bool] = False
     trains_base: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = False
     unsupported_tasks: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, options: OptionsT | None = None) -> None:
@@ -64,6 +83,11 @@ class Method(Plugin[OptionsT], ABC):
                 "retain, forget, or all beside forget",
                 "a reference row has baseline = True",
             )
+        if cls.closed_form and (cls.regimes != ("finetune",) or cls.trains_base):
+            raise PluginError(
+                f"method {cls.name!r} is a closed form with regimes {', '.join(cls.regimes)}",
+                'regimes = ("finetune",): it edits the weights of the base model',
+            )
         if cls.trains_base and (cls.regimes[0] != "retrain" or "base" in cls.needs):
             raise PluginError(
                 f"method {cls.name!r} trains the base model, from {cls.regimes[0]} and with needs "
@@ -82,6 +106,24 @@ class Method(Plugin[OptionsT], ABC):
             except OptionError as error:
                 where = f"preset {name!r} of method {cls.name!r}: {error.what}"
                 raise PluginError(where, error.allowed) from error
+
+    def part(self, model: Model, regime: Regime) -> str:
+        """Name of the part of the network that it trains: by its option ``weights``, or ``all``.
+
+        ``auto`` is ``unet`` where ``model`` has that part and starts from the base, else ``all``.
+        """
+        weights = getattr(self.options, "weights", "all")
+        if weights != "auto":
+            return str(weights)
+        return "unet" if regime == "finetune" and "unet" in model.parts else "all"
+
+    def trains(self, model: Model, regime: Regime) -> frozenset[str]:
+        """Names of the network's parameters that may move; all others are frozen.
+
+        Raises:
+            OptionError: The network has no such part.
+        """
+        return model.part(self.part(model, regime))
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip the method for this model and regime, or None."""
@@ -117,7 +159,7 @@ class Method(Plugin[OptionsT], ABC):
 
     @abstractmethod
     def update(self, session: Session, step: int) -> Tensor:
-        """One outer step; returns its loss, a scalar, for the log."""
+        """One outer step; returns its loss, a scalar, for the log. Never called if closed_form."""
 
     def record(self, **values: Tensor) -> None:
         """Log scalar diagnostics of this step; the trainer reads them at logged steps alone."""

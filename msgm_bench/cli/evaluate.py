@@ -29,7 +29,7 @@ def command(model_dir: str, **params: Any) -> int:
     MODEL_DIR is a run folder, or the model/ folder in it, from this machine or another.
     """
     from msgm_bench.cli.run_and_show import print_plan, run_and_show
-    from msgm_bench.experiment.model_io import model_folder, read_card
+    from msgm_bench.experiment.model_card import model_folder, read_card
     from msgm_bench.experiment.spec import parse_spec
     from msgm_bench.quarantine import stdout_to_stderr
 

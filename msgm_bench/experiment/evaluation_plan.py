@@ -14,7 +14,7 @@ from msgm_bench.evaluation.context import eval_context
 from msgm_bench.experiment.components import create
 from msgm_bench.experiment.judge import judge_of
 from msgm_bench.experiment.loaded_data import LoadedData
-from msgm_bench.experiment.model_io import Limits
+from msgm_bench.experiment.model_card import Limits
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.quarantine import errors_of

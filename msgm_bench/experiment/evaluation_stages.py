@@ -25,12 +25,12 @@ from msgm_bench.experiment.cache_key import (
     task_identity,
 )
 from msgm_bench.experiment.loaded_data import LoadedData
-from msgm_bench.experiment.model_io import load_model
+from msgm_bench.experiment.training_stages import ModelStage
 from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import Runtime
 
-MODEL, JUDGE_STAGE = "model", "judge"
+JUDGE_STAGE = "judge"
 JUDGE, JUDGE_REPORT = "judge.safetensors", "judge.json"
 REFERENCE, ROWS = "reference.safetensors", "rows.json"
 JUDGE_SEED = 0  # one judge for every seed of a board
@@ -98,7 +98,7 @@ class DrawArtifact(Stage):
     loaded: LoadedData
     seed: int
     runtime: Runtime
-    model: Stage
+    model: ModelStage
 
     @property
     def name(self) -> str:
@@ -117,12 +117,12 @@ class DrawArtifact(Stage):
 
     @property
     def needs(self) -> Mapping[str, Stage]:
-        """The model."""
-        return {MODEL: self.model}
+        """The model, and its base where it holds a part."""
+        return self.model.files
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Draw chunk by chunk."""
-        model = load_model(needs[MODEL], self.context.device)
+        model = self.model.load(needs, self.context.device)
         context = model_context(self.context, model, self.seed)
         with self.runtime.active():
             draw_artifact(self.task, context, work, report)
@@ -192,7 +192,7 @@ class Score(Stage):
     seed: int
     runtime: Runtime
     precision: str
-    model: Stage
+    model: ModelStage
     judge: FitJudge
     references: Mapping[str, ComputeReference]
     artifacts: Mapping[str, DrawArtifact]
@@ -217,12 +217,12 @@ class Score(Stage):
         """Model, judge, references and artifacts, these two by the names of their stages."""
         others = (*self.references.values(), *self.artifacts.values())
         stages = {stage.name: stage for stage in others}
-        return {MODEL: self.model, JUDGE_STAGE: self.judge, **stages}
+        return {**self.model.files, JUDGE_STAGE: self.judge, **stages}
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Measure, and write rows and protocols."""
         judged = self.judge.restore(needs[JUDGE_STAGE])
-        model = load_model(needs[MODEL], judged.device)
+        model = self.model.load(needs, judged.device)
 
         def artifact(task: str) -> Artifact:
             return load_tensors(needs[self.artifacts[task].name] / ARTIFACT)

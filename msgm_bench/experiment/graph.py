@@ -21,7 +21,7 @@ from msgm_bench.experiment.evaluation_stages import (
 )
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import BASE, TakeBase, TakeModel, Train
+from msgm_bench.experiment.training_stages import BASE, ModelStage, TakeBase, TakeModel, Train
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Graph:
     """
 
     base: Stage | None
-    model: Stage
+    model: ModelStage
     judge: FitJudge
     references: Mapping[str, ComputeReference]
     artifacts: Mapping[str, DrawArtifact]
@@ -101,7 +101,7 @@ def judge_stage(plan: Plan, context: EvalContext) -> FitJudge:
     return FitJudge(context, plan.loaded, plan.runtime.measuring)
 
 
-def artifact_stage(plan: Plan, task: str, context: EvalContext, model: Stage) -> DrawArtifact:
+def artifact_stage(plan: Plan, task: str, context: EvalContext, model: ModelStage) -> DrawArtifact:
     """Draw the artifact of one task, in training's precision unless the task measures."""
     chosen = plan.evaluation.tasks[task]
     runtime = plan.runtime.measuring if chosen.measures else plan.runtime
@@ -109,9 +109,11 @@ def artifact_stage(plan: Plan, task: str, context: EvalContext, model: Stage) ->
     return DrawArtifact(chosen, context, plan.loaded, seed, runtime, model)
 
 
-def _base_stage(plan: Plan) -> Stage | None:
+def _base_stage(plan: Plan) -> ModelStage | None:
     """Make the base model, where the method needs one: train it, or take the checkpoint."""
     training = plan.training
+    if training is None and plan.spec.model is not None and plan.base is not None:
+        return TakeBase(plan.base, plan.backbone, plan.loaded)
     if training is None or not training.starts_from_base:
         return None
     if plan.base is not None:
@@ -121,10 +123,11 @@ def _base_stage(plan: Plan) -> Stage | None:
     return training_stage(plan, training.base, saves_optimizer=training.continues_optimizer)
 
 
-def _model_stage(plan: Plan, base: Stage | None) -> Stage:
+def _model_stage(plan: Plan, base: Stage | None) -> ModelStage:
     """Make the model under evaluation: train it, or take one that is trained already."""
     if plan.training is not None:
         return training_stage(plan, plan.training, base)
-    if plan.base is not None:
+    if plan.spec.model is None:
+        assert plan.base is not None
         return TakeBase(plan.base, plan.backbone, plan.loaded)
-    return TakeModel(Path(plan.spec.model or ""), plan.backbone)
+    return TakeModel(Path(plan.spec.model), plan.backbone, plan.loaded.stats, base)

@@ -17,11 +17,17 @@ from msgm_bench.experiment.components import (
 )
 from msgm_bench.experiment.evaluation_plan import EvaluationPlan, plan_evaluation
 from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, log_remarks, require_files
-from msgm_bench.experiment.model_io import Limits, check_model, read_card, skeleton
+from msgm_bench.experiment.model_card import Limits, read_card
+from msgm_bench.experiment.model_io import check_model, skeleton
 from msgm_bench.experiment.pretrained import BaseCheckpoint, resolve_base
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec, check_names
-from msgm_bench.experiment.training_plan import TrainingPlan, plan_training, skip_training
+from msgm_bench.experiment.training_plan import (
+    TrainingPlan,
+    plan_training,
+    skip_training,
+    with_part,
+)
 from msgm_bench.registry import registry
 from msgm_bench.training import Runtime
 
@@ -103,6 +109,8 @@ def resolve_on_data(
     backbone, base = resolve_base(spec, cast(Backbone, options), loaded.stats, download, names)
     model = skeleton(backbone, loaded.stats)
     skipped = skip_training(training, spec, model)
+    if training and skipped is None:
+        training = with_part(training, backbone, model)
     if training and spec.forget and skipped is None:
         training.method.check_data(loaded.data, targets)
     limits = _limits(spec, training)
@@ -127,7 +135,7 @@ def _settings_and_training(
 ) -> tuple[Settings, TrainingPlan | None]:
     """The merged preset and how the method trains; None where a trained model stands for it."""
     if spec.model is not None:
-        check_model(Path(spec.model), loaded.stats)
+        check_model(Path(spec.model), loaded.stats, spec.base)
         return parse_settings(merge(*layers)), None
     cls = registry().entry("methods", spec.method).cls
     settings = parse_settings(merge(*layers, preset_of(cls, preset)))

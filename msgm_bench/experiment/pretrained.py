@@ -12,21 +12,21 @@ from pydantic import Field
 
 from msgm_bench.api import Backbone, DataStats, Method, PretrainedNetwork, Regime, Result
 from msgm_bench.errors import IncompatibleError
-from msgm_bench.experiment.model_io import (
+from msgm_bench.experiment.model_card import (
     CARD,
     WEIGHTS,
     Limits,
-    load_hashed_model,
     model_folder,
     read_card,
 )
+from msgm_bench.experiment.model_io import load_hashed_model
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.registry import registry
 from msgm_bench.storage import single_line
 from msgm_bench.storage.cards import Card, short
 from msgm_bench.storage.cards import read_card as read_schema
-from msgm_bench.storage.weights import check_finite
+from msgm_bench.storage.weights import check_finite, check_network
 
 ORIGIN = "origin.json"
 Name = Annotated[str, Field(max_length=1_000)]
@@ -126,7 +126,7 @@ def load_run_model(backbone: Backbone, folder: Path, stats: DataStats) -> Pretra
         )
     stored = card.data.model_dump(mode="json")
     for key, value in stats.record().items():
-        if stored[key] != value:
+        if stored[key] != value and key != "prompts":  # any prompts, in the same words
             raise IncompatibleError(
                 f"the base {name} was trained on data with {key} = {short(stored[key])}",
                 f"{short(value)}, as the dataset has",
@@ -141,6 +141,10 @@ def load_run_model(backbone: Backbone, folder: Path, stats: DataStats) -> Pretra
             "give the backbone's options (-b) of that training",
         )
     weights = model.network.state_dict()
+    if card.part is not None:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            whole = card.create().build(stats).network.state_dict()
+        check_network(single_line(folder / WEIGHTS), weights, whole)
     check_finite(single_line(folder / WEIGHTS), weights)
     return PretrainedNetwork(card.create(), weights, sha256)
 

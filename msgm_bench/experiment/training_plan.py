@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from msgm_bench.api import Method, Model, Regime, Settings, Training, merge
-from msgm_bench.errors import IncompatibleError
+from msgm_bench.api import Backbone, Method, Model, Regime, Settings, Training, merge
+from msgm_bench.errors import IncompatibleError, PluginError
 from msgm_bench.experiment.components import create, parse_settings, preset_of
+from msgm_bench.experiment.model_io import add_part
 from msgm_bench.experiment.pretrained import reason_to_skip_base, regimes_of
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
@@ -27,6 +28,7 @@ class TrainingPlan:
         pass_items: Items of a pass, N: the batch of the base model's training in the preset of
             the data, whatever the method's own batch is.
         base: How the base model is trained; None where the method has none, or has a checkpoint.
+        part: Name of the part of the network that it trains; ``all``: the whole network.
     """
 
     method: Method
@@ -34,6 +36,13 @@ class TrainingPlan:
     budget: Training
     pass_items: int
     base: TrainingPlan | None = None
+    part: str = "all"
+
+    def trained_parameters(self, model: Model) -> frozenset[str]:
+        """Names of the network's parameters that move; none of a part that is not added yet."""
+        if self.part != "all" and self.part not in model.parts:
+            return frozenset()
+        return self.method.trains(model, self.regime)
 
     @property
     def starts_from_base(self) -> bool:
@@ -93,6 +102,40 @@ def training_in_regime(
     passes = None if method.baseline else spec.passes
     budget = settings.budget(regime == "finetune", spec.steps, passes)
     return TrainingPlan(method, regime, budget, pass_items)
+
+
+def with_part(training: TrainingPlan, backbone: Backbone, model: Model) -> TrainingPlan:
+    """The plan with the part of the network that the method trains.
+
+    Args:
+        training: The plan.
+        backbone: Adds the weights of a part that the network does not have.
+        model: The model without memory for its weights; it has the part afterwards.
+
+    Raises:
+        UsageError: The network has no such part, or the regime trains the whole network.
+        PluginError: The method trains parameters that the network does not have, or none.
+    """
+    method = training.method
+    part = method.part(model, training.regime)
+    if part != "all" and training.regime != "finetune":
+        raise IncompatibleError(
+            f"weights={part} of method {method.name!r} in the regime {training.regime!r}",
+            "weights=all: a network of fresh weights is trained as a whole",
+        )
+    if part != "all" and training.budget.continue_optimizer:
+        raise IncompatibleError(
+            f"weights={part} with continue_optimizer, which has the state of all weights",
+            "weights=all, or a preset without continue_optimizer",
+        )
+    add_part(backbone, model, part)
+    names = method.trains(model, training.regime)
+    unknown = sorted(names - {name for name, _ in model.network.named_parameters()})
+    if unknown or not names:
+        what = f"{unknown[0]!r}, which the network does not have" if unknown else "no parameter"
+        raise PluginError(f"method {method.name!r} trains {what}", "names of model.network's")
+    budget = training.budget.model_copy(update={"ema_decay": 0.0} if method.closed_form else {})
+    return replace(training, part=part, budget=budget)
 
 
 def skip_training(training: TrainingPlan | None, spec: RunSpec, model: Model) -> Skipped | None:

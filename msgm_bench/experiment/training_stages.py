@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,34 +12,55 @@ from typing import Any
 
 import torch
 
-from msgm_bench.api import Backbone, Examples, Model, Split
+from msgm_bench.api import Backbone, DataStats, Examples, Model, Split
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.stage import Stage
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import DivergenceError, StorageError
 from msgm_bench.experiment.cache_key import common_inputs, plugin_identity
 from msgm_bench.experiment.loaded_data import LoadedData
-from msgm_bench.experiment.model_io import (
+from msgm_bench.experiment.model_card import (
+    BASE_FOLDER,
     CARD,
     WEIGHTS,
     Limits,
-    load_model,
+    PartCard,
     read_card,
-    save_model,
 )
+from msgm_bench.experiment.model_io import add_part, load_model, save_model
 from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.storage import write_text
+from msgm_bench.storage import copy_file, write_text
 from msgm_bench.storage.tensors import load_tensors, open_tensors, save_tensors
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
-BASE = "base"
+BASE, MODEL = "base", "model"
 LOG, OPTIMIZER = "train.jsonl", "optimizer.safetensors"
 
 
+class ModelStage(Stage):
+    """A stage that makes a model."""
+
+    @property
+    def part_of(self) -> Stage | None:
+        """The stage of the base model, where the weights hold a part of the network alone."""
+        return None
+
+    @property
+    def files(self) -> dict[str, Stage]:
+        """The stages whose folders hold the model, by the names under which ``load`` takes them."""
+        base = {} if self.part_of is None else {BASE: self.part_of}
+        return {MODEL: self, **base}
+
+    @staticmethod
+    def load(folders: Mapping[str, Path], device: torch.device) -> Model:
+        """The model from the folders of ``files``, in evaluation mode."""
+        return load_model(folders[MODEL], device, folders.get(BASE))
+
+
 @dataclass(frozen=True, eq=False)
-class Train(Stage):
+class Train(ModelStage):
     """Train a method: from fresh weights, or from the base model's.
 
     Attributes:
@@ -60,6 +82,11 @@ class Train(Stage):
     runtime: Runtime
     base: Stage | None = None
     saves_optimizer: bool = False
+
+    @property
+    def part_of(self) -> Stage | None:
+        """The stage of the base model, where the weights hold a part of the network alone."""
+        return self.base if self.training.part != "all" else None
 
     @property
     def name(self) -> str:
@@ -113,8 +140,7 @@ class Train(Stage):
         finally:
             rows = (json.dumps(_finite(row)) + "\n" for row in trainer.log.rows)
             write_text(work / LOG, "".join(rows))
-        limits = Limits.of(self.training.method)
-        save_model(work, trainer.model, self.backbone, self.loaded.stats, limits)
+        self._save(work, trainer.model, needs.get(BASE))
         (work / CHECKPOINT).unlink(missing_ok=True)
 
     def fresh_model(self) -> Model:
@@ -123,15 +149,38 @@ class Train(Stage):
             torch.manual_seed(derive_seed(self.seeds["train"], "weights"))
             return self.backbone.build(self.loaded.stats)
 
+    def copy_of_base(self, base: Model) -> Model:
+        """A copy of the frozen base that shares every tensor but those that the method trains."""
+        names = self.training.trained_parameters(base)
+        frozen = {id(p): p for name, p in base.network.named_parameters() if name not in names}
+        model = copy.deepcopy(base, {id(base.codec): base.codec, **frozen})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, "adapter"))
+            add_part(self.backbone, model, self.training.part)
+        names = self.training.trained_parameters(model)
+        for name, parameter in model.network.named_parameters():
+            parameter.requires_grad_(name in names)
+        return model
+
+    def _save(self, work: Path, model: Model, base: Path | None) -> None:
+        """Write weights and card: of a partial training the part, known by the base's hash."""
+        part, trained = None, frozenset[str]()
+        if self.part_of is not None and base is not None:
+            part = PartCard(name=self.training.part, base=weights_hash(base))
+            trained = self.training.trained_parameters(model)
+        limits = Limits.of(self.training.method)
+        save_model(work, model, self.backbone, self.loaded.stats, limits, part, trained)
+
     def _trainer(self, base_folder: Path | None) -> Trainer:
         """The trainer with model, batches and optimiser, before the first step."""
         training, data, device = self.training, self.loaded.data, self.runtime.device
-        model = self.fresh_model()
         base = None if base_folder is None else load_model(base_folder, device)
         if base is not None:
             base.requires_grad_(False)
-            if training.regime == "finetune":
-                model.network.load_state_dict(base.network.state_dict())
+        if base is not None and training.regime == "finetune":
+            model = self.copy_of_base(base)
+        else:
+            model = self.fresh_model()
         self.runtime.place(model)
         budget, stream = training.budget, derive_seed(self.seed, "training")
         batches = NoisedBatches(
@@ -162,7 +211,7 @@ class Train(Stage):
 
 
 @dataclass(frozen=True, eq=False)
-class TakeBase(Stage):
+class TakeBase(ModelStage):
     """Take a base checkpoint, which is known by the hash of its weights; nothing is trained.
 
     Attributes:
@@ -202,16 +251,25 @@ class TakeBase(Stage):
 
 
 @dataclass(frozen=True, eq=False)
-class TakeModel(Stage):
+class TakeModel(ModelStage):
     """Take the trained model that is to be evaluated; nothing is trained.
 
     Attributes:
         folder: Folder of the model.
         backbone: Builds the network.
+        stats: Statistics of the data, whose prompts take the place of the model's.
+        base: The stage of its base model, where it holds a part and has no base of its own.
     """
 
     folder: Path
     backbone: Backbone
+    stats: DataStats
+    base: Stage | None = None
+
+    @property
+    def part_of(self) -> Stage | None:
+        """The stage of the base model, where the weights hold a part of the network alone."""
+        return self.base
 
     @property
     def name(self) -> str:
@@ -220,23 +278,41 @@ class TakeModel(Stage):
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """Content of the model's card."""
-        return read_card(self.folder).model_dump(mode="json", exclude_unset=True)
+        """Content of the model's card, with the prompts of the data."""
+        card: dict[str, Any] = read_card(self.folder).model_dump(mode="json", exclude_unset=True)
+        if self.stats.prompts is not None:
+            card["data"]["prompts"] = list(self.stats.prompts)
+        return card
 
     @cached_property
     def inputs(self) -> Mapping[str, Any]:
         """Hash of the weights, card, backbone; never the path."""
-        with open_tensors(self.folder / WEIGHTS) as file:
-            _, sha256 = file.read_hashed()
+        sha256 = weights_hash(self.folder)
         return {"weights": sha256, "card": self.card, "backbone": plugin_identity(self.backbone)}
 
+    @property
+    def needs(self) -> Mapping[str, Stage]:
+        """The base model, where it has none of its own."""
+        return {} if self.base is None else {BASE: self.base}
+
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
-        """Copy weights and card."""
+        """Copy weights and card, and those of a base model beside them."""
+        own_base = self.folder / BASE_FOLDER
+        if "part" in self.card and self.base is None:
+            for name in (WEIGHTS, CARD):
+                copy_file(own_base / name, work / BASE_FOLDER / name)
         with open_tensors(self.folder / WEIGHTS) as file:
             state, sha256 = file.read_hashed()
         _check_hash(str(self.folder), sha256, self.inputs["weights"])
         save_tensors(work / WEIGHTS, state)
         write_text(work / CARD, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the weights in the folder of a model."""
+    with open_tensors(folder / WEIGHTS) as file:
+        _, sha256 = file.read_hashed()
+    return sha256
 
 
 def _check_hash(source: str, sha256: str, expected: str) -> None:

@@ -11,7 +11,8 @@ import torch
 
 from msgm_bench.api import Result
 from msgm_bench.errors import UsageError
-from msgm_bench.experiment.model_io import Limits, ModelCard, load_model, read_card
+from msgm_bench.experiment.model_card import Limits, ModelCard, read_card
+from msgm_bench.experiment.model_io import load_model
 from msgm_bench.experiment.pretrained import ORIGIN, Origin
 from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.report.model_card import model_card

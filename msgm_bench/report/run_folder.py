@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,14 +14,15 @@ from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.evaluation.context import model_context
 from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT
 from msgm_bench.experiment.graph import Graph
-from msgm_bench.experiment.model_io import CARD, WEIGHTS, load_model
+from msgm_bench.experiment.model_card import BASE_FOLDER, CARD, WEIGHTS
+from msgm_bench.experiment.model_io import load_model
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.stored_result import RESULT
-from msgm_bench.experiment.training_stages import BASE, LOG
+from msgm_bench.experiment.training_stages import BASE, LOG, MODEL
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.metric_table import WARNING, metric_table
 from msgm_bench.storage import (
-    atomic_write,
+    copy_file,
     dump_yaml,
     markdown_text,
     single_line,
@@ -43,9 +43,11 @@ def write(
     model = entries[stages.model.name].path
     write_text(target / SPEC, spec_text(plan))
     for name in (WEIGHTS, CARD):
-        _copy(model / name, target / "model" / name)
+        copy_file(model / name, target / "model" / name)
+        if stages.model.part_of is not None and plan.base is None:  # else --base brings it again
+            copy_file(entries[BASE].path / name, target / "model" / BASE_FOLDER / name)
     for name in (JUDGE, JUDGE_REPORT):
-        _copy(entries[stages.judge.name].path / name, target / "judge" / name)
+        copy_file(entries[stages.judge.name].path / name, target / "judge" / name)
     log = []
     if plan.training is not None:
         copy_log(target, model)
@@ -65,7 +67,9 @@ def _draw_pictures(
     if log:
         plots.loss_curve(target / "loss.png", log)
     context, seed = stages.judge.context, plan.spec.seeds["sample"]
-    model = load_model(entries[stages.model.name].path, context.device)
+    names = {MODEL: stages.model.name, BASE: BASE}
+    folders = {name: entries[names[name]].path for name in stages.model.files}
+    model = stages.model.load(folders, context.device)
     subject = model_context(context, model, seed)
     rows = _preview_rows(plan, stages, entries, subject)
     saved_images.write(target, rows)
@@ -178,10 +182,4 @@ def write_result(target: Path, result: Result) -> None:
 def copy_log(target: Path, stage: Path) -> None:
     """Copy the training log of a stage, if there is one."""
     if (stage / LOG).exists():
-        _copy(stage / LOG, target / LOG)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy atomically; a hard link shares later damage of either file."""
-    with atomic_write(target) as temporary:
-        shutil.copyfile(source, temporary)
+        copy_file(stage / LOG, target / LOG)

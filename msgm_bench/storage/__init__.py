@@ -2,6 +2,7 @@
 
 from msgm_bench.storage.atomic import (
     atomic_write,
+    copy_file,
     storage_errors,
     sweep,
     temporary_folder,
@@ -27,6 +28,7 @@ __all__ = [
     "MIB",
     "atomic_write",
     "claim",
+    "copy_file",
     "dump_yaml",
     "error_summary",
     "markdown_code",

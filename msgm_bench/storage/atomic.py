@@ -101,3 +101,9 @@ def _hint(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "the folder cannot be written: choose another with --out or MSGM_BENCH_CACHE"
     return "nothing that was complete is lost: repeat the command to go on"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy atomically; a hard link shares later damage of either file."""
+    with atomic_write(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,19 +9,20 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """m <- d m + (1 - d) theta after every step, for all parameters; buffers are copied.
+    """m <- d m + (1 - d) theta after every step, for all that is trained; buffers are copied.
 
     Without warm-up d = ``decay``, and m starts at the network's present weights. With warm-up
     d = min(decay, (1 + n)/(10 + n)) in the update after n others, and the first update copies the
     weights.
 
     Args:
-        network: The network; its average starts as a copy.
+        network: The network; the average of its parameters with gradients starts as a copy.
         decay: In [0, 1); 0: no average.
         use_warmup: Whether d grows with n.
 
     Attributes:
-        module: The averaged network, in evaluation mode and without gradients.
+        parameters: The averages by name.
+        buffers: The last buffers by name.
         count: n, the number of updates so far; an int of the host.
 
     Source: score_sde ``models/ema.py`` (the warm-up).
@@ -30,19 +30,22 @@ class EMA:
 
     def __init__(self, network: nn.Module, decay: float, use_warmup: bool = True) -> None:
         self.decay, self.use_warmup, self.count = decay, use_warmup, 0
-        self.module = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network, current = network, trained(network)
+        self._current = list(current.values())
+        self.parameters = {name: p.detach().clone() for name, p in current.items()}
+        self.buffers = {name: buffer.clone() for name, buffer in stored_buffers(network).items()}
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
+    def update(self) -> None:
         """One update from the network's weights, in place."""
-        mean: list[Tensor] = list(self.module.parameters())
-        current: list[Tensor] = list(network.parameters())
+        mean = list(self.parameters.values())
         if self.use_warmup and self.count == 0:
-            torch._foreach_copy_(mean, current)
+            torch._foreach_copy_(mean, self._current)
         else:
-            torch._foreach_lerp_(mean, current, 1 - self._decay())
-        for copied, buffer in zip(self.module.buffers(), network.buffers(), strict=True):
-            copied.copy_(buffer)
+            torch._foreach_lerp_(mean, self._current, 1 - self._decay())
+        if self.buffers:
+            for name, buffer in stored_buffers(self.network).items():
+                self.buffers[name].copy_(buffer)
         self.count += 1
 
     def _decay(self) -> float:
@@ -50,11 +53,34 @@ class EMA:
             return self.decay
         return min(self.decay, (1 + self.count) / (10 + self.count))
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Averages and buffers by name."""
+        return self.parameters | self.buffers
+
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights and the number of updates."""
-        return {"module": self.module.state_dict(), "count": self.count}
+        return {"weights": self.tensors, "count": self.count}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Undo ``state_dict``."""
-        self.module.load_state_dict(state["module"])
+        """Undo ``state_dict``.
+
+        Raises:
+            KeyError: ``state`` lacks a tensor.
+        """
+        for name, tensor in self.tensors.items():
+            tensor.copy_(state["weights"][name])
         self.count = int(state["count"])
+
+
+def trained(network: nn.Module) -> dict[str, Tensor]:
+    """The network's parameters with gradients, by name."""
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def stored_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """The network's buffers that are a part of its state, by name."""
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    state = network.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in state.items() if name not in parameters}

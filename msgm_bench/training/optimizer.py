@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from msgm_bench.api import Model, Training
-from msgm_bench.training.ema import EMA
+from msgm_bench.training.ema import EMA, stored_buffers, trained
 from msgm_bench.training.weight_guard import WeightGuard
 
 
@@ -92,7 +92,7 @@ class Optimizer:
 
     def _average(self) -> None:
         if self._averaging:
-            self.ema.update(self.model.network)
+            self.ema.update()
 
     def _known_move(self) -> AbstractContextManager[None]:
         """A block in which the weight guard allows changes."""
@@ -124,7 +124,7 @@ class Optimizer:
     @contextlib.contextmanager
     def inner_loop(self, keep_moments: bool = False) -> Iterator[None]:
         """Steps inside move the model, not its EMA; the weights are restored afterwards."""
-        weights = copy.deepcopy(self.model.network.state_dict())
+        weights = {name: tensor.clone() for name, tensor in self._moving().items()}
         moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())
         averaging, self._averaging = self._averaging, False
         try:
@@ -133,7 +133,7 @@ class Optimizer:
         finally:
             self._averaging = averaging
             with self._known_move():
-                self.model.network.load_state_dict(weights)
+                self._load(weights)
             if moments is not None:
                 self.optimizer.load_state_dict(moments)
 
@@ -154,19 +154,31 @@ class Optimizer:
     def use_average(self) -> None:
         """Load the averaged weights into the model, if there is an average."""
         if self.budget.ema_decay:
-            self.model.network.load_state_dict(self.ema.module.state_dict())
+            self._load(self.ema.tensors)
+
+    def _moving(self) -> dict[str, Tensor]:
+        """Trained parameters and buffers of the network by name, without copies."""
+        network = self.model.network
+        tensors = trained(network) | stored_buffers(network)
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy trained parameters and buffers into the network."""
+        for name, tensor in self._moving().items():
+            tensor.copy_(tensors[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, average and Adam's moments."""
+        """Trained weights, their average and Adam's moments."""
         return {
-            "network": self.model.network.state_dict(),
+            "network": self._moving(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Undo ``state_dict``."""
-        self.model.network.load_state_dict(state["network"])
+        self._load(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -195,7 +207,7 @@ class Optimizer:
             elif kind == "adam":
                 i, _, part = rest.partition(".")
                 states.setdefault(int(i), {})[part] = value
-        self.model.network.load_state_dict(network)
+        self._load(network)
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
         self.ema.count = int(tensors["averaged"])
 

@@ -144,7 +144,7 @@ class Trainer(TrainingSession):
     def _loop(self, folder: Path, on_step: ProgressCallback) -> None:
         units, stored = self.method.num_preparation_steps(self), time.monotonic()
         with deferred() as interrupt:
-            while self.spent < 1:
+            while self._has_more(units):
                 if self.preparation_steps < units:
                     self._run_preparation_step(units, on_step)
                 else:
@@ -155,6 +155,12 @@ class Trainer(TrainingSession):
                 if interrupt.is_requested:
                     raise KeyboardInterrupt
         self._check_end(units)
+
+    def _has_more(self, units: int) -> bool:
+        """Whether there is work left: of a closed form the preparation, else the budget."""
+        if self.method.closed_form:
+            return self.preparation_steps < units
+        return self.spent < 1
 
     @property
     def spent(self) -> float:
@@ -171,7 +177,7 @@ class Trainer(TrainingSession):
     def _check_end(self, units: int) -> None:
         if not self._finite():
             raise DivergenceError("training diverged: weights are not finite after the last step")
-        if not self.step:
+        if not self.step and not self.method.closed_form:
             needed = self.preparation_passes * max(1, units) / max(1, self.preparation_steps)
             raise OptionError(
                 f"the preparation of {self.method.name} takes all {self.budget.passes} passes",

@@ -97,7 +97,7 @@ def test_the_average_waits_for_no_device(runtime):
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            trainer.ema.update(trainer.model.network)
+            trainer.ema.update()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.ema.count == 3

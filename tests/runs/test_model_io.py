@@ -16,14 +16,8 @@ from safetensors.torch import load_file, save_file
 from msgm_bench import DataStats, MsgmBenchError
 from msgm_bench.errors import IncompatibleError, StorageError, UsageError
 from msgm_bench.experiment import model_io
-from msgm_bench.experiment.model_io import (
-    CARD,
-    WEIGHTS,
-    check_model,
-    load_model,
-    model_folder,
-    save_model,
-)
+from msgm_bench.experiment.model_card import CARD, WEIGHTS, model_folder
+from msgm_bench.experiment.model_io import check_model, load_model, save_model
 from msgm_builtin.backbones.ddpm import DDPM
 from msgm_builtin.backbones.networks import UNet
 from msgm_builtin.backbones.vpsde import VPSDE

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from msgm_bench import DataStats, RunSpec, UsageError
-from msgm_bench.experiment.model_io import CARD, Limits, read_card, save_model
+from msgm_bench.experiment.model_card import CARD, Limits, read_card
+from msgm_bench.experiment.model_io import save_model
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
 from msgm_bench.registry import registry

@@ -25,7 +25,7 @@ def move(network, average, values):
         with torch.no_grad():
             network.weight.fill_(value)
             network.seen += 1
-        average.update(network)
+        average.update()
 
 
 def test_a_constant_decay_starts_at_the_weights_that_are_there():
@@ -34,8 +34,8 @@ def test_a_constant_decay_starts_at_the_weights_that_are_there():
     average = EMA(network, 0.8, use_warmup=False)
     move(network, average, [1.0, 2.0, -4.0])
     expected = 0.8**3 * 5 + 0.2 * (0.8**2 * 1 + 0.8 * 2 - 4)
-    assert float(average.module.weight) == pytest.approx(expected, rel=1e-6)
-    assert (int(average.module.seen), average.count) == (3, 3)
+    assert float(average.parameters["weight"]) == pytest.approx(expected, rel=1e-6)
+    assert (int(average.buffers["seen"]), average.count) == (3, 3)
 
 
 def test_a_warm_up_forgets_where_it_started():
@@ -44,7 +44,7 @@ def test_a_warm_up_forgets_where_it_started():
     average = EMA(network, 0.24)
     move(network, average, [1.0, 2.0, 3.0])
     m = 2 / 11 * 1 + 9 / 11 * 2
-    assert float(average.module.weight) == pytest.approx(0.24 * m + 0.76 * 3, rel=1e-6)
+    assert float(average.parameters["weight"]) == pytest.approx(0.24 * m + 0.76 * 3, rel=1e-6)
 
 
 def test_the_average_is_stored_with_its_count():
@@ -55,12 +55,12 @@ def test_the_average_is_stored_with_its_count():
     other.load_state_dict(average.state_dict())
     move(network, average, [3.0])
     move(network, other, [3.0])
-    assert torch.equal(average.module.weight, other.module.weight)
+    assert torch.equal(average.parameters["weight"], other.parameters["weight"])
 
 
 def weights(made):
     """Weights and average, one after another."""
-    parts = [*made.model.parameters(), *made.trainer.ema.module.parameters()]
+    parts = [*made.model.parameters(), *made.trainer.ema.parameters.values()]
     return torch.cat([part.detach().reshape(-1) for part in parts])
 
 

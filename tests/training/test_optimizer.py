@@ -72,7 +72,7 @@ def test_descend_is_minimise(world):
         other.trainer.descend(*other.trainer.gradients(loss_of(other, step)))
         assert torch.equal(weights(one), weights(other))
         assert torch.equal(
-            flat(one.trainer.ema.module.parameters()), flat(other.trainer.ema.module.parameters())
+            flat(one.trainer.ema.parameters.values()), flat(other.trainer.ema.parameters.values())
         )
         assert float(one.trainer.gradient_norm) == float(other.trainer.gradient_norm)
 
@@ -118,7 +118,7 @@ def test_inner_loops_come_back(keep_moments, world):
     assert not torch.equal(away, weights(made))
     for old, new in (
         (before["network"], after["network"]),
-        (before["ema"]["module"], after["ema"]["module"]),
+        (before["ema"]["weights"], after["ema"]["weights"]),
     ):
         assert all(torch.equal(old[name], new[name]) for name in old)
     pairs = zip(
@@ -128,8 +128,8 @@ def test_inner_loops_come_back(keep_moments, world):
     assert same
     assert not any(same) if keep_moments else all(same)
     made.trainer.minimise(loss_of(made, 3))
-    average = made.trainer.ema.state_dict()["module"]
-    assert any(not torch.equal(average[name], before["ema"]["module"][name]) for name in average)
+    average = made.trainer.ema.state_dict()["weights"]
+    assert any(not torch.equal(average[name], before["ema"]["weights"][name]) for name in average)
 
 
 def test_an_inner_loop_that_fails_comes_back_too(world):
