@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msgm_bench import Examples, IdentityCodec, UniformDequantization, VariancePreserving
+from msgm_bench import Examples, IdentityCodec, Labels, UniformDequantization, VariancePreserving
 from msgm_bench.training import NoisedBatches
 
 
@@ -15,7 +15,8 @@ class Parts:
     process = VariancePreserving()
 
     def __init__(self, codec, classes=None):
-        self.codec, self.classes = codec, classes
+        self.codec = codec
+        self.conditioning = None if classes is None else Labels(classes)
 
 
 def noised_batches(
