@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from msgm_bench.api.track import TextFlag, Track, track_of
+
 Direction = Literal["up", "down", "none"]
 SCHEMA: Literal["msgm-bench/result@3"] = "msgm-bench/result@3"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
@@ -225,7 +227,13 @@ class SpecRecord(Record):
         {}, description="training, tasks, judge and pass_items as used"
     )
     conditional: bool = Field(False, description="whether the model is class-conditional")
+    text: TextFlag = Field(False, description="whether the model takes a prompt")
     base: str | None = Field(None, description="SHA-256 of the weights of a base model of --base")
+
+    @property
+    def track(self) -> Track:
+        """The track of the model."""
+        return track_of(self.conditional, self.text)
 
 
 class Result(Record):
@@ -282,8 +290,14 @@ class Result(Record):
         return self
 
     def content_digest(self) -> str:
-        """SHA-256 of status, reason, spec, rows and protocols, in canonical JSON."""
-        return digest(json.loads(self.model_dump_json(exclude={"provenance", "digest"})))
+        """SHA-256 of status, reason, spec, rows and protocols, in canonical JSON.
+
+        ``text`` counts where it is true alone: results of other tracks may lack it.
+        """
+        document = json.loads(self.model_dump_json(exclude={"provenance", "digest"}))
+        if not self.spec.text:
+            del document["spec"]["text"]
+        return digest(document)
 
     def row(self, metric: str, split: str) -> Row | None:
         """The first row of ``metric`` on ``split``."""

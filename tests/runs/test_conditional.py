@@ -67,7 +67,7 @@ def test_a_result_says_that_its_model_is_told_a_class(cell):
     assert (rows["ua"]["n"], rows["ra"]["n"]) == (32, 64)
     assert rows["nll"]["protocol"] == "nll/pf-ode/true-class@1"
     assert json.loads((folder / "model" / "model.json").read_text())["data"]["classes"] == 3
-    assert load_model(folder / "model", torch.device("cpu")).classes == 3
+    assert load_model(folder / "model", torch.device("cpu")).conditioning.count == 3
 
 
 def test_evaluate_knows_the_track_from_the_card(cell, told, cache, bench, tmp_path):
