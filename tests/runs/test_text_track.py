@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,19 +101,14 @@ def test_the_digest_of_other_tracks_needs_no_text():
     assert Result(status="ok", spec=SpecRecord(**record, text=True)).digest != whole.digest
 
 
-def test_a_model_of_other_prompts_is_refused(monkeypatch, tmp_path):
-    """Its conditions are indices of its own prompts; as many others are called others."""
-    stats = replace(DataStats.of(data()), prompts=BOOK.texts)
-
-    class Card:
-        """A card of a model that takes the book's prompts."""
-
-        def stats(self):
-            """Its statistics."""
-            return stats
-
-    monkeypatch.setattr("msgm_bench.experiment.model_io.read_card", lambda folder: Card())
-    with pytest.raises(IncompatibleError, match="needs one that takes one of 2 other prompts"):
-        check_model(tmp_path, replace(stats, prompts=("a circle", "a square")))
-    with pytest.raises(IncompatibleError, match=r"one of 2 prompts, and .* takes no class"):
-        check_model(tmp_path, replace(stats, prompts=None))
+def test_a_model_of_another_track_is_refused(monkeypatch, tmp_path):
+    """A model of prompts stands for none that takes no condition, and the other way round."""
+    stats = {True: replace(DataStats.of(data()), prompts=BOOK.texts), False: DataStats.of(data())}
+    for text, message in (
+        (True, "takes a prompt, and the run needs one that takes no class"),
+        (False, "takes no class, and the run needs one that takes a prompt"),
+    ):
+        card = SimpleNamespace(stats=lambda own=stats[text]: own, part=None)
+        monkeypatch.setattr("msgm_bench.experiment.model_io.read_card", lambda folder, c=card: c)
+        with pytest.raises(IncompatibleError, match=message):
+            check_model(tmp_path, stats[not text])
