@@ -1,7 +1,7 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
 from msgm_bench.api.class_names import indices, join_names, parse_names
-from msgm_bench.api.columns import MeasuredRows, MetricColumn, Track
+from msgm_bench.api.columns import MeasuredRows, MetricColumn
 from msgm_bench.api.conditioning import Conditioning, Labels, Prompts, Tokenizer
 from msgm_bench.api.context import Artifact, EvalContext, ModelContext
 from msgm_bench.api.data import (
@@ -29,11 +29,13 @@ from msgm_bench.api.sampler import Sampler
 from msgm_bench.api.session import Batch, Batches, Session, Split
 from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
 from msgm_bench.api.task import Cost, CountOptions, Task, TaskOptions
+from msgm_bench.api.track import TRACK_NAMES, Track
 from msgm_bench.api.tracker import Tracker
 
 __all__ = [
     "PRESETS",
     "PROMPT_GROUPS",
+    "TRACK_NAMES",
     "Artifact",
     "Backbone",
     "Batch",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from msgm_bench.api.plugin import Options
 from msgm_bench.api.result import Direction, Row
-
-Track = Literal["unconditional", "class"]
+from msgm_bench.api.track import Track
 
 
 class MetricColumn(Options):

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,6 +16,9 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+
+from msgm_bench.api.result_shapes import ProvenanceShape, SettingsShape, shaped
+from msgm_bench.api.track import TextFlag, Track, track_of
 
 Direction = Literal["up", "down", "none"]
 SCHEMA: Literal["msgm-bench/result@3"] = "msgm-bench/result@3"
@@ -54,67 +56,6 @@ def digest(value: Any) -> str:
     """SHA-256 of a JSON-ready value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class _Training(BaseModel):
-    """Settings of a training that boards read; further keys are free."""
-
-    model_config = ConfigDict(extra="allow")
-
-    passes: Annotated[int, Field(ge=1, le=10**12)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=10**12)] | None = None
-
-
-class _Settings(BaseModel):
-    """Settings of a run that boards read; further keys are free."""
-
-    model_config = ConfigDict(extra="allow")
-
-    training: _Training = _Training()
-    tasks: dict[str, dict[str, Any]] = {}
-    judge: dict[str, Any] = {}
-    pass_items: Annotated[int, Field(ge=1, le=10**12)] | None = None
-
-
-class _Limits(BaseModel):
-    """Limits of a model that boards read; further keys are free."""
-
-    model_config = ConfigDict(extra="allow")
-
-    required_task_options: dict[str, dict[str, Any]] = {}
-
-
-class _Skipped(BaseModel):
-    """A plugin that does not apply to the run, with the reason."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["tasks", "metrics"]
-    name: str
-    reason: str
-
-
-class _Provenance(BaseModel):
-    """Parts of a provenance that boards and reports read; further keys are free."""
-
-    model_config = ConfigDict(extra="allow")
-
-    code: dict[str, str] = {}
-    judge: dict[str, Any] = {}
-    limits: _Limits = _Limits()
-    migrated_from: str = ""
-    skipped: list[_Skipped] = []
-    stages: dict[str, str] = {}
-
-
-def _shaped(shape: type[BaseModel]) -> AfterValidator:
-    """Check a mapping against ``shape`` and leave it as it is."""
-
-    def check(value: dict[str, Any]) -> dict[str, Any]:
-        shape.model_validate(value)
-        return value
-
-    return AfterValidator(check)
 
 
 class MetricProtocol(Record):
@@ -221,11 +162,17 @@ class SpecRecord(Record):
     seeds: dict[str, Seed] = Field({}, description="train, unlearn and sample")
     backbone_params: dict[str, Any] = {}
     dataset_params: dict[str, Any] = {}
-    settings: Annotated[dict[str, Any], _shaped(_Settings)] = Field(
+    settings: Annotated[dict[str, Any], shaped(SettingsShape)] = Field(
         {}, description="training, tasks, judge and pass_items as used"
     )
     conditional: bool = Field(False, description="whether the model is class-conditional")
+    text: TextFlag = Field(False, description="whether the model takes a prompt")
     base: str | None = Field(None, description="SHA-256 of the weights of a base model of --base")
+
+    @property
+    def track(self) -> Track:
+        """The track of the model."""
+        return track_of(self.conditional, self.text)
 
 
 class Result(Record):
@@ -245,7 +192,7 @@ class Result(Record):
     spec: SpecRecord
     metrics: list[Row] = []
     protocols: dict[str, ProtocolRecord] = {}
-    provenance: Annotated[dict[str, Any], _shaped(_Provenance)] = {}
+    provenance: Annotated[dict[str, Any], shaped(ProvenanceShape)] = {}
     digest: str = Field("", pattern="^[0-9a-f]{64}$", description="SHA-256 of all above")
 
     @model_validator(mode="before")
@@ -282,8 +229,14 @@ class Result(Record):
         return self
 
     def content_digest(self) -> str:
-        """SHA-256 of status, reason, spec, rows and protocols, in canonical JSON."""
-        return digest(json.loads(self.model_dump_json(exclude={"provenance", "digest"})))
+        """SHA-256 of status, reason, spec, rows and protocols, in canonical JSON.
+
+        ``text`` counts where it is true alone: results of other tracks may lack it.
+        """
+        document = json.loads(self.model_dump_json(exclude={"provenance", "digest"}))
+        if not self.spec.text:
+            del document["spec"]["text"]
+        return digest(document)
 
     def row(self, metric: str, split: str) -> Row | None:
         """The first row of ``metric`` on ``split``."""

@@ -12,6 +12,7 @@ from msgm_bench.api.method import Regime
 from msgm_bench.api.plugin import Options
 from msgm_bench.api.result import Name, Result, Row
 from msgm_bench.api.settings import Preset
+from msgm_bench.api.track import TextFlag, Track, track_of
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
 from msgm_bench.storage import read_yaml, single_line
 
@@ -125,6 +126,7 @@ class RunConditions(Options):
     preset: Preset = Field(description="quick, full or paper")
     regime: Regime | None = Field(None, description="of all but the reference and the baseline")
     conditional: bool = Field(False, description="whether the models are class-conditional")
+    text: TextFlag = Field(False, description="whether the models take prompts")
     passes: int | None = Field(
         None, ge=1, description="budget of all but the reference and the baseline; none: steps"
     )
@@ -136,6 +138,11 @@ class RunConditions(Options):
     training: dict[Name, Values] = Field(
         {}, description="settings of a method's training that are not its own preset, by method"
     )
+
+    @property
+    def track(self) -> Track:
+        """The track of the models."""
+        return track_of(self.conditional, self.text)
 
 
 class Board(Options):

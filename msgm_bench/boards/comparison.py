@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from msgm_bench.api import Track
+from msgm_bench.api import TRACK_NAMES
 from msgm_bench.api.result import Result, SpecRecord, digest
 from msgm_bench.boards.board import Column, Gate, Quantity
 from msgm_bench.boards.collect import tidy
@@ -31,10 +31,10 @@ def compare(
 ) -> pd.DataFrame:
     """One line a method and group of results, best first.
 
-    Results form a group where the dataset, the forget set, the backbone, their options, the track
-    (class-conditional or not), the base checkpoint and the preset agree, and where their models
-    need the same options of tasks: a one-step generator has a ranking of its own. Within one, a
-    method that was run with several options has a line for each, named by what differs.
+    Results form a group where the dataset, the forget set, the backbone, their options, the
+    track, the base checkpoint and the preset agree, and where their models need the same options
+    of tasks: a one-step generator has a ranking of its own. Within one, a method that was run
+    with several options has a line for each, named by what differs.
 
     Args:
         results: In any order; repeats of the same result count once.
@@ -57,7 +57,7 @@ def compare(
     lines: list[dict[str, str]] = []
     headings: dict[Column, dict[str, None]] = {}
     for _, members in sorted(groups.items()):
-        track: Track = "class" if members[0].spec.conditional else "unconditional"
+        track = members[0].spec.track
         chosen = track_columns(track) if columns is None else columns
         headings |= {column: {} for column in chosen if column not in headings}
         key = ranking_quantity(members, track) if by is None else by
@@ -113,7 +113,7 @@ def _lines(
 def _group(result: Result) -> tuple[str, str, str, str]:
     """Dataset, forget set, backbone with track and base, and preset of a group."""
     spec = result.spec
-    track = "class-conditional" if spec.conditional else ""
+    track = "" if spec.track == "unconditional" else TRACK_NAMES[spec.track]
     kind = "; ".join(word for word in (track, _demanded(result)) if word)
     backbone = f"{spec.backbone} ({kind})" if kind else spec.backbone
     backbone += f", base {spec.base[:8]}" if spec.base else ""
@@ -144,8 +144,9 @@ def shared_run(spec: SpecRecord) -> str:
     shared = {"dataset_params", "backbone_params", *(["base"] if spec.base else [])}
     options = spec.model_dump(include=shared)
     forget = ",".join(sorted(spec.forget))
-    track = str(spec.conditional)
-    return "\0".join((spec.dataset, forget, spec.backbone, track, spec.preset, digest(options)))
+    track = str(list(TRACK_NAMES).index(spec.track))  # groups are sorted by it
+    names = (spec.dataset, forget, spec.backbone, track, spec.preset)
+    return "\0".join((*names, digest(options)))
 
 
 def identity(result: Result) -> str:

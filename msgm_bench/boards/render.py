@@ -8,6 +8,7 @@ import jinja2
 import pandas as pd
 
 from msgm_bench.api.result import Result
+from msgm_bench.api.track import TRACK_NAMES
 from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
@@ -33,6 +34,7 @@ def render(
     notes = Footnotes()
     return template("page.md.j2").render(
         board=board,
+        track=TRACK_NAMES[board.run.track],
         stated=stated(board.run),
         pass_items=pass_items(results),
         older=sum(

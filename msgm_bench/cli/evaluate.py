@@ -45,6 +45,7 @@ def command(model_dir: str, **params: Any) -> int:
         "backbone": card.backbone,
         "backbone_params": card.options,
         "conditional": card.data.classes is not None,
+        "text": card.data.prompts is not None,
     }
     with stdout_to_stderr():
         specs = [parse_spec(pop_plugin_options(params) | params | fields)]

@@ -15,6 +15,7 @@ from msgm_bench.cli.options import (
     regime_option,
     run_options,
     steps_option,
+    text_option,
 )
 from msgm_bench.cli.terminal import echo, echo_json
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--method", metavar="NAME", help="Method; all methods without it.")
 @click.option("--backbone", metavar="NAME", help="Backbone.")
 @conditional_option
+@text_option
 @base_option
 @regime_option
 @steps_option

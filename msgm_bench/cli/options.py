@@ -128,6 +128,9 @@ base_option = click.option(
 conditional_option = click.option(
     "--conditional", is_flag=True, help="Train class-conditional models."
 )
+text_option = click.option(
+    "--text", is_flag=True, help="Train text-to-image models, on a dataset with prompts."
+)
 
 regime_option = click.option(
     "--regime",

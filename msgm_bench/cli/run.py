@@ -16,6 +16,7 @@ from msgm_bench.cli.options import (
     pop_plugin_options,
     regime_option,
     steps_option,
+    text_option,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     "--backbone", "backbones", metavar="NAME", multiple=True, help="Backbone; may be repeated."
 )
 @conditional_option
+@text_option
 @base_option
 @click.option(
     "--seed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -49,13 +49,46 @@ def create(cls: type[Plugin], preset: Mapping[str, Any], options: Mapping[str, A
 
 
 def stats_for(spec: RunSpec, data: Data, stats: DataStats, backbone: type[Backbone]) -> DataStats:
-    """What the backbone may know of the data: with ``spec.conditional`` the number of classes, too.
+    """What the backbone may know of the data: classes or prompts in the tracks of those.
 
     Raises:
-        IncompatibleError: The items have no single class each, or the backbone takes none.
+        IncompatibleError: The data have no single class an item or no prompts, or the backbone
+            takes another condition.
     """
-    if not spec.conditional:
-        return stats
+    if spec.track == "text":
+        return _with_prompts(spec, data, stats, backbone)
+    if backbone.text:
+        raise IncompatibleError(
+            f"the backbone {spec.backbone!r} without --text",
+            "prompts: its networks take nothing else",
+            "add --text, or choose another backbone",
+        )
+    return _with_classes(spec, data, stats, backbone) if spec.track == "class" else stats
+
+
+def _with_prompts(
+    spec: RunSpec, data: Data, stats: DataStats, backbone: type[Backbone]
+) -> DataStats:
+    if data.prompts is None:
+        raise IncompatibleError(
+            f"text-to-image models of {spec.dataset!r}, which has no prompts",
+            "datasets with prompts",
+            "leave out --text",
+        )
+    if not backbone.text:
+        backbones = (cast(type[Backbone], e.cls) for e in registry().entries("backbones"))
+        names = [cls.name for cls in backbones if cls.text]
+        raise IncompatibleError(
+            f"text-to-image models of the backbone {spec.backbone!r}",
+            f"backbones whose networks take a prompt: {', '.join(names) or 'none is installed'}",
+            "leave out --text" + (f", or choose --backbone {names[0]}" if names else ""),
+        )
+    return replace(stats, prompts=data.prompts.texts, words=data.prompts.words)
+
+
+def _with_classes(
+    spec: RunSpec, data: Data, stats: DataStats, backbone: type[Backbone]
+) -> DataStats:
     if data.train.y.ndim != 1:
         raise IncompatibleError(
             f"class-conditional models of {spec.dataset!r}, whose labels are attributes",

@@ -78,7 +78,7 @@ def check_model(folder: Path, stats: DataStats, base: str | None = None) -> None
             f"the model in {folder} {_condition(own)}, and the run needs one that "
             f"{_condition(stats)}",
             "the track that the model was trained for, on data with the same classes",
-            "set `conditional` and `text` as they were in the model's training, or choose its dataset",
+            "set `conditional` and `text` as in the model's training, or choose its dataset",
         )
     if card.part is not None and base is not None:
         return

@@ -38,5 +38,6 @@ class ResolvedSpec(SpecRecord):
             dataset_params=spec.dataset_params,
             settings=settings,
             conditional=spec.conditional,
+            text=spec.text,
             base=plan.base.sha256 if plan.base else None,
         )

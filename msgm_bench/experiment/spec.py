@@ -14,16 +14,19 @@ from msgm_bench.api import (
     Method,
     Preset,
     Regime,
+    Track,
     digest,
     indices,
     option_error,
     parse_names,
 )
+from msgm_bench.api.track import TextFlag, track_of
 from msgm_bench.errors import OptionError, UsageError, did_you_mean, shorten
 from msgm_bench.experiment.request_options import read_options
 from msgm_bench.registry import registry
 from msgm_bench.storage import path_part
 
+FOLDER_SUFFIXES: Mapping[Track, str] = {"unconditional": "", "class": "-cond", "text": "-text"}
 SHORT = 40  # letters of each name in a run folder's name, but for the forget set
 MOST = 10**12  # steps, passes and samples that a result may hold
 
@@ -68,6 +71,7 @@ class RunSpec(BaseModel):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
     conditional: bool = Field(False, description="whether the model takes the class of an item")
+    text: TextFlag = Field(False, description="whether the model takes a prompt")
     base: str | None = Field(
         None, description="a base checkpoint to start from: a folder, or a name on a hub"
     )
@@ -95,10 +99,15 @@ class RunSpec(BaseModel):
         }
 
     @property
+    def track(self) -> Track:
+        """The track of the model."""
+        return track_of(self.conditional, self.text)
+
+    @property
     def folder(self) -> str:
         """Name of the run folder: readable, and unique by the hash of the request."""
         short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
-        backbone = f"{self.backbone}-cond" if self.conditional else self.backbone
+        backbone = f"{self.backbone}{FOLDER_SUFFIXES[self.track]}"
         names = (path_part(name, SHORT) for name in (backbone, self.method, f"s{self.seed}"))
         return "-".join((path_part(self.dataset, SHORT), slug(self.forget), *names, short))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msgm_bench import __version__
-from msgm_bench.api import join_names
+from msgm_bench.api import Track, join_names
 from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.fingerprint import plugin_source, source_of
 from msgm_bench.experiment.plan import Plan
@@ -29,6 +29,11 @@ FLAGS = {
     "-t": "task_params",
     "-m": "metric_params",
     "-j": "judge_params",
+}
+TRACK_FLAGS: Mapping[Track, list[str]] = {
+    "unconditional": [],
+    "class": ["--conditional"],
+    "text": ["--text"],
 }
 CORE = ("api", "diffusion", "training", "evaluation", "experiment", "runner")
 PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
@@ -135,7 +140,7 @@ def rerun_command(spec: RunSpec) -> str:
         options += ["evaluate", spec.model]
     options += ["--dataset", spec.dataset, "--forget", join_names(spec.forget)]
     options += ["--backbone", spec.backbone] if spec.model is None else []
-    options += ["--conditional"] if spec.conditional and spec.model is None else []
+    options += TRACK_FLAGS[spec.track] if spec.model is None else []
     scalars = ("preset", "regime", "steps", "passes", "samples")
     seeds = ("train_seed", "unlearn_seed", "sample_seed")
     for name in ("base", "seed", *scalars, *seeds, "device", "precision"):
