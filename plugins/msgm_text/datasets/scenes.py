@@ -1,0 +1,146 @@
+"""Scenes: boards of coloured shapes with captions, and the exact truth about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import (
+    Data,
+    Dataset,
+    DatasetInfo,
+    Examples,
+    OptionError,
+    Options,
+    derive_seed,
+    hookimpl,
+)
+from msgm_text.datasets.scenes_board import CELLS, CONCEPTS, OBJECTS, attributes, paint
+from msgm_text.datasets.scenes_language import (
+    COLOUR_SYNONYM,
+    FORMS,
+    IMPLICIT_WORD,
+    PLAIN,
+    SHAPE_SYNONYM,
+    SINGLES,
+    has_implicit_word,
+    prompt_book,
+)
+
+GRAIN = 4
+SYNONYM_SHARE, IMPLICIT_SHARE = 0.2, 0.3
+CELL_SIZES = (4, 8)
+
+
+class ScenesOptions(Options):
+    """Size of the board, numbers of scenes, and how many show two objects."""
+
+    cell: int = Field(4, ge=4, le=8, description="pixels of a cell, 4 or 8: 8x8 or 16x16 images")
+    train_size: int = Field(16_000, ge=500, le=1_000_000, description="training scenes")
+    test_size: int = Field(2000, ge=500, le=1_000_000, description="held-out scenes")
+    pairs: float = Field(0.5, ge=0, le=1, description="share of the scenes with two objects")
+
+
+class Scenes(Dataset[ScenesOptions]):
+    """Captioned boards of 2x2 cells with one or two of 36 objects: 6 shapes in 6 colours.
+
+    Concepts: the shapes and the colours; an item carries those that it shows. Two objects of a
+    scene differ, and lie in any two cells. Of the captions of one object 20 % have a synonym for
+    the shape or the colour (``a red disc``, ``a crimson circle``), and of the objects that a word
+    stands for 30 % are called by it (``a tomato``); captions of two objects are plain (``a red
+    circle and a blue square``). Each grey level deviates by up to 4 levels, uniformly, so that
+    no two items are equal. The scenes are drawn when they are loaded, from seeds of their own.
+    """
+
+    name = "scenes"
+    default_preset = "quick"
+    presets = {
+        "quick": {"judge": {"name": "scenes"}},
+        "full": {"judge": {"name": "scenes"}},
+        "paper": {"judge": {"name": "scenes"}},
+    }
+
+    def info(self) -> DatasetInfo:
+        """Shape, concepts and numbers of the scenes."""
+        shape = (3, 2 * self._cell, 2 * self._cell)
+        sizes = self.options.train_size, self.options.test_size
+        return DatasetInfo(shape, CONCEPTS, *sizes, attributes=True)
+
+    def load(self) -> Data:
+        """Draw the scenes.
+
+        Raises:
+            OptionError: Cells of another size.
+        """
+        sizes = {"train": self.options.train_size, "test": self.options.test_size}
+        drawn = {part: self._draw(part, size) for part, size in sizes.items()}
+        codes = torch.cat([codes for _, codes in drawn.values()]).unique()
+        parts = {
+            part: Examples(
+                self._images(part, board), attributes(board), torch.searchsorted(codes, own)
+            )
+            for part, (board, own) in drawn.items()
+        }
+        return Data(
+            train=parts["train"],
+            test=parts["test"],
+            classes=CONCEPTS,
+            levels=256,
+            protocol="scenes@1",
+            prompts=prompt_book(codes.tolist(), self.options.pairs > 0),
+        )
+
+    @property
+    def _cell(self) -> int:
+        if self.options.cell not in CELL_SIZES:
+            raise OptionError(f"option 'cell' of scenes = {self.options.cell}", "4 or 8 pixels")
+        return self.options.cell
+
+    def _draw(self, part: str, size: int) -> tuple[Tensor, Tensor]:
+        """Boards ``int64 [size, 4]`` and codes of their captions ``int64 [size]``."""
+        generator = _generator(part, "scenes")
+
+        def uniform() -> Tensor:
+            return torch.rand(size, generator=generator, dtype=torch.float64)
+
+        first = (uniform() * OBJECTS).long()
+        second = (first + 1 + (uniform() * (OBJECTS - 1)).long()) % OBJECTS
+        place = (uniform() * CELLS).long()
+        other = (place + 1 + (uniform() * (CELLS - 1)).long()) % CELLS
+        paired = uniform() < self.options.pairs
+        form = _forms(first, uniform(), uniform())
+        board = torch.full((size, CELLS), -1)
+        board.scatter_(1, place[:, None], first[:, None])
+        rows = paired.nonzero().flatten()
+        board[rows, other[rows]] = second[rows]
+        return board, torch.where(paired, SINGLES + first * OBJECTS + second, first * FORMS + form)
+
+    def _images(self, part: str, board: Tensor) -> Tensor:
+        """Painted boards with grain, ``uint8 [N, 3, 2c, 2c]``."""
+        x = paint(board, self._cell).to(torch.uint8)
+        generator = _generator(part, "grain")
+        grain = torch.randint(2 * GRAIN + 1, x.shape, generator=generator, dtype=torch.uint8)
+        return x + grain - GRAIN
+
+
+def _generator(part: str, stream: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed("scenes", part, stream))
+
+
+def _forms(thing: Tensor, u: Tensor, w: Tensor) -> Tensor:
+    """Forms of captions of one object, from two uniform numbers for each."""
+    nameable = torch.tensor([has_implicit_word(i) for i in range(OBJECTS)])[thing]
+    form = torch.full_like(thing, PLAIN)
+    form[u < SYNONYM_SHARE] = SHAPE_SYNONYM
+    form[u < SYNONYM_SHARE / 2] = COLOUR_SYNONYM
+    form[nameable & (w < IMPLICIT_SHARE)] = IMPLICIT_WORD
+    return form
+
+
+@hookimpl
+def register_datasets() -> Sequence[type[Dataset]]:
+    """Scenes."""
+    return [Scenes]
