@@ -13,8 +13,11 @@ class Codec(Protocol):
     """The map between data and model space."""
 
     @property
-    def bits_offset(self) -> float:
-        """Bits per dimension to add to the model-space NLL for the NLL of the data."""
+    def bits_offset(self) -> float | None:
+        """Bits per dimension to add to the model-space NLL for the NLL of the data.
+
+        None where model space has no density of the data, as latents do not.
+        """
 
     @property
     def unit(self) -> str:

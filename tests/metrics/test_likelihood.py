@@ -1,12 +1,13 @@
 """The likelihood task on a model whose density is known."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from contexts import CPU, MEAN, STD, context
 
-from msgm_bench import Noise, OptionError, derive_seed
+from msgm_bench import IdentityCodec, Noise, OptionError, derive_seed
 from msgm_builtin.tasks.likelihood import Likelihood
 
 FIXED = {"solver": "rk4", "steps": 16, "divergence": "exact"}
@@ -44,3 +45,11 @@ def test_steps_belong_to_fixed_solvers(options):
     """A fixed solver without steps, or steps without one, is refused before anything is drawn."""
     with pytest.raises(OptionError, match="steps with heun and rk4"):
         Likelihood.create(options).check(context().model)
+
+
+def test_latents_have_no_likelihood():
+    """A codec without an offset has no density of the data, and the task says so."""
+    model = context().model
+    assert Likelihood().skip(model) is None
+    model.codec = dataclasses.replace(IdentityCodec(), offset=None)
+    assert "latents" in Likelihood().skip(model)

@@ -80,6 +80,7 @@ class NLL(Metric):
     def rows(self, context: ModelContext, task: Task, split: str, nats: Tensor) -> list[Row]:
         """Headline and companions of one split."""
         codec, n = context.model.codec, len(nats)
+        assert codec.bits_offset is not None  # the task skips models without a density of data
         bits = bits_per_dim(nats, context.model.dim, codec.bits_offset).numpy()
         finite = bits[np.isfinite(bits)]
         failed = n - len(finite)

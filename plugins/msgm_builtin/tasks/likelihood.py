@@ -64,6 +64,12 @@ class Likelihood(Task[LikelihoodOptions]):
     measures = True
     citation = "Song et al. 2021, arXiv:2011.13456, section 4.3; Ho et al. 2020, equation 5"
 
+    def skip(self, model: Model) -> str | None:
+        """Latents have no density of the data."""
+        if model.codec.bits_offset is None:
+            return "the likelihood of latents is not that of the data: their codec has no inverse"
+        return None
+
     def check(self, model: Model) -> None:
         """Refuse a bound without DDPM, fixed steps without a number, adaptive ones with one.
 
