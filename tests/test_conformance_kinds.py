@@ -22,6 +22,8 @@ from msgm_bench import (
     MetricProtocol,
     Options,
     Prediction,
+    Prompt,
+    PromptBook,
     Row,
     Samples,
     SubVariancePreserving,
@@ -292,6 +294,69 @@ def test_defects_of_datasets_are_named(cls, sentence):
     """Leaks with their share, labels, levels, classes, info."""
     with pytest.raises(AssertionError, match=sentence):
         check_dataset(cls)
+
+
+CAPTIONED = PromptBook(
+    concepts=("a", "b", "c"),
+    prompts=tuple(
+        Prompt(f"{name} item", (i,), group, None if group == "train" else i)
+        for group in ("train", "target")
+        for i, name in enumerate("abc")
+    ),
+    domains={"letters": ("a", "b", "c")},
+    anchors={"a": "b item"},
+    words=("a", "b", "c", "item"),
+)
+
+
+def captioned(y=lambda y: y, c=lambda c: c, drop=(), **changes):
+    """The toy images with attributes, captions and prompts, and a defect in them."""
+
+    def change(data):
+        def part(examples):
+            attributes = torch.nn.functional.one_hot(examples.y, 3).bool()
+            return Examples(examples.x, y(attributes), c(examples.y))
+
+        rows = tuple(row for i, row in enumerate(CAPTIONED) if i not in drop)
+        book = dataclasses.replace(CAPTIONED, **{"prompts": rows, **changes})
+        new = {"train": part(data.train), "test": part(data.test), "prompts": book}
+        return dataclasses.replace(data, **new)
+
+    return toy(change)
+
+
+def row(*prompt):
+    """The rows of the captioned images, and one more."""
+    return (*CAPTIONED.prompts, Prompt(*prompt))
+
+
+@planted(
+    (captioned(c=lambda c: None), "items have no captions"),
+    (captioned(c=lambda c: c.int()), "captions are torch.int32"),
+    (captioned(c=lambda c: c[:-1]), "captions of 720 items"),
+    (captioned(c=lambda c: c - 1), "captions beyond the 6 prompts"),
+    (captioned(c=lambda c: c + 3), "does not show what its caption asks for"),
+    (captioned(y=lambda y: y.roll(1, dims=1)), "item 0 does not show what its caption asks for"),
+    (captioned(concepts=("a", "b", "d")), "concepts are not its classes"),
+    (captioned(drop=(3,)), "no prompt of the group 'target' asks for a"),
+    (captioned(drop=(4, 5)), "ask for nothing but a"),
+    (captioned(prompts=row("a item", (3,), "train")), r"prompt 6 \('a item'\): concepts \[3\]"),
+    (captioned(prompts=row("a item", (0,), "pairs", 0)), "group 'pairs'"),
+    (captioned(prompts=row("a item", (0,), "target")), "tests no concept"),
+    (captioned(prompts=row("a item", (0,), "train", 0)), "caption that tests a concept"),
+    (captioned(prompts=row("an item", (0,), "target", 0)), "'an' is no word of the book"),
+    (captioned(domains={"letters": ("a", "z")}), "its domains name 'z', which is no concept"),
+    (captioned(anchors={"z": "a item"}), "its anchors name 'z', which is no concept"),
+)
+def test_defects_of_prompts_are_named(cls, sentence):
+    """Captions of other items, concepts that nothing tests, rows that mean nothing."""
+    with pytest.raises(AssertionError, match=sentence):
+        check_dataset(cls)
+
+
+def test_a_captioned_dataset_conforms():
+    """The same prompts without a defect."""
+    check_dataset(captioned())
 
 
 def test_a_few_natural_doubles_pass():

@@ -14,6 +14,7 @@ from msgm_bench.api import Data, Dataset, DatasetInfo, Examples
 from msgm_bench.errors import UsageError
 from msgm_bench.testing.checks import Check, in_one_line, require
 from msgm_bench.testing.plugins import PLUGIN_CHECKS
+from msgm_bench.testing.prompts import check_book, check_captions
 
 LEAK = 0.01
 """Largest share of held-out items that are bit by bit training items, too.
@@ -65,7 +66,11 @@ def _check_repeatable(case: DatasetCase) -> None:
     for a, b in ((first.train, second.train), (first.test, second.test)):
         assert torch.equal(a.x, b.x), f"{name}: loads other items the second time"
         assert torch.equal(a.y, b.y), f"{name}: loads other labels the second time"
+        same = a.c is b.c if a.c is None or b.c is None else torch.equal(a.c, b.c)
+        assert same, f"{name}: loads other captions the second time"
     assert first.classes == second.classes, f"{name}: names its classes anew the second time"
+    digests = [None if data.prompts is None else data.prompts.digest for data in (first, second)]
+    assert digests[0] == digests[1], f"{name}: loads other prompts the second time"
 
 
 def _check_names(case: DatasetCase) -> None:
@@ -96,6 +101,17 @@ def _check_leakage(case: DatasetCase) -> None:
     _check_leak(case.cls.name, case.data, case.leak)
 
 
+def _check_prompts(case: DatasetCase) -> str | None:
+    if case.data.prompts is None:
+        return "it has no prompts"
+    name, book = case.cls.name, case.data.prompts
+    assert book.concepts == case.data.classes, f"{name}: the prompts' concepts are not its classes"
+    check_book(name, book)
+    for part, items in (("train", case.data.train), ("test", case.data.test)):
+        check_captions(f"{name}: {part}", book, items)
+    return None
+
+
 DATASET_CHECKS: tuple[Check[DatasetCase], ...] = (
     *PLUGIN_CHECKS,
     Check("repeatability", "loads the same items, labels and classes twice", _check_repeatable),
@@ -103,6 +119,7 @@ DATASET_CHECKS: tuple[Check[DatasetCase], ...] = (
     Check("description", "shape, levels and counts are as described before loading", _check_info),
     Check("items", "finite, in range, and some of every class in both splits", _check_parts),
     Check("regions", "lie in the image and belong to classes", _check_boxes),
+    Check("prompts", "captions ask for what items show; every concept is tested", _check_prompts),
     Check("leakage", "held-out items are not among the training items", _check_leakage),
 )
 
@@ -117,7 +134,8 @@ def check_dataset(
     """Loads twice the same, and what its info says; both splits hold every class.
 
     Items are finite, their labels in range; grey levels lie in 0 .. levels - 1; at most a share
-    ``leak`` of the held-out items is among the training items; regions lie in the image.
+    ``leak`` of the held-out items is among the training items; regions lie in the image; captions
+    ask for what items show, and prompts test every concept.
 
     Args:
         cls: The dataset.
