@@ -251,7 +251,7 @@ def test_sound_methods_conform(method):
         (Trespassing, r"sound \(finetune\): method 'sound' reads the split 'forget'"),
         (Explosive, r"sound \(finetune\): .*not finite"),
         (Forgetful, r"\(retrain, class-conditional\): a resumed training ends.*after step 3"),
-        (Nowhere, "skips unconditional and class-conditional"),
+        (Nowhere, "skips the models of all tracks"),
     ],
 )
 def test_defects_of_methods_are_named(method, sentence):

@@ -24,7 +24,8 @@ from msgm_bench.api import (
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.testing.checks import Check, require
 from msgm_bench.testing.plugins import PLUGIN_CHECKS
-from msgm_bench.testing.toys import SEED, toy_images, toy_model
+from msgm_bench.testing.toy_tracks import TOY_TRACKS, UNCONDITIONAL, ToyTrack
+from msgm_bench.testing.toys import SEED
 from msgm_bench.testing.training import differ, trained, with_other_pixels
 from msgm_bench.training import NoisedBatches
 
@@ -56,13 +57,13 @@ class MethodCase:
     @functools.cached_property
     def trials(self) -> list[_Trial]:
         """One for each regime and each of the toy models that the method takes."""
-        data = toy_images()
         trials = [
-            _Trial(self.cls, self.options, regime, data, classes)
-            for regime, classes in itertools.product(self.cls.regimes, (None, len(data.classes)))
-            if self.cls.create(self.options).skip(toy_model(classes), regime) is None
+            _Trial(self.cls, self.options, regime, track.data(), track)
+            for regime, track in itertools.product(self.cls.regimes, TOY_TRACKS)
+            if self.cls.create(self.options).skip(track.model(), regime) is None
         ]
-        assert trials, f"{self.cls.name}: skips unconditional and class-conditional models alike"
+        names = ", ".join(track.name for track in TOY_TRACKS)
+        assert trials, f"{self.cls.name}: skips the models of all tracks ({names})"
         return trials
 
 
@@ -84,12 +85,12 @@ class _Trial:
     options: Mapping[str, Any] | None
     regime: Regime
     data: Data
-    classes: int | None
+    track: ToyTrack
 
     @property
     def label(self) -> str:
         """The method, and where it is tried."""
-        kind = ", class-conditional" if self.classes else ""
+        kind = "" if self.track is UNCONDITIONAL else f", {self.track.name}"
         return f"{self.cls.name} ({self.regime}{kind})"
 
     def run(self, **changes: Any) -> list[Tensor]:
@@ -97,7 +98,7 @@ class _Trial:
         arguments: dict[str, Any] = {
             "data": self.data,
             "targets": TARGETS,
-            "classes": self.classes,
+            "track": self.track,
         } | changes
         try:
             return trained(self.cls, self.options, self.regime, **arguments)
@@ -164,7 +165,7 @@ class _Trial:
         if own >= LEARNED * without:
             return
         control = trained(
-            _Neglect, None, self.regime, self.data, TARGETS, (), self.classes, steps=LATE_STEPS
+            _Neglect, None, self.regime, self.data, TARGETS, (), self.track, steps=LATE_STEPS
         )
         neglect = self.error(control)
         assert own >= neglect, (
@@ -176,7 +177,7 @@ class _Trial:
     @torch.no_grad()
     def error(self, weights: list[Tensor]) -> float:
         """E |eps_hat(x_t, t[, c]) - eps|^2 / D on D_f, with the same noise for all weights."""
-        model = toy_model(self.classes)
+        model = self.track.model()
         for own, weight in zip(model.parameters(), weights, strict=True):
             own.copy_(weight)
         _, forget = self.data.split(self.data.train, TARGETS)
@@ -199,7 +200,7 @@ def _check_resume(trial: _Trial) -> None:
 
 def _check_forget_set(trial: _Trial) -> str | None:
     needs = trial.cls.needs
-    if not needs & {"retain", "forget"} and ("all" in needs or not trial.classes):
+    if not needs & {"retain", "forget"} and ("all" in needs or trial.track is UNCONDITIONAL):
         return "it reads neither D_g nor D_f"
     changed = differ(trial.first, trial.run(targets=OTHER_TARGETS))
     assert changed, f"{trial.label}: the forget set does not change the weights"
@@ -243,7 +244,8 @@ METHOD_CHECKS: tuple[Check[MethodCase], ...] = (
 def check_method(cls: type[Method], options: Mapping[str, Any] | None = None) -> None:
     """What a method must keep on toy data, in each regime that it declares.
 
-    Models are unconditional and class-conditional in turn, but for those that ``skip`` refuses.
+    Models are unconditional, class-conditional and text-to-image in turn, but for those that
+    ``skip`` refuses.
 
     Weights stay finite, and move through the session only, which is seen from their values; the
     base model stays as it is. Another forget set gives other weights, and so does what any declared

@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from msgm_bench.api import Batch, Data, Examples, Method, Model, Regime, Split, Training
-from msgm_bench.testing.toys import CPU, LEVELS, SEED, toy_base, toy_model
+from msgm_bench.api import (
+    Batch,
+    Data,
+    Examples,
+    Method,
+    Model,
+    Prompts,
+    Regime,
+    Split,
+    Training,
+)
+from msgm_bench.testing.toy_tracks import UNCONDITIONAL, ToyTrack
+from msgm_bench.testing.toys import CPU, LEVELS, SEED
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 
 STEPS = 6
@@ -29,14 +40,19 @@ class _Entrance:
     """Sees to it that a network is entered by calling it: that is what the session counts.
 
     ``network.forward(x)`` and a call of one of its layers compute as much and count nothing.
-    Deep copies of a network that is watched are watched, too.
+    Deep copies of a network that is watched are watched, too. A text encoder, which the model's
+    conditioning calls, is not.
     """
 
-    def __init__(self, name: str, networks: Sequence[nn.Module]) -> None:
+    def __init__(self, name: str, models: Sequence[Model]) -> None:
         self.name, self.depth = name, 0
-        for network in networks:
+        for model in models:
+            network, conditioning = model.network, model.conditioning
+            free = {network}
+            if isinstance(conditioning, Prompts):
+                free |= set(conditioning.encoder.modules())
             for part in network.modules():
-                if part is not network:
+                if part not in free:
                     part.register_forward_pre_hook(lambda *_: self.check())
             network.register_forward_pre_hook(lambda *_: self.move(1))
             network.register_forward_hook(lambda *_: self.move(-1), always_call=True)
@@ -56,12 +72,12 @@ class _Entrance:
 class _WatchedBatches(NoisedBatches):
     """Batches, of which those of D_g are looked at."""
 
-    targets: tuple[int, ...]
+    forget_labels: tuple[int, ...]
 
     def batch(self, split: Split, *args: Any, **options: Any) -> Batch:
         """The batch."""
         batch = super().batch(split, *args, **options)
-        leaked = torch.isin(batch.y, torch.tensor(self.targets)).any()
+        leaked = torch.isin(batch.y, torch.tensor(self.forget_labels)).any()
         assert split != "retain" or not leaked, "a batch of D_g holds items of D_f"
         return batch
 
@@ -153,7 +169,7 @@ def trained(
     data: Data,
     targets: tuple[int, ...],
     kills: Sequence[tuple[str, int]] = (),
-    classes: int | None = None,
+    track: ToyTrack = UNCONDITIONAL,
     *,
     spoiled: Split | None = None,
     steps: int = STEPS,
@@ -167,14 +183,14 @@ def trained(
         data: The data.
         targets: What is to be forgotten.
         kills: (part, step) after which it is killed and resumed, in this order.
-        classes: K of a class-conditional model.
+        track: Its models.
         spoiled: A split that shows other pixels, while the other splits stay as they are.
         steps: How many.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for kill in (*kills, None):
-            trainer = _trainer(cls, options, regime, data, targets, classes, spoiled, steps)
+            trainer = _trainer(cls, options, regime, data, targets, track, spoiled, steps)
             with contextlib.suppress(_Killed):
                 trainer.run(folder, _killing(trainer, folder, kill))
     return [weight.detach().clone() for weight in trainer.model.parameters()]
@@ -186,23 +202,35 @@ def _trainer(
     regime: Regime,
     data: Data,
     targets: tuple[int, ...],
-    classes: int | None,
+    track: ToyTrack,
     spoiled: Split | None,
     steps: int,
 ) -> _WatchedTrainer:
-    base, labels = toy_base(classes), data.labels(targets)
+    base, labels = track.base(), data.labels(targets)
     torch.manual_seed(SEED)
-    model = toy_model(classes)
+    model = track.model()
     if regime == "finetune":
         model.load_state_dict(base.state_dict())
     method = cls.create(options)
+    names = method.trains(model, regime)
+    for name, parameter in model.network.named_parameters():
+        parameter.requires_grad_(name in names)
     noised_batches = _noised_batches(method, model, data, targets, spoiled)
     budget = BUDGET.model_copy(update={"steps": steps})
     trainer = _WatchedTrainer(
-        model, method, noised_batches, budget, Runtime(CPU), SEED, base, labels
+        model,
+        method,
+        noised_batches,
+        budget,
+        Runtime(CPU),
+        SEED,
+        base,
+        labels,
+        concepts=targets,
+        prompts=data.prompts,
     )
     _watched(method, trainer)
-    _Entrance(method.name, [model.network, base.network])
+    _Entrance(method.name, [model, base])
     return trainer
 
 
@@ -213,11 +241,11 @@ def _noised_batches(
     assert not data.members(retain, targets).any(), "D_g holds items of D_f"
     splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
     if spoiled is not None:
-        splits[spoiled] = Examples(LEVEL - splits[spoiled].x, splits[spoiled].y)
+        splits[spoiled] = replace(splits[spoiled], x=LEVEL - splits[spoiled].x)
     noised_batches = _WatchedBatches(
         {k: v for k, v in splits.items() if k in method.needs}, model, SEED, 16
     )
-    noised_batches.targets = targets
+    noised_batches.forget_labels = data.labels(targets)["forget"]
     return noised_batches
 
 
@@ -234,7 +262,7 @@ def with_other_pixels(data: Data, items: Tensor) -> Data:
     """The data with other pixels in ``items [N]`` of the training part, in every split."""
     x = data.train.x.clone()
     x[items] = LEVEL - x[items]
-    return replace(data, train=Examples(x, data.train.y))
+    return replace(data, train=replace(data.train, x=x))
 
 
 def differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:

@@ -117,7 +117,7 @@ class Trainer(TrainingSession):
     def _in_session(self) -> Iterator[None]:
         """Precision, counted passes and guarded weights; the process is left as it was."""
         base = None if self._base is None else self._base.network
-        guard = WeightGuard(self.method.name, self.model.network, base, self.optimizer)
+        guard = WeightGuard(self.method.name, self.model.network, base)
         cuda = [self.device] if self.device.type == "cuda" else []
         with (
             torch.random.fork_rng(cuda),

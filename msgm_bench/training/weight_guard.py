@@ -51,7 +51,8 @@ class WeightGuard:
     """Compares the version counters of a network's tensors with those after the last known change.
 
     Every change in place raises a tensor's counter, but for fused optimisers, after whose steps
-    the guard raises it. Buffers may change in a forward pass (batch normalisation) and not
+    the guard raises it, also that of networks that it does not guard: memoised embeddings of
+    prompts look at it. Buffers may change in a forward pass (batch normalisation) and not
     between two passes. The guard does not see writes through ``.data``; the conformance kit
     compares values.
 
@@ -59,13 +60,10 @@ class WeightGuard:
         method: Name of the method, for errors.
         network: The network with the guarded parameters and buffers.
         base: A frozen network; none of its parameters may change.
-        optimizer: The trainer's optimizer.
     """
 
-    def __init__(
-        self, method: str, network: nn.Module, base: nn.Module | None, optimizer: Optimizer
-    ) -> None:
-        self.method, self.network, self.base, self.optimizer = method, network, base, optimizer
+    def __init__(self, method: str, network: nn.Module, base: nn.Module | None) -> None:
+        self.method, self.network, self.base = method, network, base
         self._depth = 0  # of nested blocks in which changes are allowed
         self._parameters, self._buffers = (
             Tensors(network, kind) for kind in ("_parameters", "_buffers")
@@ -133,13 +131,8 @@ class WeightGuard:
             )
 
     def _raise_counters(self, optimizer: Optimizer, *arguments: Any) -> None:
-        if optimizer is self.optimizer:
-            return
-        watched = {identity for identity, _, _ in (*self._known[0], *self._base)}
         for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if id(parameter) in watched and parameter.grad is not None:
-                    increment_version(parameter)
+            increment_version([p for p in group["params"] if p.grad is not None])
 
     def _before_forward(self) -> Any:
         @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -13,9 +13,11 @@ from nested import Nested
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from msgm_bench import Batch, Method, dsm_loss
+from msgm_bench import Batch, Method, Training, dsm_loss
 from msgm_bench.errors import DivergenceError, PluginError
-from msgm_bench.training import Trainer
+from msgm_bench.testing.toy_text import toy_captions, toy_text_model
+from msgm_bench.training import NoisedBatches, Runtime, Trainer
+from msgm_builtin.methods.baselines import Standard
 
 ROOT = Path(__file__).parents[2]
 ITSELF = r"moved weights of session.model by itself: \S+(.|\n)*session.edit"
@@ -344,3 +346,26 @@ def test_a_setup_is_seeded(world, tmp_path):
         ends.append(made.trainer.method.critic.weight)
     assert torch.equal(*ends)
     assert issubclass(Critic, Method)
+
+
+def test_embeddings_of_prompts_are_anew_after_each_step(tmp_path):
+    """While a text encoder is trained, what is memoised without gradients is of its new weights."""
+    model, data = toy_text_model(), toy_captions()
+    seen = []
+
+    class Watch(Standard):
+        def update(self, session, step):
+            with torch.no_grad():
+                now = session.model.prompts.embed(torch.tensor([0]))
+                fresh = session.model.prompts.encoder(session.model.prompts.tokens[:1])
+            seen.append((now.clone(), fresh))
+            return super().update(session, step)
+
+    batches = NoisedBatches({"all": data.train}, model, 0, 8)
+    budget = Training(steps=3, batch_size=8, learning_rate=0.1)
+    Trainer(model, Watch.create(), batches, budget, Runtime(torch.device("cpu")), 0).run(
+        tmp_path, lambda *_: None
+    )
+    assert not torch.equal(seen[0][0], seen[2][0])
+    for now, fresh in seen:
+        torch.testing.assert_close(now, fresh)
