@@ -53,7 +53,7 @@ def anchored_text(
     text, names = prompt.text, book.concepts
     anchors = {c: anchor or book.anchor(c) for c in prompt.concepts if c in targets}
     for target, word in anchors.items():
-        text, count = name_pattern(names[target]).subn(lambda _, word=word: word, text)
+        text, count = name_pattern(names[target]).subn(word.replace("\\", r"\\"), text)
         if not count:
             concepts = {anchors.get(c, names[c]) for c in prompt.concepts}
             return _prompt_of(book, concepts) or word
