@@ -172,6 +172,7 @@ class DatasetInfo:
         test: Number of held-out items.
         levels: Number of grey levels; None for points.
         attributes: Whether an item carries any number of ``classes``, and not just one.
+        prompts: Whether the items have captions, and ``classes`` are concepts.
     """
 
     shape: tuple[int, ...]
@@ -180,6 +181,7 @@ class DatasetInfo:
     test: int
     levels: int | None = 256
     attributes: bool = False
+    prompts: bool = False
 
 
 Progress = Callable[[str, int, int | None], None]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from msgm_bench.api import Data, Dataset, Progress, Source
 
 NO_DOWNLOAD = "needs no download"
-MAX_CLASSES = 100  # rows of the table of classes
 MAX_BYTES = 2**31  # of a file whose checksum is computed, where its size is unpublished
 
 
@@ -96,9 +95,11 @@ def check(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> int:
     """Compare the files of datasets with the published checksums.
 
     NAMES are datasets; without them, all datasets that are here. Files without a checksum, such as
-    your own images, are read instead, and their classes, counts and skipped files are printed.
-    Exits with 1 if a file is missing, differs from the published one, or cannot be read.
+    your own images, are read instead, and their classes, counts and skipped files are printed. Of
+    a dataset with prompts, its concepts and the prompts of each group are printed, too. Exits with
+    1 if a file is missing, differs from the published one, or cannot be read.
     """
+    from msgm_bench.cli.dataset_summary import print_summary
     from msgm_bench.cli.tables import print_table
     from msgm_bench.registry import registry
 
@@ -115,12 +116,13 @@ def check(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> int:
             rows.append((dataset.name, str(dataset.places()[0]), verdicts[-1]))
         elif not dataset.sources():
             rows.append((dataset.name, "-", f"{NO_DOWNLOAD}: nothing to check"))
+            own_data += [data for data in [dataset.load()] if data.prompts is not None]
         for name, verdict in _verdicts(dataset).items():
             verdicts.append(verdict)
             rows.append((dataset.name, str(located.get(name, name)), verdict))
     print_table(("dataset", "file", "verdict"), rows)
     for data in own_data:
-        _print_classes(data)
+        print_summary(data)
     bad = sum(verdict.startswith(("missing", "wrong")) for verdict in verdicts)
     unchecked = sum(verdict.startswith("not checked") for verdict in verdicts)
     files = "1 file" if len(verdicts) == 1 else f"{len(verdicts)} files"
@@ -163,23 +165,6 @@ def _read_own_files(dataset: Dataset, own_data: list[Data]) -> str:
         return f"wrong: {error}"
     own_data.append(data)
     return "read"
-
-
-def _print_classes(data: Data) -> None:
-    """Print each class with its numbers of items, and the remarks on the files."""
-    from msgm_bench.cli.tables import print_table
-    from msgm_bench.errors import clean
-
-    size = "x".join(map(str, data.shape))
-    echo(f"{len(data.train):,} to train on, {len(data.test):,} held out, of {size}")
-    counts = list(data.counts().items())
-    kind = "attribute" if data.train.y.ndim == 2 else "class"
-    rows = [(name, f"{train:,}", f"{test:,}") for name, (train, test) in counts[:MAX_CLASSES]]
-    print_table((kind, "to train on", "held out"), rows)
-    if len(counts) > MAX_CLASSES:
-        echo(f"and {len(counts) - MAX_CLASSES:,} more")
-    for remark in data.remarks:
-        echo(clean(remark))
 
 
 def _downloadable() -> list[str]:

@@ -43,7 +43,9 @@ def fact_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
     if data["levels"]:
         kind = f"{'x'.join(map(str, data['shape']))}, {data['levels']} grey levels"
     yield "data", f"{kind}; {data['train']:,} to train on, {data['test']:,} held out"
-    yield "classes", class_counts(data["counts"])
+    yield "concepts" if data["prompts"] else "classes", class_counts(data["counts"])
+    if data["prompts"]:
+        yield "prompts", option_list(data["prompts"])
     yield from (("", remark) for remark in data["remarks"])
     if not estimate.data_is_local:
         yield "", f"not here: msgm-bench data fetch {estimate.dataset}; numbers as published"

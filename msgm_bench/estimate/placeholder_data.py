@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from msgm_bench.api import Data, Dataset, DatasetInfo, DataStats, Examples
+from msgm_bench.api import Data, Dataset, DatasetInfo, DataStats, Examples, Prompt, PromptBook
 from msgm_bench.errors import StorageError
 from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, missing_files
 from msgm_bench.experiment.spec import RunSpec
@@ -60,7 +60,7 @@ def known_data(spec: RunSpec) -> KnownData:
 
 
 def placeholder_data(info: DatasetInfo) -> Data:
-    """Noise of the published shape and type: ``COPIES`` items of each class."""
+    """Noise of the published shape and type: ``COPIES`` items of each class, with its caption."""
     count = COPIES * len(info.classes)
     generator = torch.Generator().manual_seed(0)
     shape = (count, *info.shape)
@@ -68,8 +68,16 @@ def placeholder_data(info: DatasetInfo) -> Data:
         x = torch.randn(shape, generator=generator)
     else:
         x = torch.randint(info.levels, shape, generator=generator, dtype=torch.uint8)
-    y = torch.arange(count) % len(info.classes)
-    if info.attributes:
-        y = y[:, None] == torch.arange(len(info.classes))
-    items = Examples(x, y)
-    return Data(items, items, info.classes, info.levels)
+    label = torch.arange(count) % len(info.classes)
+    one_hot = label[:, None] == torch.arange(len(info.classes))
+    y = one_hot if info.attributes or info.prompts else label
+    items = Examples(x, y, label if info.prompts else None)
+    book = placeholder_prompts(info.classes) if info.prompts else None
+    return Data(items, items, info.classes, info.levels, prompts=book)
+
+
+def placeholder_prompts(concepts: tuple[str, ...]) -> PromptBook:
+    """The name of each concept as its caption, and as the prompt that tests it."""
+    captions = [Prompt(name, (i,), "train") for i, name in enumerate(concepts)]
+    tests = [Prompt(name, (i,), "target", i) for i, name in enumerate(concepts)]
+    return PromptBook(concepts, (*captions, *tests))

@@ -98,7 +98,8 @@ class RunEstimate:
         forget: Names of D_f's classes; empty where the request names none.
         data_is_local: Whether the data are on this machine; else ``data`` is what is published.
         data: Shape, grey levels, numbers of items and of classes; training and held-out items
-            of each class, empty where the data are not here; remarks on the files.
+            of each class and prompts of each group, empty where the data are not here; remarks on
+            the files.
         network: Class, number of parameters, options.
         process: Class and parameters; None for a parameter that depends on data that are not here.
         training: Budgets, the base model's first.

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from msgm_bench.api import Data, Examples, Model, ModelContext, Task
+from torch import Tensor
+
+from msgm_bench.api import PROMPT_GROUPS, Examples, Model, ModelContext, Task
 from msgm_bench.estimate.placeholder_data import KnownData, known_data
 from msgm_bench.estimate.records import MetricInfo, RunEstimate, TaskEstimate, TrainingEstimate
 from msgm_bench.estimate.timing import with_times
@@ -77,7 +79,7 @@ def describe_run(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
         preset=plan.preset,
         forget=[data.classes[target] for target in plan.targets] if spec.forget else [],
         data_is_local=known.is_local,
-        data=data_record(data, known),
+        data=data_record(plan, known),
         network={
             "class": type(model.network).__name__,
             "parameters": sum(weights.numel() for weights in model.network.parameters()),
@@ -105,8 +107,9 @@ def describe_run(spec: RunSpec, plan: Plan, known: KnownData) -> RunEstimate:
     )
 
 
-def data_record(data: Data, known: KnownData) -> dict[str, Any]:
-    """Shape, grey levels, numbers of items, classes, and remarks on the files."""
+def data_record(plan: Plan, known: KnownData) -> dict[str, Any]:
+    """Shape, grey levels, numbers of items, classes, prompts, and remarks on the files."""
+    data = plan.data
     train, test = known.sizes
     return {
         "shape": list(data.shape),
@@ -115,8 +118,25 @@ def data_record(data: Data, known: KnownData) -> dict[str, Any]:
         "test": test,
         "classes": len(data.classes),
         "counts": data.counts() if known.is_local else dict.fromkeys(data.classes, ()),
+        "prompts": prompt_counts(plan) if known.is_local else {},
         "remarks": list(data.remarks),
     }
+
+
+def prompt_counts(plan: Plan) -> dict[str, int]:
+    """Numbers of captions and of the prompts that test a model, by group; empty without prompts.
+
+    Where the request names nothing to forget, of all that have the group in the book.
+    """
+    book = plan.data.prompts
+    if book is None:
+        return {}
+    groups = [prompt.group for prompt in book]
+    counts: dict[str, int] = {group: groups.count(group) for group in PROMPT_GROUPS}
+    if plan.spec.forget:
+        tests = book.groups(plan.targets).items()
+        counts = {"train": counts["train"], **{group: len(rows) for group, rows in tests}}
+    return {group: count for group, count in counts.items() if count}
 
 
 def process_record(plan: Plan, known: KnownData) -> dict[str, Any]:
@@ -196,11 +216,19 @@ def task_estimate(task: Task, plan: Plan, model: Model, known: KnownData) -> Tas
 
 def placeholder_context(plan: Plan, model: Model, sizes: tuple[int, int]) -> ModelContext:
     """A model's context with ``sizes`` items of D_g and D_f, all copies of one item."""
-    one = plan.data.test[:1]
-    retain, forget = (
-        Examples(*(part.expand(n, *part.shape[1:]) for part in (one.x, one.y))) for n in sizes
-    )
+    retain, forget = (copies(plan.data.test, n) for n in sizes)
     context = eval_context(plan.data, plan.targets, plan.evaluation.judge, plan.runtime.device)
     return ModelContext(
         **vars(context), model=model, retain=retain, forget=forget, seed=plan.spec.seeds["sample"]
     )
+
+
+def copies(examples: Examples, n: int) -> Examples:
+    """``n`` copies of the first item, without memory of their own; none where there is no item."""
+    one = examples[:1]
+    size = n if len(one) else 0
+
+    def expand(part: Tensor) -> Tensor:
+        return part.expand(size, *part.shape[1:])
+
+    return Examples(expand(one.x), expand(one.y), None if one.c is None else expand(one.c))

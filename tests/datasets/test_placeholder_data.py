@@ -8,9 +8,9 @@ import fake_data
 import pytest
 import torch
 
-from msgm_bench import OptionError, StorageError, UsageError
+from msgm_bench import DatasetInfo, OptionError, StorageError, UsageError
 from msgm_bench.estimate.placeholder_data import known_data, placeholder_data
-from msgm_bench.estimate.run_estimate import estimate_run
+from msgm_bench.estimate.run_estimate import copies, estimate_run
 from msgm_bench.experiment.model_io import skeleton
 from msgm_bench.experiment.spec import parse_spec
 from msgm_bench.registry import registry
@@ -165,3 +165,24 @@ def test_an_unknown_shape_is_an_error(monkeypatch):
         estimate_run(request(dataset="cifar10"), measure=False)
     with pytest.raises(UsageError, match="no folder of images"):
         estimate_run(request(dataset="image_folder"), measure=False)
+
+
+def test_captions_in_the_place_of_captions():
+    """Each item's caption asks for the concept that it carries, and each concept has a prompt."""
+    info = DatasetInfo((3, 4, 4), ("circle", "ring", "red"), 100, 10, prompts=True)
+    data = placeholder_data(info)
+    book = data.prompts
+    assert data.train.y.ndim == 2
+    for y, c in zip(data.train.y, data.train.c, strict=True):
+        assert y.nonzero().flatten().tolist() == list(book[int(c)].concepts)
+    assert [len(rows) for rows in book.groups((0,)).values() if rows] == [1, 2]
+
+
+def test_copies_of_an_item_have_its_caption():
+    """As many as there are to be; none where the data have no items."""
+    info = DatasetInfo((3, 4, 4), ("circle", "ring"), 100, 10, prompts=True)
+    train = placeholder_data(info).train
+    many = copies(train[1:], 5)
+    assert many.x.shape == (5, 3, 4, 4)
+    assert many.c.tolist() == [int(train.c[1])] * 5
+    assert len(copies(train[:0], 5)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from msgm_bench import Data, DataStats, Examples, IncompatibleError, OptionError, RunSpec
-from msgm_bench.api import Prompt, PromptBook
+from msgm_bench.api import PROMPT_GROUPS, Prompt, PromptBook
 from msgm_bench.api.result import Result, SpecRecord
 from msgm_bench.experiment.components import stats_for
 from msgm_bench.experiment.model_io import check_model
 from msgm_bench.experiment.spec import parse_spec
+from msgm_bench.registry import registry
 from msgm_bench.report.provenance import rerun_command
 from msgm_bench.testing import ToyBackbone
 
@@ -112,3 +114,26 @@ def test_a_model_of_another_track_is_refused(monkeypatch, tmp_path):
         monkeypatch.setattr("msgm_bench.experiment.model_io.read_card", lambda folder, c=card: c)
         with pytest.raises(IncompatibleError, match=message):
             check_model(tmp_path, stats[not text])
+
+
+def test_info_counts_the_prompts_of_each_group(bench):
+    """Of the whole book without --forget; with it, kept concepts serve as neighbours."""
+    options = ("info", "--dataset", "scenes", "--backbone", "vpsde", "--no-measure", "--json")
+    book = registry().create("datasets", "scenes").load().prompts
+    _, out, _ = bench(*options)
+    counts = {group: sum(p.group == group for p in book) for group in PROMPT_GROUPS}
+    assert json.loads(out)["data"]["prompts"] == {k: n for k, n in counts.items() if n}
+    _, out, _ = bench(*options, "--forget", "circle")
+    prompts = json.loads(out)["data"]["prompts"]
+    groups = book.groups(registry().create("datasets", "scenes").load().targets(["circle"]))
+    assert prompts.pop("train") == counts["train"]
+    assert prompts == {group: len(rows) for group, rows in groups.items() if rows}
+
+
+def test_data_check_shows_concepts_and_prompts(bench):
+    """Numbers of items of each concept, an example of each group, and the domains."""
+    code, out, _ = bench("data", "check", "scenes")
+    assert code == 0
+    assert "concept" in out
+    assert "implicit   28       a tomato" in out
+    assert "domain shape: circle, ring, square, bar, triangle, cross" in out
