@@ -11,6 +11,7 @@ from msgm_bench.api.data import (
     DatasetInfo,
     Density,
     Examples,
+    ItemDrawing,
     Progress,
     Source,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Examples",
     "Executor",
     "IdentityCodec",
+    "ItemDrawing",
     "Judge",
     "JudgeOptions",
     "Labels",

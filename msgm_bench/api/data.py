@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -68,6 +68,28 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
+class ItemDrawing:
+    """How the base model draws the training items of data that have none.
+
+    Item i of D_g, and of D_f, has the caption i K // count of the K that ask for it where K is
+    larger than ``count``, else i mod K, and noise of (seed, i) alone.
+
+    Attributes:
+        count: Items of D_g, and of D_f.
+        sampler: Name of the sampler.
+        sampler_options: Its options.
+        guidance: w of (1 + w) eps_c - w eps_null, for captions that state none.
+        batch_size: Items that are drawn at once.
+    """
+
+    count: int
+    sampler: str
+    sampler_options: Mapping[str, Any]
+    guidance: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class Data:
     """A loaded dataset.
 
@@ -86,6 +108,7 @@ class Data:
             they change no outcome.
         prompts: Captions of the items and prompts that test a text-to-image model; its concepts
             are ``classes``. Data with prompts may have no items: the base model draws them.
+        drawing: How it draws them; None where there are items.
     """
 
     train: Examples
@@ -99,6 +122,7 @@ class Data:
     regions: Mapping[str, Box] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     prompts: PromptBook | None = None
+    drawing: ItemDrawing | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -28,6 +28,10 @@ class Codec(Protocol):
         """Whether ``encode`` takes uniform noise ``u``."""
 
     @property
+    def encodes_once(self) -> bool:
+        """Whether ``encode`` is so costly that training items are encoded once, before it."""
+
+    @property
     def bounds(self) -> tuple[float, float] | None:
         """The interval of model space in which data lie; None if it is unbounded."""
 
@@ -48,6 +52,7 @@ class IdentityCodec:
 
     offset: float = 0.0
     dequantised: bool = False
+    encodes_once: bool = False
     bounds: None = None
 
     @property
@@ -89,6 +94,7 @@ class UniformDequantization:
     high: float = 1.0
     unit: str = "bits/dim"
     dequantised: bool = True
+    encodes_once: bool = False
 
     @property
     def bits_offset(self) -> float:

@@ -25,7 +25,7 @@ from msgm_bench.experiment.cache_key import (
     task_identity,
 )
 from msgm_bench.experiment.loaded_data import LoadedData
-from msgm_bench.experiment.training_stages import ModelStage
+from msgm_bench.experiment.model_stage import ModelStage
 from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import Runtime

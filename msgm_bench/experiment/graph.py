@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from msgm_bench.api import EvalContext
+from msgm_bench.api import EvalContext, Split
 from msgm_bench.cache.stage import Stage
 from msgm_bench.evaluation.context import eval_context
 from msgm_bench.experiment.evaluation_stages import (
@@ -19,9 +19,11 @@ from msgm_bench.experiment.evaluation_stages import (
     FitJudge,
     Score,
 )
+from msgm_bench.experiment.item_stages import DrawItems, EncodeItems, ItemStage
+from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import BASE, ModelStage, TakeBase, TakeModel, Train
+from msgm_bench.experiment.training_stages import TakeBase, TakeModel, Train
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Graph:
 
     Attributes:
         base: Makes the base model, where the method needs one.
+        items: Make training items in model space, where the data's own do not serve.
         model: Makes the model under evaluation.
         judge: Fits the judge.
         references: Compute what metrics need of data and judge alone, by metric.
@@ -38,6 +41,7 @@ class Graph:
     """
 
     base: Stage | None
+    items: tuple[ItemStage, ...]
     model: ModelStage
     judge: FitJudge
     references: Mapping[str, ComputeReference]
@@ -49,7 +53,7 @@ class Graph:
         """All stages by name, in their order; the base model's is ``base``, whatever makes it."""
         shared = {stage.name: stage for stage in (self.judge, *self.references.values())}
         base = {} if self.base is None else {BASE: self.base}
-        own = (self.model, *self.artifacts.values(), self.rows)
+        own = (*self.items, self.model, *self.artifacts.values(), self.rows)
         return shared | base | {stage.name: stage for stage in own}
 
 
@@ -77,11 +81,15 @@ def build_graph(plan: Plan) -> Graph:
         references,
         artifacts,
     )
-    return Graph(base, model, judge, references, artifacts, rows)
+    items = model.items if isinstance(model, Train) else ()
+    return Graph(base, items, model, judge, references, artifacts, rows)
 
 
 def training_stage(
-    plan: Plan, training: TrainingPlan, base: Stage | None = None, saves_optimizer: bool = False
+    plan: Plan,
+    training: TrainingPlan,
+    base: ModelStage | None = None,
+    saves_optimizer: bool = False,
 ) -> Train:
     """Train a method of the plan, or its base model."""
     return Train(
@@ -93,7 +101,25 @@ def training_stage(
         plan.runtime,
         base,
         saves_optimizer,
+        item_stages(plan, training, base),
     )
+
+
+def item_stages(
+    plan: Plan, training: TrainingPlan, base: ModelStage | None
+) -> tuple[ItemStage, ...]:
+    """Make the training items in model space: drawn by the base, or encoded once by its codec."""
+    if base is None:
+        return ()
+    place = (plan.loaded, plan.runtime, base)
+    if plan.encodes_once and len(plan.data.train):
+        return (EncodeItems(*place),)
+    drawing, book = plan.data.drawing, plan.data.prompts
+    if drawing is None or book is None:
+        return ()
+    needs, seed = training.method.needs, plan.spec.seeds["unlearn"]
+    splits: list[Split] = [s for s in ("retain", "forget") if {s, "all"} & needs]
+    return tuple(DrawItems(*place, drawing, book, plan.targets, split, seed) for split in splits)
 
 
 def judge_stage(plan: Plan, context: EvalContext) -> FitJudge:
@@ -123,7 +149,7 @@ def _base_stage(plan: Plan) -> ModelStage | None:
     return training_stage(plan, training.base, saves_optimizer=training.continues_optimizer)
 
 
-def _model_stage(plan: Plan, base: Stage | None) -> ModelStage:
+def _model_stage(plan: Plan, base: ModelStage | None) -> ModelStage:
     """Make the model under evaluation: train it, or take one that is trained already."""
     if plan.training is not None:
         return training_stage(plan, plan.training, base)

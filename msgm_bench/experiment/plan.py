@@ -24,6 +24,7 @@ from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec, check_names
 from msgm_bench.experiment.training_plan import (
     TrainingPlan,
+    check_drawing,
     plan_training,
     skip_training,
     with_part,
@@ -48,6 +49,7 @@ class Plan:
         training: How the method trains; None where a trained model is evaluated as it is.
         evaluation: How the model is evaluated.
         skipped: The method with the reason why it cannot run, or None.
+        encodes_once: Whether the codec is so costly that training items are encoded once.
     """
 
     spec: RunSpec
@@ -61,6 +63,7 @@ class Plan:
     training: TrainingPlan | None
     evaluation: EvaluationPlan
     skipped: Skipped | None = None
+    encodes_once: bool = False
 
     @property
     def data(self) -> Data:
@@ -108,7 +111,8 @@ def resolve_on_data(
     names = [loaded.data.classes[target] for target in targets if spec.forget]
     backbone, base = resolve_base(spec, cast(Backbone, options), loaded.stats, download, names)
     model = skeleton(backbone, loaded.stats)
-    skipped = skip_training(training, spec, model)
+    check_drawing(spec, loaded.data, model)
+    skipped = skip_training(training, spec, loaded.data, model)
     if training and skipped is None:
         training = with_part(training, backbone, model)
     if training and spec.forget and skipped is None:
@@ -127,6 +131,7 @@ def resolve_on_data(
         training=training,
         evaluation=evaluation,
         skipped=skipped,
+        encodes_once=model.codec.encodes_once,
     )
 
 

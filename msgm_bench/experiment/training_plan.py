@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from msgm_bench.api import Backbone, Method, Model, Regime, Settings, Training, merge
+from msgm_bench.api import Backbone, Data, Method, Model, Regime, Settings, Training, merge
 from msgm_bench.errors import IncompatibleError, PluginError
 from msgm_bench.experiment.components import create, parse_settings, preset_of
 from msgm_bench.experiment.model_io import add_part
@@ -138,7 +138,28 @@ def with_part(training: TrainingPlan, backbone: Backbone, model: Model) -> Train
     return replace(training, part=part, budget=budget)
 
 
-def skip_training(training: TrainingPlan | None, spec: RunSpec, model: Model) -> Skipped | None:
+def check_drawing(spec: RunSpec, data: Data, model: Model) -> None:
+    """Refuse data without items where no base draws them, or its sampler cannot.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    if data.drawing is None:
+        return
+    if spec.base is None and spec.model is None:
+        raise IncompatibleError(
+            f"dataset {spec.dataset!r}, which has prompts and no items, without a base that draws "
+            "them",
+            "--base",
+            "name a base checkpoint, or a dataset with items",
+        )
+    sampler = registry().create("samplers", data.drawing.sampler, data.drawing.sampler_options)
+    sampler.check(model)
+
+
+def skip_training(
+    training: TrainingPlan | None, spec: RunSpec, data: Data, model: Model
+) -> Skipped | None:
     """The method with the reason why it cannot run, or None."""
     if training is None:
         return None
@@ -147,6 +168,8 @@ def skip_training(training: TrainingPlan | None, spec: RunSpec, model: Model) ->
         reason: str | None = (
             f"{method.name} goes on with the base's optimiser, which --base does not bring"
         )
+    elif data.drawing is not None and training.regime == "retrain":
+        reason = f"{method.name} trains from fresh weights, and the data have no items for that"
     else:
         with errors_of(f"method {method.name!r}, skip"):
             reason = reason_to_skip_base(method, spec) or method.skip(model, training.regime)

@@ -18,6 +18,7 @@ from msgm_bench.cache.stage import Stage
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import DivergenceError, StorageError
 from msgm_bench.experiment.cache_key import common_inputs, plugin_identity
+from msgm_bench.experiment.item_stages import ItemStage, training_splits
 from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_card import (
     BASE_FOLDER,
@@ -28,6 +29,7 @@ from msgm_bench.experiment.model_card import (
     read_card,
 )
 from msgm_bench.experiment.model_io import add_part, load_model, save_model
+from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained
 from msgm_bench.experiment.training_plan import TrainingPlan
 from msgm_bench.storage import copy_file, write_text
@@ -35,28 +37,7 @@ from msgm_bench.storage.tensors import load_tensors, open_tensors, save_tensors
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
-BASE, MODEL = "base", "model"
 LOG, OPTIMIZER = "train.jsonl", "optimizer.safetensors"
-
-
-class ModelStage(Stage):
-    """A stage that makes a model."""
-
-    @property
-    def part_of(self) -> Stage | None:
-        """The stage of the base model, where the weights hold a part of the network alone."""
-        return None
-
-    @property
-    def files(self) -> dict[str, Stage]:
-        """The stages whose folders hold the model, by the names under which ``load`` takes them."""
-        base = {} if self.part_of is None else {BASE: self.part_of}
-        return {MODEL: self, **base}
-
-    @staticmethod
-    def load(folders: Mapping[str, Path], device: torch.device) -> Model:
-        """The model from the folders of ``files``, in evaluation mode."""
-        return load_model(folders[MODEL], device, folders.get(BASE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +53,8 @@ class Train(ModelStage):
         runtime: Device and precision.
         base: The stage of the base model, where the method starts from one or looks at one.
         saves_optimizer: Whether the optimiser's state stays, for another training to go on with.
+        items: Stages that make the training items in model space; none where the data's own are
+            encoded batch by batch.
     """
 
     training: TrainingPlan
@@ -82,6 +65,7 @@ class Train(ModelStage):
     runtime: Runtime
     base: Stage | None = None
     saves_optimizer: bool = False
+    items: tuple[ItemStage, ...] = ()
 
     @property
     def part_of(self) -> Stage | None:
@@ -117,8 +101,9 @@ class Train(ModelStage):
 
     @property
     def needs(self) -> Mapping[str, Stage]:
-        """The base model, where there is one."""
-        return {} if self.base is None else {BASE: self.base}
+        """The base model, where there is one, and the items."""
+        base = {} if self.base is None else {BASE: self.base}
+        return base | {stage.name: stage for stage in self.items}
 
     @property
     def units(self) -> int:
@@ -127,7 +112,7 @@ class Train(ModelStage):
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Train, and write weights, card and log; the log stays where training fails, too."""
-        trainer = self._trainer(needs.get(BASE))
+        trainer = self._trainer(needs)
 
         def save_optimizer() -> None:
             save_tensors(work / OPTIMIZER, trainer.continuation())
@@ -171,9 +156,10 @@ class Train(ModelStage):
         limits = Limits.of(self.training.method)
         save_model(work, model, self.backbone, self.loaded.stats, limits, part, trained)
 
-    def _trainer(self, base_folder: Path | None) -> Trainer:
+    def _trainer(self, needs: Mapping[str, Path]) -> Trainer:
         """The trainer with model, batches and optimiser, before the first step."""
         training, data, device = self.training, self.loaded.data, self.runtime.device
+        base_folder = needs.get(BASE)
         base = None if base_folder is None else load_model(base_folder, device)
         if base is not None:
             base.requires_grad_(False)
@@ -184,7 +170,13 @@ class Train(ModelStage):
         self.runtime.place(model)
         budget, stream = training.budget, derive_seed(self.seed, "training")
         batches = NoisedBatches(
-            self._splits(), model, stream, budget.batch_size, data.flip, budget.label_dropout_prob
+            self._splits(needs),
+            model,
+            stream,
+            budget.batch_size,
+            data.flip and not self.items,
+            budget.label_dropout_prob,
+            encoded=bool(self.items),
         )
         labels = data.labels(self.targets)
         place = (self.runtime, self.seed, base, labels, training.pass_items)
@@ -201,13 +193,12 @@ class Train(ModelStage):
             trainer.continue_from(load_tensors(base_folder / OPTIMIZER))
         return trainer
 
-    def _splits(self) -> dict[Split, Examples]:
+    def _splits(self, needs: Mapping[str, Path]) -> dict[Split, Examples]:
         """Training items of the splits that the method needs, on the device."""
-        data = self.loaded.data
-        retain, forget = data.split(data.train, self.targets)
-        splits: dict[Split, Examples] = {"all": data.train, "retain": retain, "forget": forget}
-        needs, device = self.training.method.needs, self.runtime.device
-        return {name: items.to(device) for name, items in splits.items() if name in needs}
+        items = {stage.split: stage.load(needs[stage.name]) for stage in self.items}
+        splits = training_splits(self.loaded.data, self.targets, items)
+        wanted, device = self.training.method.needs, self.runtime.device
+        return {name: split.to(device) for name, split in splits.items() if name in wanted}
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,10 @@ from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT
 from msgm_bench.experiment.graph import Graph
 from msgm_bench.experiment.model_card import BASE_FOLDER, CARD, WEIGHTS
 from msgm_bench.experiment.model_io import load_model
+from msgm_bench.experiment.model_stage import BASE, MODEL
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.stored_result import RESULT
-from msgm_bench.experiment.training_stages import BASE, LOG, MODEL
+from msgm_bench.experiment.training_stages import LOG
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.metric_table import WARNING, metric_table
 from msgm_bench.storage import (

@@ -60,8 +60,7 @@ class NoisedBatches:
                 labels come from the batch's own stream.
         """
         chosen = self.splits[split][self._positions(split, step)]
-        stream = ("batch", split, step, draw)
-        return self.noised(chosen, *stream, encoded=self.encoded, like=like)
+        return self.noised(chosen, "batch", split, step, draw, like=like)
 
     def noised(
         self,
@@ -70,7 +69,7 @@ class NoisedBatches:
         encoded: bool = False,
         like: Batch | None = None,
     ) -> Batch:
-        """``items`` with noise of ``stream``; ``encoded`` items are in model space already.
+        """``items`` with noise of ``stream``; ``encoded`` ones are in model space, as all may be.
 
         Raises:
             PluginError: ``like`` has another number of items.
@@ -83,7 +82,7 @@ class NoisedBatches:
         if self.flip:
             mirrored = torch.rand(size, generator=generator, device=device) < 0.5
             x = torch.where(mirrored.reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-        x0 = x if encoded else self._encode(x, generator)
+        x0 = x if encoded or self.encoded else self._encode(x, generator)
         offset = torch.rand((), generator=generator, device=device)
         t = self.process.sample_times((torch.arange(size, device=device) + offset) / size)
         eps = torch.randn(x0.shape, generator=generator, device=device)

@@ -95,7 +95,7 @@ def test_a_given_base_brings_no_optimiser(cache, onward):
     """The method is skipped, with the reason."""
     plan = resolve(spec("onward"))
     given = plan.spec.model_copy(update={"base": "somewhere"})
-    skip = skip_training(plan.training, given, plan.backbone)
+    skip = skip_training(plan.training, given, plan.data, plan.backbone)
     assert skip.name == "onward"
     assert "which --base does not bring" in skip.reason
-    assert skip_training(plan.training, plan.spec, plan.backbone) is None
+    assert skip_training(plan.training, plan.spec, plan.data, plan.backbone) is None
