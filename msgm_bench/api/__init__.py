@@ -3,7 +3,13 @@
 from msgm_bench.api.class_names import indices, join_names, parse_names
 from msgm_bench.api.columns import MeasuredRows, MetricColumn
 from msgm_bench.api.conditioning import Conditioning, Labels, Prompts, Tokenizer
-from msgm_bench.api.context import Artifact, EvalContext, ModelContext
+from msgm_bench.api.context import (
+    Artifact,
+    EvalContext,
+    LossFunction,
+    ModelContext,
+    ModelTrainer,
+)
 from msgm_bench.api.data import (
     Box,
     Data,
@@ -62,6 +68,7 @@ __all__ = [
     "Judge",
     "JudgeOptions",
     "Labels",
+    "LossFunction",
     "LossMethod",
     "MeasuredRows",
     "Method",
@@ -70,6 +77,7 @@ __all__ = [
     "MetricProtocol",
     "Model",
     "ModelContext",
+    "ModelTrainer",
     "OptionText",
     "Options",
     "OptionsT",

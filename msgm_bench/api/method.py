@@ -94,6 +94,11 @@ class Method(Plugin[OptionsT], ABC):
                 f"{', '.join(sorted(cls.needs))}",
                 'regimes = ("retrain", ...), and no "base" among its needs',
             )
+        if cls.is_control and (not cls.baseline or cls.needs != {"retain"}):
+            raise PluginError(
+                f"method {cls.name!r} is a control and needs {', '.join(sorted(cls.needs))}",
+                'baseline = True and needs = frozenset({"retain"}): it never sees D_f',
+            )
         wordless = [task for task, reason in dict(cls.unsupported_tasks).items() if not reason]
         if wordless:
             raise PluginError(

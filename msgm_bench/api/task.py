@@ -61,9 +61,19 @@ class Task(Plugin[TaskOptionsT], ABC):
     Attributes:
         measures: Whether the artifact is a measurement (a likelihood), which is computed in fp32
             whatever the precision of training and sampling, and no sample.
+        needs_base: Whether it looks at the base model, too (``context.base``).
+        needs_judge: Whether ``context.judge`` is fitted while it draws (an attack that is guided
+            by what the judge sees).
+        trains: Whether it trains copies of the model (``context.trainer``).
+        has_control: Whether its artifact is also drawn from a model that never saw D_f, for
+            metrics (``context.control``).
     """
 
     measures: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = False
+    needs_judge: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    has_control: ClassVar[bool] = False
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """Plugins that it draws with, ``{kind: (name, options)}``; checked before training."""

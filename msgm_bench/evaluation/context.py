@@ -7,7 +7,8 @@ from dataclasses import fields
 
 import torch
 
-from msgm_bench.api import Data, EvalContext, Judge, Model, ModelContext
+from msgm_bench.api import Data, EvalContext, Judge, Model, ModelContext, ModelTrainer
+from msgm_bench.api.context import refuse_training
 from msgm_bench.registry import registry
 
 
@@ -25,7 +26,13 @@ def eval_context(
     )
 
 
-def model_context(context: EvalContext, model: Model, seed: int) -> ModelContext:
+def model_context(
+    context: EvalContext,
+    model: Model,
+    seed: int,
+    base: Model | None = None,
+    trainer: ModelTrainer = refuse_training,
+) -> ModelContext:
     """The context with a model and the held-out items of D_g and D_f, on one device."""
     retain, forget = context.data.split(context.data.test, context.targets)
     return ModelContext(
@@ -34,4 +41,6 @@ def model_context(context: EvalContext, model: Model, seed: int) -> ModelContext
         retain=retain.to(context.device),
         forget=forget.to(context.device),
         seed=seed,
+        base=base,
+        trainer=trainer,
     )

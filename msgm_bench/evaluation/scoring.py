@@ -46,6 +46,7 @@ def score(
     context: ModelContext,
     artifact: Callable[[str], Artifact],
     reference: Callable[[str], Artifact],
+    control: Callable[[str], Artifact],
     precision: str = "fp32",
 ) -> Scores:
     """Measure every metric on every task that it reads.
@@ -56,6 +57,7 @@ def score(
         context: The model, the data and the fitted judge.
         artifact: Tensors that a task drew, by its name; read one at a time, for they are large.
         reference: Tensors of a metric's reference, by its name; empty where it has none.
+        control: Tensors that a task drew from the control, by its name; empty where it has none.
         precision: Precision in which samples were drawn.
 
     Raises:
@@ -65,6 +67,7 @@ def score(
     for metric in metrics:
         seen = replace(context, reference=reference(metric.name))
         for task in (tasks[name] for name in metric.tasks if name in tasks):
+            seen = replace(seen, control=control(task.name))
             rows = metric.measure(seen, task, artifact(task.name))
             protocol = sampling_protocol(metric.protocol(seen, task), task, precision)
             try:

@@ -20,6 +20,8 @@ from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.quarantine import errors_of
 from msgm_bench.registry import registry
 
+NO_BASE = "it looks at the base model, which is not known of a stored model"
+
 
 @dataclass(frozen=True)
 class EvaluationPlan:
@@ -65,7 +67,8 @@ def plan_evaluation(
         PluginError: A metric names its tasks wrongly.
     """
     tasks = tasks_of(spec, settings, limits.required_task_options)
-    skipped_tasks = skip_tasks(tasks, model, limits)
+    has_base = spec.model is None or spec.base is not None
+    skipped_tasks = skip_tasks(tasks, model, limits, has_base)
     names = {skip.name for skip in skipped_tasks}
     tasks = {n: task.with_model_defaults(model) for n, task in tasks.items() if n not in names}
     check_tasks(tasks, model)
@@ -121,12 +124,16 @@ def override(preset: Mapping[str, Any], options: Mapping[str, Any], choice: str)
     return merge(preset, options)
 
 
-def skip_tasks(tasks: Mapping[str, Task], model: Model, limits: Limits) -> tuple[Skipped, ...]:
-    """The tasks that make no sense for the model, or that it can no longer do."""
+def skip_tasks(
+    tasks: Mapping[str, Task], model: Model, limits: Limits, has_base: bool
+) -> tuple[Skipped, ...]:
+    """The tasks that make no sense for the model, that it can no longer do, or that lack a base."""
     reasons = {}
     for name, task in tasks.items():
         with errors_of(f"task {name!r}, skip"):
             reasons[name] = task.skip(model)
+        if task.needs_base and not has_base:
+            reasons[name] = reasons[name] or NO_BASE
     reasons |= {name: why for name, why in limits.unsupported_tasks.items() if name in tasks}
     return _skipped("tasks", reasons)
 

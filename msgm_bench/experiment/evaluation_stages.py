@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from msgm_bench.api import Artifact, EvalContext, Metric, Task
+from msgm_bench.api import Artifact, EvalContext, Metric, ModelContext, ModelTrainer, Task
+from msgm_bench.api.context import refuse_training
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.cache import load_json
 from msgm_bench.cache.stage import Stage
@@ -24,8 +25,9 @@ from msgm_bench.experiment.cache_key import (
     plugin_identity,
     task_identity,
 )
+from msgm_bench.experiment.copy_trainer import CopyTrainer
 from msgm_bench.experiment.loaded_data import LoadedData
-from msgm_bench.experiment.model_stage import ModelStage
+from msgm_bench.experiment.model_stage import BASE, MODEL, ModelStage
 from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import Runtime
@@ -91,6 +93,8 @@ class DrawArtifact(Stage):
         seed: Seed of all evaluation noise.
         runtime: Device and precision: fp32 where the task measures.
         model: The stage of the model.
+        base: The stage of the base model, where the task looks at it.
+        judge: The stage of the judge, where the task is guided by it.
     """
 
     task: Task
@@ -99,6 +103,8 @@ class DrawArtifact(Stage):
     seed: int
     runtime: Runtime
     model: ModelStage
+    base: ModelStage | None = None
+    judge: FitJudge | None = None
 
     @property
     def name(self) -> str:
@@ -108,7 +114,8 @@ class DrawArtifact(Stage):
     @cached_property
     def inputs(self) -> Mapping[str, Any]:
         """Code and options of the task and of its sampler, D_f, seed."""
-        packages = ("api", "diffusion", "evaluation.artifacts")
+        packages = ["api", "diffusion", "evaluation.artifacts"]
+        packages += ["training", "experiment.copy_trainer"] if self.task.trains else []
         return common_inputs(self.loaded, self.runtime, *packages) | {
             "task": task_identity(self.task),
             "targets": list(self.context.targets),
@@ -117,15 +124,27 @@ class DrawArtifact(Stage):
 
     @property
     def needs(self) -> Mapping[str, Stage]:
-        """The model, and its base where it holds a part."""
-        return self.model.files
+        """The model with the base that it is a part of; base and judge for a task's own use."""
+        stages = {BASE: self.base, JUDGE_STAGE: self.judge}
+        return self.model.files | {name: s for name, s in stages.items() if s is not None}
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Draw chunk by chunk."""
-        model = self.model.load(needs, self.context.device)
-        context = model_context(self.context, model, self.seed)
+        context = self._context(work, needs)
         with self.runtime.active():
             draw_artifact(self.task, context, work, report)
+
+    def _context(self, work: Path, needs: Mapping[str, Path]) -> ModelContext:
+        """The model with what else the task looks at."""
+        device = self.context.device
+        model, base = self.model.load(needs, device), None
+        if self.base is not None:
+            base = self.base.load({MODEL: needs[BASE]}, device).requires_grad_(False)
+        seen = self.context if self.judge is None else self.judge.restore(needs[JUDGE_STAGE])
+        trainer: ModelTrainer = refuse_training
+        if self.task.trains:
+            trainer = CopyTrainer(model, work, self.runtime, self.context.data.flip)
+        return model_context(seen, model, self.seed, base, trainer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +204,7 @@ class Score(Stage):
         judge: The stage of the judge.
         references: The stages of the metrics' references, by metric.
         artifacts: The stages of the tasks' artifacts, by task.
+        controls: The stages of artifacts from the control, by task.
     """
 
     metrics: tuple[Metric, ...]
@@ -196,6 +216,7 @@ class Score(Stage):
     judge: FitJudge
     references: Mapping[str, ComputeReference]
     artifacts: Mapping[str, DrawArtifact]
+    controls: Mapping[str, DrawArtifact]
 
     @property
     def name(self) -> str:
@@ -214,10 +235,14 @@ class Score(Stage):
 
     @property
     def needs(self) -> Mapping[str, Stage]:
-        """Model, judge, references and artifacts, these two by the names of their stages."""
+        """Model, judge, references and artifacts, these two by the names of their stages.
+
+        Artifacts of the control are known as ``control of TASK``.
+        """
         others = (*self.references.values(), *self.artifacts.values())
         stages = {stage.name: stage for stage in others}
-        return {**self.model.files, JUDGE_STAGE: self.judge, **stages}
+        controls = {control_name(task): stage for task, stage in self.controls.items()}
+        return {**self.model.files, JUDGE_STAGE: self.judge, **stages, **controls}
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Measure, and write rows and protocols."""
@@ -231,8 +256,20 @@ class Score(Stage):
             stage = self.references.get(metric)
             return {} if stage is None else load_tensors(needs[stage.name] / REFERENCE)
 
+        def control(task: str) -> Artifact:
+            if task not in self.controls:
+                return {}
+            return load_tensors(needs[control_name(task)] / ARTIFACT)
+
         tasks = {name: stage.task for name, stage in self.artifacts.items()}
         context = model_context(judged, model, self.seed)
         with self.runtime.active(), torch.no_grad():
-            scores = score(self.metrics, tasks, context, artifact, reference, self.precision)
+            scores = score(
+                self.metrics, tasks, context, artifact, reference, control, self.precision
+            )
         write_text(work / ROWS, json.dumps(scores.record(), indent=1))
+
+
+def control_name(task: str) -> str:
+    """Name of the stage that draws a task's artifact from the control."""
+    return f"control of {task}"

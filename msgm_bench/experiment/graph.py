@@ -1,16 +1,17 @@
 """The graph of a run: base model, judge, unlearning, artifacts, rows.
 
 data -> base model (shared) -> unlearn -> artifacts -> rows
+     -> control (shared) -> artifacts of the control ->
      -> judge (shared) -> references (shared) -------->
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgm_bench.api import EvalContext, Split
+from msgm_bench.api import EvalContext, Split, Task
 from msgm_bench.cache.stage import Stage
 from msgm_bench.evaluation.context import eval_context
 from msgm_bench.experiment.evaluation_stages import (
@@ -18,6 +19,7 @@ from msgm_bench.experiment.evaluation_stages import (
     DrawArtifact,
     FitJudge,
     Score,
+    control_name,
 )
 from msgm_bench.experiment.item_stages import DrawItems, EncodeItems, ItemStage
 from msgm_bench.experiment.model_stage import BASE, ModelStage
@@ -25,19 +27,23 @@ from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
 from msgm_bench.experiment.training_stages import TakeBase, TakeModel, Train
 
+CONTROL = "control"
+
 
 @dataclass(frozen=True)
 class Graph:
     """The stages of one run.
 
     Attributes:
-        base: Makes the base model, where the method needs one.
+        base: Makes the base model, where the method or a task needs one beside the model.
         items: Make training items in model space, where the data's own do not serve.
         model: Makes the model under evaluation.
         judge: Fits the judge.
         references: Compute what metrics need of data and judge alone, by metric.
         artifacts: Draw what tasks ask for, by task.
         rows: Scores the artifacts.
+        control: Makes the model that never saw D_f, where a task has a control.
+        controls: Draw from it what tasks ask for, by task.
     """
 
     base: Stage | None
@@ -47,14 +53,27 @@ class Graph:
     references: Mapping[str, ComputeReference]
     artifacts: Mapping[str, DrawArtifact]
     rows: Score
+    control: Stage | None = None
+    controls: Mapping[str, DrawArtifact] = field(default_factory=dict)
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """All stages by name, in their order; the base model's is ``base``, whatever makes it."""
+        """All stages by name, in their order; the base model's is ``base``, whatever makes it.
+
+        The control's is ``control``; those of its artifacts are ``control of TASK``.
+        """
         shared = {stage.name: stage for stage in (self.judge, *self.references.values())}
         base = {} if self.base is None else {BASE: self.base}
-        own = (*self.items, self.model, *self.artifacts.values(), self.rows)
-        return shared | base | {stage.name: stage for stage in own}
+        own = {stage.name: stage for stage in (*self.items, self.model, *self.artifacts.values())}
+        return shared | base | own | self._control_stages | {self.rows.name: self.rows}
+
+    @property
+    def _control_stages(self) -> dict[str, Stage]:
+        """The stages of the control; none where the model is the control itself."""
+        if self.control is None or self.control is self.model:
+            return {}
+        artifacts = {control_name(task): stage for task, stage in self.controls.items()}
+        return {CONTROL: self.control, **artifacts}
 
 
 def build_graph(plan: Plan) -> Graph:
@@ -69,7 +88,19 @@ def build_graph(plan: Plan) -> Graph:
         for metric in evaluation.metrics
         if metric.needs_reference(context)
     }
-    artifacts = {name: artifact_stage(plan, name, context, model) for name in evaluation.tasks}
+    known_base = base or _base_for_tasks(plan, model)
+    control = _control_stage(plan, model)
+    artifacts = {
+        name: artifact_stage(plan, task, context, model, known_base, judge)
+        for name, task in evaluation.tasks.items()
+    }
+    controls = {
+        name: artifacts[name]
+        if control is model
+        else artifact_stage(plan, task, context, control, known_base, judge)
+        for name, task in plan.references.control_tasks.items()
+        if control is not None
+    }
     rows = Score(
         evaluation.metrics,
         loaded,
@@ -80,9 +111,11 @@ def build_graph(plan: Plan) -> Graph:
         judge,
         references,
         artifacts,
+        controls,
     )
+    base = base or (None if known_base is model else known_base)
     items = model.items if isinstance(model, Train) else ()
-    return Graph(base, items, model, judge, references, artifacts, rows)
+    return Graph(base, items, model, judge, references, artifacts, rows, control, controls)
 
 
 def training_stage(
@@ -127,12 +160,27 @@ def judge_stage(plan: Plan, context: EvalContext) -> FitJudge:
     return FitJudge(context, plan.loaded, plan.runtime.measuring)
 
 
-def artifact_stage(plan: Plan, task: str, context: EvalContext, model: ModelStage) -> DrawArtifact:
-    """Draw the artifact of one task, in training's precision unless the task measures."""
-    chosen = plan.evaluation.tasks[task]
-    runtime = plan.runtime.measuring if chosen.measures else plan.runtime
+def artifact_stage(
+    plan: Plan,
+    task: Task,
+    context: EvalContext,
+    model: ModelStage,
+    base: ModelStage | None = None,
+    judge: FitJudge | None = None,
+) -> DrawArtifact:
+    """Draw the artifact of a task, in training's precision unless the task measures."""
+    runtime = plan.runtime.measuring if task.measures else plan.runtime
     seed = plan.spec.seeds["sample"]
-    return DrawArtifact(chosen, context, plan.loaded, seed, runtime, model)
+    return DrawArtifact(
+        task,
+        context,
+        plan.loaded,
+        seed,
+        runtime,
+        model,
+        base if task.needs_base else None,
+        judge if task.needs_judge else None,
+    )
 
 
 def _base_stage(plan: Plan) -> ModelStage | None:
@@ -147,6 +195,25 @@ def _base_stage(plan: Plan) -> ModelStage | None:
     if training.base is None:
         return None
     return training_stage(plan, training.base, saves_optimizer=training.continues_optimizer)
+
+
+def _base_for_tasks(plan: Plan, model: ModelStage) -> ModelStage | None:
+    """Make the base model for tasks that look at it, where the method has none."""
+    if not any(task.needs_base for task in plan.evaluation.tasks.values()):
+        return None
+    if plan.references.base is not None:
+        return training_stage(plan, plan.references.base)
+    if plan.base is not None and plan.training is not None:
+        return TakeBase(plan.base, plan.backbone, plan.loaded)
+    return model  # it is the base model itself
+
+
+def _control_stage(plan: Plan, model: ModelStage) -> ModelStage | None:
+    """Make the model that never saw D_f; the model itself where its method does so."""
+    if plan.references.control is None:
+        return None
+    control = training_stage(plan, plan.references.control)
+    return model if control.key == model.key else control
 
 
 def _model_stage(plan: Plan, base: ModelStage | None) -> ModelStage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, log_re
 from msgm_bench.experiment.model_card import Limits, read_card
 from msgm_bench.experiment.model_io import check_model, skeleton
 from msgm_bench.experiment.pretrained import BaseCheckpoint, resolve_base
+from msgm_bench.experiment.reference_plan import ReferencePlan, plan_references
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec, check_names
 from msgm_bench.experiment.training_plan import (
@@ -50,6 +51,7 @@ class Plan:
         evaluation: How the model is evaluated.
         skipped: The method with the reason why it cannot run, or None.
         encodes_once: Whether the codec is so costly that training items are encoded once.
+        references: What is trained beside the method because tasks look at it.
     """
 
     spec: RunSpec
@@ -64,6 +66,14 @@ class Plan:
     evaluation: EvaluationPlan
     skipped: Skipped | None = None
     encodes_once: bool = False
+    references: ReferencePlan = field(default_factory=ReferencePlan)
+
+    @property
+    def trainings(self) -> tuple[TrainingPlan, ...]:
+        """All that is trained: the base model, the control and the method."""
+        own, references = self.training, self.references
+        plans = (references.base, None if own is None else own.base, references.control, own)
+        return tuple(plan for plan in plans if plan is not None)
 
     @property
     def data(self) -> Data:
@@ -132,6 +142,7 @@ def resolve_on_data(
         evaluation=evaluation,
         skipped=skipped,
         encodes_once=model.codec.encodes_once,
+        references=plan_references(spec, evaluation, loaded.data, model, training, preset, layers),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -79,7 +79,7 @@ def plan_training(
     training = training_in_regime(method, spec, settings, pass_items_of(layers))
     if spec.base is not None or not training.starts_from_base:
         return training
-    return replace(training, base=_base_training(spec, preset, layers))
+    return replace(training, base=plan_base(spec, preset, layers))
 
 
 def training_in_regime(
@@ -181,13 +181,35 @@ def pass_items_of(layers: Sequence[Mapping[str, Any]]) -> int:
     return parse_settings(merge(*layers)).budget(finetune=False).batch_size
 
 
-def _base_training(spec: RunSpec, preset: str, layers: Sequence[Mapping[str, Any]]) -> TrainingPlan:
-    """How the base model is trained: by the first method that trains base models."""
-    for entry in registry().entries("methods"):
-        cls = cast(type[Method], entry.cls)
+def plan_base(spec: RunSpec, preset: str, layers: Sequence[Mapping[str, Any]]) -> TrainingPlan:
+    """How the base model is trained: by the first method that trains base models.
+
+    Raises:
+        IncompatibleError: No installed method does.
+    """
+    for cls in _methods():
         if cls.trains_base:
-            settings = parse_settings(merge(*layers, preset_of(cls, preset)))
-            method = cast(Method, create(cls, settings.method, {}))
-            budget = settings.budget(False, spec.steps)
-            return TrainingPlan(method, method.regimes[0], budget, pass_items_of(layers))
+            return _baseline(cls, spec, preset, layers)
     raise IncompatibleError("no installed method trains a base model", "a method with trains_base")
+
+
+def plan_control(
+    spec: RunSpec, preset: str, layers: Sequence[Mapping[str, Any]]
+) -> TrainingPlan | None:
+    """How the model that never saw D_f trains, as in a run of its own; None without a method."""
+    controls = (cls for cls in _methods() if cls.is_control)
+    return next((_baseline(cls, spec, preset, layers) for cls in controls), None)
+
+
+def _methods() -> Iterator[type[Method]]:
+    return (cast(type[Method], entry.cls) for entry in registry().entries("methods"))
+
+
+def _baseline(
+    cls: type[Method], spec: RunSpec, preset: str, layers: Sequence[Mapping[str, Any]]
+) -> TrainingPlan:
+    """How a baseline is trained from fresh weights."""
+    settings = parse_settings(merge(*layers, preset_of(cls, preset)))
+    method = cast(Method, create(cls, settings.method, {}))
+    budget = settings.budget(False, spec.steps)
+    return TrainingPlan(method, method.regimes[0], budget, pass_items_of(layers))

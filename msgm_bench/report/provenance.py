@@ -93,11 +93,10 @@ def code_digests(plan: Plan) -> dict[str, str]:
 
     Digests are of the syntax trees, so comments, docstrings and layout do not count.
     """
-    training, evaluation = plan.training, plan.evaluation
+    evaluation = plan.evaluation
     names = {("datasets", plan.spec.dataset), ("backbones", plan.spec.backbone)}
     names |= {("judges", evaluation.judge.name)}
-    trainings = () if training is None else (training, training.base)
-    names |= {("methods", part.method.name) for part in trainings if part}
+    names |= {("methods", training.method.name) for training in plan.trainings}
     names |= {("tasks", name) for name in evaluation.tasks}
     names |= {("metrics", metric.name) for metric in evaluation.metrics}
     uses = [task.uses() for task in evaluation.tasks.values()]

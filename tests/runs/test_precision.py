@@ -33,7 +33,8 @@ def spec(**fields):
 def drawn(plan, name, model, folder):
     """The artifact of a task from one and the same model."""
     folder.mkdir()
-    stage = artifact_stage(plan, name, build_graph(plan).judge.context, model)
+    task = plan.evaluation.tasks[name]
+    stage = artifact_stage(plan, task, build_graph(plan).judge.context, model)
     stage.run(folder, {"model": run_stage(model, Cache(), {}).path}, lambda *a: None)
     return load_tensors(folder / ARTIFACT)
 

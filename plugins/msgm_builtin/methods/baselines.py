@@ -38,6 +38,7 @@ class Unseen(LossMethod):
     citation = "MSGM, arXiv:2412.07229, equations 4 and 5"
     needs = frozenset({"retain"})
     baseline = True
+    is_control = True
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """L on D_g."""
