@@ -54,6 +54,9 @@ class TextEncoder(Protocol):
     def parameters(self) -> object:
         """Its parameters."""
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of the words' embeddings, ``[V, d_w]``."""
+
     def __call__(self, tokens: Tensor) -> Tensor:
         """Tokens ``int64 [N, L]`` or word embeddings ``float [N, L, d_w]`` to ``[N, L, d]``."""
 

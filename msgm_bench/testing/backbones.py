@@ -15,7 +15,7 @@ from msgm_bench.api import Backbone, DataStats, Model
 from msgm_bench.testing.checks import Check, require
 from msgm_bench.testing.plugins import PLUGIN_CHECKS
 from msgm_bench.testing.processes import check_process
-from msgm_bench.testing.toys import SEED, toy_images
+from msgm_bench.testing.toys import PROMPTS, SEED, toy_images
 
 SIZE = 16  # px: room for networks that halve it three or four times
 
@@ -38,8 +38,9 @@ class BackboneCase:
 
     @functools.cached_property
     def stats(self) -> DataStats:
-        """Of the toy images."""
-        return DataStats.of(toy_images(size=SIZE))
+        """Of the toy images; with prompts where models take a prompt."""
+        stats = DataStats.of(toy_images(size=SIZE))
+        return replace(stats, prompts=PROMPTS) if self.cls.text else stats
 
     @functools.cached_property
     def model(self) -> Model:
@@ -86,9 +87,33 @@ def _check_batch(case: BackboneCase) -> None:
 
 
 def _check_condition(case: BackboneCase) -> str | None:
+    backbone, stats = case.backbone, case.stats
+    if case.cls.text:
+        _check_conditions(backbone, _awake_model(backbone, stats), *case.inputs, "prompts")
+        return None
     if not case.cls.conditional:
         return "its networks take no class"
-    _check_classes(case.backbone, case.stats, *case.inputs)
+    model = _awake_model(backbone, replace(stats, classes=3))
+    _check_conditions(backbone, model, *case.inputs, "classes")
+    return None
+
+
+@torch.no_grad()
+def _check_text(case: BackboneCase) -> str | None:
+    if not case.cls.text:
+        return "its networks take no prompt"
+    (x, t), name = case.inputs, case.cls.name
+    model = _awake_model(case.backbone, case.stats)
+    c = torch.arange(len(x)) % (len(PROMPTS) + 1)
+    eps, prompts = model.eps(x, t, c), model.prompts
+    alone = torch.allclose(eps[:2], model.eps(x[:2], t[:2], c[:2]), rtol=1e-3, atol=1e-4)
+    assert alone, f"{name}: eps_hat of an item depends on the prompts of its batch"
+    embedded = torch.allclose(eps, model.eps(x, t, prompts.embed(c)), rtol=1e-3, atol=1e-4)
+    assert embedded, f"{name}: the embeddings of prompts get another eps_hat than their indices"
+    written = torch.allclose(
+        prompts.embed_texts(PROMPTS), prompts.embed(c[: len(PROMPTS)]), rtol=1e-3, atol=1e-4
+    )
+    assert written, f"{name}: a text that is written again has other embeddings"
     return None
 
 
@@ -98,7 +123,10 @@ BACKBONE_CHECKS: tuple[Check[BackboneCase], ...] = (
     Check("prediction", "eps_hat is finite and has the shape of x_t", _check_prediction),
     Check("seed", "the same seed builds the same network", _check_seed),
     Check("batch", "eps_hat of an item does not depend on its batch", _check_batch),
-    Check("condition", "classes and the null class give different eps_hat", _check_condition),
+    Check(
+        "condition", "conditions and the null condition give different eps_hat", _check_condition
+    ),
+    Check("text", "eps_hat depends on a prompt's embedding alone", _check_text),
 )
 
 
@@ -106,18 +134,26 @@ def check_backbone(cls: type[Backbone], options: Mapping[str, Any] | None = None
     """A sound process, and networks that predict noise of the right shape at every time.
 
     The same seed builds the same network; in evaluation mode a prediction does not depend on the
-    rest of the batch. One that is ``conditional`` tells the classes and the null class apart.
+    rest of the batch. One that is ``conditional`` tells the classes and the null class apart, one
+    that is ``text`` the prompts and the empty prompt, by what their embeddings are.
     """
     require(BACKBONE_CHECKS, BackboneCase(cls, options))
 
 
 @torch.no_grad()
-def _check_classes(backbone: Backbone, stats: DataStats, x: Tensor, t: Tensor) -> None:
+def _awake_model(backbone: Backbone, stats: DataStats) -> Model:
+    """A model whose weights all differ from 0: fresh ones may silence the network."""
     torch.manual_seed(SEED)
-    model = backbone.build(replace(stats, classes=3)).eval()
-    for weight in model.parameters():  # fresh weights may silence the network
+    model = backbone.build(stats).eval()
+    for weight in model.parameters():
         weight.add_(0.1 * torch.randn_like(weight))
+    return model
+
+
+@torch.no_grad()
+def _check_conditions(backbone: Backbone, model: Model, x: Tensor, t: Tensor, kind: str) -> None:
+    """Refuse equal predictions for two of three conditions and the null condition."""
     predicted = [model.eps(x, t, torch.full((len(x),), c)) for c in range(4)]
     for a, b in itertools.combinations(range(4), 2):
         same = torch.equal(predicted[a], predicted[b])
-        assert not same, f"{backbone.name}: classes {a} and {b} of 3 get one prediction"
+        assert not same, f"{backbone.name}: {kind} {a} and {b} of 3 get one prediction"

@@ -30,6 +30,7 @@ SEED = 0
 CPU = torch.device("cpu")
 BASE_STEPS = 150
 LEVELS = 16  # grey levels of the toy images
+PROMPTS = ("a dark corner", "a bright corner", "a corner")
 
 
 def toy_images(count: int = 96, size: int = 4) -> Data:

@@ -57,10 +57,9 @@ class WordTokenizer:
         """
         for text in texts:
             self._check(text)
-        encoded = self.clip(list(texts), padding="max_length", max_length=self.length)
-        return torch.tensor(encoded["input_ids"], dtype=torch.int64, device="cpu").reshape(
-            len(texts), self.length
-        )
+        padding: dict[str, Any] = {"padding": "max_length", "max_length": self.length}
+        rows = [self.clip(text, **padding)["input_ids"] for text in texts]
+        return torch.tensor(rows, dtype=torch.int64, device="cpu").reshape(-1, self.length)
 
     def __len__(self) -> int:
         """Number of tokens of the vocabulary."""
@@ -103,15 +102,18 @@ def _train_bpe(words: list[str], clip: Any) -> tuple[dict[str, int], Any]:
 
     Every word counts once and no pair is too rare, so merging ends when no word has two pieces:
     with W letters in all there are less than W merges, and at most 2 W letters and last letters.
+    The trainer numbers last letters in the order of a hash table, by which it breaks ties; stated
+    as special tokens they have numbers of their own.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     suffix = clip.model.end_of_word_suffix
+    last_letters = sorted({word[-1] + suffix for word in words})
     trainer = trainers.BpeTrainer(
         vocab_size=2 + 3 * sum(map(len, words)),
         min_frequency=0,
         show_progress=False,
-        special_tokens=[START, END],
+        special_tokens=[START, END, *last_letters],
         end_of_word_suffix=suffix,
     )
     bpe = Tokenizer(models.BPE(end_of_word_suffix=suffix))

@@ -1,0 +1,202 @@
+"""The backbone t2i: its network under Stable Diffusion's names, its text encoder, its losses."""
+
+import dataclasses
+import sys
+
+import pytest
+import torch
+
+from msgm_bench import (
+    Batch,
+    Conditioned,
+    DataStats,
+    IncompatibleError,
+    OptionError,
+    UsageError,
+    dsm_loss,
+)
+from msgm_bench.testing import check_backbone
+from msgm_text.backbones.t2i import TextToImage
+
+PROMPTS = ("a red circle", "a blue square", "a red square and a blue ring")
+STATS = DataStats((3, 8, 8), 256, 0.0, 0.3, 1.0, prompts=PROMPTS)
+SMALL = {
+    "transformer": {"network": "transformer", "width": 16, "heads": 2, "depth": 2},
+    "unet": {"channels": (8, 16), "layers": 1, "heads": 2},
+}
+TEXT = {"text_width": 16, "text_heads": 2}
+networks = pytest.mark.parametrize("network", ["transformer", "unet"])
+
+
+def backbone(network="transformer", **options):
+    """A small one."""
+    return TextToImage.create(SMALL[network] | TEXT | options)
+
+
+def model(network="transformer", **options):
+    """A model whose last layer is not zero."""
+    torch.manual_seed(0)
+    built = backbone(network, **options).build(STATS).eval()
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return built
+
+
+def inputs(built, n=4):
+    """x_t and times over the whole process."""
+    x = torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return x, built.process.sample_times(torch.linspace(0, 0.999, n))
+
+
+@networks
+def test_it_passes_the_kit(network):
+    """Seeds, batches, prompts and the empty prompt; the kit's images have one channel."""
+    check_backbone(TextToImage, SMALL[network] | TEXT)
+
+
+@networks
+def test_parts_are_those_of_stable_diffusion(network):
+    """Cross-attention has its four projections a block; the parts split the network."""
+    built = model(network)
+    parts, names = built.parts, {name for name, _ in built.network.named_parameters()}
+    blocks = {name.partition(".attn2.")[0] for name in parts["cross"]}
+    projections = {f"{block}.attn2.{p}.weight" for block in blocks for p in ("to_k", "to_v")}
+    assert parts["cross_kv"] == projections
+    assert all("transformer_blocks." in block for block in blocks)
+    assert {f"{block}.attn1.to_out.0.bias" for block in blocks} <= parts["self"]
+    assert parts["cross"] | parts["not_cross"] == parts["unet"]
+    assert not parts["cross"] & (parts["not_cross"] | parts["self"])
+    assert parts["unet"] | parts["text"] == built.part("all") == names
+    assert not parts["unet"] & parts["text"]
+
+
+@torch.no_grad()
+def test_the_encoder_takes_tokens_or_embeddings_of_words():
+    """Both are transformers' own hidden states, bit for bit."""
+    built = model()
+    prompts, clip = built.prompts, built.network.text_encoder
+    words = clip.get_input_embeddings()(prompts.tokens)
+    hidden = clip(input_ids=prompts.tokens).last_hidden_state
+    assert torch.equal(prompts.encoder(prompts.tokens), hidden)
+    assert torch.equal(prompts.encoder(words), hidden)
+    assert torch.equal(prompts.encoder(prompts.tokens), hidden)  # the table is as it was
+
+
+@torch.no_grad()
+def test_the_last_position_has_seen_the_whole_prompt_and_no_position_what_follows():
+    """A changed word changes its own position and all behind it, and none before it."""
+    built = model()
+    words = built.prompts.encoder.get_input_embeddings()(built.prompts.tokens[:1])
+    before = built.prompts.encoder(words)
+    words[0, 3] += 1.0
+    same = (built.prompts.encoder(words) == before).all(dim=-1)[0]
+    assert same.tolist() == [True] * 3 + [False] * 9
+
+
+@networks
+def test_word_embeddings_have_a_gradient(network):
+    """The attack's derivative by an embedding equals the central difference."""
+    built = model(network).double()
+    encoder = built.prompts.encoder
+    x, t = (value.double() for value in inputs(built, 1))
+    words = encoder.get_input_embeddings()(built.prompts.tokens[:1]).detach()
+    direction = torch.randn(words.shape, generator=torch.Generator().manual_seed(2)).double()
+
+    def energy(step):
+        return built.eps(x, t, encoder(words + step * direction)).square().sum()
+
+    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(energy(step), step)
+    h = 1e-5
+    difference = (energy(h) - energy(-h)) / (2 * h)
+    torch.testing.assert_close(slope, difference.detach(), rtol=1e-6, atol=1e-8)
+
+
+def test_the_weighted_loss_of_v_is_the_error_of_v():
+    """dsm_loss is the mean of |v_hat - v|^2 with v = a eps - sigma x0."""
+    built = model(prediction="v")
+    x0, t = inputs(built)
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(3))
+    a, sigma = (value.reshape(-1, 1, 1, 1) for value in built.process.marginal(t))
+    x_t, c = a * x0 + sigma * eps, torch.tensor([0, 1, 2, 3])
+    v_hat = built.network(x_t, t, built.prompts.embed(c))
+    expected = (v_hat - (a * eps - sigma * x0)).square().mean()
+    loss = dsm_loss(built, Batch(x0, t, eps, x_t, c, c))
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+
+
+@torch.no_grad()
+def test_prediction_names_what_the_network_gives():
+    """The same weights as v: eps_hat = a output + sigma x_t."""
+    noise, v = model(prediction="epsilon"), model(prediction="v")
+    x, t = inputs(v)
+    a, sigma = (value.reshape(-1, 1, 1, 1) for value in v.process.marginal(t))
+    output = noise.eps(x, t)
+    torch.testing.assert_close(v.eps(x, t), a * output + sigma * x)
+
+
+@networks
+@torch.no_grad()
+def test_guidance_takes_indices_and_embeddings(network):
+    """(1 + w) eps_c - w eps_null, the null condition being the empty prompt."""
+    built = model(network)
+    (x, t), c = inputs(built), torch.tensor([2, 0, 1, 2])
+    expected = 3 * built.eps(x, t, c) - 2 * built.eps(x, t, torch.full((4,), 3))
+    torch.testing.assert_close(Conditioned(built, c, 2.0).eps(x, t), expected)
+    embedded = built.prompts.embed(c)
+    torch.testing.assert_close(Conditioned(built, embedded, 2.0).eps(x, t), expected)
+
+
+@networks
+def test_the_description_is_that_of_the_options(network):
+    """What no weight's shape shows is in it: heads, and what the network predicts."""
+    first = backbone(network)
+    same = first.describe(first.build(STATS))
+    assert first.describe(backbone(network).build(STATS)) == same
+    for change in ({"heads": 4}, {"text_heads": 4}, {"prediction": "epsilon"}):
+        other = backbone(network, **change)
+        assert other.describe(other.build(STATS)) != same
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"network": "transformer", "width": 30, "heads": 4}, "heads must divide"),
+        ({"channels": (8, 18), "heads": 4}, "heads must divide"),
+        ({"text_width": 18, "text_heads": 4}, "text_heads must divide"),
+        ({"channels": (0, 8)}, "numbers from 1"),
+        ({"tokens": 2}, "3"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(options, allowed):
+    """Before a network is built."""
+    with pytest.raises(OptionError, match=allowed):
+        TextToImage.create(options)
+
+
+@pytest.mark.parametrize(
+    ("stats", "what"),
+    [
+        (dataclasses.replace(STATS, prompts=None), "without prompts"),
+        (dataclasses.replace(STATS, shape=(2,)), "items of shape"),
+        (dataclasses.replace(STATS, shape=(3, 10, 8)), "patches of 4 px on images of 10x8"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(stats, what):
+    """With the data that would."""
+    with pytest.raises(IncompatibleError, match=what):
+        backbone().build(stats)
+
+
+def test_too_long_a_prompt_is_refused_when_the_model_is_built():
+    """Not when it is drawn."""
+    with pytest.raises(OptionError, match="has 9 tokens"):
+        backbone(tokens=8).build(STATS)
+
+
+def test_without_the_extra_there_is_one_clear_error(monkeypatch):
+    """The module is imported all the same; a model names the extra."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UsageError, match=r"pip install 'msgm-bench\[text\]'"):
+        backbone().build(STATS)
