@@ -17,7 +17,7 @@ NAMES = [
     name
     for name in registry().names("methods")
     if registry().entry("methods", name).provenance.entry_point.startswith("methods.")
-    and registry().entry("methods", name).cls.__module__.startswith("msgm_builtin.")
+    and registry().entry("methods", name).cls.__module__.startswith(("msgm_builtin.", "msgm_text."))
 ]
 SECTIONS = ["Objective", "Source", "What is adapted", "Cost", "Options", "Rows on the boards"]
 
