@@ -21,8 +21,10 @@ from msgm_bench.errors import MsgmBenchError
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
 from msgm_bench.experiment.graph import training_stage
 from msgm_bench.experiment.model_io import save_model
+from msgm_bench.experiment.model_stage import BASE
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
+from msgm_bench.experiment.training_stages import TakeModel, Train
 from msgm_bench.training.trainer import LOGGED_ROWS
 
 TRIAL_ITEMS = 4  # batch of the first, small trial
@@ -142,7 +144,13 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
         passes.clear()
         budget = training_plan.budget.model_copy(update=changes | {"batch_size": items})
         method = type(training_plan.method)(training_plan.method.options)  # without its state
-        stage = training_stage(plan, replace(training_plan, method=method, budget=budget))
+        training = replace(training_plan, method=method, budget=budget)
+        base = (
+            TakeModel(Path(), plan.backbone, plan.loaded.stats)
+            if training_plan.starts_from_base
+            else None
+        )
+        stage = training_stage(plan, training, base)
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
             seconds.append(clock.elapsed())
@@ -152,8 +160,7 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
 
         limit = contextlib.nullcontext() if plan.runtime.compile else time_limit(START_LIMIT)
         with tempfile.TemporaryDirectory() as folder, limit:
-            starts_from_base = training_plan.starts_from_base
-            needs = {"base": _untrained_base(plan, Path(folder))} if starts_from_base else {}
+            needs = _placeholder_needs(plan, stage, Path(folder))
             clock = Clock(plan.runtime.device)
             with contextlib.suppress(_Stop):
                 stage.run(Path(folder), needs, on_step)
@@ -168,12 +175,17 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
     return replace(timing, passes=step_passes * timing.batch / timing.measured)
 
 
-def _untrained_base(plan: Plan, folder: Path) -> Path:
-    """Folder of an untrained base model, for methods that start from one."""
-    base = folder / "base"
-    base.mkdir()
-    save_model(base, untrained_model(plan), plan.backbone, plan.loaded.stats)
-    return base
+def _placeholder_needs(plan: Plan, stage: Train, folder: Path) -> dict[str, Path]:
+    """Folders of what a training needs: an untrained base model, and zeros for made items."""
+    if stage.base is None:
+        return {}
+    model, needs = untrained_model(plan), {name: folder / name for name in stage.needs}
+    for path in needs.values():
+        path.mkdir()
+    save_model(needs[BASE], model, plan.backbone, plan.loaded.stats)
+    for items in stage.items:
+        items.write_placeholder(needs[items.name], model)
+    return needs
 
 
 def untrained_model(plan: Plan) -> Model:

@@ -8,9 +8,19 @@ from typing import Any, cast
 
 import torch
 
-from msgm_bench.api import Embedder, Judge, Metric, Model, Sampler, Settings, Task, merge
+from msgm_bench.api import (
+    Embedder,
+    EvalContext,
+    Judge,
+    Metric,
+    Model,
+    Sampler,
+    Settings,
+    Task,
+    merge,
+)
 from msgm_bench.errors import PluginError
-from msgm_bench.evaluation.context import eval_context
+from msgm_bench.evaluation.context import eval_context, model_context
 from msgm_bench.experiment.components import create
 from msgm_bench.experiment.judge import judge_of
 from msgm_bench.experiment.loaded_data import LoadedData
@@ -75,8 +85,10 @@ def plan_evaluation(
     for task in tasks.values():
         task.check_data(loaded.data, targets)
     judge = judge_of(settings, spec, loaded.data)
-    metrics = metrics_of(spec, tasks, settings)
     context = eval_context(loaded.data, targets, judge, device)
+    empty_tasks = skip_empty_tasks(tasks, context, model)
+    tasks = {n: task for n, task in tasks.items() if n not in {skip.name for skip in empty_tasks}}
+    metrics = metrics_of(spec, tasks, settings)
     reasons = {}
     for metric in metrics:
         with errors_of(f"metric {metric.name!r}, skip"):
@@ -86,7 +98,7 @@ def plan_evaluation(
         tuple(metric for metric in metrics if reasons[metric.name] is None),
         judge,
         limits,
-        (*skipped_tasks, *_skipped("metrics", reasons)),
+        (*skipped_tasks, *empty_tasks, *_skipped("metrics", reasons)),
     )
 
 
@@ -136,6 +148,17 @@ def skip_tasks(
             reasons[name] = reasons[name] or NO_BASE
     reasons |= {name: why for name, why in limits.unsupported_tasks.items() if name in tasks}
     return _skipped("tasks", reasons)
+
+
+def skip_empty_tasks(
+    tasks: Mapping[str, Task], context: EvalContext, model: Model
+) -> tuple[Skipped, ...]:
+    """The tasks on held-out items, where the data have no items."""
+    if len(context.data.test):
+        return ()
+    seen = model_context(context, model, 0)
+    reason = "the data have no held-out items"
+    return _skipped("tasks", {n: None if task.total(seen) else reason for n, task in tasks.items()})
 
 
 def check_tasks(tasks: Mapping[str, Task], model: Model) -> None:
