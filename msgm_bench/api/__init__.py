@@ -27,7 +27,14 @@ from msgm_bench.api.executor import Executor
 from msgm_bench.api.judge import Judge, JudgeOptions, Prediction
 from msgm_bench.api.method import LossMethod, Method, Regime, WeightsOptions, dsm_loss
 from msgm_bench.api.metric import Metric
-from msgm_bench.api.model import Backbone, Conditioned, DataStats, Model, PretrainedNetwork
+from msgm_bench.api.model import (
+    Backbone,
+    Conditioned,
+    DataStats,
+    Model,
+    PretrainedNetwork,
+    WeightChange,
+)
 from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse_options
 from msgm_bench.api.prompts import PROMPT_GROUPS, Prompt, PromptBook, PromptGroup
@@ -106,6 +113,7 @@ __all__ = [
     "Tracker",
     "Training",
     "UniformDequantization",
+    "WeightChange",
     "WeightsOptions",
     "check_presets",
     "digest",

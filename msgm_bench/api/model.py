@@ -296,10 +296,26 @@ class PretrainedNetwork:
     remark: str = ""
 
 
+@dataclass(frozen=True)
+class WeightChange:
+    """New weights for some of a network's, from a file that another program wrote.
+
+    Attributes:
+        weights: The new weights by the network's names.
+        sha256: SHA-256 of the file's bytes.
+    """
+
+    weights: Mapping[str, Tensor]
+    sha256: str
+
+
 class Backbone(Plugin[OptionsT], ABC):
     """A diffusion process and the network that predicts its noise.
 
     Attributes:
+        assets: Folder of files that a model needs beside options and weights, such as those of a
+            tokenizer; options hold their hashes. None for most backbones.
+        needs_base: Whether its networks, process and options are those of the base of a run.
         data_range: Interval to which images are scaled.
         samplers: Names of the samplers that suit the process, the default first.
         conditional: Whether its networks take a class; ``stats.classes`` is their number.
@@ -310,6 +326,8 @@ class Backbone(Plugin[OptionsT], ABC):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
     conditional: ClassVar[bool] = False
     text: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = False
+    assets: Path | None = None
 
     @abstractmethod
     def process(self, stats: DataStats) -> Process:
@@ -390,4 +408,46 @@ class Backbone(Plugin[OptionsT], ABC):
         """
         raise IncompatibleError(
             f"models of the backbone {self.name!r} for other programs", "backbones that write them"
+        )
+
+    def save_assets(self, folder: Path) -> None:
+        """Copy the files of ``assets`` that a model needs; most backbones have none.
+
+        Raises:
+            StorageError: A file cannot be read or written.
+        """
+
+    def read_change(self, source: Path, model: Model) -> WeightChange:
+        """The change that a file of another program makes to a base model.
+
+        Args:
+            source: A file, such as a LoRA, or a folder with one.
+            model: The base model; on ``meta``, the change has names and shapes alone.
+
+        Raises:
+            UsageError: There is no such file, or it is for another network.
+            StorageError: The file is damaged.
+        """
+        raise IncompatibleError(
+            f"the file {source} for the backbone {self.name!r}",
+            "run folders, or backbones that read files of other programs",
+        )
+
+    def save_part(self, state: Mapping[str, Tensor], part: str, folder: Path) -> str:
+        """Write the weights of a partial training for other programs; ``read_change`` reads them.
+
+        Args:
+            state: The trained weights by the network's names.
+            part: Name of the part.
+            folder: An empty folder.
+
+        Returns:
+            How to use what was written, in markdown.
+
+        Raises:
+            IncompatibleError: No other program reads such weights.
+        """
+        raise IncompatibleError(
+            f"the part {part!r} of a model of the backbone {self.name!r} for other programs",
+            "backbones that write parts",
         )

@@ -25,7 +25,7 @@ from msgm_bench.experiment.item_stages import DrawItems, EncodeItems, ItemStage
 from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import TakeBase, TakeModel, Train
+from msgm_bench.experiment.training_stages import TakeBase, TakeChange, TakeModel, Train
 
 CONTROL = "control"
 
@@ -186,7 +186,8 @@ def artifact_stage(
 def _base_stage(plan: Plan) -> ModelStage | None:
     """Make the base model, where the method needs one: train it, or take the checkpoint."""
     training = plan.training
-    if training is None and plan.spec.model is not None and plan.base is not None:
+    if training is None and plan.spec.base is not None and plan.spec.model is not None:
+        assert plan.base is not None
         return TakeBase(plan.base, plan.backbone, plan.loaded)
     if training is None or not training.starts_from_base:
         return None
@@ -220,7 +221,10 @@ def _model_stage(plan: Plan, base: ModelStage | None) -> ModelStage:
     """Make the model under evaluation: train it, or take one that is trained already."""
     if plan.training is not None:
         return training_stage(plan, plan.training, base)
-    if plan.spec.model is None:
+    if plan.change is not None and base is not None:
+        source, stats = Path(plan.spec.model or ""), plan.loaded.stats
+        return TakeChange(source, plan.change, plan.backbone, stats, base)
+    if plan.spec.model is None or (plan.spec.base is None and plan.base is not None):
         assert plan.base is not None
         return TakeBase(plan.base, plan.backbone, plan.loaded)
     return TakeModel(Path(plan.spec.model), plan.backbone, plan.loaded.stats, base)

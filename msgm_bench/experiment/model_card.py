@@ -17,6 +17,7 @@ from msgm_bench.storage import read_json, single_line
 from msgm_bench.storage.cards import CARD_LIMIT, Card, parse_card, short
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
+ASSETS = "assets"  # files that a model needs beside them (Backbone.save_assets)
 BASE_FOLDER = "base"  # in the folder of a part: the base model that it belongs to
 FORMAT = "msgm-bench/model@3"
 LAYOUT = f"a run folder with model/ in it, or that folder: {CARD} and {WEIGHTS}"
@@ -117,13 +118,15 @@ class ModelCard(Card):
     limits: LimitsCard
     part: PartCard | None = None
 
-    def create(self) -> Backbone:
-        """The backbone with its options.
+    def create(self, folder: Path) -> Backbone:
+        """The backbone with its options, and its assets in the folder of the model.
 
         Raises:
             UsageError: No such backbone is installed, or an option is out of range.
         """
-        return cast(Backbone, registry().create("backbones", self.backbone, self.options))
+        backbone = cast(Backbone, registry().create("backbones", self.backbone, self.options))
+        backbone.assets = assets_folder(folder)
+        return backbone
 
     def stats(self) -> DataStats:
         """The statistics of the data that the backbone knew."""
@@ -134,6 +137,17 @@ def model_folder(path: Path) -> Path:
     """The folder with the model: ``path`` itself, or ``model/`` of a run folder."""
     inner = path / "model"
     return inner if not (path / CARD).is_file() and (inner / CARD).is_file() else path
+
+
+def is_foreign(model: Path) -> bool:
+    """Whether a model to evaluate is a file or folder of another program."""
+    return model.exists() and not (model / CARD).is_file()
+
+
+def assets_folder(folder: Path) -> Path | None:
+    """The assets of a model: its own, or of a part those of the base beside it; None without."""
+    places = (folder / ASSETS, folder / BASE_FOLDER / ASSETS)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def read_card(folder: Path) -> ModelCard:

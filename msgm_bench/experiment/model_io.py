@@ -11,6 +11,7 @@ import torch
 from msgm_bench.api import Backbone, DataStats, Model
 from msgm_bench.errors import IncompatibleError, MsgmBenchError, UsageError
 from msgm_bench.experiment.model_card import (
+    ASSETS,
     BASE_FOLDER,
     CARD,
     FORMAT,
@@ -21,7 +22,7 @@ from msgm_bench.experiment.model_card import (
     PartCard,
     read_card,
 )
-from msgm_bench.storage import single_line, write_text
+from msgm_bench.storage import copy_file, single_line, write_text
 from msgm_bench.storage.cards import short
 from msgm_bench.storage.tensors import open_tensors, save_tensors
 from msgm_bench.storage.weights import check_finite, check_network
@@ -36,9 +37,11 @@ def save_model(
     part: PartCard | None = None,
     trained: Collection[str] = (),
 ) -> None:
-    """Write weights and card; of a partial training the ``trained`` parameters and the buffers."""
+    """Write weights, card and assets; of a partial training the ``trained`` ones and buffers."""
     state = model.network.state_dict()
-    if part is not None:
+    if part is None:
+        backbone.save_assets(folder / ASSETS)
+    else:
         frozen = {name for name, _ in model.network.named_parameters()} - set(trained)
         state = {name: tensor for name, tensor in state.items() if name not in frozen}
     save_tensors(folder / WEIGHTS, state)
@@ -142,7 +145,7 @@ def _load_part(folder: Path, card: ModelCard, part: PartCard, base: Path) -> tup
             "the base model that it was trained from",
         )
     with torch.random.fork_rng(devices=[]):
-        add_part(card.create(), model, part.name)
+        add_part(card.create(base), model, part.name)
     own = model.network.state_dict()
     with open_tensors(folder / WEIGHTS) as file:
         wanted = {name: own[name] for name in file.state if name in own}
@@ -150,6 +153,18 @@ def _load_part(folder: Path, card: ModelCard, part: PartCard, base: Path) -> tup
         state, sha256 = file.read_hashed()
     model.network.load_state_dict(state, strict=False)
     return model, sha256
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy weights, card and assets of a model, without the base beside them.
+
+    Raises:
+        StorageError: A file cannot be read or written.
+    """
+    assets = source / ASSETS
+    files = sorted(path for path in assets.rglob("*") if path.is_file())
+    for path in (source / WEIGHTS, source / CARD, *files):
+        copy_file(path, target / path.relative_to(source))
 
 
 def add_part(backbone: Backbone, model: Model, part: str) -> None:
@@ -164,7 +179,7 @@ def add_part(backbone: Backbone, model: Model, part: str) -> None:
 
 def _load_whole(folder: Path, card: ModelCard, digest: bool) -> tuple[Model, str]:
     """The model of which ``folder`` holds all weights, on the CPU."""
-    backbone, stats = card.create(), card.stats()
+    backbone, stats = card.create(folder), card.stats()
     try:
         model = skeleton(backbone, stats)
     except MsgmBenchError:

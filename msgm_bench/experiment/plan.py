@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from msgm_bench.api import Backbone, Data, Dataset, Method, Settings, merge
+from msgm_bench.api import Backbone, Data, Dataset, Method, Model, Settings, merge
 from msgm_bench.experiment.components import (
     create,
     parse_settings,
@@ -17,7 +17,7 @@ from msgm_bench.experiment.components import (
 )
 from msgm_bench.experiment.evaluation_plan import EvaluationPlan, plan_evaluation
 from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, log_remarks, require_files
-from msgm_bench.experiment.model_card import Limits, read_card
+from msgm_bench.experiment.model_card import Limits, is_foreign, read_card
 from msgm_bench.experiment.model_io import check_model, skeleton
 from msgm_bench.experiment.pretrained import BaseCheckpoint, resolve_base
 from msgm_bench.experiment.reference_plan import ReferencePlan, plan_references
@@ -52,6 +52,7 @@ class Plan:
         skipped: The method with the reason why it cannot run, or None.
         encodes_once: Whether the codec is so costly that training items are encoded once.
         references: What is trained beside the method because tasks look at it.
+        change: SHA-256 of the file that changes the base and is evaluated; None for other runs.
     """
 
     spec: RunSpec
@@ -66,6 +67,7 @@ class Plan:
     evaluation: EvaluationPlan
     skipped: Skipped | None = None
     encodes_once: bool = False
+    change: str | None = None
     references: ReferencePlan = field(default_factory=ReferencePlan)
 
     @property
@@ -122,6 +124,7 @@ def resolve_on_data(
     backbone, base = resolve_base(spec, cast(Backbone, options), loaded.stats, download, names)
     model = skeleton(backbone, loaded.stats)
     check_drawing(spec, loaded.data, model)
+    change = _change(spec, backbone, model)
     skipped = skip_training(training, spec, loaded.data, model)
     if training and skipped is None:
         training = with_part(training, backbone, model)
@@ -143,6 +146,7 @@ def resolve_on_data(
         skipped=skipped,
         encodes_once=model.codec.encodes_once,
         references=plan_references(spec, evaluation, loaded.data, model, training, preset, layers),
+        change=change,
     )
 
 
@@ -151,7 +155,8 @@ def _settings_and_training(
 ) -> tuple[Settings, TrainingPlan | None]:
     """The merged preset and how the method trains; None where a trained model stands for it."""
     if spec.model is not None:
-        check_model(Path(spec.model), loaded.stats, spec.base)
+        if not is_foreign(Path(spec.model)):
+            check_model(Path(spec.model), loaded.stats, spec.base)
         return parse_settings(merge(*layers)), None
     cls = registry().entry("methods", spec.method).cls
     settings = parse_settings(merge(*layers, preset_of(cls, preset)))
@@ -163,4 +168,13 @@ def _limits(spec: RunSpec, training: TrainingPlan | None) -> Limits:
     """What the model can do: by its method, or by the card of a model from another run."""
     if training is not None:
         return Limits.of(training.method)
-    return Limits() if spec.model is None else Limits.of_card(read_card(Path(spec.model)))
+    if spec.model is None or is_foreign(Path(spec.model)):
+        return Limits()
+    return Limits.of_card(read_card(Path(spec.model)))
+
+
+def _change(spec: RunSpec, backbone: Backbone, model: Model) -> str | None:
+    """SHA-256 of the file that changes the base, compared with the base's network; or None."""
+    if spec.base is None or spec.model is None or not is_foreign(Path(spec.model)):
+        return None
+    return backbone.read_change(Path(spec.model), model).sha256

@@ -16,6 +16,8 @@ from msgm_bench.experiment.model_card import (
     CARD,
     WEIGHTS,
     Limits,
+    assets_folder,
+    is_foreign,
     model_folder,
     read_card,
 )
@@ -70,16 +72,24 @@ def resolve_base(
 ) -> tuple[Backbone, BaseCheckpoint | None]:
     """The backbone as the base checkpoint has it, and the checkpoint; as it is without one.
 
+    A model of another program that is to be evaluated is a base, unless it changes one.
     ``forget`` holds the names of D_f's classes as the dataset has them.
 
     Raises:
         UsageError: The base is not there, or fits neither data, process nor options.
         StorageError: Its files are damaged or cannot be downloaded.
     """
-    if spec.base is None:
+    source = spec.base
+    if source is None and spec.model is not None:
+        if not is_foreign(Path(spec.model)):
+            backbone.assets = assets_folder(Path(spec.model))
+            return backbone, None
+        source = spec.model
+    if source is None:
         return backbone, None
-    check_origin(Path(spec.base).expanduser(), spec.dataset, forget)
-    network = load_pretrained(backbone, spec.base, stats, download)
+    if spec.model is None:
+        check_origin(Path(source).expanduser(), spec.dataset, forget)
+    network = load_pretrained(backbone, source, stats, download)
     wanted, actual = backbone.options.model_dump(), network.backbone.options.model_dump()
     for key in spec.backbone_params:
         if wanted[key] != actual[key]:
@@ -88,7 +98,7 @@ def resolve_base(
                 f"{key} {actual[key]}",
                 f"leave out -b {key}",
             )
-    return network.backbone, BaseCheckpoint(spec.base, network.sha256, network.remark)
+    return network.backbone, BaseCheckpoint(source, network.sha256, network.remark)
 
 
 def load_pretrained(
@@ -133,20 +143,20 @@ def load_run_model(backbone: Backbone, folder: Path, stats: DataStats) -> Pretra
                 "choose the dataset, its options (-d) and the track that the base was trained on",
             )
     model, sha256 = load_hashed_model(folder, torch.device("cpu"))
-    process = backbone.process(stats).spec()
-    if model.process.spec() != process:
+    process = model.process.spec()
+    if not backbone.needs_base and process != backbone.process(stats).spec():
         raise IncompatibleError(
-            f"the base {name} was trained on {short(model.process.spec(), 120)}",
-            short(process, 120),
+            f"the base {name} was trained on {short(process, 120)}",
+            short(backbone.process(stats).spec(), 120),
             "give the backbone's options (-b) of that training",
         )
     weights = model.network.state_dict()
     if card.part is not None:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            whole = card.create().build(stats).network.state_dict()
+            whole = card.create(folder).build(stats).network.state_dict()
         check_network(single_line(folder / WEIGHTS), weights, whole)
     check_finite(single_line(folder / WEIGHTS), weights)
-    return PretrainedNetwork(card.create(), weights, sha256)
+    return PretrainedNetwork(card.create(folder), weights, sha256)
 
 
 def check_origin(folder: Path, dataset: str, forget: Sequence[str]) -> None:

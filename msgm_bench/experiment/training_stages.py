@@ -28,11 +28,11 @@ from msgm_bench.experiment.model_card import (
     PartCard,
     read_card,
 )
-from msgm_bench.experiment.model_io import add_part, load_model, save_model
+from msgm_bench.experiment.model_io import add_part, copy_model, load_model, save_model
 from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.storage import copy_file, write_text
+from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, open_tensors, save_tensors
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
@@ -287,16 +287,60 @@ class TakeModel(ModelStage):
         return {} if self.base is None else {BASE: self.base}
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
-        """Copy weights and card, and those of a base model beside them."""
-        own_base = self.folder / BASE_FOLDER
+        """Copy weights, card and assets, and those of a base model beside them."""
         if "part" in self.card and self.base is None:
-            for name in (WEIGHTS, CARD):
-                copy_file(own_base / name, work / BASE_FOLDER / name)
-        with open_tensors(self.folder / WEIGHTS) as file:
-            state, sha256 = file.read_hashed()
-        _check_hash(str(self.folder), sha256, self.inputs["weights"])
-        save_tensors(work / WEIGHTS, state)
+            copy_model(self.folder / BASE_FOLDER, work / BASE_FOLDER)
+        copy_model(self.folder, work)
+        _check_hash(str(self.folder), weights_hash(work), self.inputs["weights"])
         write_text(work / CARD, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True, eq=False)
+class TakeChange(ModelStage):
+    """Take a file of another program that changes a base model; nothing is trained.
+
+    Attributes:
+        source: The file, or a folder with it.
+        sha256: Hash of the file.
+        backbone: Reads it.
+        stats: Statistics of the data.
+        base: The stage of the base model.
+    """
+
+    source: Path
+    sha256: str
+    backbone: Backbone
+    stats: DataStats
+    base: Stage
+
+    @property
+    def part_of(self) -> Stage | None:
+        """The stage of the base model."""
+        return self.base
+
+    @property
+    def name(self) -> str:
+        """``take the change``."""
+        return "take the change"
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Hash of the file, backbone; never the path."""
+        return {"change": self.sha256, "backbone": plugin_identity(self.backbone)}
+
+    @property
+    def needs(self) -> Mapping[str, Stage]:
+        """The base model."""
+        return {BASE: self.base}
+
+    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
+        """Write the weights that change, and a card for them."""
+        model = load_model(needs[BASE], torch.device("cpu"))
+        change = self.backbone.read_change(self.source, model)
+        _check_hash(str(self.source), change.sha256, self.sha256)
+        model.network.load_state_dict(change.weights, strict=False)
+        part = PartCard(name="all", base=weights_hash(needs[BASE]))
+        save_model(work, model, self.backbone, self.stats, part=part, trained=change.weights)
 
 
 def weights_hash(folder: Path) -> str:

@@ -55,7 +55,7 @@ def export(run: Path, target: Path, force: bool = False) -> str:
     check_target(target, run, force)
     target = target.resolve()
     stats = card.stats()
-    backbone = card.create()
+    backbone = card.create(run / "model")
     model = load_model(run / "model", torch.device("cpu"))
     with storage_errors(target), temporary_folder(target) as work:
         usage = backbone.save_pretrained(model, work)

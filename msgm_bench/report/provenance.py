@@ -16,6 +16,7 @@ from msgm_bench import __version__
 from msgm_bench.api import Track, join_names
 from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.fingerprint import plugin_source, source_of
+from msgm_bench.experiment.model_card import is_foreign
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.request_options import write_options
 from msgm_bench.experiment.spec import RunSpec
@@ -132,14 +133,15 @@ def _git(*arguments: str) -> str:
 
 def rerun_command(spec: RunSpec) -> str:
     """The command that repeats the run."""
+    is_run = spec.model is None or is_foreign(Path(spec.model))
     options: list[str] = []
     if spec.model is None:
         options += ["run", "--method", spec.method]
     else:
         options += ["evaluate", spec.model]
     options += ["--dataset", spec.dataset, "--forget", join_names(spec.forget)]
-    options += ["--backbone", spec.backbone] if spec.model is None else []
-    options += TRACK_FLAGS[spec.track] if spec.model is None else []
+    options += ["--backbone", spec.backbone] if is_run else []
+    options += TRACK_FLAGS[spec.track] if is_run else []
     scalars = ("preset", "regime", "steps", "passes", "samples")
     seeds = ("train_seed", "unlearn_seed", "sample_seed")
     for name in ("base", "seed", *scalars, *seeds, "device", "precision"):
@@ -149,7 +151,9 @@ def rerun_command(spec: RunSpec) -> str:
     options += ["--compile"] if spec.compile else []
     flags = {field: flag for flag, field in FLAGS.items()}
     if spec.model is not None:
-        del flags["params"], flags["backbone_params"]
+        del flags["params"]
+    if not is_run:
+        del flags["backbone_params"]
     for field, flag in flags.items():
         for key, text in write_options(spec.model_dump(), field).items():
             options += [flag, f"{key}={text}"]

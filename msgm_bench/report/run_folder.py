@@ -14,8 +14,8 @@ from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.evaluation.context import model_context
 from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT
 from msgm_bench.experiment.graph import Graph
-from msgm_bench.experiment.model_card import BASE_FOLDER, CARD, WEIGHTS
-from msgm_bench.experiment.model_io import load_model
+from msgm_bench.experiment.model_card import BASE_FOLDER
+from msgm_bench.experiment.model_io import copy_model, load_model
 from msgm_bench.experiment.model_stage import BASE, MODEL
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.stored_result import RESULT
@@ -43,10 +43,9 @@ def write(
         target.mkdir(parents=True, exist_ok=True)
     model = entries[stages.model.name].path
     write_text(target / SPEC, spec_text(plan))
-    for name in (WEIGHTS, CARD):
-        copy_file(model / name, target / "model" / name)
-        if stages.model.part_of is not None and plan.base is None:  # else --base brings it again
-            copy_file(entries[BASE].path / name, target / "model" / BASE_FOLDER / name)
+    copy_model(model, target / "model")
+    if stages.model.part_of is not None and plan.base is None:  # else --base brings it again
+        copy_model(entries[BASE].path, target / "model" / BASE_FOLDER)
     for name in (JUDGE, JUDGE_REPORT):
         copy_file(entries[stages.judge.name].path / name, target / "judge" / name)
     log = []

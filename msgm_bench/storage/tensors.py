@@ -65,6 +65,7 @@ class TensorFile:
 
     Attributes:
         layout: Each tensor's place, in the order of the bytes.
+        metadata: Texts that the writer put beside the tensors.
 
     Raises:
         StorageError: The header is damaged, or names anything but tensors that tile the file.
@@ -81,6 +82,7 @@ class TensorFile:
         if len(self._length) < 8 or length > min(HEADER_LIMIT, size - 8):
             raise self._damage_error("its header is longer than the file, or than 16 MiB")
         self._header = file.read(length)
+        self.metadata: dict[str, str] = {}
         self.layout = self._parse(size - 8 - length)
 
     @property
@@ -137,6 +139,7 @@ class TensorFile:
         metadata = header.pop(METADATA, {})
         if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
             raise self._damage_error("its metadata are no texts")
+        self.metadata = metadata
         layout = {name: self._entry(name, entry) for name, entry in header.items()}
         ordered = sorted(layout.items(), key=lambda item: (item[1].start, item[1].stop))
         end = 0

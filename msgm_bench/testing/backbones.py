@@ -28,8 +28,8 @@ class BackboneCase:
     options: Mapping[str, Any] | None = None
 
     def obstacle(self) -> str | None:
-        """Nothing: networks are built, not read."""
-        return None
+        """A network that only a base has; others are built, not read."""
+        return "its networks are those of a base" if self.cls.needs_base else None
 
     @property
     def backbone(self) -> Backbone:

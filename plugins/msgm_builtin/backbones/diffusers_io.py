@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,19 @@ SAVE_AGAIN = (
 )
 
 
-def find_folder(source: str, download: bool = True) -> Path:
+def find_folder(
+    source: str,
+    download: bool = True,
+    fetch: Callable[[str, bool], Path] | None = None,
+    layout: str = LAYOUT,
+) -> Path:
     """The folder ``source``, or that of the hub's repository of this name.
+
+    Args:
+        source: Folder or name.
+        download: Whether it may be downloaded.
+        fetch: Gets a repository by its name, with ``download``; by default that of a U-Net.
+        layout: The files that are expected, in words.
 
     Raises:
         UsageError: There is no such folder.
@@ -54,14 +65,14 @@ def find_folder(source: str, download: bool = True) -> Path:
     if path.is_dir():
         return path
     if path.exists() or not HUB_ID.fullmatch(source):
-        raise UsageError(f"{source} is no folder", f"{LAYOUT}; or the name of a hub's repository")
+        raise UsageError(f"{source} is no folder", f"{layout}; or the name of a hub's repository")
     try:
-        return _from_hub(source, download)
+        return (fetch or _from_hub)(source, download)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         attempt = f", and it could not be downloaded: {error_summary(error)}" if download else ""
         raise StorageError(
             f"{source} is no folder here, nor in the hub's cache {constants.HF_HUB_CACHE}{attempt}",
-            LAYOUT,
+            layout,
             f"where there is a network: `hf download {source} --local-dir DIR`, then DIR in the "
             "place of the name",
         ) from error
