@@ -645,7 +645,7 @@ def drawn(change):
     (task(total=lambda self, context: 7), "--samples does not make it shorter"),
     (task(protocol=lambda self, context: {"nfe": self.options.nfe}), "option .* not its protocol"),
     (task(protocol=lambda self, context: self.options.model_dump()), "holds batch_size"),
-    (task(skip=lambda self, model: "never"), "skips unconditional and class-conditional"),
+    (task(skip=lambda self, model: "never"), "skips the models of all tracks"),
     (task(preview=lambda self, s, a: {"all": a["x"] + 9}), r"picture 'all' leaves \[0, 1\]"),
 )
 def test_defects_of_tasks_are_named(cls, sentence):

@@ -13,6 +13,7 @@ from msgm_bench.api import Artifact, Metric, MetricProtocol, ModelContext, Row, 
 from msgm_bench.errors import UnknownNameError
 from msgm_bench.registry import registry
 from msgm_bench.testing.tasks import small, small_context
+from msgm_bench.testing.toy_tracks import TOY_TRACKS
 from msgm_bench.testing.toys import (
     CPU,
     SEED,
@@ -57,10 +58,10 @@ class MetricCase:
         return f"it says nothing of these data and models: {known}"
 
     def _images(self) -> list[ModelContext]:
-        """Models of images of both tracks, unless another one is to be looked at."""
+        """Models of images of all tracks, unless another one is to be looked at."""
         if self.context is not None:
             return [self.context]
-        return [small_context(None, HELD_OUT), small_context(3, HELD_OUT)]
+        return [small_context(track, HELD_OUT) for track in TOY_TRACKS]
 
     @functools.cached_property
     def contexts(self) -> list[ModelContext]:

@@ -149,7 +149,7 @@ def check_metric(
     context: ModelContext | None = None,
     tasks: Mapping[str, Task] | None = None,
 ) -> None:
-    """What a metric must keep on every task that it reads, for toy models of both tracks.
+    """What a metric must keep on every task that it reads, for toy models of all tracks.
 
     Rows name the task, an existing protocol, a unit, and how many items are behind them: fewer
     where the artifact holds fewer. The first row is the headline and says which way is better. A

@@ -19,7 +19,8 @@ from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
 from msgm_bench.storage.tensors import load_tensors
 from msgm_bench.testing.checks import Check, require
 from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
-from msgm_bench.testing.toys import SEED, toy_context, toy_images, toy_model
+from msgm_bench.testing.toy_tracks import TOY_TRACKS, UNCONDITIONAL, ToyTrack
+from msgm_bench.testing.toys import CPU, SEED, toy_context
 
 SMALL = 6  # items of a split, and evaluations a sample
 CHUNK = 4
@@ -44,19 +45,20 @@ class TaskCase:
 
     @functools.cached_property
     def trials(self) -> list[_Trial]:
-        """One for each of the toy models, unconditional and class-conditional, that it takes."""
+        """One for each of the toy models, one a track, that it takes."""
         trials = []
-        for classes in (None, 3):
-            context = small_context(classes)
+        for track in TOY_TRACKS:
+            context = small_context(track)
             task = small(self.cls, self.options)
             if task.skip(context.model) is not None:
                 continue
             task = task.with_model_defaults(context.model)
             task.check(context.model)
             task.check_data(context.data, context.targets)
-            label = f"{self.cls.name}{' (class-conditional)' if classes else ''}"
+            label = self.cls.name if track is UNCONDITIONAL else f"{self.cls.name} ({track.name})"
             trials.append(_Trial(label, task, context))
-        assert trials, f"{self.cls.name}: skips unconditional and class-conditional models alike"
+        names = ", ".join(track.name for track in TOY_TRACKS)
+        assert trials, f"{self.cls.name}: skips the models of all tracks ({names})"
         return trials
 
 
@@ -105,11 +107,12 @@ def small(cls: type[Task], options: Mapping[str, Any] | None = None) -> Task:
     return cls.create(known | task.options.limit_samples(SMALL) | dict(options or {}))
 
 
-def small_context(classes: int | None, count: int = 96) -> ModelContext:
+def small_context(track: ToyTrack, count: int = 96) -> ModelContext:
     """A toy model under evaluation on ``count`` images of 8x8, a quarter of them held out."""
-    data = toy_images(count, size=8)
+    data, judge = track.data(count, size=8), track.judge()
+    judge.fit(data, SEED, CPU)
     torch.manual_seed(SEED)
-    return toy_context(classes, data=data, model=toy_model(classes, data).requires_grad_(False))
+    return toy_context(data=data, judge=judge, model=track.model(data).requires_grad_(False))
 
 
 def _check_items(trial: _Trial) -> None:
@@ -248,7 +251,7 @@ TASK_CHECKS: tuple[Check[TaskCase], ...] = (
 
 
 def check_task(cls: type[Task], options: Mapping[str, Any] | None = None) -> None:
-    """What a task must keep on the toy model, unconditional and class-conditional in turn.
+    """What a task must keep on the toy models: unconditional, class-conditional, text-to-image.
 
     ``draw`` gives tensors of ``count`` items that depend on the seed and on their positions: not
     on torch's global generator, not on the chunks in which they are drawn. A killed run resumes to

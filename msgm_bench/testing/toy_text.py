@@ -15,6 +15,7 @@ from msgm_bench.api import (
     DataStats,
     Examples,
     Model,
+    Prediction,
     Prompt,
     PromptBook,
     Prompts,
@@ -22,7 +23,7 @@ from msgm_bench.api import (
 )
 from msgm_bench.diffusion import Process, VariancePreserving
 from msgm_bench.errors import OptionError
-from msgm_bench.testing.toys import BASE_STEPS, SEED, toy_images
+from msgm_bench.testing.toys import BASE_STEPS, SEED, ToyJudge, toy_images
 from msgm_bench.training import NoisedBatches
 
 CONCEPTS = ("top", "middle", "low")
@@ -30,11 +31,22 @@ LENGTH, WIDTH = 6, 8  # tokens of a prompt, entries of a word's embedding
 
 
 def toy_prompts() -> PromptBook:
-    """Two captions and a target prompt of each place of the bright pixel."""
-    texts = [("a {} light", "train"), ("the {} light", "train"), ("one {} light", "target")]
+    """Two captions of each place of the bright pixel, and a prompt of it in most groups."""
+    texts = [
+        ("a {} light", "train"),
+        ("the {} light", "train"),
+        ("one {} light", "target"),
+        ("one light {}", "synonym"),
+        ("a light {}", "unrelated"),
+    ]
     prompts = [
         Prompt(text.format(name), (i,), group, None if group == "train" else i)  # type: ignore[arg-type]
         for text, group in texts
+        for i, name in enumerate(CONCEPTS)
+    ]
+    n = len(CONCEPTS)
+    prompts += [
+        Prompt(f"a {name} {CONCEPTS[(i + 1) % n]} light", (i, (i + 1) % n), "pair", i)
         for i, name in enumerate(CONCEPTS)
     ]
     anchors = dict(zip(CONCEPTS, (*CONCEPTS[1:], CONCEPTS[0]), strict=True))
@@ -174,6 +186,25 @@ class _ToyTextNetwork(nn.Module):
         flat = torch.cat([x_t.flatten(1), t[:, None].to(x_t.dtype)], dim=1)
         result: Tensor = self.unet(flat, hidden)
         return result.reshape(x_t.shape)
+
+
+class ToyTextJudge(ToyJudge):
+    """The toy judge, whose class is the one concept of an image."""
+
+    name = "toy_text"
+
+    def fit(self, data: Data, seed: int, device: torch.device) -> None:
+        """Nothing to learn."""
+        assert data.levels is not None
+        x = (data.test.x.float() + 0.5) / data.levels
+        right = (self.predict(x).classes == data.test.y).all(dim=1).double().mean()
+        self.report = {"accuracy": float(right), "items": len(data.test)}
+
+    def predict(self, x: Tensor) -> Prediction:
+        """The place of the brightest pixel, as concepts ``bool [N, 3]``."""
+        prediction = super().predict(x)
+        concepts = nn.functional.one_hot(prediction.classes, len(CONCEPTS)).bool()
+        return Prediction(concepts, prediction.recognised)
 
 
 def toy_text_model(data: Data | None = None) -> Model:

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from msgm_bench.api import Data, Model
-from msgm_bench.testing.toy_text import toy_captions, toy_text_base, toy_text_model
-from msgm_bench.testing.toys import toy_base, toy_images, toy_model
+from msgm_bench.api import Data, Judge, Model
+from msgm_bench.testing.toy_text import (
+    ToyTextJudge,
+    toy_captions,
+    toy_text_base,
+    toy_text_model,
+)
+from msgm_bench.testing.toys import ToyJudge, toy_base, toy_images, toy_model
 
 
 @dataclass(frozen=True)
@@ -17,20 +22,22 @@ class ToyTrack:
 
     Attributes:
         name: The track, for messages.
-        data: Makes the data.
-        model: Makes a model with fresh weights from torch's current random state.
+        data: Makes the data; takes the number of images and their size.
+        judge: Makes a judge of the data.
+        model: Makes a model with fresh weights from torch's current random state; takes its data.
         base: Makes a frozen model that was trained on all of the data.
     """
 
     name: str
-    data: Callable[[], Data]
-    model: Callable[[], Model]
+    data: Callable[..., Data]
+    judge: Callable[[], Judge]
+    model: Callable[..., Model]
     base: Callable[[], Model]
 
 
-UNCONDITIONAL = ToyTrack(
-    "unconditional", toy_images, partial(toy_model, None), partial(toy_base, None)
+UNCONDITIONAL, CLASS = (
+    ToyTrack(name, toy_images, ToyJudge.create, partial(toy_model, K), partial(toy_base, K))
+    for name, K in (("unconditional", None), ("class-conditional", 3))
 )
-CLASS = ToyTrack("class-conditional", toy_images, partial(toy_model, 3), partial(toy_base, 3))
-TEXT = ToyTrack("text", toy_captions, toy_text_model, toy_text_base)
+TEXT = ToyTrack("text", toy_captions, ToyTextJudge.create, toy_text_model, toy_text_base)
 TOY_TRACKS = (UNCONDITIONAL, CLASS, TEXT)
