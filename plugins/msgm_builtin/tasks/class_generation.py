@@ -21,7 +21,7 @@ from msgm_bench import (
     derive_seed,
     hookimpl,
 )
-from msgm_builtin.tasks.skip_reasons import skip_unconditional
+from msgm_builtin.tasks.skip_reasons import skip_other_tracks
 
 PREVIEW_SAMPLES = 10  # of each class in a picture
 
@@ -71,8 +71,8 @@ class ClassGeneration(Task[ClassGenerationOptions]):
     }
 
     def skip(self, model: Model) -> str | None:
-        """Skip unconditional models: the task belongs to the conditional track."""
-        return skip_unconditional(self.name, model)
+        """Skip models of other tracks."""
+        return skip_other_tracks(self.name, model, "class")
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""

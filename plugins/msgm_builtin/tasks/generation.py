@@ -20,7 +20,7 @@ from msgm_bench import (
     derive_seed,
     hookimpl,
 )
-from msgm_builtin.tasks.skip_reasons import skip_conditional
+from msgm_builtin.tasks.skip_reasons import skip_other_tracks
 
 PREVIEW_IMAGES, PREVIEW_POINTS = 100, 4000
 
@@ -39,8 +39,8 @@ class Generation(Task[GenerationOptions]):
     name = "generation"
 
     def skip(self, model: Model) -> str | None:
-        """Skip class-conditional models: the task belongs to the unconditional track."""
-        return skip_conditional(self.name, model)
+        """Skip models of other tracks."""
+        return skip_other_tracks(self.name, model, "unconditional")
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""

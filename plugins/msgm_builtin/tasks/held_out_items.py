@@ -27,4 +27,5 @@ def items(context: ModelContext, count: int) -> Examples:
     """The items of both splits, at most ``count`` each, as the dataset holds them."""
     n_retain, n_forget = split_sizes(context, count)
     retain, forget = context.retain[:n_retain], context.forget[:n_forget]
-    return Examples(torch.cat([retain.x, forget.x]), torch.cat([retain.y, forget.y]))
+    c = None if retain.c is None or forget.c is None else torch.cat([retain.c, forget.c])
+    return Examples(torch.cat([retain.x, forget.x]), torch.cat([retain.y, forget.y]), c)

@@ -26,10 +26,11 @@ from msgm_bench import (
     ode_nll,
 )
 from msgm_builtin.tasks.held_out_items import items, split_sizes
+from msgm_builtin.tasks.skip_reasons import track_of
 
 ADAPTIVE_NFE = 150  # of dopri5 at rtol = 1e-5; it has order 5 and needs rtol^(-1/5) times that
 STEP_NFE = {"heun": 2, "rk4": 4}  # evaluations of a step
-CONDITION = "true class"  # of a class-conditional model
+CONDITIONS = {"class": "true class", "text": "caption"}  # of an item
 
 
 class LikelihoodOptions(CountOptions):
@@ -55,7 +56,8 @@ class LikelihoodOptions(CountOptions):
 class Likelihood(Task[LikelihoodOptions]):
     """Negative log-likelihood of held-out items of D_g and D_f, one value an item.
 
-    A class-conditional model gets the true class of each item, under protocols of its own.
+    A class-conditional model gets the true class of each item, a text-to-image model its caption,
+    both under protocols of their own.
     Items are dequantised uniformly; the value is the mean over ``repeats`` draws.
     A batch whose integration fails is bisected down to the items that fail.
     """
@@ -102,9 +104,9 @@ class Likelihood(Task[LikelihoodOptions]):
         )
 
     def protocol(self, context: ModelContext) -> dict[str, Any]:
-        """The options, and the condition of a class-conditional model."""
-        condition = {} if context.model.conditioning is None else {"condition": CONDITION}
-        return super().protocol(context) | condition
+        """The options, and the condition of a conditional model."""
+        settings, track = super().protocol(context), track_of(context.model)
+        return settings | ({"condition": CONDITIONS[track]} if track in CONDITIONS else {})
 
     def total(self, context: ModelContext) -> int:
         """Number of items of both splits."""
@@ -126,11 +128,11 @@ class Likelihood(Task[LikelihoodOptions]):
         noise = Noise(seed, start, len(batch), context.device)
         u = noise.uniform(model.shape) if model.codec.dequantised else None
         z = model.codec.encode(batch.x, u)
-        y = None if model.conditioning is None else batch.y
+        condition = condition_of(model, batch)
         if c.protocol == "elbo":
             assert isinstance(model.process, DiscreteDDPM)
             nll = elbo_nll(
-                model.eps_fn, model.process, z, noise, condition=y, timesteps=c.timesteps
+                model.eps_fn, model.process, z, noise, condition=condition, timesteps=c.timesteps
             )
         else:
             nll = ode_nll(
@@ -138,7 +140,7 @@ class Likelihood(Task[LikelihoodOptions]):
                 model.process,
                 z,
                 noise,
-                condition=y,
+                condition=condition,
                 divergence=c.divergence,
                 rtol=c.rtol,
                 atol=c.atol,
@@ -147,6 +149,12 @@ class Likelihood(Task[LikelihoodOptions]):
                 max_nfe=c.max_nfe,
             )
         return nll.nats, nll.nfe
+
+
+def condition_of(model: Model, batch: Examples) -> Tensor | None:
+    """The class or the caption of each item ``int64 [N]``; None for an unconditional model."""
+    conditions = {"class": batch.y, "text": batch.c}
+    return conditions.get(track_of(model))
 
 
 @hookimpl

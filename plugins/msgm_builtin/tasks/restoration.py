@@ -10,7 +10,7 @@ from typing_extensions import TypeVar
 
 from msgm_bench import Artifact, CountOptions, MetricProtocol, Model, ModelContext, Task
 from msgm_builtin.tasks.held_out_items import artifact_sizes, items, split_sizes
-from msgm_builtin.tasks.skip_reasons import skip_conditional
+from msgm_builtin.tasks.skip_reasons import skip_other_tracks
 
 PREVIEW_IMAGES = 10  # of each split in a picture
 
@@ -22,10 +22,10 @@ class Restoration(Task[CountOptionsT]):
     """A task whose artifact holds ``x``, one restored image for each held-out one."""
 
     def skip(self, model: Model) -> str | None:
-        """Skip points, and class-conditional models: the task is of the unconditional track."""
+        """Skip points, and models of other tracks."""
         if len(model.shape) != 3:
             return f"{self.name} is for images"
-        return skip_conditional(self.name, model)
+        return skip_other_tracks(self.name, model, "unconditional")
 
     @property
     def label(self) -> str:

@@ -1,19 +1,20 @@
-"""Reasons to skip a task on a model of the other track."""
+"""Reasons to skip a task on a model of another track."""
 
 from __future__ import annotations
 
-from msgm_bench import Model
+from msgm_bench import TRACK_NAMES, Model, Prompts, Track
 
 
-def skip_conditional(task: str, model: Model) -> str | None:
-    """Reason to skip ``task`` on a class-conditional model, or None for an unconditional one."""
+def track_of(model: Model) -> Track:
+    """The track of ``model``: its conditions are none, classes, or prompts."""
     if model.conditioning is None:
-        return None
-    return f"{task} belongs to the unconditional track, and the model is class-conditional"
+        return "unconditional"
+    return "text" if isinstance(model.conditioning, Prompts) else "class"
 
 
-def skip_unconditional(task: str, model: Model) -> str | None:
-    """Reason to skip ``task`` on an unconditional model, or None for a class-conditional one."""
-    if model.conditioning is not None:
+def skip_other_tracks(task: str, model: Model, track: Track) -> str | None:
+    """Reason to skip ``task``, which is for models of ``track``; None where ``model`` is one."""
+    if track_of(model) == track:
         return None
-    return f"{task} belongs to the conditional track, and the model is unconditional"
+    own, other = TRACK_NAMES[track], TRACK_NAMES[track_of(model)]
+    return f"{task} is for {own} models, and the model is {other}"
