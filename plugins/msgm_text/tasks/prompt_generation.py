@@ -1,0 +1,151 @@
+"""Images of prompts: the task of the text-to-image track."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from msgm_bench import (
+    Artifact,
+    Conditioned,
+    Cost,
+    Data,
+    Model,
+    ModelContext,
+    PromptBook,
+    Task,
+    TaskOptions,
+    derive_seed,
+    hookimpl,
+)
+from msgm_builtin.tasks.skip_reasons import skip_other_tracks
+from msgm_text.tasks.prompt_noise import PromptNoise
+from msgm_text.tasks.prompt_sets import GroupOptions, book_of, even_choice, prompt_items
+
+PREVIEW_PROMPTS, PREVIEW_IMAGES = 3, 4  # of a group, and of a prompt, in a picture
+
+
+class PromptGenerationOptions(GroupOptions, TaskOptions):
+    """Sampler, guidance and numbers of images."""
+
+    guidance: float = Field(
+        2.0,
+        ge=0,
+        description="w of (1 + w) eps(x, t, c) - w eps(x, t, null), of prompts that state none; "
+        "Stable Diffusion's guidance_scale is 1 + w",
+    )
+    sampler: str = Field("ddim", description="name of a sampler")
+    nfe: int = Field(
+        50,
+        ge=1,
+        description="most evaluations of eps_hat an image; with guidance each costs two passes",
+    )
+    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
+
+
+class PromptGeneration(Task[PromptGenerationOptions]):
+    """Images of the prompts that test a forgotten concept: its own, its neighbours', others.
+
+    Item i's noise depends on (seed, i) alone, so that all methods of a board draw from the same;
+    a prompt that states a seed has that noise in every run (``PromptNoise``), and one that states
+    a guidance is drawn with it. Captions (the group ``train``) are not drawn.
+    """
+
+    name = "prompt_generation"
+    citation = "Ho and Salimans 2022, arXiv:2207.12598, equation 6 (guidance)"
+    presets = {
+        "quick": {
+            "tasks": {
+                "prompt_generation": {"images_per_prompt": 60, "images_per_group": 300, "nfe": 25}
+            }
+        },
+        "paper": {"tasks": {"prompt_generation": {"guidance": 6.5, "nfe": 100}}},
+    }
+
+    def skip(self, model: Model) -> str | None:
+        """Skip models of other tracks."""
+        return skip_other_tracks(self.name, model, "text")
+
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """Refuse prompts that ask for no target, or for nothing else.
+
+        Raises:
+            UsageError: The prompts are such, or there are none.
+        """
+        book_of(data).groups(targets)
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """The sampler."""
+        options = {"nfe": self.options.nfe, **self.options.sampler_options}
+        return {"samplers": (self.options.sampler, options)}
+
+    def cost(self, model: Model) -> Cost:
+        """The sampler's budget, twice with guidance."""
+        return Cost(self.options.nfe * (2 if self.options.guidance else 1))
+
+    def total(self, context: ModelContext) -> int:
+        """Number of images of all groups."""
+        return len(self.items(context))
+
+    def items(self, context: ModelContext) -> Tensor:
+        """The prompt and the repetition of each image, ``int64 [N, 2]``, group by group."""
+        return prompt_items(book_of(context.data), context.targets, self.options)
+
+    def guidance(self, book: PromptBook, prompts: Sequence[int]) -> Tensor:
+        """w of each of ``prompts``, ``float32 [N]``: its own, or the option's."""
+        own = [book[i].guidance for i in prompts]
+        return torch.tensor([self.options.guidance if w is None else w for w in own])
+
+    def draw(self, context: ModelContext, start: int, count: int) -> dict[str, Tensor]:
+        """``x``: images in model space; ``prompt``: index of each in the book; ``w``; ``nfe``."""
+        book, items = book_of(context.data), self.items(context)[start : start + count]
+        prompts, repetitions = items.T.tolist()
+        seeds = [book[i].seed for i in prompts]
+        noise = PromptNoise(
+            derive_seed(context.seed, self.name), start, seeds, repetitions, context.device
+        )
+        w = self.guidance(book, prompts)
+        guided = bool(self.guidance(book, self.items(context)[:, 0].tolist()).any())
+        condition = conditions(context.model, [book[i].text for i in prompts], context.device)
+        model = Conditioned(context.model, condition, w.to(context.device) if guided else 0.0)
+        sampler = context.create("samplers", *self.uses()["samplers"])
+        samples = sampler.sample(model, noise)
+        nfe = torch.full((count,), samples.nfe * (2 if guided else 1))
+        return {"x": samples.x, "prompt": items[:, 0], "w": w, "nfe": nfe}
+
+    def preview(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
+        """A row of images for each of a few prompts of every group."""
+        if len(context.model.shape) != 3:
+            return {}
+        book, rows = book_of(context.data), {}
+        for group, prompts in book.groups(context.targets).items():
+            drawn = [i for i in prompts if bool((artifact["prompt"] == i).any())]
+            for i in even_choice(drawn, PREVIEW_PROMPTS):
+                x = artifact["x"][artifact["prompt"] == i][:PREVIEW_IMAGES]
+                x = context.model.codec.decode(x.to(context.device))
+                rows[f"{group}: {book[i].text}"] = x.cpu()
+        return rows
+
+
+def conditions(model: Model, texts: Sequence[str], device: torch.device) -> Tensor:
+    """What ``model`` takes for prompts: indices ``int64 [N]``, or embeddings ``float [N, L, d]``.
+
+    Embeddings where a prompt is not in the model's table: it was trained with other prompts.
+
+    Raises:
+        OptionError: A prompt is too long for the model's tokenizer.
+    """
+    prompts = model.prompts
+    if set(texts) <= set(prompts.texts):
+        return torch.tensor(prompts.indices(texts), device=device)
+    return torch.cat([prompts.embed_texts([text]) for text in texts]).to(device)
+
+
+@hookimpl
+def register_tasks() -> Sequence[type[Task]]:
+    """Images of prompts."""
+    return [PromptGeneration]
