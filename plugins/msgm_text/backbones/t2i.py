@@ -109,9 +109,7 @@ class TextToImage(Backbone[T2IOptions]):
     citation = "Rombach et al. 2022, arXiv:2112.10752, section 3.3"
     samplers: ClassVar[tuple[str, ...]] = ("ddim", "ancestral", "heun")
     text = True
-    presets = {
-        "quick": {"backbone": {"network": "transformer"}},
-    }
+    presets = {"quick": {"backbone": {"network": "transformer"}}}
 
     def process(self, stats: DataStats) -> DiscreteDDPM:
         """The grid of linear betas from 1e-4 to 0.02 at 1,000 times."""

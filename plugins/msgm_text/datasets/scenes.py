@@ -33,6 +33,38 @@ from msgm_text.datasets.scenes_language import (
 GRAIN = 4
 SYNONYM_SHARE, IMPLICIT_SHARE = 0.2, 0.3
 CELL_SIZES = (4, 8)
+QUICK = {  # two minutes of a CPU's core for t2i's transformer, and ten seconds a method
+    "training": {
+        "steps": 2400,
+        "batch_size": 64,
+        "learning_rate": 2e-3,
+        "warmup_steps": 100,
+        "lr_schedule": "cosine",
+        "ema_decay": 0.99,
+    },
+    "finetuning": {
+        "steps": 150,
+        "learning_rate": 3e-4,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+    },
+}
+FULL = {  # minutes of a GPU for its U-Net
+    "training": {
+        "steps": 10_000,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "warmup_steps": 500,
+        "lr_schedule": "cosine",
+        "ema_decay": 0.999,
+    },
+    "finetuning": {
+        "steps": 1000,
+        "learning_rate": 1e-4,
+        "warmup_steps": 0,
+        "lr_schedule": "constant",
+    },
+}
 
 
 class ScenesOptions(Options):
@@ -58,9 +90,9 @@ class Scenes(Dataset[ScenesOptions]):
     name = "scenes"
     default_preset = "quick"
     presets = {
-        "quick": {"judge": {"name": "scenes"}},
-        "full": {"judge": {"name": "scenes"}},
-        "paper": {"judge": {"name": "scenes"}},
+        "quick": {"judge": {"name": "scenes"}, **QUICK},
+        "full": {"judge": {"name": "scenes"}, **FULL},
+        "paper": {"judge": {"name": "scenes"}, **FULL},
     }
 
     def info(self) -> DatasetInfo:
