@@ -1,5 +1,6 @@
 """The plugin contract: protocols and data classes, nothing that runs by itself."""
 
+from msgm_bench.api.backbone import Backbone, PretrainedNetwork, WeightChange
 from msgm_bench.api.class_names import indices, join_names, parse_names
 from msgm_bench.api.columns import MeasuredRows, MetricColumn
 from msgm_bench.api.conditioning import Conditioning, Labels, Prompts, Tokenizer
@@ -27,14 +28,7 @@ from msgm_bench.api.executor import Executor
 from msgm_bench.api.judge import Judge, JudgeOptions, Prediction
 from msgm_bench.api.method import LossMethod, Method, Regime, WeightsOptions, dsm_loss
 from msgm_bench.api.metric import Metric
-from msgm_bench.api.model import (
-    Backbone,
-    Conditioned,
-    DataStats,
-    Model,
-    PretrainedNetwork,
-    WeightChange,
-)
+from msgm_bench.api.model import Conditioned, DataStats, Model
 from msgm_bench.api.option_text import OptionText, read_option, write_option
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse_options
 from msgm_bench.api.prompts import PROMPT_GROUPS, Prompt, PromptBook, PromptGroup

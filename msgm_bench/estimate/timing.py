@@ -23,8 +23,9 @@ from msgm_bench.experiment.graph import training_stage
 from msgm_bench.experiment.model_io import save_model
 from msgm_bench.experiment.model_stage import BASE
 from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.taken_models import TakeModel
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import TakeModel, Train
+from msgm_bench.experiment.training_stages import Train
 from msgm_bench.training.trainer import LOGGED_ROWS
 
 TRIAL_ITEMS = 4  # batch of the first, small trial

@@ -24,8 +24,9 @@ from msgm_bench.experiment.evaluation_stages import (
 from msgm_bench.experiment.item_stages import DrawItems, EncodeItems, ItemStage
 from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.taken_models import TakeBase, TakeChange, TakeModel
 from msgm_bench.experiment.training_plan import TrainingPlan
-from msgm_bench.experiment.training_stages import TakeBase, TakeChange, TakeModel, Train
+from msgm_bench.experiment.training_stages import Train
 
 CONTROL = "control"
 

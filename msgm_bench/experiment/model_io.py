@@ -167,6 +167,13 @@ def copy_model(source: Path, target: Path) -> None:
         copy_file(path, target / path.relative_to(source))
 
 
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the weights in the folder of a model."""
+    with open_tensors(folder / WEIGHTS) as file:
+        _, sha256 = file.read_hashed()
+    return sha256
+
+
 def add_part(backbone: Backbone, model: Model, part: str) -> None:
     """Add the weights of ``part`` to a model that does not have them.
 

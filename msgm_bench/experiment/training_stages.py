@@ -1,4 +1,4 @@
-"""The stages that make a model: train a method, or take a model that is trained already."""
+"""The stage that trains a method."""
 
 from __future__ import annotations
 
@@ -12,28 +12,23 @@ from typing import Any
 
 import torch
 
-from msgm_bench.api import Backbone, DataStats, Examples, Model, Split
+from msgm_bench.api import Backbone, Examples, Model, Split
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.stage import Stage
 from msgm_bench.diffusion import derive_seed
-from msgm_bench.errors import DivergenceError, StorageError
+from msgm_bench.errors import DivergenceError
 from msgm_bench.experiment.cache_key import common_inputs, plugin_identity
 from msgm_bench.experiment.item_stages import ItemStage, training_splits
 from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_card import (
-    BASE_FOLDER,
-    CARD,
-    WEIGHTS,
     Limits,
     PartCard,
-    read_card,
 )
-from msgm_bench.experiment.model_io import add_part, copy_model, load_model, save_model
+from msgm_bench.experiment.model_io import add_part, load_model, save_model, weights_hash
 from msgm_bench.experiment.model_stage import BASE, ModelStage
-from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained
 from msgm_bench.experiment.training_plan import TrainingPlan
 from msgm_bench.storage import write_text
-from msgm_bench.storage.tensors import load_tensors, open_tensors, save_tensors
+from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
@@ -199,164 +194,6 @@ class Train(ModelStage):
         splits = training_splits(self.loaded.data, self.targets, items)
         wanted, device = self.training.method.needs, self.runtime.device
         return {name: split.to(device) for name, split in splits.items() if name in wanted}
-
-
-@dataclass(frozen=True, eq=False)
-class TakeBase(ModelStage):
-    """Take a base checkpoint, which is known by the hash of its weights; nothing is trained.
-
-    Attributes:
-        checkpoint: The checkpoint.
-        backbone: Builds the network.
-        loaded: The data.
-    """
-
-    checkpoint: BaseCheckpoint
-    backbone: Backbone
-    loaded: LoadedData
-
-    @property
-    def name(self) -> str:
-        """``take the base``."""
-        return "take the base"
-
-    @cached_property
-    def inputs(self) -> Mapping[str, Any]:
-        """Hash of the weights, backbone, statistics of the data, process; never the path."""
-        return {
-            "weights": self.checkpoint.sha256,
-            "backbone": plugin_identity(self.backbone),
-            "data": self.loaded.stats.record(),
-            "process": self.backbone.process(self.loaded.stats).spec(),
-        }
-
-    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
-        """Copy weights, and write a card for them."""
-        source, stats = self.checkpoint.source, self.loaded.stats
-        network = load_pretrained(self.backbone, source, stats, download=False)
-        _check_hash(source, network.sha256, self.checkpoint.sha256)
-        with torch.random.fork_rng(devices=[]):
-            model = network.backbone.build(stats)
-        model.network.load_state_dict(network.weights, strict=True)
-        save_model(work, model, self.backbone, stats)
-
-
-@dataclass(frozen=True, eq=False)
-class TakeModel(ModelStage):
-    """Take the trained model that is to be evaluated; nothing is trained.
-
-    Attributes:
-        folder: Folder of the model.
-        backbone: Builds the network.
-        stats: Statistics of the data, whose prompts take the place of the model's.
-        base: The stage of its base model, where it holds a part and has no base of its own.
-    """
-
-    folder: Path
-    backbone: Backbone
-    stats: DataStats
-    base: Stage | None = None
-
-    @property
-    def part_of(self) -> Stage | None:
-        """The stage of the base model, where the weights hold a part of the network alone."""
-        return self.base
-
-    @property
-    def name(self) -> str:
-        """``take the model``."""
-        return "take the model"
-
-    @cached_property
-    def card(self) -> dict[str, Any]:
-        """Content of the model's card, with the prompts of the data."""
-        card: dict[str, Any] = read_card(self.folder).model_dump(mode="json", exclude_unset=True)
-        if self.stats.prompts is not None:
-            card["data"]["prompts"] = list(self.stats.prompts)
-        return card
-
-    @cached_property
-    def inputs(self) -> Mapping[str, Any]:
-        """Hash of the weights, card, backbone; never the path."""
-        sha256 = weights_hash(self.folder)
-        return {"weights": sha256, "card": self.card, "backbone": plugin_identity(self.backbone)}
-
-    @property
-    def needs(self) -> Mapping[str, Stage]:
-        """The base model, where it has none of its own."""
-        return {} if self.base is None else {BASE: self.base}
-
-    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
-        """Copy weights, card and assets, and those of a base model beside them."""
-        if "part" in self.card and self.base is None:
-            copy_model(self.folder / BASE_FOLDER, work / BASE_FOLDER)
-        copy_model(self.folder, work)
-        _check_hash(str(self.folder), weights_hash(work), self.inputs["weights"])
-        write_text(work / CARD, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
-
-
-@dataclass(frozen=True, eq=False)
-class TakeChange(ModelStage):
-    """Take a file of another program that changes a base model; nothing is trained.
-
-    Attributes:
-        source: The file, or a folder with it.
-        sha256: Hash of the file.
-        backbone: Reads it.
-        stats: Statistics of the data.
-        base: The stage of the base model.
-    """
-
-    source: Path
-    sha256: str
-    backbone: Backbone
-    stats: DataStats
-    base: Stage
-
-    @property
-    def part_of(self) -> Stage | None:
-        """The stage of the base model."""
-        return self.base
-
-    @property
-    def name(self) -> str:
-        """``take the change``."""
-        return "take the change"
-
-    @cached_property
-    def inputs(self) -> Mapping[str, Any]:
-        """Hash of the file, backbone; never the path."""
-        return {"change": self.sha256, "backbone": plugin_identity(self.backbone)}
-
-    @property
-    def needs(self) -> Mapping[str, Stage]:
-        """The base model."""
-        return {BASE: self.base}
-
-    def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
-        """Write the weights that change, and a card for them."""
-        model = load_model(needs[BASE], torch.device("cpu"))
-        change = self.backbone.read_change(self.source, model)
-        _check_hash(str(self.source), change.sha256, self.sha256)
-        model.network.load_state_dict(change.weights, strict=False)
-        part = PartCard(name="all", base=weights_hash(needs[BASE]))
-        save_model(work, model, self.backbone, self.stats, part=part, trained=change.weights)
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of the weights in the folder of a model."""
-    with open_tensors(folder / WEIGHTS) as file:
-        _, sha256 = file.read_hashed()
-    return sha256
-
-
-def _check_hash(source: str, sha256: str, expected: str) -> None:
-    """Refuse weights that are no longer those of the plan."""
-    if sha256 != expected:
-        raise StorageError(
-            f"the weights of {source} have changed since the run began",
-            hint="leave the file alone and repeat the command",
-        )
 
 
 def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
