@@ -73,6 +73,12 @@ def test_concepts_are_words_of_the_captions(options):
     assert len(data.test) == 4
 
 
+def test_options_are_in_the_name_of_the_protocol(options):
+    """Values on other drawings are of another protocol, wherever the files lie."""
+    protocol = EmojiDrawings.create(options).load().protocol
+    assert protocol == "emoji/every-eighth+resolution=8+concepts=fruit,car,tree@1"
+
+
 def test_prompts_of_a_concept(options):
     """The word alone and seven captions; the other concept of its domain is its neighbour."""
     book = EmojiDrawings.create(options).load().prompts

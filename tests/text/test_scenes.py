@@ -121,6 +121,12 @@ def test_held_out_scenes_do_not_depend_on_the_number_of_training_scenes():
     assert torch.equal(load().test.x, load(train_size=2000).test.x)
 
 
+def test_options_are_in_the_name_of_the_protocol():
+    """Values on other scenes are of another protocol."""
+    assert Scenes().load().protocol == "scenes/drawn@1"
+    assert load(cell=8).protocol == "scenes/drawn+cell=8+train_size=1500+test_size=500@1"
+
+
 @pytest.mark.parametrize("target", CONCEPTS)
 def test_every_concept_can_be_forgotten(target):
     """Prompts of each group, all in known words; what is kept asks for no target."""

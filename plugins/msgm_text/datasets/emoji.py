@@ -99,10 +99,17 @@ class EmojiDrawings(FileDataset[EmojiOptions]):
             test=items[test],
             classes=concepts,
             levels=256,
-            protocol="emoji/every-eighth@1",
+            protocol=f"emoji/every-eighth{self._deviations()}@1",
             remarks=(f"the font lacks {absent} of {len(listed)} emoji",) if absent else (),
             prompts=book,
         )
+
+    def _deviations(self) -> str:
+        """The options of content that are not the defaults, for the protocol's name."""
+        content = {"resolution", "skin_tones", "concepts"}
+        changed = self.options.model_dump(exclude_defaults=True, include=content)
+        texts = {k: ",".join(v) if k == "concepts" else v for k, v in changed.items()}
+        return "".join(f"+{name}={text}" for name, text in texts.items())
 
 
 def held_out(y: Tensor) -> Tensor:

@@ -121,9 +121,14 @@ class Scenes(Dataset[ScenesOptions]):
             test=parts["test"],
             classes=CONCEPTS,
             levels=256,
-            protocol="scenes@1",
+            protocol=f"scenes/drawn{self._deviations()}@1",
             prompts=prompt_book(codes.tolist(), self.options.pairs > 0),
         )
+
+    def _deviations(self) -> str:
+        """The options that are not the defaults, for the protocol's name."""
+        changed = self.options.model_dump(exclude_defaults=True)
+        return "".join(f"+{name}={value}" for name, value in changed.items())
 
     @property
     def _cell(self) -> int:
