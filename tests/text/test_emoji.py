@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from msgm_bench import OptionError, StorageError
 from msgm_bench.testing import check_dataset
-from msgm_text.datasets.emoji import FONT, NAMES, SHARE, TEST_EVERY, EmojiDrawings, held_out
+from msgm_text.datasets.emoji import FONT, NAMES, SHARE, TEST_EVERY, TOKENS, EmojiDrawings, held_out
 from msgm_text.datasets.emoji_drawings import EmojiFont
 from msgm_text.datasets.emoji_names import caption_of, read_names
 
@@ -243,9 +243,10 @@ def test_one_concept_is_too_few(options):
     reason="needs fonts-noto-color-emoji and unicode-data",
 )
 def test_the_packaged_font_draws_what_unicode_lists():
-    """Almost all listed emoji are drawn, and yellow faces are yellow."""
-    data = EmojiDrawings.create({"skin_tones": False}).load()
-    assert len(data.train) + len(data.test) > 1800
+    """Nearly all listed emoji are drawn, yellow faces are yellow, and captions fit t2i's tokens."""
+    data = EmojiDrawings().load()
+    assert len(data.train) + len(data.test) > 3600
+    assert max(len(text.split()) for text in data.prompts.texts) + 2 <= TOKENS
     faces = data.train.x[data.train.y[:, data.classes.index("face")]].double()
     assert faces[:, 0].mean() > faces[:, 2].mean() + 50
     assert SHARE.is_dir()

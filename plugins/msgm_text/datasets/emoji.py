@@ -18,6 +18,8 @@ from msgm_text.datasets.emoji_prompts import attributes, check_concepts, prompt_
 FONT, NAMES = "NotoColorEmoji.ttf", "emoji-test.txt"
 TEST_EVERY = 8
 SHARE = Path("/usr/share")
+TOKENS = 16  # captions have up to 13 words
+PRESET = {"backbone": {"tokens": TOKENS}, "judge": {"name": "attributes"}}
 
 
 class EmojiOptions(FilesOptions):
@@ -61,7 +63,7 @@ class EmojiDrawings(FileDataset[EmojiOptions]):
     }
     folders = ("emoji", ".")
     advice = f"{PACKAGE} unicode-data, or -d font=PATH -d names=PATH"
-    presets = {name: {"judge": {"name": "attributes"}} for name in ("quick", "full", "paper")}
+    presets = {"quick": PRESET, "full": PRESET, "paper": PRESET}
 
     def places(self) -> Sequence[Path]:
         """The usual data folders, and the system's folder of fonts and of Unicode's data."""
