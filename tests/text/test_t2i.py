@@ -15,6 +15,7 @@ from msgm_bench import (
     UsageError,
     dsm_loss,
 )
+from msgm_bench.experiment.model_io import load_model, save_model
 from msgm_bench.testing import check_backbone
 from msgm_text.backbones.t2i import TextToImage
 
@@ -157,6 +158,21 @@ def test_the_description_is_that_of_the_options(network):
     for change in ({"heads": 4}, {"text_heads": 4}, {"prediction": "epsilon"}):
         other = backbone(network, **change)
         assert other.describe(other.build(STATS)) != same
+    others = dataclasses.replace(STATS, prompts=("a red circle", "a blue sphere"))
+    assert first.describe(first.build(others)) != same
+
+
+@networks
+@torch.no_grad()
+def test_a_stored_model_is_read_as_it_was_written(tmp_path, network):
+    """The same function of prompts, of embeddings and of no prompt; the same tokens."""
+    first = backbone(network)
+    built = model(network)
+    save_model(tmp_path, built, first, STATS)
+    again, (x, t) = load_model(tmp_path, torch.device("cpu")).eval(), inputs(built)
+    assert torch.equal(again.prompts.tokens, built.prompts.tokens)
+    for c in (None, torch.tensor([2, 0, 1, 3]), built.prompts.embed_texts(["a blue ring"] * 4)):
+        assert torch.equal(again.eps(x, t, c), built.eps(x, t, c))
 
 
 @pytest.mark.parametrize(

@@ -164,10 +164,14 @@ class TextToImage(Backbone[T2IOptions]):
         return named_parts(network)
 
     def describe(self, model: Model) -> Mapping[str, Any]:
-        """Heads, norms, activations, time features and what the network predicts."""
-        network = model.network
+        """Heads, norms, activations, time features, the output's meaning and that of tokens."""
+        network, tokenizer = model.network, model.prompts.tokenizer
         assert isinstance(network, TextToImageNetwork)
-        return network.describe() | {"prediction": model.prediction_type}
+        assert isinstance(tokenizer, WordTokenizer)
+        return network.describe() | {
+            "prediction": model.prediction_type,
+            "tokenizer": tokenizer.digest,
+        }
 
 
 @hookimpl

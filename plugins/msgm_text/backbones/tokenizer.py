@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_bench import OptionError
+from msgm_bench import OptionError, digest
 from msgm_text.extra import require_text
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -74,6 +74,11 @@ class WordTokenizer:
     def end(self) -> int:
         """The token behind a prompt, up to L."""
         return int(self.clip.eos_token_id)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the vocabulary: which token is which word."""
+        return digest(self.clip.get_vocab())
 
     def _split(self, text: str) -> list[str]:
         """The words of a text, their bytes written as letters."""

@@ -17,7 +17,7 @@ class PatchTransformer(nn.Module):
     A patch of p x p pixels becomes h = W x + pos + e(t) + V c_L, with the features e of the time
     and the hidden state c_L of the text's last position, which has seen all of the prompt. Blocks
     are diffusers' ``BasicTransformerBlock``, as Stable Diffusion's U-Net has them, and read all of
-    the text. The first output is zero.
+    the text; their feed-forward layers are twice as wide. The first output is zero.
 
     Args:
         shape: ``(C, H, W)``.
@@ -56,7 +56,13 @@ class PatchTransformer(nn.Module):
         self.time_embedding = TimestepEmbedding(width, width)
         self.text_embedding = nn.Linear(text_width, width)
         self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(width, heads, width // heads, cross_attention_dim=text_width)
+            BasicTransformerBlock(
+                width,
+                heads,
+                width // heads,
+                cross_attention_dim=text_width,
+                ff_inner_dim=2 * width,
+            )
             for _ in range(depth)
         )
         self.norm_out = nn.LayerNorm(width)
