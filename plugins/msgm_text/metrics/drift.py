@@ -16,7 +16,6 @@ from msgm_bench import (
     Metric,
     MetricProtocol,
     ModelContext,
-    PromptGroup,
     Row,
     Task,
     hookimpl,
@@ -24,9 +23,8 @@ from msgm_bench import (
 )
 from msgm_builtin.metrics.embedding import row_or_reason
 from msgm_builtin.metrics.row_checks import out_of_range
+from msgm_text.metrics.prompt_metric import RETAINED
 from msgm_text.tasks.prompt_sets import book_of
-
-RETAINED: tuple[PromptGroup, ...] = ("neighbour", "unrelated")
 
 
 class DriftMetric(Metric):
