@@ -108,11 +108,15 @@ def small(cls: type[Task], options: Mapping[str, Any] | None = None) -> Task:
 
 
 def small_context(track: ToyTrack, count: int = 96) -> ModelContext:
-    """A toy model under evaluation on ``count`` images of 8x8, a quarter of them held out."""
+    """A toy model under evaluation on ``count`` images of 8x8, a quarter of them held out.
+
+    Its base model has other weights.
+    """
     data, judge = track.data(count, size=8), track.judge()
     judge.fit(data, SEED, CPU)
     torch.manual_seed(SEED)
-    return toy_context(data=data, judge=judge, model=track.model(data).requires_grad_(False))
+    model, base = (track.model(data).eval().requires_grad_(False) for _ in range(2))
+    return replace(toy_context(data=data, judge=judge, model=model), base=base)
 
 
 def _check_items(trial: _Trial) -> None:

@@ -24,6 +24,7 @@ from msgm_bench import (
 from msgm_text.metrics.prompt_checks import accuracy_violations
 from msgm_text.tasks.prompt_sets import book_of
 
+RETAINED: tuple[PromptGroup, ...] = ("neighbour", "unrelated")
 NO_ITEMS = "the data hold no such items to compare with"
 Fields = Mapping[str, Any]
 

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
     Artifact,
     Conditioned,
-    Cost,
-    Data,
-    Model,
     ModelContext,
     PromptBook,
     Task,
-    TaskOptions,
     derive_seed,
     hookimpl,
 )
-from msgm_builtin.tasks.skip_reasons import skip_other_tracks
 from msgm_text.tasks.prompt_noise import PromptNoise
-from msgm_text.tasks.prompt_sets import GroupOptions, book_of, even_choice, prompt_items
+from msgm_text.tasks.prompt_sets import book_of, even_choice
+from msgm_text.tasks.prompt_task import PromptTask, PromptTaskOptions, conditions
 
 PREVIEW_PROMPTS, PREVIEW_IMAGES = 3, 4  # of a group, and of a prompt, in a picture
 
 
-class PromptGenerationOptions(GroupOptions, TaskOptions):
-    """Sampler, guidance and numbers of images."""
-
-    guidance: float = Field(
-        2.0,
-        ge=0,
-        description="w of (1 + w) eps(x, t, c) - w eps(x, t, null), of prompts that state none; "
-        "Stable Diffusion's guidance_scale is 1 + w",
-    )
-    sampler: str = Field("ddim", description="name of a sampler")
-    nfe: int = Field(
-        50,
-        ge=1,
-        description="most evaluations of eps_hat an image; with guidance each costs two passes",
-    )
-    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
-
-
-class PromptGeneration(Task[PromptGenerationOptions]):
+class PromptGeneration(PromptTask[PromptTaskOptions]):
     """Images of the prompts that test a forgotten concept: its own, its neighbours', others.
 
     Item i's noise depends on (seed, i) alone, so that all methods of a board draw from the same;
@@ -65,35 +41,6 @@ class PromptGeneration(Task[PromptGenerationOptions]):
         },
         "paper": {"tasks": {"prompt_generation": {"guidance": 6.5, "nfe": 100}}},
     }
-
-    def skip(self, model: Model) -> str | None:
-        """Skip models of other tracks."""
-        return skip_other_tracks(self.name, model, "text")
-
-    def check_data(self, data: Data, targets: Sequence[int]) -> None:
-        """Refuse prompts that ask for no target, or for nothing else.
-
-        Raises:
-            UsageError: The prompts are such, or there are none.
-        """
-        book_of(data).groups(targets)
-
-    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """The sampler."""
-        options = {"nfe": self.options.nfe, **self.options.sampler_options}
-        return {"samplers": (self.options.sampler, options)}
-
-    def cost(self, model: Model) -> Cost:
-        """The sampler's budget, twice with guidance."""
-        return Cost(self.options.nfe * (2 if self.options.guidance else 1))
-
-    def total(self, context: ModelContext) -> int:
-        """Number of images of all groups."""
-        return len(self.items(context))
-
-    def items(self, context: ModelContext) -> Tensor:
-        """The prompt and the repetition of each image, ``int64 [N, 2]``, group by group."""
-        return prompt_items(book_of(context.data), context.targets, self.options)
 
     def guidance(self, book: PromptBook, prompts: Sequence[int]) -> Tensor:
         """w of each of ``prompts``, ``float32 [N]``: its own, or the option's."""
@@ -129,20 +76,6 @@ class PromptGeneration(Task[PromptGenerationOptions]):
                 x = context.model.codec.decode(x.to(context.device))
                 rows[f"{group}: {book[i].text}"] = x.cpu()
         return rows
-
-
-def conditions(model: Model, texts: Sequence[str], device: torch.device) -> Tensor:
-    """What ``model`` takes for prompts: indices ``int64 [N]``, or embeddings ``float [N, L, d]``.
-
-    Embeddings where a prompt is not in the model's table: it was trained with other prompts.
-
-    Raises:
-        OptionError: A prompt is too long for the model's tokenizer.
-    """
-    prompts = model.prompts
-    if set(texts) <= set(prompts.texts):
-        return torch.tensor(prompts.indices(texts), device=device)
-    return torch.cat([prompts.embed_texts([text]) for text in texts]).to(device)
 
 
 @hookimpl

@@ -1,0 +1,145 @@
+"""CLIPScore of images and their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from msgm_bench import (
+    Artifact,
+    Interval,
+    MeasuredRows,
+    Metric,
+    MetricProtocol,
+    ModelContext,
+    MsgmBenchError,
+    Options,
+    Row,
+    Task,
+    hookimpl,
+    mean_interval,
+)
+from msgm_bench.storage import single_line
+from msgm_builtin.embedders import clip_files
+from msgm_builtin.metrics.embedding import BATCH, create_embedder, row_or_reason
+from msgm_builtin.metrics.row_checks import out_of_range
+from msgm_text.metrics.prompt_metric import RETAINED
+from msgm_text.tasks.prompt_sets import book_of
+
+
+class ClipScoreOptions(Options):
+    """Options of the embedder."""
+
+    embedder_options: Mapping[str, Any] = Field({}, description="options of the embedder 'clip'")
+
+
+class ClipScore(Metric[ClipScoreOptions]):
+    """CLIPScore max(E[100 cos(e(x), e(prompt))], 0) of prompts for retained concepts: high is good.
+
+    As torchmetrics defines it, and without the factor 2.5 of Hessel et al. Companions:
+    ``clip_score_GROUP`` of each group of prompts; that of prompts for the concepts to forget has
+    no direction. Texts beyond CLIP's context are cut. Null with the reason where CLIP's weights
+    are not here.
+    """
+
+    name = "clip_score"
+    citation = "Hessel et al. 2021, arXiv:2104.08718; torchmetrics"
+    tasks = ("prompt_generation",)
+    protocols = ("clip_score/",)
+
+    @classmethod
+    def violations(cls, rows: MeasuredRows) -> Iterator[str]:
+        """Scores that are no cosine."""
+        return out_of_range(rows, 0.0, 100.0)
+
+    def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+        """The embedder."""
+        return {"embedders": ("clip", dict(self.options.embedder_options))}
+
+    def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
+        """The model, the prompts and the task."""
+        settings = {
+            "embedder": create_embedder(context, *self.uses()["embedders"]).protocol(),
+            task.name: task.protocol(context),
+            "prompts": book_of(context.data).digest,
+            "data": context.data.protocol,
+        }
+        return MetricProtocol(name="clip_score/prompts", version=1, settings=settings)
+
+    def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
+        """Rows of retained prompts, then of each group; null where there are no weights."""
+        groups = {k: v for k, v in book_of(context.data).groups(context.targets).items() if v}
+        retained = [i for group in RETAINED for i in groups.get(group, ())]
+        prompts = artifact["prompt"].cpu()
+        fields: dict[str, Any] = {
+            "task": task.name,
+            "split": "samples",
+            "protocol": self.protocol(context, task).id,
+            "unit": "1",
+        }
+        try:
+            cosines, reason = self.cosines(context, artifact), ""
+        except MsgmBenchError as error:
+            cosines, reason = torch.full((len(prompts),), torch.nan), single_line(error)
+        rows = []
+        for name, members in {"": retained, **{f"_{k}": v for k, v in groups.items()}}.items():
+            values = 100 * cosines[torch.isin(prompts, torch.tensor(members))]
+            is_retained = name.removeprefix("_") in ("", *RETAINED)
+            more = {"n": len(values), "direction": "up" if is_retained else "none", **fields}
+            rows.append(score_row(values, reason, metric=f"clip_score{name}", **more))
+        return rows
+
+    def cosines(self, context: ModelContext, artifact: Artifact) -> Tensor:
+        """cos(e(x), e(prompt)) of each image, float64 ``[N]``; NaN of one that is not finite.
+
+        Raises:
+            StorageError: CLIP's weights are not here, or damaged.
+        """
+        options = create_embedder(context, *self.uses()["embedders"]).options
+        assert isinstance(options, clip_files.ClipOptions)
+        clip = clip_files.load(options, context.device)
+        texts = text_features(clip, book_of(context.data).texts, artifact["prompt"].cpu())
+        parts = []
+        for x, e in zip(artifact["x"].split(BATCH), texts.split(BATCH), strict=True):
+            images = context.model.codec.decode(x.to(context.device))
+            parts.append(F.cosine_similarity(clip.image_features(images).double().cpu(), e))
+        return torch.cat(parts)
+
+
+def score_row(values: Tensor, reason: str, **fields: Any) -> Row:
+    """The row of the mean of ``values [N]``, at least 0, with Student's interval; or its reason."""
+    if reason:
+        return Row(value=None, reason=reason, **fields)
+
+    def score() -> Interval:
+        mean = mean_interval(values.numpy())
+        return Interval(*(max(0.0, end) for end in (mean.value, mean.low, mean.high)))
+
+    return row_or_reason(score, **fields)
+
+
+@torch.no_grad()
+def text_features(clip: clip_files.Clip, texts: Sequence[str], index: Tensor) -> Tensor:
+    """Embeddings ``float64 [N, E]`` of ``texts[index]``, on the CPU.
+
+    Raises:
+        StorageError: The model has a tokenizer of its own.
+    """
+    tokenizer, device = clip_files.tokenizer(clip), clip.mean.device
+    used, inverse = index.unique(return_inverse=True)
+    parts = [
+        clip.network.encode_text(tokenizer([texts[i] for i in part.tolist()]).to(device))
+        for part in used.split(BATCH)
+    ]
+    return torch.cat(parts).double().cpu()[inverse]
+
+
+@hookimpl
+def register_metrics() -> Sequence[type[Metric]]:
+    """CLIPScore."""
+    return [ClipScore]
