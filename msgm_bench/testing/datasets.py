@@ -25,6 +25,9 @@ replacement, or from files that overlap, some per cent.
 """
 
 
+DRAWN = "it has no items: the base model draws them"
+
+
 @dataclass(frozen=True, eq=False)
 class DatasetCase:
     """A dataset under check.
@@ -87,9 +90,12 @@ def _check_info(case: DatasetCase) -> str | None:
     return None
 
 
-def _check_parts(case: DatasetCase) -> None:
+def _check_parts(case: DatasetCase) -> str | None:
+    if case.data.drawing is not None:
+        return DRAWN
     for part, items in (("train", case.data.train), ("test", case.data.test)):
         _check_items(f"{case.cls.name}: {part}", case.data, items)
+    return None
 
 
 def _check_boxes(case: DatasetCase) -> str | None:
@@ -97,8 +103,11 @@ def _check_boxes(case: DatasetCase) -> str | None:
     return None if case.data.regions else "it names no regions"
 
 
-def _check_leakage(case: DatasetCase) -> None:
+def _check_leakage(case: DatasetCase) -> str | None:
+    if case.data.drawing is not None:
+        return DRAWN
     _check_leak(case.cls.name, case.data, case.leak)
+    return None
 
 
 def _check_prompts(case: DatasetCase) -> str | None:

@@ -172,7 +172,7 @@ def _concept(source: str, name: str, entry: ConceptEntry) -> Concept:
         check_text(f"{where}.synonyms", synonym, MAX_NAME)
     domain = entry.domain and check_text(f"{where}.domain", entry.domain, MAX_NAME)
     anchor = "" if entry.anchor is None else check_text(f"{where}.anchor", entry.anchor)
-    return Concept(domain, anchor)
+    return Concept(domain, anchor, entry.synonyms)
 
 
 def _rows(

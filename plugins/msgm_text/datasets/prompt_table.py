@@ -31,6 +31,7 @@ class Concept:
 
     domain: str = ""
     anchor: str = ""
+    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def join(tables: Sequence[PromptTable]) -> PromptTable:
                         f"{first!r}, as another file has it",
                     )
                 before = replace(before, **{fact: first or second})
-            concepts[name] = before
+            synonyms = dict.fromkeys((*before.synonyms, *concept.synonyms))
+            concepts[name] = replace(before, synonyms=tuple(synonyms))
     return PromptTable(
         ", ".join(table.source for table in tables),
         concepts,
