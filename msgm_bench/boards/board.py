@@ -18,6 +18,7 @@ from msgm_bench.storage import read_yaml, single_line
 
 BOARD_FILE, RESULTS = "board.yaml", "results"
 PAGE_FILE, PROTOCOLS_FILE, PLOT_FILE = "README.md", "protocols.md", "plot.svg"
+PICTURE_FILE = "picture.png"
 
 
 def _names(value: Any) -> Any:
@@ -28,7 +29,7 @@ def _names(value: Any) -> Any:
 
 
 MOST = 100  # entries of any list: a page that somebody reads
-WIDEST = 6  # quantities in the table of a page, beside rank and method
+WIDEST = 7  # quantities in the table of a page, beside rank and method
 
 Names = Annotated[list[str], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
 Methods = Annotated[list[Name], BeforeValidator(_names), Field(min_length=1, max_length=MOST)]
@@ -145,6 +146,17 @@ class RunConditions(Options):
         return track_of(self.conditional, self.text)
 
 
+class Picture(Options):
+    """Images of the methods side by side, as runs save them for their own pictures."""
+
+    task: Name = Field(description="the task whose images are shown")
+    captions: Names | None = Field(
+        None, description="captions of the columns, such as `target: a red circle`; none: all"
+    )
+    images: int = Field(2, ge=1, le=8, description="images of a method in each column")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the runs that are shown")
+
+
 class Board(Options):
     """A leaderboard."""
 
@@ -163,6 +175,7 @@ class Board(Options):
     gate: Gate = Field(description="retain quality without which no method is ranked")
     baseline: Baseline = Field(description="bands in which the base models must lie")
     commands: Names = Field(description="what made the results, one command an entry")
+    picture: Picture | None = Field(None, description="the picture of the page; none: no picture")
 
     @model_validator(mode="after")
     def _methods_are_listed(self) -> Self:

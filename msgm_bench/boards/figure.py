@@ -15,6 +15,9 @@ from msgm_bench.experiment.spec import slug
 from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.report import image_grids, plots, saved_images
 from msgm_bench.report.image_grids import Section
+from msgm_bench.report.image_table import Table, draw_tables
+
+PROMPT_IMAGES = 2  # images of a prompt in a column
 
 
 def draw(run_folders: Iterable[Path], target: Path) -> list[Path]:
@@ -48,7 +51,11 @@ def draw(run_folders: Iterable[Path], target: Path) -> list[Path]:
             method: saved_images.read(folder)
             for method, folder in zip(methods, folders, strict=True)
         }
-        _side_by_side(place, _title(runs[0][1].spec), rows)
+        spec = runs[0][1].spec
+        if spec.track == "text":
+            draw_tables(place, _tables(_title(spec), rows))
+        else:
+            _side_by_side(place, _title(spec), rows)
         written.append(place)
     return written
 
@@ -65,6 +72,21 @@ def _name(spec: SpecRecord) -> str:
 def _title(spec: SpecRecord) -> str:
     task = f"{spec.dataset}, forget {', '.join(spec.forget)}, {spec.backbone}"
     return f"{task}, preset {spec.preset}, seed {spec.seed}"
+
+
+def _tables(title: str, runs: Mapping[str, saved_images.Rows]) -> list[Table]:
+    """A table for each task: runs as rows, prompts as columns."""
+    tasks = dict.fromkeys(task for rows in runs.values() for task in rows)
+    tables = []
+    for task in tasks:
+        cells = {
+            label: {caption: x[:PROMPT_IMAGES] for caption, x in rows[task].items()}
+            for label, rows in runs.items()
+            if task in rows
+        }
+        columns = list(dict.fromkeys(caption for row in cells.values() for caption in row))
+        tables.append(Table(f"{title}: {task}", columns, cells))
+    return tables
 
 
 def _side_by_side(path: Path, title: str, runs: Mapping[str, saved_images.Rows]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgm_bench.api.result import Result
 from msgm_bench.boards.board import RESULTS, Board, load
 from msgm_bench.boards.collect import file_name, read, rejection, results_of
+from msgm_bench.boards.picture import import_images
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.storage import write_text
@@ -50,6 +51,9 @@ def import_results(folder: Path, runs: Path) -> Imported:
         chosen = _choose(claims, done)
         if chosen is not None:
             _take(folder, *chosen, done)
+            path, result = chosen
+            if done.left.get(path) is None:
+                import_images(board, folder, path.parent, result)
     return done
 
 

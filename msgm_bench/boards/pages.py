@@ -20,12 +20,14 @@ from msgm_bench.boards.board import (
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.comparability import cores
 from msgm_bench.boards.import_results import Imported, import_results
+from msgm_bench.boards.picture import draw, stale_picture, table
 from msgm_bench.boards.plot import plot
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.protocols_page import render_protocols
 from msgm_bench.boards.ranking import RankedRow, baseline_violations, rank, stamps_of
 from msgm_bench.boards.render import render
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
+from msgm_bench.report.image_table import Table
 from msgm_bench.storage import read_text, single_line, write_text
 
 
@@ -58,6 +60,7 @@ class BoardPage:
         ranked: Methods in the order of the page.
         stamps: Bands that the baseline misses.
         files: Texts of the page, of ``protocols.md`` and of the plot, by name.
+        picture: Images of the methods, or None where there are none.
         left_out: Files of ``results/`` that do not stand on the page, and why.
         imported: What ``build`` imported from runs, if there were any.
     """
@@ -69,6 +72,7 @@ class BoardPage:
     ranked: tuple[RankedRow, ...]
     stamps: tuple[str, ...]
     files: Mapping[str, str]
+    picture: Table | None = None
     left_out: Mapping[Path, str] = field(default_factory=dict)
     imported: Imported | None = None
 
@@ -105,11 +109,17 @@ class BoardPage:
         ]
         stamped = [f"stamped: {stamp}" for stamp in stamps_of(self.frame)]
         missed = [f"baseline gate: {stamp}" for stamp in self.stamps]
+        rows = () if self.picture is None else self.picture.rows
+        unseen = [
+            f"the picture lacks {method}: no run of its seed left images"
+            for method in self.board.methods
+            if self.board.picture is not None and method not in rows
+        ]
         mixed = [
             f"the seeds of {method} were made by {len(versions)} versions of the core"
             for method, versions in cores(self.results).items()
         ]
-        return short + broken + missed + stamped + mixed
+        return short + broken + missed + stamped + mixed + unseen
 
 
 def page(folder: Path, imported: Imported | None = None) -> BoardPage:
@@ -125,8 +135,9 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     frame = tidy(results, board.quantities)
     ranked = rank(frame, board.methods, board.rank.key, board.gate)
     stamps = baseline_violations(frame, board.baseline)
+    pictured = table(board, folder, [row.method for row in ranked])
     files = {
-        PAGE_FILE: render(board, results, frame, ranked, stamps),
+        PAGE_FILE: render(board, results, frame, ranked, stamps, with_picture=pictured is not None),
         PROTOCOLS_FILE: render_protocols(board, results, frame, ranked),
         PLOT_FILE: plot(board, frame, ranked),
     }
@@ -138,6 +149,7 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
         tuple(ranked),
         tuple(stamps),
         files,
+        pictured,
         collected.left_out,
         imported,
     )
@@ -154,6 +166,7 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     built = page(folder, imported)
     for name, text in built.files.items():
         write_text(folder / name, text)
+    draw(folder, built.picture)
     return built
 
 
@@ -164,7 +177,8 @@ def check(folder: Path) -> list[Problem]:
     except MsgmBenchError as error:
         return [Problem(str(error), error=True)]
     stale = (stale_file(folder, name, text) for name, text in expected.files.items())
-    wrong = [*filter(None, stale), *expected.refusals]
+    outdated = (*stale, stale_picture(folder, expected.picture))
+    wrong = [*filter(None, outdated), *expected.refusals]
     return [
         *(Problem(text, error=True) for text in wrong),
         *(Problem(text, error=False) for text in expected.warnings),

@@ -21,6 +21,8 @@ def render(
     frame: pd.DataFrame,
     ranked: Sequence[RankedRow],
     stamps: Sequence[str],
+    *,
+    with_picture: bool = False,
 ) -> str:
     """The text of the page.
 
@@ -30,11 +32,13 @@ def render(
         frame: Their tidy table.
         ranked: Methods in the order of the page.
         stamps: Why the baseline is not sound; every row is stamped if there is any.
+        with_picture: Whether the board has a picture.
     """
     notes = Footnotes()
     return template("page.md.j2").render(
         board=board,
         track=TRACK_NAMES[board.run.track],
+        picture=board.picture if with_picture else None,
         stated=stated(board.run),
         pass_items=pass_items(results),
         older=sum(

@@ -57,7 +57,7 @@ def image_grid(path: Path, x: Tensor) -> None:
     columns = math.ceil(math.sqrt(len(x)))
     lines = [x[i : i + columns] for i in range(0, len(x), columns)]
     edge = _gap(x)
-    sheet = torch.cat([_strip(line, columns) for line in lines])
+    sheet = torch.cat([strip(line, columns) for line in lines])
     sheet = F.pad(sheet, (0, 0, edge, 0, edge, 0), value=1.0)
     figure = new_figure(6, 6 * sheet.shape[0] / sheet.shape[1], bare=True)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -107,12 +107,12 @@ def _draw(
     start, end = start + left, start + left + section.columns * wide
     for label, x in section.rows:
         ax.text(start - 0.1, top + tall / 2, literal(label), size=8, ha="right", va="center")
-        line = _strip(x, section.columns).numpy()
+        line = strip(x, section.columns).numpy()
         ax.imshow(line, extent=(start, end, top + tall, top))
         top += tall
 
 
-def _strip(x: Tensor, columns: int) -> Tensor:
+def strip(x: Tensor, columns: int) -> Tensor:
     """[0, 1] images ``[N, C, H, W]`` in a line, ``[H', W', 3]``, padded with white to ``columns``.
 
     Pixels that are not finite are red.

@@ -132,12 +132,12 @@ def new_figure(width: float, height: float, *, bare: bool = False) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, source: str = "") -> None:
     """Write a PNG atomically, without the time or the version of the software.
 
-    Letters that the font lacks are drawn as boxes.
+    Letters that the font lacks are drawn as boxes. ``source`` is the PNG's entry ``Source``.
     """
     dpi = min(DPI, PIXELS / max(figure.get_size_inches()))
     with atomic_write(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None, "Source": source or None})

@@ -34,8 +34,12 @@ def write(folder: Path, rows: Rows) -> None:
     save_tensors(folder / IMAGES_FILE, tensors)
 
 
-def read(folder: Path) -> dict[str, dict[str, Tensor]]:
+def read(folder: Path, inside: Path | None = None) -> dict[str, dict[str, Tensor]]:
     """The rows in their order; empty where the folder has no such file.
+
+    Args:
+        folder: The folder.
+        inside: The folder that it must not leave by links; its own by default.
 
     Raises:
         StorageError: The file is damaged, too large, or holds anything but such rows.
@@ -43,7 +47,7 @@ def read(folder: Path) -> dict[str, dict[str, Tensor]]:
     rows: dict[str, dict[str, Tensor]] = {}
     path = folder / IMAGES_FILE
     if path.exists():
-        for name, x in sorted(load_tensors(path, limit=LIMIT).items()):
+        for name, x in sorted(load_tensors(path, inside, LIMIT).items()):
             _, _, rest = name.partition("/")
             task, slash, caption = rest.partition("/")
             if not slash or not _is_row(x):
