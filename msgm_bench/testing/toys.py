@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +111,11 @@ class ToyBackbone(Backbone):
     def network(self, stats: DataStats, process: Process) -> nn.Module:
         """One hidden layer."""
         return _ToyNetwork(torch.Size(stats.shape).numel(), stats.classes)
+
+    def parts(self, network: nn.Module) -> Mapping[str, Iterable[str]]:
+        """``class``: the embeddings of classes, where there are any."""
+        names = [name for name, _ in network.named_parameters() if name.startswith("label.")]
+        return {"class": names} if names else {}
 
 
 class _ToyNetwork(nn.Module):

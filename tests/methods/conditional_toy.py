@@ -53,7 +53,10 @@ def conditional_model(
     network: type[ClassShift] = ClassShift, process: Process = PROCESS, codec: Codec | None = None
 ) -> Model:
     """A conditional model of five classes in the plane."""
-    return Model(network(), process, codec or IdentityCodec(), (2,), Labels(K))
+    built = network()
+    embeddings = [n for n, module in built.named_modules() if isinstance(module, nn.Embedding)]
+    parts = {"class": [f"{name}.weight" for name in embeddings]} if embeddings else {}
+    return Model(built, process, codec or IdentityCodec(), (2,), Labels(K), parts=parts)
 
 
 def trainer_of(
@@ -66,6 +69,9 @@ def trainer_of(
 ) -> Trainer:
     """The real trainer, batches of 8 of items that lie near (class, 0); the base is the start."""
     model, base = (conditional_model(network, process, codec) for _ in range(2))
+    names = method.trains(model, "finetune")
+    for name, parameter in model.network.named_parameters():
+        parameter.requires_grad_(name in names)
     defaults = {
         "steps": 4,
         "batch_size": 8,
@@ -88,7 +94,9 @@ def trainer_of(
     labels = {"retain": retain_labels, "forget": forget_labels}
     base.requires_grad_(False)
     runtime = Runtime(torch.device("cpu"))
-    return Trainer(model, method, noised_batches, chosen, runtime, 0, base, labels)
+    return Trainer(
+        model, method, noised_batches, chosen, runtime, 0, base, labels, concepts=forget_labels
+    )
 
 
 def squared_error_gradient(model: Model, x_t: Tensor, condition: Tensor, target: Tensor) -> Tensor:

@@ -147,12 +147,12 @@ class Table(ClassShift):
 
 
 def test_embeddings_alone(tmp_path):
-    """trainable_weights=class moves the rows of the forgotten classes, and no other bit."""
-    method = ESD.create({"trainable_weights": "class", "trajectory_steps": 3})
+    """weights=class moves the rows of the forgotten classes, and no other bit."""
+    method = ESD.create({"weights": "class", "trajectory_steps": 3})
     session = trainer_of(method, (1, 3), network=Table, steps=5)
-    before = [p.detach().clone() for p in session.parameters]
+    before = [p.detach().clone() for p in session.model.parameters()]
     session.run(tmp_path, ignore_progress)
-    (A, W), (A_before, W_before) = session.parameters, before
+    (A, W), (A_before, W_before) = session.model.parameters(), before
     assert torch.equal(A, A_before)
     moved = (W_before != W).any(dim=1)
     assert moved.tolist() == [c in (1, 3) for c in range(K + 1)]
@@ -160,11 +160,11 @@ def test_embeddings_alone(tmp_path):
 
 def test_embeddings_must_be_there():
     """A network without any is refused before training; one with some is not."""
-    method = ESD.create({"trainable_weights": "class"})
+    method = ESD.create({"weights": "class"})
     assert "use all" in method.skip(conditional_model(), "finetune")
     assert method.skip(conditional_model(Table), "finetune") is None
     run = {"dataset": "digits", "forget": ["3"], "backbone": "ddpm", "method": "esd"}
-    run |= {"params": {"trainable_weights": "class"}, "conditional": True}
+    run |= {"params": {"weights": "class"}, "conditional": True}
     for network in ("mlp", "unet"):
         assert resolve(RunSpec(**run, backbone_params={"network": network})).skipped is None
 
@@ -213,7 +213,7 @@ def test_defaults():
     """eta 1 from the null class, the paper's guidance 3 as w = 2, fifty steps, its own way."""
     c = ESD.create().options
     assert (c.eta, c.erase_from, c.guidance, c.trajectory_steps) == (1.0, "null", 2.0, 50)
-    assert (c.state_source, c.trainable_weights) == ("trajectory", "all")
+    assert (c.state_source, c.weights, c.retain_weight) == ("trajectory", "auto", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,8 @@ def test_bad_options_are_named(option, value):
     [
         {"trajectory_steps": 4},
         {"state_source": "noised", "samples_per_class": 3, "nfe": 5},
-        {"trajectory_steps": 4, "trainable_weights": "class"},
+        {"trajectory_steps": 4, "weights": "class"},
+        {"trajectory_steps": 4, "retain_weight": 1.0},
     ],
 )
 def test_conformance(options):

@@ -187,8 +187,8 @@ def test_unconditional_models_are_a_diagnostic():
     trainer = trainer_of(method)
     for model in (trainer.model, trainer.base):
         model.conditioning = None
-        model._condition = lambda condition, x_t: torch.zeros(len(x_t), dtype=torch.long)
-    trainer.noised_batches.classes = None
+        model.embed = lambda condition, x_t: torch.zeros(len(x_t), dtype=torch.long)
+    trainer.noised_batches.conditioning = None
     prepared(method, trainer)
     assert len(method.memory) == 6
     assert method.replay_batch(trainer, 0).condition is None
@@ -207,7 +207,7 @@ def test_items_are_the_base_models(process, w):
     trainer = trainer_of(method, process=process, batch_size=4)
     with torch.no_grad():
         trainer.model.network.W.zero_()  # what is being trained does not draw
-    generated = GeneratedItems(trainer, (0, 3), 5, nfe=9, guidance=w)
+    generated = GeneratedItems(trainer, (0, 3), 10, nfe=9, guidance=w)
     assert generated.num_batches(trainer) == 3
     for batch in (2, 0, 1):
         generated.draw(trainer, batch)
@@ -224,7 +224,7 @@ def test_items_of_the_reverse_chain(w):
     """sampler=ancestral: DDIM at eta = 1, the chain with the posterior's variance, guided."""
     process = DiscreteDDPM()
     trainer = trainer_of(SelectiveAmnesia.create(SMALL), process=process, batch_size=6)
-    generated = GeneratedItems(trainer, (0, 3), 3, nfe=40, guidance=w, sampler="ancestral")
+    generated = GeneratedItems(trainer, (0, 3), 6, nfe=40, guidance=w, sampler="ancestral")
     generated.draw(trainer, 0)
     guided = Conditioned(conditional_model(process=process), torch.tensor([0, 3] * 3), w)
     noise = trainer.noise("generated", count=6)

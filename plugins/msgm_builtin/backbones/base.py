@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -162,6 +162,15 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
             )
         dim, std = math.prod(stats.shape), self.model_std(stats)
         return ResidualMLP(dim, process, std, c.width, c.depth, stats.classes)
+
+    def parts(self, network: nn.Module) -> Mapping[str, Iterable[str]]:
+        """``class``: the embeddings of classes, where there are any."""
+        names = [
+            f"{name}.weight"
+            for name, module in network.named_modules()
+            if isinstance(module, nn.Embedding)
+        ]
+        return {"class": names} if names else {}
 
     def describe(self, model: Model) -> Mapping[str, Any]:
         """Heads, norms, activation, features of the time, and eps_hat by the network's output."""

@@ -1,25 +1,27 @@
-"""ESD: erases a class by the negative of classifier-free guidance."""
+"""ESD: erases a class or a concept by the negative of classifier-free guidance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msgm_bench import Method, Model, Regime, Session, guided, hookimpl
 from msgm_builtin.methods.esd_options import PRESETS, ESDOptions
 from msgm_builtin.methods.esd_trajectory import trajectory_states
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
+from msgm_builtin.methods.prediction_loss import prediction_loss
 
 
 class ESD(Method[ESDOptions]):
-    """ESD: erases a class by training its noise prediction towards negative guidance.
+    """ESD: erases a class or a prompt by training its prediction towards negative guidance.
 
-    L = E |eps_hat(x_t, t, c_f) - sg[eps*_null - eta (eps*_c - eps*_null)]|^2 / D
+    L = E w(t) |eps_hat(x_t, t, c_f) - sg[eps*_null - eta (eps*_c - eps*_null)]|^2 / D
 
-    with eps*_c and eps*_null the frozen base's predictions at x_t for c_f and for the null class,
-    and x_t on the guided trajectory from noise to c_f of the model in training.
+    with eps*_c and eps*_null the frozen base's predictions at x_t for c_f and for the null
+    condition, x_t on the guided trajectory from noise to c_f of the model in training, and w = 1,
+    or 1/a^2 of networks that predict v.
     Cost: one pass and two forward ones a step, and one forward pass for each of
     ``trajectory_steps`` (two where guided; items take half of them). The base model.
     Data-free. Variants and the released code: docs/methods/esd.md.
@@ -31,23 +33,27 @@ class ESD(Method[ESDOptions]):
     needs = frozenset({"base"})
     presets = PRESETS
 
+    def part(self, model: Model, regime: Regime) -> str:
+        """``auto`` is ``cross``, as in ESD-x, of networks that have cross-attention."""
+        if self.options.weights == "auto" and "cross" in model.parts:
+            return "cross"
+        return super().part(model, regime)
+
     def skip(self, model: Model, regime: Regime) -> str | None:
-        """Reason to skip a model without classes or without embeddings of them, or None."""
+        """Reason to skip a model without conditions or without embeddings of classes, or None."""
         model.process.grid(self.options.trajectory_steps)  # raises where it has fewer times
         if model.conditioning is None:
             return "ESD sets a class against the null class: only for models of --conditional"
-        if self.options.trainable_weights == "class" and not embeddings(model):
-            return "trainable_weights=class: the network has no embedding of classes (use all)"
+        if self.options.weights == "class" and "class" not in model.parts:
+            return "weights=class: the network has no embedding of classes (use all)"
         return None
 
     def setup(self, session: Session) -> None:
-        """Mask of the trainable weights; register the items to be noised."""
+        """Register the items to be noised."""
         c = self.options
-        self.mask = embedding_mask(session.model) if c.trainable_weights == "class" else None
         if c.state_source == "noised":
-            self.items = GeneratedItems(
-                session, session.forget_labels, c.samples_per_class, c.nfe, c.guidance
-            )
+            count = c.samples_per_class * len(session.forget_concepts)
+            self.items = GeneratedItems(session, session.forget_labels, count, c.nfe, c.guidance)
             session.register_state("drawn", self.items)
 
     def num_preparation_steps(self, session: Session) -> int:
@@ -60,10 +66,17 @@ class ESD(Method[ESDOptions]):
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend L."""
+        model, weight = session.model, self.options.retain_weight
         x_t, t, c_f = self.sample_states(session, step)
         target = self.target(session, x_t, t, c_f)
-        loss = (session.model.eps(x_t, t, c_f) - target).square().mean()
-        session.minimise(loss, mask=self.mask)
+        loss = prediction_loss(model, t, model.eps(x_t, t, c_f), target)
+        if weight:
+            noise = session.noise("retain", step, count=session.batch_size)
+            c_g = uniform_choice(torch.tensor(session.retain_labels, device=t.device), noise)
+            with torch.no_grad():
+                target = session.base.eps(x_t, t, c_g)
+            loss = loss + weight * prediction_loss(model, t, model.eps(x_t, t, c_g), target)
+        session.minimise(loss)
         return loss.detach()
 
     @torch.no_grad()
@@ -74,7 +87,7 @@ class ESD(Method[ESDOptions]):
         return guided(eps_c, eps_null, -eta - (self.options.erase_from == "null"))
 
     def sample_states(self, session: Session, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """States x_t ``[N, *shape]``, their times ``[N]`` and classes c_f ``[N]``."""
+        """States x_t ``[N, *shape]``, their times ``[N]`` and conditions c_f ``[N]``."""
         c = self.options
         noise = session.noise("class", step, count=session.batch_size)
         if c.state_source == "noised":
@@ -85,18 +98,6 @@ class ESD(Method[ESDOptions]):
         c_f = uniform_choice(torch.tensor(session.forget_labels, device=noise.device), noise)
         x_t, t = trajectory_states(session, step, c_f, c.trajectory_steps, c.guidance)
         return x_t, t, c_f
-
-
-def embeddings(model: Model) -> list[nn.Embedding]:
-    """The embeddings in the network."""
-    return [module for module in model.modules() if isinstance(module, nn.Embedding)]
-
-
-def embedding_mask(model: Model) -> Tensor:
-    """Mask ``bool [P]`` of the weights of the embeddings."""
-    inside = {id(embedding.weight) for embedding in embeddings(model)}
-    parts = [torch.full_like(p, id(p) in inside, dtype=torch.bool) for p in model.parameters()]
-    return torch.cat([part.reshape(-1) for part in parts])
 
 
 @hookimpl

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Options
+from msgm_bench import WeightsOptions
 
 
-class ESDOptions(Options):
-    """Target and states."""
+class ESDOptions(WeightsOptions):
+    """Weights, target, states."""
 
     eta: float = Field(1.0, ge=0, description="strength of the negative guidance")
     erase_from: Literal["null", "class"] = Field(
@@ -20,14 +20,18 @@ class ESDOptions(Options):
     state_source: Literal["trajectory", "noised"] = Field(
         "trajectory", description="x_t: on the model's trajectory to c_f, or noised items"
     )
-    trainable_weights: Literal["all", "class"] = Field(
-        "all", description="weights that move: all, or the embeddings of classes"
+    retain_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the distance from the base for conditions of D_g at the same x_t",
     )
     guidance: float = Field(
         2.0, ge=0, description="w of (1 + w) eps_c - w eps_null on the trajectory and for items"
     )
     trajectory_steps: int = Field(50, ge=1, description="steps of a whole trajectory")
-    samples_per_class: int = Field(500, ge=1, description="items of each class to be noised")
+    samples_per_class: int = Field(
+        500, ge=1, description="items of each class or concept to be noised"
+    )
     nfe: int = Field(99, ge=1, description="most network evaluations of such an item")
 
 
@@ -44,6 +48,6 @@ PUBLISHED = {
 }
 QUICK = {  # steps of its own, and the embeddings of D_g's classes as they were
     "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup_steps": 0, "ema_decay": 0.0},
-    "method": {"trainable_weights": "class", "trajectory_steps": 10},
+    "method": {"weights": "class", "trajectory_steps": 10},
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}

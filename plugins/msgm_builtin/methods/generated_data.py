@@ -16,6 +16,7 @@ from msgm_bench import (
     Model,
     Noise,
     ProbabilityFlow,
+    Prompts,
     ReverseSampler,
     Session,
 )
@@ -29,12 +30,13 @@ class GeneratedItems(nn.Module):
 
     Args:
         session: Source of the base model, which draws the items.
-        classes: Classes of the items, in turn; None for an unconditional model.
-        samples_per_class: Items of each class (an unconditional model counts as one class).
+        labels: Classes or captions of the items, in turn; None for an unconditional model.
+        count: Number of items.
         nfe: Most network evaluations of an item.
         guidance: w of (1 + w) eps_c - w eps_null.
         sampler: heun, the probability-flow ODE, which suits every process; or ancestral, with the
             posterior's variance (DDIM at eta = 1).
+        prompts: What the items are drawn for, by their captions; None: the base's own prompts.
     """
 
     x: Tensor
@@ -43,21 +45,22 @@ class GeneratedItems(nn.Module):
     def __init__(
         self,
         session: Session,
-        classes: Sequence[int] | None,
-        samples_per_class: int,
+        labels: Sequence[int] | None,
+        count: int,
         nfe: int,
         guidance: float = 0.0,
         sampler: Literal["heun", "ancestral"] = "heun",
+        prompts: Prompts | None = None,
     ) -> None:
         super().__init__()
         weight = next(session.model.parameters())
-        labels = torch.tensor([0] if classes is None else classes, device=weight.device)
-        self.classes, self.guidance = classes, guidance
+        cycle = torch.tensor([0] if labels is None else labels, device=weight.device)
+        self.labels, self.guidance, self.prompts = labels, guidance, prompts
         reverse: ReverseSampler = ProbabilityFlow()
         if sampler == "ancestral":
             reverse = Ancestral(variance="posterior")
         self.sampler = reverse.with_nfe(nfe)
-        self.register_buffer("y", labels.repeat(samples_per_class))
+        self.register_buffer("y", cycle.repeat(math.ceil(count / len(cycle)))[:count])
         self.register_buffer("x", torch.zeros(len(self.y), *session.model.shape).to(weight.device))
 
     def __len__(self) -> int:
@@ -78,8 +81,10 @@ class GeneratedItems(nn.Module):
         first = batch * session.batch_size
         part = slice(first, first + session.batch_size)
         noise = session.noise("generated", start=first, count=len(self.y[part]))
-        if self.classes is not None:
-            model = Conditioned(model, self.y[part], self.guidance)
+        if self.labels is not None:
+            y = self.y[part]
+            condition = y if self.prompts is None else self.prompts.embed(y)
+            model = Conditioned(model, condition, self.guidance)
         x = self.sampler(model.eps_fn, model.process, model.shape, noise).x
         self.x[part] = x if model.codec.bounds is None else x.clamp(*model.codec.bounds)
 

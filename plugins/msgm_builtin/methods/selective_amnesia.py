@@ -48,9 +48,8 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         c, conditioning = self.options, session.model.conditioning
         self.anchor = flatten(session.base.parameters())
         classes = None if conditioning is None else range(conditioning.count)
-        self.memory = GeneratedItems(
-            session, classes, c.samples_per_class, c.nfe, c.guidance, c.sampler
-        )
+        count = c.samples_per_class * (1 if classes is None else len(classes))
+        self.memory = GeneratedItems(session, classes, count, c.nfe, c.guidance, c.sampler)
         self.fisher = Fisher(len(self.anchor), c.fisher_timesteps).to(self.anchor.device)
         session.register_state("memory", self.memory)
         session.register_state("fisher", self.fisher)

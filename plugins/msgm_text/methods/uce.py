@@ -109,7 +109,9 @@ def editing_matrix(c: Tensor, c_star: Tensor, others: Tensor, options: UCEOption
     s_e, s_p = options.erase_scale, options.preserve_scale
     eye = torch.eye(c.shape[1], dtype=c.dtype, device=c.device)
     common = options.lamb * eye + s_p * others.T @ others
-    return torch.linalg.solve(common + s_e * c.T @ c, common + s_e * c_star.T @ c, left=False)
+    A, B = common + s_e * c.T @ c, common + s_e * c_star.T @ c
+    M: Tensor = torch.linalg.solve(A, B, left=False)
+    return M
 
 
 @hookimpl

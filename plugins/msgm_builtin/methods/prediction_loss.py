@@ -1,0 +1,19 @@
+"""The squared distance of a network's output from another one."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from msgm_bench import Model, per_item
+
+
+def prediction_loss(model: Model, t: Tensor, eps_hat: Tensor, target: Tensor) -> Tensor:
+    """E w(t) |eps_hat - target|^2 / D, a scalar, where ``target`` is a prediction of noise, too.
+
+    With w of ``Model.loss_weight`` outputs are compared as the network makes them: |v_hat - v'|^2
+    of networks that predict v.
+    """
+    error = (eps_hat - target).square()
+    if model.prediction_type == "epsilon":
+        return error.mean()
+    return (per_item(model.loss_weight(t), error) * error).mean()
