@@ -22,6 +22,7 @@ LAYER = re.compile(
     r"|\.lora_linear_layer\.(?P<linear>down|up))\.weight"
 )
 OLD_NAMES = (
+    (r"(\.self_attn)\.to_(q|k|v|out)_lora\.", r"\1.\2_proj.lora."),
     (r"\.processor\.", "."),
     (r"\.to_out_lora\.", ".to_out.0.lora."),
     (r"_lora\.", ".lora."),
@@ -138,20 +139,25 @@ def _layers(
             f"{name} is no LoRA that diffusers reads: {error_summary(error)}", ALLOWED
         ) from error
     layers: dict[str, dict[str, Tensor]] = {}
-    alphas = {key.removesuffix(".alpha"): float(v) for key, v in (network_alphas or {}).items()}
     for key, tensor in converted.items():
-        modern = key
-        for old, new in OLD_NAMES:
-            modern = re.sub(old, new, modern)
-        match = LAYER.fullmatch(modern)
-        if match is None and key.endswith(".alpha"):
-            alphas[modern.removesuffix(".alpha")] = float(tensor)
-        elif match is None:
+        match = LAYER.fullmatch(_modern(key))
+        if match is None:
             raise IncompatibleError(f"{name} holds {short(key, 160)}, no plain LoRA", ALLOWED)
-        else:
-            way = match["matrix"] or ("A" if "down" in (match["way"], match["linear"]) else "B")
-            layers.setdefault(match["module"], {})[way] = tensor
+        way = match["matrix"] or ("A" if "down" in (match["way"], match["linear"]) else "B")
+        layers.setdefault(match["module"], {})[way] = tensor
+    alphas = {}
+    for key, alpha in (network_alphas or {}).items():
+        modern = _modern(key.removesuffix(".alpha"))
+        match = LAYER.fullmatch(modern)
+        alphas[modern if match is None else match["module"]] = float(alpha)
     return layers, alphas
+
+
+def _modern(key: str) -> str:
+    """A name of 2023, whose attention processors held the layers, as it is today."""
+    for old, new in OLD_NAMES:
+        key = re.sub(old, new, key)
+    return key
 
 
 def _config(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
