@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from msgm_bench import IncompatibleError
+from msgm_bench.testing import check_judge
 from msgm_builtin.datasets.digits import Digits
 from msgm_text.datasets.scenes import Scenes
 from msgm_text.datasets.scenes_board import BACKGROUND, COLOURS, OBJECTS, SHAPES, paint, templates
@@ -41,6 +42,11 @@ def test_held_out_scenes_are_judged_without_an_error(cell):
     judge.fit(data, 0, torch.device("cpu"))
     assert judge.quality([0]) == 1.0
     assert judge.report["items"] == 2000
+
+
+def test_the_judge_passes_the_kit():
+    """The contract of judges, on scenes: there are no other data for it."""
+    check_judge(SceneJudge, data=Scenes.create({"train_size": 500, "test_size": 500}).load())
 
 
 @CELL_SIZES
