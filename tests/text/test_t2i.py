@@ -76,6 +76,19 @@ def test_parts_are_those_of_stable_diffusion(network):
     assert not parts["unet"] & parts["text"]
 
 
+@networks
+@torch.no_grad()
+def test_a_lora_changes_nothing_before_it_is_trained(network):
+    """Two factors at each of the four projections of every attention, and the same eps_hat."""
+    built = model(network)
+    (x, t), attentions = inputs(built), len(built.parts["cross_kv"])  # two projections a block
+    before = built.eps(x, t)
+    backbone(network).add_adapter(built, "lora:2")
+    assert torch.equal(built.eps(x, t), before)
+    assert len(built.parts["lora:2"]) == 2 * 4 * attentions
+    assert not built.parts["lora:2"] & built.parts["unet"]
+
+
 @torch.no_grad()
 def test_the_encoder_takes_tokens_or_embeddings_of_words():
     """Both are transformers' own hidden states, bit for bit."""

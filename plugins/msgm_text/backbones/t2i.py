@@ -20,6 +20,7 @@ from msgm_bench import (
     Prompts,
     hookimpl,
 )
+from msgm_text.backbones.adapters import add_lora
 from msgm_text.backbones.parts import named_parts
 from msgm_text.backbones.text_encoder import PromptEncoder, text_encoder
 from msgm_text.backbones.tokenizer import WordTokenizer
@@ -162,6 +163,10 @@ class TextToImage(Backbone[T2IOptions]):
     def parts(self, network: nn.Module) -> Mapping[str, Iterable[str]]:
         """The parts by the names of Stable Diffusion's parameters."""
         return named_parts(network)
+
+    def add_adapter(self, model: Model, part: str) -> None:
+        """``lora:R``, a LoRA of rank R in the attention of the denoiser."""
+        add_lora(model, part)
 
     def describe(self, model: Model) -> Mapping[str, Any]:
         """Heads, norms, activations, time features, the output's meaning and that of tokens."""
