@@ -10,13 +10,17 @@ from msgm_bench import (
     Batch,
     Conditioned,
     DataStats,
+    Examples,
     IncompatibleError,
+    Noise,
     OptionError,
     UsageError,
     dsm_loss,
 )
 from msgm_bench.experiment.model_io import load_model, save_model
 from msgm_bench.testing import check_backbone
+from msgm_bench.training import NoisedBatches
+from msgm_builtin.samplers.reverse import DDIMSampler
 from msgm_text.backbones.t2i import TextToImage
 
 PROMPTS = ("a red circle", "a blue square", "a red square and a blue ring")
@@ -70,6 +74,19 @@ def test_parts_are_those_of_stable_diffusion(network):
     assert not parts["cross"] & (parts["not_cross"] | parts["self"])
     assert parts["unet"] | parts["text"] == built.part("all") == names
     assert not parts["unet"] & parts["text"]
+
+
+@networks
+@torch.no_grad()
+def test_a_lora_changes_nothing_before_it_is_trained(network):
+    """Two factors at each of the four projections of every attention, and the same eps_hat."""
+    built = model(network)
+    (x, t), attentions = inputs(built), len(built.parts["cross_kv"])  # two projections a block
+    before = built.eps(x, t)
+    backbone(network).add_adapter(built, "lora:2")
+    assert torch.equal(built.eps(x, t), before)
+    assert len(built.parts["lora:2"]) == 2 * 4 * attentions
+    assert not built.parts["lora:2"] & built.parts["unet"]
 
 
 @torch.no_grad()
@@ -173,6 +190,27 @@ def test_a_stored_model_is_read_as_it_was_written(tmp_path, network):
     assert torch.equal(again.prompts.tokens, built.prompts.tokens)
     for c in (None, torch.tensor([2, 0, 1, 3]), built.prompts.embed_texts(["a blue ring"] * 4)):
         assert torch.equal(again.eps(x, t, c), built.eps(x, t, c))
+
+
+def test_it_learns_what_words_say():
+    """Boards in the two colours that captions name are drawn from the captions alone."""
+    torch.manual_seed(0)
+    stats = dataclasses.replace(STATS, prompts=("a red board", "a blue board"))
+    built = backbone(depth=1).build(stats)
+    c = torch.arange(64) % 2
+    colours = torch.tensor([[230, 30, 30], [30, 30, 230]], dtype=torch.uint8)
+    items = Examples(colours[c][..., None, None].expand(-1, -1, 8, 8), c, c)
+    batches = NoisedBatches({"all": items}, built, 0, 64)
+    adam = torch.optim.Adam(built.parameters(), lr=5e-3)
+    for step in range(150):
+        adam.zero_grad()
+        dsm_loss(built, batches.batch("all", step)).backward()
+        adam.step()
+    model = Conditioned(built.eval(), torch.arange(16) % 2, 1.0)
+    x = DDIMSampler.create({"nfe": 10}).sample(model, Noise(0, 0, 16)).x
+    drawn = built.codec.decode(x).mean(dim=(2, 3))
+    assert ((drawn[:, 0] > drawn[:, 2]) == (torch.arange(16) % 2 == 0)).all()
+    torch.testing.assert_close(drawn[:2], colours / 255, rtol=0, atol=0.15)
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,11 @@ def read_pipeline(folder: Path) -> tuple[PipelineCard, Vocabulary, str]:
             )
     vocabulary = read_vocabulary(folder / "tokenizer", inside)
     card = PipelineCard(
-        unet=_part(folder, "unet", ConditionalUNetCard),
-        vae=_part(folder, "vae", AutoencoderCard),
-        text_encoder=_part(folder, "text_encoder", TextEncoderCard),
+        unet=part_card(folder, "unet", ConditionalUNetCard),
+        vae=part_card(folder, "vae", AutoencoderCard),
+        text_encoder=part_card(folder, "text_encoder", TextEncoderCard),
         tokenizer=vocabulary.card,
-        schedule=_schedule(folder / "scheduler" / SCHEDULE, inside),
+        schedule=schedule_card(folder / "scheduler" / SCHEDULE, inside),
         vae_sha256="0" * 64,
         vocabulary_sha256=vocabulary.sha256,
     )
@@ -141,7 +141,7 @@ def check_parts(name: str, card: PipelineCard, vocabulary: int) -> None:
         )
 
 
-def _part(folder: Path, part: str, schema: type[CardT]) -> CardT:
+def part_card(folder: Path, part: str, schema: type[CardT]) -> CardT:
     """The card of a part, which names its class."""
     path, inside = folder / part / CARD, boundary(folder)
     values = read_object(path, inside)
@@ -151,7 +151,7 @@ def _part(folder: Path, part: str, schema: type[CardT]) -> CardT:
     return read_card(path, schema, inside)
 
 
-def _schedule(path: Path, inside: Path) -> ScheduleCard:
+def schedule_card(path: Path, inside: Path) -> ScheduleCard:
     """What the scheduler says of the training; its other fields are options of sampling."""
     values, name = read_object(path, inside), single_line(path)
     if values.get("_class_name") not in SCHEDULERS:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
@@ -16,15 +18,19 @@ from msgm_bench import (
     IncompatibleError,
     Model,
     Options,
+    PretrainedNetwork,
     Process,
     Prompts,
     hookimpl,
 )
+from msgm_text.backbones.adapters import add_lora
 from msgm_text.backbones.parts import named_parts
+from msgm_text.backbones.t2i_io import is_unet, read_folder, read_weights, save_folder
 from msgm_text.backbones.text_encoder import PromptEncoder, text_encoder
 from msgm_text.backbones.tokenizer import WordTokenizer
 from msgm_text.backbones.transformer import PatchTransformer
 from msgm_text.backbones.unet import conditional_unet
+from msgm_text.extra import require_text
 
 LARGEST = 8_192  # channels of a layer
 
@@ -163,6 +169,10 @@ class TextToImage(Backbone[T2IOptions]):
         """The parts by the names of Stable Diffusion's parameters."""
         return named_parts(network)
 
+    def add_adapter(self, model: Model, part: str) -> None:
+        """``lora:R``, a LoRA of rank R in the attention of the denoiser."""
+        add_lora(model, part)
+
     def describe(self, model: Model) -> Mapping[str, Any]:
         """Heads, norms, activations, time features, the output's meaning and that of tokens."""
         network, tokenizer = model.network, model.prompts.tokenizer
@@ -172,6 +182,31 @@ class TextToImage(Backbone[T2IOptions]):
             "prediction": model.prediction_type,
             "tokenizer": tokenizer.digest,
         }
+
+    def from_pretrained(
+        self, source: str, stats: DataStats, download: bool = True
+    ) -> PretrainedNetwork:
+        """A folder of ``save_pretrained``; no other program trains such a model on these words."""
+        require_text()
+        folder = read_folder(source)
+        backbone = type(self).create(folder.options())
+        with torch.device("meta"):
+            model = backbone.build(stats)
+        weights, sha256 = read_weights(folder, model)
+        return PretrainedNetwork(backbone, weights, sha256)
+
+    def save_pretrained(self, model: Model, folder: Path) -> str:
+        """U-Net and text encoder, tokenizer and scheduler, each as its library saves it."""
+        network, process, tokenizer = model.network, model.process, model.prompts.tokenizer
+        assert isinstance(network, TextToImageNetwork)
+        assert isinstance(process, DiscreteDDPM)
+        assert isinstance(tokenizer, WordTokenizer)
+        if not is_unet(network.unet):
+            raise IncompatibleError(
+                "the transformer of t2i, which diffusers does not have",
+                "models with -b network=unet",
+            )
+        return save_folder(model, process, tokenizer, folder)
 
 
 @hookimpl
