@@ -103,13 +103,13 @@ def test_wrong_options_are_refused(options, error, reason):
     assert reason in str(caught.value)
 
 
-def test_data_check_shows_the_prompts_of_each_concept(here, bench):
-    """The table counts prompts where there are no items."""
+def test_data_check_shows_the_prompts_of_each_group(here, bench):
+    """The command counts prompts where there are no items."""
     (here / "painters.yaml").write_text(PAINTERS)
     code, out, _ = bench("data", "check", "concepts", "-d", "file=painters.yaml")
     assert code == 0
-    assert re.search(r"van gogh +0 +0 +2 +1 ", out)
-    assert "prompts: 4 train, 2 target" in out
+    assert re.search(r"train +4 +van gogh", out)
+    assert re.search(r"target +2 +sunflowers", out)
 
 
 def test_one_concept_alone_cannot_be_forgotten(here):
