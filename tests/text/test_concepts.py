@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from msgm_bench import DataStats, ItemDrawing, MsgmBenchError, OptionError, Usag
 from msgm_bench.cache.fingerprint import data_fingerprint
 from msgm_bench.experiment.loaded_data import load as load_once
 from msgm_bench.testing import check_dataset
+from msgm_builtin.judges.reports import predict_held_out, quality_of, report_of
 from msgm_text.datasets.concepts import Concepts
 
 PAINTERS = (
@@ -118,3 +120,12 @@ def test_one_concept_alone_cannot_be_forgotten(here):
     with pytest.raises(MsgmBenchError, match="nothing but one"):
         load(file="one.csv").targets(["one"])
     assert torch.equal(load(file="one.csv").train.c, torch.zeros(0, dtype=torch.int64))
+
+
+def test_a_judge_without_held_out_items_measures_nothing(here):
+    """Its report is JSON with nulls, and its quality unknown, so that values carry a stamp."""
+    data = load(set="unlearncanvas")
+    report = report_of(data, predict_held_out(None, data, torch.device("cpu")))
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["items"] == 0
+    assert quality_of(report, [3]) is None
