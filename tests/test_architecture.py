@@ -24,6 +24,8 @@ CITING = ("methods", "backbones", "datasets")
 # Registered names that are words of the core, too: (word, where, what it means there).
 HOMONYMS = [
     ("finetune", "msgm_bench/", "a regime"),
+    ("captions", "msgm_bench/", "texts of items"),
+    ("concepts", "msgm_bench/", "what prompts ask for"),
     ("digits", "msgm_bench/boards/", "decimals of a column"),
     ("digits", "msgm_bench/api/columns.py", "decimals of a column"),
     ("digits", "msgm_bench/api/result.py", "hexadecimal digits"),

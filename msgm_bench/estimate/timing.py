@@ -145,13 +145,7 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
         passes.clear()
         budget = training_plan.budget.model_copy(update=changes | {"batch_size": items})
         method = type(training_plan.method)(training_plan.method.options)  # without its state
-        training = replace(training_plan, method=method, budget=budget)
-        base = (
-            TakeModel(Path(), plan.backbone, plan.loaded.stats)
-            if training_plan.starts_from_base
-            else None
-        )
-        stage = training_stage(plan, training, base)
+        stage = _stage(plan, replace(training_plan, method=method, budget=budget))
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
             seconds.append(clock.elapsed())
@@ -174,6 +168,12 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan) -> Timing:
         return timing
     step_passes = passes[0] if len(passes) == 1 else (passes[-1] - passes[0]) / (len(passes) - 1)
     return replace(timing, passes=step_passes * timing.batch / timing.measured)
+
+
+def _stage(plan: Plan, training: TrainingPlan) -> Train:
+    """The stage of a training; its base, where it has one, is a placeholder."""
+    base = TakeModel(Path(), plan.backbone, plan.loaded.stats)
+    return training_stage(plan, training, base if training.starts_from_base else None)
 
 
 def _placeholder_needs(plan: Plan, stage: Train, folder: Path) -> dict[str, Path]:

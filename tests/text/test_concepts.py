@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from msgm_bench import DataStats, ItemDrawing, MsgmBenchError, OptionError, Usag
 from msgm_bench.cache.fingerprint import data_fingerprint
 from msgm_bench.experiment.loaded_data import load as load_once
 from msgm_bench.testing import check_dataset
+from msgm_builtin.judges.reports import predict_held_out, quality_of, report_of
 from msgm_text.datasets.concepts import Concepts
 
 PAINTERS = (
@@ -103,13 +105,13 @@ def test_wrong_options_are_refused(options, error, reason):
     assert reason in str(caught.value)
 
 
-def test_data_check_shows_the_prompts_of_each_concept(here, bench):
-    """The table counts prompts where there are no items."""
+def test_data_check_shows_the_prompts_of_each_group(here, bench):
+    """The command counts prompts where there are no items."""
     (here / "painters.yaml").write_text(PAINTERS)
     code, out, _ = bench("data", "check", "concepts", "-d", "file=painters.yaml")
     assert code == 0
-    assert re.search(r"van gogh +0 +0 +2 +1 ", out)
-    assert "prompts: 4 train, 2 target" in out
+    assert re.search(r"train +4 +van gogh", out)
+    assert re.search(r"target +2 +sunflowers", out)
 
 
 def test_one_concept_alone_cannot_be_forgotten(here):
@@ -118,3 +120,12 @@ def test_one_concept_alone_cannot_be_forgotten(here):
     with pytest.raises(MsgmBenchError, match="nothing but one"):
         load(file="one.csv").targets(["one"])
     assert torch.equal(load(file="one.csv").train.c, torch.zeros(0, dtype=torch.int64))
+
+
+def test_a_judge_without_held_out_items_measures_nothing(here):
+    """Its report is JSON with nulls, and its quality unknown, so that values carry a stamp."""
+    data = load(set="unlearncanvas")
+    report = report_of(data, predict_held_out(None, data, torch.device("cpu")))
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["items"] == 0
+    assert quality_of(report, [3]) is None

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from msgm_bench import MsgmBenchError, Prompt, PromptBook, StorageError, UsageError
-from msgm_bench.storage import dump_yaml
+from msgm_bench.storage import dump_yaml, parse_yaml
 from msgm_text.datasets import prompt_table
 from msgm_text.datasets.concept_sets import packaged_sets, parse_concepts, read_packaged_set
 from msgm_text.datasets.prompt_csv import read_prompt_csv
 from msgm_text.datasets.prompt_files import read_prompt_files
 from msgm_text.datasets.prompt_table import join
 
+DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 PAINTERS = """
 concepts:
   Van Gogh:
@@ -160,7 +163,25 @@ WRONG = [
     (changed("templates", value=[{**TEMPLATE, "groups": []}]), "templates.0: groups []"),
     (changed("templates", value=[{**TEMPLATE, "groups": ["pair"]}]), "groups ['pair']"),
     (changed("words", value=[""]), "a word is empty"),
+    (changed("words", value=["an", "a"]), "has the word 'b'"),
 ]
+
+
+def test_the_example_of_the_documentation_is_a_file_of_prompts():
+    """The YAML of docs/datasets.md reads, and has what its comments say."""
+    (block,) = re.findall(r"```yaml\n(concepts:.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    book = parse_concepts(parse_yaml(block, "docs"), "docs").book()
+    groups = {name: len(rows) for name, rows in book.groups([0]).items() if rows}
+    # two prompts of its own and a template at two seeds; Monet's, and the dog by Monet
+    assert groups == {
+        "target": 2 + 2,
+        "synonym": 2,
+        "implicit": 1,
+        "pair": 1,
+        "neighbour": 2,
+        "unrelated": 2,
+    }
+    assert book.anchor(0) == "an artist"
 
 
 @pytest.mark.parametrize(("document", "reason"), WRONG, ids=[reason for _, reason in WRONG])

@@ -17,6 +17,9 @@ BALANCED = "balanced accuracy on held-out items (the lowest of the attributes to
 
 def predict_held_out(judge: Judge, data: Data, device: torch.device) -> Prediction:
     """The judge's prediction for ``data.test``."""
+    if not len(data.test):
+        none = torch.zeros(0, dtype=torch.bool)
+        return Prediction(torch.zeros_like(data.test.y), none)
     parts = [judge.predict(pixels(data, x).to(device)) for x in data.test.x.split(BATCH)]
     classes, recognised = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("classes", "recognised")
@@ -25,7 +28,13 @@ def predict_held_out(judge: Judge, data: Data, device: torch.device) -> Predicti
 
 
 def report_of(data: Data, prediction: Prediction) -> dict[str, Any]:
-    """The report on ``data.test``, of classes or of attributes."""
+    """The report on ``data.test``, of classes or of attributes; nulls where there are no items."""
+    if not len(data.test):
+        measures = ("accuracy", "balanced_accuracy", "share", "judged_share")
+        names = data.classes if data.test.y.ndim == 2 else ()
+        attributes = {name: dict.fromkeys(measures) for name in names}
+        unmeasured = {"attributes": attributes} if names else {}
+        return {"accuracy": None, "recognised": None, "items": 0} | unmeasured
     common = {"recognised": share(prediction.recognised), "items": len(data.test)}
     classes = prediction.classes.cpu()
     if data.test.y.ndim == 2:

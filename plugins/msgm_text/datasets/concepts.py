@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from pydantic import Field, field_validator
 
-from msgm_bench import Data, Dataset, Examples, ItemDrawing, PromptBook, UsageError, hookimpl
+from msgm_bench import Data, Dataset, Examples, ItemDrawing, UsageError, hookimpl
 from msgm_bench.storage import single_line
 from msgm_builtin.datasets.files import FolderOptions, search_folders
 from msgm_text.datasets.concept_sets import read_packaged_set
@@ -96,7 +96,7 @@ class Concepts(Dataset[ConceptsOptions]):
             book.concepts,
             LEVELS,
             protocol=f"{self.name}/{self.options.set or 'own'}@1/{book.digest[:16]}",
-            remarks=(*table.remarks, describe(book)),
+            remarks=table.remarks,
             prompts=book,
             drawing=self._drawing(),
         )
@@ -138,13 +138,6 @@ class Concepts(Dataset[ConceptsOptions]):
             "a file here or in the data folders",
             f"searched {', '.join(dict.fromkeys(single_line(path.parent) for path in paths))}",
         )
-
-
-def describe(book: PromptBook) -> str:
-    """One line on the prompts: how many of each group."""
-    groups = dict.fromkeys(prompt.group for prompt in book)
-    counts = (f"{sum(p.group == group for p in book):,} {group}" for group in groups)
-    return f"prompts: {', '.join(counts)}"
 
 
 @hookimpl

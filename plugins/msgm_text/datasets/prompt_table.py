@@ -96,11 +96,21 @@ class PromptTable:
                 train += [Row(text, (name,), "train") for text in texts]
         index = {name: i for i, name in enumerate(self.concepts)}
         tests = [row for row in self.rows if row.group != "train"]
-        for row in (*train, *tests):  # a template may have made it long
-            check_text(f"{self.source}: a prompt", row.text)
+        for row in (*train, *tests):
+            self._check_text(row.text)
         anchors = {name: c.anchor for name, c in self.concepts.items() if c.anchor}
         prompts = tuple(_prompt(row, index) for row in (*train, *tests))
         return PromptBook(tuple(self.concepts), prompts, self._domains(), anchors, self.words)
+
+    def _check_text(self, text: str) -> None:
+        """Refuse a prompt that a template made too long, or with a word that is not listed."""
+        check_text(f"{self.source}: a prompt", text)
+        other = [word for word in text.split() if self.words and word not in self.words]
+        if other:
+            raise StorageError(
+                f"{self.source}: the prompt {text[:80]!r} has the word {other[0][:80]!r}",
+                "`words` of the file, or none where the language is open",
+            )
 
     def _check_names(self) -> None:
         folded: dict[str, str] = {}
