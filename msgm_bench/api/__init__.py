@@ -35,7 +35,15 @@ from msgm_bench.api.prompts import PROMPT_GROUPS, Prompt, PromptBook, PromptGrou
 from msgm_bench.api.result import Direction, MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.sampler import Sampler
 from msgm_bench.api.session import Batch, Batches, Session, Split
-from msgm_bench.api.settings import PRESETS, Preset, Settings, Training, check_presets, merge
+from msgm_bench.api.settings import (
+    PRESETS,
+    Preset,
+    Settings,
+    Training,
+    check_presets,
+    merge,
+    on_track,
+)
 from msgm_bench.api.task import Cost, CountOptions, Task, TaskOptions
 from msgm_bench.api.track import TRACK_NAMES, Track
 from msgm_bench.api.tracker import Tracker
@@ -116,6 +124,7 @@ __all__ = [
     "indices",
     "join_names",
     "merge",
+    "on_track",
     "option_error",
     "parse_names",
     "parse_options",

@@ -13,7 +13,7 @@ from msgm_bench.api.data import Data
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, parse_options
 from msgm_bench.api.session import SPLITS, Batch, Batches, Session
-from msgm_bench.api.settings import check_presets
+from msgm_bench.api.settings import check_presets, on_track
 from msgm_bench.diffusion import per_item
 from msgm_bench.errors import OptionError, PluginError, did_you_mean
 
@@ -107,7 +107,8 @@ class Method(Plugin[OptionsT], ABC):
         check_presets(cls)
         for name, preset in cls.presets.items():
             try:
-                parse_options(cls, preset.get("method", {}))
+                for text in (False, True):
+                    parse_options(cls, on_track(preset, text).get("method", {}))
             except OptionError as error:
                 where = f"preset {name!r} of method {cls.name!r}: {error.what}"
                 raise PluginError(where, error.allowed) from error

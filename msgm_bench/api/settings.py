@@ -57,7 +57,8 @@ class Settings(Options):
     """Settings of a run from the presets of all its plugins, before the user's options.
 
     ``finetuning`` overrides ``training`` in the finetune regime; ``backbone``, ``method``,
-    ``judge``, ``tasks`` and ``metrics`` hold defaults for the options of those plugins.
+    ``judge``, ``tasks`` and ``metrics`` hold defaults for the options of those plugins; ``text``
+    holds what takes the place of these settings on text-to-image models (``on_track``).
     """
 
     training: dict[str, Any] = {}
@@ -67,6 +68,7 @@ class Settings(Options):
     judge: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
     metrics: dict[str, dict[str, Any]] = {}
+    text: dict[str, Any] = {}
 
     def budget(
         self, finetune: bool, steps: int | None = None, passes: int | None = None
@@ -96,15 +98,22 @@ def check_presets(cls: type[Plugin]) -> None:
     """
     for name, preset in cls.presets.items():
         try:
-            settings = Settings.model_validate(preset)
-            for finetune in (False, True):
-                settings.budget(finetune)
+            for text in (False, True):
+                settings = Settings.model_validate(on_track(preset, text))
+                for finetune in (False, True):
+                    settings.budget(finetune)
         except ValidationError as error:
             wrong = option_error(f"preset {name!r}", Settings, preset, error)
             raise PluginError(f"{cls.name}: {wrong.what}", wrong.allowed) from error
         except OptionError as error:
             where = f"{cls.name}: preset {name!r}, {error.what}"
             raise PluginError(where, error.allowed) from error
+
+
+def on_track(preset: Mapping[str, Any], text: bool) -> dict[str, Any]:
+    """A preset with its part ``text`` merged into it, for text-to-image models, or without it."""
+    settings = {key: value for key, value in preset.items() if key != "text"}
+    return merge(settings, preset.get("text", {})) if text else settings
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
-from msgm_bench.api import Plugin, Settings, merge
+from msgm_bench.api import Backbone, Plugin, Settings, merge
 from msgm_bench.api.result import SpecRecord, digest
 from msgm_bench.boards.protocols import flatten
 from msgm_bench.errors import MsgmBenchError, UsageError
@@ -99,8 +99,9 @@ def preset_settings(dataset: str, backbone: str, method: str, preset: str) -> Se
     """
     names = {"datasets": dataset, "backbones": backbone, "methods": method}
     classes = [_class(kind, name) for kind, name in names.items()]
+    text = cast(type[Backbone], classes[1]).text
     return parse_settings(
-        merge(*task_presets(preset), *(preset_of(cls, preset) for cls in classes))
+        merge(*task_presets(preset), *(preset_of(cls, preset, text) for cls in classes))
     )
 
 

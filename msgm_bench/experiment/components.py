@@ -16,6 +16,7 @@ from msgm_bench.api import (
     Plugin,
     Settings,
     merge,
+    on_track,
     option_error,
 )
 from msgm_bench.errors import IncompatibleError, UsageError
@@ -23,15 +24,15 @@ from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.registry import registry
 
 
-def preset_of(cls: type[Plugin], preset: str) -> Mapping[str, Any]:
-    """A plugin's contribution to a preset.
+def preset_of(cls: type[Plugin], preset: str, text: bool = False) -> Mapping[str, Any]:
+    """A plugin's contribution to a preset; ``text``: of text-to-image models.
 
     Raises:
         UsageError: A third-party preset name that this plugin lacks.
     """
     if preset not in PRESETS and preset not in cls.presets:
         raise UsageError(f"{cls.name} has no preset {preset!r}", ", ".join(PRESETS))
-    return cls.presets.get(preset, {})
+    return on_track(cls.presets.get(preset, {}), text)
 
 
 def parse_settings(merged: Mapping[str, Any]) -> Settings:

@@ -159,7 +159,7 @@ def _settings_and_training(
             check_model(Path(spec.model), loaded.stats, spec.base)
         return parse_settings(merge(*layers)), None
     cls = registry().entry("methods", spec.method).cls
-    settings = parse_settings(merge(*layers, preset_of(cls, preset)))
+    settings = parse_settings(merge(*layers, preset_of(cls, preset, spec.text)))
     method = cast(Method, create(cls, settings.method, spec.params))
     return settings, plan_training(method, spec, settings, preset, layers)
 

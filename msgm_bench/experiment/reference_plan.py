@@ -78,6 +78,6 @@ def _control_tasks(
     layers: Sequence[Mapping[str, Any]],
 ) -> dict[str, Task]:
     """The tasks as in a run of the control: a method's own sampler does not draw from it."""
-    settings = parse_settings(merge(*layers, preset_of(type(control.method), preset)))
+    settings = parse_settings(merge(*layers, preset_of(type(control.method), preset, spec.text)))
     tasks = tasks_of(spec, settings, control.method.required_task_options())
     return {name: tasks[name].with_model_defaults(model) for name in names}

@@ -53,7 +53,8 @@ class TrainingSession(Optimizer):
         self.batch_size = budget.batch_size
         self.labels, self.concepts, self.prompts = labels or {}, concepts, prompts
         self.passes = PassCounter(pass_items or budget.batch_size)
-        for network in [model.network] if base is None else [model.network, base.network]:
+        self._networks = [model.network] if base is None else [model.network, base.network]
+        for network in self._networks:
             self.passes.add(network)
         if budget.passes is not None:  # first estimate: one pass of a batch a step
             self.horizon = budget.passes * self.passes.pass_items / budget.batch_size
@@ -126,6 +127,7 @@ class TrainingSession(Optimizer):
         self, items: Examples, step: int, draw: int | str = 0, encoded: bool = False
     ) -> Batch:
         """``items`` as a batch."""
+        encoded = encoded or self.noised_batches.encoded
         return self.noised_batches.noised(items, "noised", step, draw, encoded=encoded)
 
     def noise(self, *stream: int | str, count: int, start: int = 0) -> Noise:

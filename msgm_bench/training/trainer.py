@@ -24,6 +24,7 @@ from msgm_bench.errors import (
 from msgm_bench.training import checkpoint
 from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.interrupt import deferred
+from msgm_bench.training.method_state import load_stored_state, stored_state
 from msgm_bench.training.runtime import Runtime
 from msgm_bench.training.session import TrainingSession
 from msgm_bench.training.weight_guard import WeightGuard
@@ -257,7 +258,9 @@ class Trainer(TrainingSession):
             "passes": self.passes.thirds,
             "log": self.log.rows,
             "recorded": dict(self.method.recorded),
-            "states": {name: part.state_dict() for name, part in self._states.items()},
+            "states": {
+                name: stored_state(part, self._networks) for name, part in self._states.items()
+            },
         }
         checkpoint.save(folder, state)
 
@@ -278,4 +281,4 @@ class Trainer(TrainingSession):
         self.log.rows = state["log"]
         self.method.recorded = state["recorded"]
         for name, part in self._states.items():
-            part.load_state_dict(state["states"][name])
+            load_stored_state(part, state["states"][name], self._networks)

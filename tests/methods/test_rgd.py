@@ -153,6 +153,7 @@ def test_g_r_averages_over_the_whole_set():
     trainer.noised_batches.noised = recording(trainer.noised_batches.noised, recorded)
     batchwise = RGD.create({"items_per_group": 10, "retain_items": "batch"})
     batchwise.setup(trainer)
+    recorded.clear()
     batchwise.retain_gradient(trainer, 0)
     batchwise.retain_gradient(trainer, 1)
     assert [len(items) for items in recorded] == [8, 8]

@@ -31,6 +31,7 @@ from msgm_bench import (
 )
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.testing import ToyBackbone, check_method, toy_images, trained
+from msgm_bench.testing.toy_tracks import CLASS
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_builtin.methods.sfd import SFD
 from msgm_builtin.methods.sfd_batch import draw_batch, uniform_index
@@ -126,7 +127,7 @@ def trainer_of(options=None, base=None, forget_labels=(2,), **budget):
 
 def random_batch(trainer, *stream):
     """The random numbers of a batch of the method that is being trained."""
-    return draw_batch(trainer, trainer.method.options, trainer.method.time_range, *stream)
+    return draw_batch(trainer, trainer.method.options, trainer.method.time_range, None, *stream)
 
 
 def one_step(trainer, z, c):
@@ -361,7 +362,7 @@ def test_the_forget_set_reaches_it_by_labels_alone():
     """Other forgotten classes give other weights, from the same absence of data."""
     data = toy_images()
     first, second = (
-        trained(SFD, {"forget_weight": 1.0}, "finetune", data, targets, classes=3)
+        trained(SFD, {"forget_weight": 1.0}, "finetune", data, targets, track=CLASS)
         for targets in ((0,), (1,))
     )
     assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from msgm_bench import Batches, LossMethod, Method, Model, dsm_loss, hookimpl
+from msgm_bench import Batches, LossMethod, Method, Model, WeightsOptions, dsm_loss, hookimpl
 
 
 class Standard(LossMethod):
@@ -45,7 +45,7 @@ class Unseen(LossMethod):
         return dsm_loss(model, batches.retain)
 
 
-class Finetune(LossMethod):
+class Finetune(LossMethod[WeightsOptions]):
     """The base model trained on with D_g alone: forgetting by neglect.
 
     L = E |eps_hat(x_t, t) - eps|^2 / D    over x0 in D_g, from the base's weights

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from msgm_bench import Batch, Method, Model, Regime, Session, dsm_loss, hookimpl
+from msgm_bench import Batch, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
 from msgm_builtin.methods.erasediff_options import PRESETS, EraseDiffOptions
 from msgm_builtin.methods.gradients import clip_norm
-from msgm_builtin.methods.relabel import random_retain_class
+from msgm_builtin.methods.prediction_loss import prediction_loss
+from msgm_builtin.methods.relabel import anchors_of, relabelled_eps
 
 
 class EraseDiff(Method[EraseDiffOptions]):
@@ -33,6 +33,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     regimes = ("finetune", "retrain")
     needs = frozenset({"retain", "forget"})
     presets = PRESETS
+    anchored: Prompts | None = None
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip a target that does not suit ``model``, or None."""
@@ -52,9 +53,9 @@ class EraseDiff(Method[EraseDiffOptions]):
             retain = replace(retain, condition=retain.y)
         forget, eps_f = self.forget_batch_and_target(session, step, "outer")
         L_f_K = None
-        if self.num_inner_steps(session) and step % c.inner_interval == 0:
+        if self.options.num_inner_steps(session) and step % c.inner_interval == 0:
             L_f_K = self.inner_loop_loss(session, step, forget, eps_f)
-        L_r, L_f = dsm_loss(model, retain), forget_loss(model, forget, eps_f)
+        L_r, L_f = dsm_loss(model, retain), self.forget_loss(model, forget, eps_f)
         g_r, g_q = session.gradients(L_r, L_f)
         lambda_ = self.multiplier(g_r, g_q)
         session.descend(clip_norm(g_r + lambda_ * g_q, c.outer_max_grad_norm))
@@ -63,20 +64,23 @@ class EraseDiff(Method[EraseDiffOptions]):
             self.record(q=L_f - L_f_K)
         return (L_r + lambda_ * L_f).detach()
 
+    def setup(self, session: Session) -> None:
+        """Prompts with anchors, of text-to-image models."""
+        if isinstance(session.model.conditioning, Prompts):
+            self.anchored = anchors_of(session, self.options.anchor, required=False)
+
     def forget_batch_and_target(
         self, session: Session, step: int, loop: str
     ) -> tuple[Batch, Tensor]:
         """A batch of D_f and its targets eps_f ``[N, *shape]``; ``loop`` names the draws."""
         batch, model = session.batch("forget", step, loop), session.model
-        noise = session.noise("target", loop, step, count=len(batch.t))
-        target, shape = self.target(model), tuple(batch.eps.shape[1:])
-        if model.conditioning is not None and self.options.label_dropout_split == "retain":
+        target, keeps_labels = self.target(model), self.options.label_dropout_split == "retain"
+        if model.conditioning is not None and keeps_labels:
             batch = replace(batch, condition=batch.y)
         if target == "relabel":
-            c_r = random_retain_class(session, step, loop)
-            with torch.no_grad():
-                eps_f = model.eps(batch.x_t, batch.t, torch.full_like(batch.y, c_r))
-            return batch, eps_f
+            return batch, relabelled_eps(session, batch, self.anchored, step, loop)
+        noise = session.noise("target", loop, step, count=len(batch.t))
+        shape = tuple(batch.eps.shape[1:])
         eps_f = noise.uniform(shape) if target == "uniform" else noise.normal(shape)
         if self.options.noise_in_input:
             x_t = model.process.perturb(batch.x0, batch.t, eps_f)
@@ -85,20 +89,20 @@ class EraseDiff(Method[EraseDiffOptions]):
 
     def inner_loop_loss(self, session: Session, step: int, forget: Batch, eps_f: Tensor) -> Tensor:
         """L_f(theta^K) on the outer batch; the inner steps are undone."""
-        K = self.num_inner_steps(session)
+        K = self.options.num_inner_steps(session)
         with session.inner_loop(keep_moments=self.options.adam_moments == "shared"):
             for k in range(K):
                 batch, target = self.forget_batch_and_target(session, K * step + k, "inner")
-                session.minimise(forget_loss(session.model, batch, target))
+                session.minimise(self.forget_loss(session.model, batch, target))
             with torch.no_grad():
-                return forget_loss(session.model, forget, eps_f)
+                return self.forget_loss(session.model, forget, eps_f)
 
-    def num_inner_steps(self, session: Session) -> int:
-        """K: ``inner_steps``, or the batches of ``inner_epochs`` epochs of D_f."""
-        c = self.options
-        if c.inner_epochs is None:
-            return c.inner_steps
-        return c.inner_epochs * math.ceil(len(session.items("forget")) / session.batch_size)
+    def forget_loss(self, model: Model, batch: Batch, eps_f: Tensor) -> Tensor:
+        """L_f = E |eps_hat(x_t, t[, c_f]) - eps_f|^2 / D."""
+        eps_hat = model.eps(batch.x_t, batch.t, batch.condition)
+        if self.target(model) == "relabel":
+            return prediction_loss(model, batch.t, eps_hat, eps_f)
+        return (eps_hat - eps_f).square().mean()
 
     def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
         """lambda, a scalar: ``forget_weight``, or max(0, eta - cos(g_r, g_q))."""
@@ -106,11 +110,6 @@ class EraseDiff(Method[EraseDiffOptions]):
             return torch.as_tensor(self.options.forget_weight, device=g_r.device)
         cosine = torch.cosine_similarity(g_r, g_q, dim=0)
         return (self.options.eta - cosine).clamp(min=0.0)
-
-
-def forget_loss(model: Model, batch: Batch, eps_f: Tensor) -> Tensor:
-    """L_f = E |eps_hat(x_t, t[, c_f]) - eps_f|^2 / D."""
-    return (model.eps(batch.x_t, batch.t, batch.condition) - eps_f).square().mean()
 
 
 @hookimpl

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Model, Options
+from msgm_bench import Model, Session, WeightsOptions
 
 
-class EraseDiffOptions(Options):
+class EraseDiffOptions(WeightsOptions):
     """Target, multiplier, inner loop."""
 
     target: Literal["auto", "relabel", "uniform", "gaussian"] = Field(
         "auto",
-        description="eps_f: eps_hat of another class, U[0, 1) or N(0, I); "
-        "auto: relabel where the model is class-conditional, else uniform",
+        description="eps_f: eps_hat of another class or prompt, U[0, 1) or N(0, I); "
+        "auto: relabel where the model is conditional, else uniform",
+    )
+    anchor: str = Field(
+        "",
+        max_length=1000,
+        description="of relabelled prompts; empty: the prompts' own anchors, or a caption of D_g "
+        "where they name none",
     )
     noise_in_input: bool = Field(
         False, description="eps_f is the noise in x_t as well, as in the released code"
@@ -42,10 +49,16 @@ class EraseDiffOptions(Options):
         description="split whose labels are dropped for the null class; forget: the released code",
     )
 
+    def num_inner_steps(self, session: Session) -> int:
+        """K: ``inner_steps``, or the batches of ``inner_epochs`` epochs of D_f."""
+        if self.inner_epochs is None:
+            return self.inner_steps
+        return self.inner_epochs * math.ceil(len(session.items("forget")) / session.batch_size)
+
     def conflict(self, target: str, model: Model) -> str | None:
         """Reason to skip ``target`` on ``model``, or None."""
         if target == "relabel" and model.conditioning is None:
-            return "target=relabel: only for class-conditional models (--conditional)"
+            return "target=relabel: only for conditional models (--conditional, --text)"
         if target == "relabel" and self.noise_in_input:
             return "noise_in_input=true: only where the target is a noise (target=uniform)"
         if target == "gaussian" and self.noise_in_input:

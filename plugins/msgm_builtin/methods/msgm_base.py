@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from msgm_bench import Batches, DivergenceError, LossMethod, Model, Options, dsm_loss
+from msgm_bench import Batches, DivergenceError, LossMethod, Model, WeightsOptions, dsm_loss
 
 
-class MSGMOptions(Options):
+class MSGMOptions(WeightsOptions):
     """Options of every MSGM."""
 
     alpha: float = Field(0.99, gt=0, le=1, description="weight of L_g; 1 is unseen")

@@ -8,10 +8,18 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Batches, LossMethod, Method, Model, Options, dsm_loss, hookimpl
+from msgm_bench import (
+    Batches,
+    LossMethod,
+    Method,
+    Model,
+    WeightsOptions,
+    dsm_loss,
+    hookimpl,
+)
 
 
-class NegGradOptions(Options):
+class NegGradOptions(WeightsOptions):
     """Weight of D_g and bound of the ascent."""
 
     retain_weight: float = Field(1.0, ge=0, description="w, weight of L_r; 0: ascent alone")

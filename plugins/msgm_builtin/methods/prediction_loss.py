@@ -1,10 +1,10 @@
-"""The squared distance of a network's output from another one."""
+"""Targets of a network's output, and its squared distance from another one."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from msgm_bench import Model, per_item
+from msgm_bench import Batch, Model, per_item
 
 
 def prediction_loss(model: Model, t: Tensor, eps_hat: Tensor, target: Tensor) -> Tensor:
@@ -17,3 +17,9 @@ def prediction_loss(model: Model, t: Tensor, eps_hat: Tensor, target: Tensor) ->
     if model.prediction_type == "epsilon":
         return error.mean()
     return (per_item(model.loss_weight(t), error) * error).mean()
+
+
+def noise_to(model: Model, batch: Batch, x0: Tensor, limit: float) -> Tensor:
+    """(x_t - a x0)/sigma, the noise that leads from x_t to ``x0 [N, *shape]``, within ``limit``."""
+    a, sigma = (per_item(v, x0) for v in model.process.marginal(batch.t))
+    return ((batch.x_t - a * x0) / sigma).clamp(-limit, limit)

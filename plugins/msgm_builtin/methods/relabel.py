@@ -1,21 +1,34 @@
-"""Classes of D_g in the place of forgotten ones."""
+"""Conditions in the place of forgotten ones: classes and captions of D_g, or anchors."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from msgm_bench import Session
+from msgm_bench import Batch, Prompts, Session
+from msgm_builtin.methods.anchors import anchored_prompts
+
+
+def anchors_of(session: Session, anchor: str, required: bool) -> Prompts | None:
+    """The model's prompts with anchors in those of D_f; None where the data name none.
+
+    Raises:
+        OptionError: None are named, and they are ``required``.
+    """
+    book = session.prompt_book
+    if required or anchor or all(book.concepts[c] in book.anchors for c in session.forget_concepts):
+        return anchored_prompts(session, session.model, anchor)
+    return None
 
 
 def random_retain_class(session: Session, step: int, loop: str) -> int:
-    """One class of D_g for a whole batch, uniform."""
+    """One class or caption of D_g for a whole batch, uniform."""
     u = session.noise("class", loop, step, count=1).uniform(())
     return session.retain_labels[int(u * len(session.retain_labels))]
 
 
 def random_retain_classes(session: Session, step: int, y: Tensor) -> Tensor:
-    """A class of D_g for each item, uniform, ``int64 [N]``."""
+    """A class or caption of D_g for each item, uniform, ``int64 [N]``."""
     retain = torch.tensor(session.retain_labels, device=y.device)
     u = session.noise("class", step, count=len(y)).uniform(())
     return retain[(u * len(retain)).long()]
@@ -26,3 +39,15 @@ def next_retain_classes(session: Session, y: Tensor) -> Tensor:
     retain = torch.tensor(session.retain_labels, device=y.device)
     K = session.model.null(len(y), y.device)
     return retain[((retain - y[:, None] - 1) % K[:, None]).argmin(dim=1)]
+
+
+@torch.no_grad()
+def relabelled_eps(
+    session: Session, batch: Batch, anchored: Prompts | None, step: int, loop: str
+) -> Tensor:
+    """eps_hat at the batch's x_t for its ``anchored`` prompts, or for one condition of D_g."""
+    if anchored is None:
+        c_r = torch.full_like(batch.y, random_retain_class(session, step, loop))
+    else:
+        c_r = anchored.embed(batch.y)
+    return session.model.eps(batch.x_t, batch.t, c_r)

@@ -54,27 +54,38 @@ class RGD(Method[RGDOptions]):
         grouping = self.options.grouping_of(data.train)
         if grouping == "class" and data.train.y.ndim > 1:
             raise UsageError("grouping = class on items with several attributes", "kmeans, random")
+        if grouping == "prompt" and data.train.c is None:
+            raise UsageError("grouping = prompt on items without captions", "class, kmeans, random")
         if grouping == "kmeans" and n_clusters > N:
             raise UsageError(f"{n_clusters} clusters of {N} items", f"at most {N} clusters")
 
     def setup(self, session: Session) -> None:
         """Draw the coreset; alpha in the units of model space."""
         c, retain, codec = self.options, session.items("retain"), session.model.codec
-        grouping = c.grouping_of(retain)
+        grouping = c.grouping_of(retain, session.model)
         self.coreset = coreset(session, retain, grouping, c.n_clusters, c.items_per_group)
         x = self.coreset.x
-        low, high = codec.bounds or codec.encode(x).aminmax()
+        if codec.bounds is None:
+            x = session.noised(self.coreset, 0, "range").x0
+        low, high = codec.bounds or x.aminmax()
         self.cutoff = torch.as_tensor(c.alpha * ((high - low) / 2) ** 2, device=x.device)
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend g_f' + lambda g_r'."""
         lambda_ = self.options.retain_weight
-        L_f = truncated_loss(session.model, session.batch("forget", step), self.cutoff)
+        L_f = self.forget_loss(session.model, session.batch("forget", step))
         L_r, g_r = self.retain_gradient(session, step)
         (g_f,) = session.gradients(-L_f)
         session.descend(restricted_gradient(g_f, g_r) + lambda_ * restricted_gradient(g_r, g_f))
         self.record(loss_retain=L_r, loss_forget=L_f, product=torch.dot(g_f, g_r))
         return (lambda_ * L_r - L_f).detach()
+
+    def forget_loss(self, model: Model, batch: Batch) -> Tensor:
+        """L_f, or E |eps_hat - eps|^2 / D as far as alpha (truncation=batch)."""
+        if self.options.truncation == "pixel":
+            return truncated_loss(model, batch, self.cutoff)
+        error = model.eps(batch.x_t, batch.t, batch.condition) - batch.eps
+        return error.square().mean().clamp(max=self.options.alpha)
 
     def retain_gradient(self, session: Session, step: int) -> tuple[Tensor, Tensor]:
         """L_r and g_r ``[P]``, means over the coreset or over a random batch of it."""

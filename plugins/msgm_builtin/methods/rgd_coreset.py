@@ -19,7 +19,7 @@ def coreset(
     Args:
         session: Its noise orders the items.
         retain: All items of D_g.
-        grouping: ``class``, ``kmeans`` or ``random``.
+        grouping: ``class``, ``prompt``, ``kmeans`` or ``random``.
         n_clusters: Number of groups of kmeans and of random.
         items_per_group: Items of each group; a smaller group gives all that it has.
     """
@@ -30,6 +30,9 @@ def coreset(
         case "kmeans":
             seed = session.noise("k-means", count=1).seed % 2**32
             group = kmeans_labels(retain.x, order, n_clusters, seed)
+        case "prompt":
+            assert retain.c is not None
+            group = retain.c
         case _:
             group = retain.y
     positions = [order[group[order] == g][:items_per_group] for g in group.unique()]

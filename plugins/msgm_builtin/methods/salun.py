@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msgm_bench import Batch, Method, Model, Regime, Session, dsm_loss, hookimpl, per_item
-from msgm_builtin.methods.relabel import next_retain_classes, random_retain_classes
+from msgm_bench import Batch, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
+from msgm_builtin.methods.prediction_loss import noise_to, prediction_loss
+from msgm_builtin.methods.relabel import anchors_of, next_retain_classes, random_retain_classes
 from msgm_builtin.methods.salun_mask import Saliency
 from msgm_builtin.methods.salun_options import PRESETS, RELABELS, SalUnOptions
 
@@ -30,6 +31,7 @@ class SalUn(Method[SalUnOptions]):
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
     presets = PRESETS
+    anchored: Prompts | None = None
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip options that need classes on a model without any, or None."""
@@ -39,11 +41,15 @@ class SalUn(Method[SalUnOptions]):
         """The option ``target``, with auto resolved for ``model``."""
         if self.options.target != "auto":
             return self.options.target
+        if isinstance(model.conditioning, Prompts):
+            return "anchor"
         return "random_image" if model.conditioning is None else "next_class"
 
     def setup(self, session: Session) -> None:
-        """Register the mask."""
+        """Prompts with anchors; register the mask."""
         c = self.options
+        if self.target(session.model) == "anchor":
+            self.anchored = anchors_of(session, c.anchor, required=c.target == "anchor")
         self.saliency = Saliency(session, c.mask_fraction, c.guidance(), c.mask_reduction)
         session.register_state("saliency", self.saliency)
 
@@ -76,27 +82,29 @@ class SalUn(Method[SalUnOptions]):
         eps_hat = model.eps(forget.x_t, forget.t, condition)
         if target == "ascent":
             return -(eps_hat - forget.eps).square().mean()
-        return (eps_hat - self.relabel_target(session, forget, retain, step)).square().mean()
+        eps = self.relabel_target(session, forget, retain, step)
+        if target in RELABELS:
+            return prediction_loss(model, forget.t, eps_hat, eps)
+        return (eps_hat - eps).square().mean()
 
     def relabel_target(self, session: Session, forget: Batch, retain: Batch, step: int) -> Tensor:
         """eps' ``[N, *shape]``."""
-        model = session.model
-        target = self.target(model)
+        model, target = session.model, self.target(session.model)
         if target in RELABELS:
+            other = self.other_classes(session, forget, step)
             with torch.no_grad():
-                return model.eps(forget.x_t, forget.t, self.other_classes(session, forget, step))
+                other = other if self.anchored is None else self.anchored.embed(other)
+                return model.eps(forget.x_t, forget.t, other)
         if target == "noise":
             return session.batch("forget", step, "target").eps
-        a, sigma = model.process.marginal(forget.t)
-        x_t, x_g = forget.x_t, retain.x0
-        eps = (x_t - per_item(a, x_g) * x_g) / per_item(sigma, x_g)
-        return eps.clamp(-self.options.target_clip_value, self.options.target_clip_value)
+        return noise_to(model, forget, retain.x0, self.options.target_clip_value)
 
     def other_classes(self, session: Session, forget: Batch, step: int) -> Tensor:
-        """c' ``int64 [N]``: classes of D_g, or the null class by ``label_dropout``."""
+        """c' ``int64 [N]``: other conditions, or the null condition by ``label_dropout``."""
+        other = forget.y  # of the prompts with anchors
         if self.target(session.model) == "next_class":
             other = next_retain_classes(session, forget.y)
-        else:
+        elif self.anchored is None:
             other = random_retain_classes(session, step, forget.y)
         if self.options.label_dropout:
             condition = session.batch("forget", step, "class").condition

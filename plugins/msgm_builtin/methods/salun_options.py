@@ -7,23 +7,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Model, Options
+from msgm_bench import Model, Prompts, WeightsOptions
 
-RELABELS = ("next_class", "random_class")
+RELABELS = ("anchor", "next_class", "random_class")
 
 
-class SalUnOptions(Options):
+class SalUnOptions(WeightsOptions):
     """Mask, target, weight."""
 
     mask_fraction: float = Field(
         0.5, gt=0, le=1, description="share of the weights that may move; 1: no mask"
     )
-    target: Literal["auto", "next_class", "random_class", "random_image", "noise", "ascent"] = (
-        Field(
-            "auto",
-            description="where x_t of D_f is to lead; "
-            "auto: next_class where the model is class-conditional, else random_image",
-        )
+    target: Literal[
+        "auto", "anchor", "next_class", "random_class", "random_image", "noise", "ascent"
+    ] = Field(
+        "auto",
+        description="where x_t of D_f is to lead; auto: next_class where the model is "
+        "class-conditional, anchor where it takes prompts (random_class, a caption of D_g, where "
+        "they have no anchor), else random_image",
+    )
+    anchor: str = Field(
+        "", max_length=1000, description="the anchor of prompts; empty: the prompts' own anchors"
     )
     alpha: float = Field(3.07, ge=0, description="weight of L_r")
     retain_reduction: Literal["mean", "sum"] = Field(
@@ -58,6 +62,11 @@ class SalUnOptions(Options):
         conflicts = ", ".join(option for option, needs in needs_classes.items() if needs)
         if model.conditioning is None and conflicts:
             return f"{conflicts}: only for class-conditional models (--conditional)"
+        is_text = isinstance(model.conditioning, Prompts)
+        if self.target == "anchor" and not is_text:
+            return "target=anchor: only for text-to-image models (--text)"
+        if self.target == "next_class" and is_text:
+            return "target=next_class: captions have no order (target=anchor)"
         return None
 
 
@@ -78,4 +87,22 @@ QUICK = {  # the mask of unguided outputs and means over D, no label dropped on 
     "finetuning": {"ema_decay": 0.0},
     "method": {"mask_guidance": 0.0, "mask_reduction": "mean", "label_dropout": False},
 }
-PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": RELEASED, "paper": RELEASED}
+PROMPTS = {  # of the released text-to-image runs: five epochs of 800 images
+    "finetuning": {
+        "steps": 500,
+        "batch_size": 8,
+        "learning_rate": 1e-5,
+        "max_grad_norm": 1e9,  # nothing is clipped
+    },
+    "method": {
+        "alpha": 0.5,
+        "retain_reduction": "mean",
+        "mask_guidance": 7.5,
+        "label_dropout": False,
+    },
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": QUICK,
+    "full": RELEASED | {"text": PROMPTS},
+    "paper": RELEASED | {"text": PROMPTS},
+}

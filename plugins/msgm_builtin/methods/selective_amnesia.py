@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from msgm_bench import Batch, Examples, Method, Model, Regime, Session, hookimpl
+from msgm_bench import Batch, Examples, Method, Model, Prompts, Regime, Session, hookimpl
 from msgm_builtin.methods.fisher import Fisher, squared_norm
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
-from msgm_builtin.methods.gradients import flatten
+from msgm_builtin.methods.gradients import flatten, matching_parameters, trained_parameters
 from msgm_builtin.methods.selective_amnesia_options import PRESETS, SelectiveAmnesiaOptions
 
 
@@ -38,7 +38,13 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     presets = PRESETS
 
     def skip(self, model: Model, regime: Regime) -> str | None:
-        """None; raises where ancestral sampling has more steps than the process."""
+        """Reason to skip a model of prompts, or None.
+
+        Raises:
+            OptionError: Ancestral sampling has more steps than the process.
+        """
+        if isinstance(model.conditioning, Prompts):
+            return "selective_amnesia replays each class: nobody has stated which prompts it takes"
         if self.options.sampler == "ancestral":
             model.process.grid(self.options.nfe)
         return None
@@ -46,7 +52,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     def setup(self, session: Session) -> None:
         """Register theta*, the generated items and F."""
         c, conditioning = self.options, session.model.conditioning
-        self.anchor = flatten(session.base.parameters())
+        self.anchor = flatten(matching_parameters(session.base, session.model))
         classes = None if conditioning is None else range(conditioning.count)
         count = c.samples_per_class * (1 if classes is None else len(classes))
         self.memory = GeneratedItems(session, classes, count, c.nfe, c.guidance, c.sampler)
@@ -71,7 +77,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         c = self.options
         L_f = squared_norm(session, self.surrogate_batch(session, step))
         L_r = squared_norm(session, self.replay_batch(session, step))
-        shift = flatten(session.model.parameters()) - self.anchor
+        shift = flatten(trained_parameters(session.model)) - self.anchor
         distance = (self.fisher.diagonal * shift.square()).sum()
         loss = L_f + c.gamma * L_r + c.ewc_weight * distance
         session.minimise(loss)

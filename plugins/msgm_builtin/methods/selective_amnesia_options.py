@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Options
+from msgm_bench import WeightsOptions
 
 
-class SelectiveAmnesiaOptions(Options):
+class SelectiveAmnesiaOptions(WeightsOptions):
     """Weights and generated items."""
 
     gamma: float = Field(1.0, ge=0, description="weight of the classes of D_g")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from msgm_bench import Data, Method, Model, OptionError, Regime, Session, half_range, hookimpl
-from msgm_builtin.methods.sfd_batch import check_noise_levels, draw_batch, time_shares
+from msgm_bench import (
+    Data,
+    Method,
+    Model,
+    Regime,
+    Session,
+    half_range,
+    hookimpl,
+)
+from msgm_builtin.methods.gradients import copy_sharing_frozen
+from msgm_builtin.methods.sfd_batch import check_noise_levels, draw_batch, safe_prompts, time_shares
 from msgm_builtin.methods.sfd_losses import (
     GeneratorBatch,
     fake_score_loss,
     generate,
     generator_loss,
+    weighted_sum,
 )
 from msgm_builtin.methods.sfd_options import PRESETS, SFDOptions
 
@@ -46,24 +55,15 @@ class SFD(Method[SFDOptions]):
     presets = PRESETS
 
     def skip(self, model: Model, regime: Regime) -> str | None:
-        """Reason to skip a model without classes, or None."""
-        if model.conditioning is None:
-            return "sfd moves forgotten classes to the score of safe ones: it needs --conditional"
-        check_noise_levels(model, self.options.sigma_range)
-        return None
+        """Reason to skip a model without conditions, or captions with a safe class, or None."""
+        reason = self.options.conflict(model)
+        if reason is None:
+            check_noise_levels(model, self.options.sigma_range)
+        return reason
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
-        """Refuse a safe class that is not one of D_g.
-
-        Raises:
-            OptionError: ``safe_class`` is to be forgotten, or no class at all.
-        """
-        retain, safe = data.labels(targets)["retain"], self.options.safe_class
-        if isinstance(safe, int) and safe not in retain:
-            raise OptionError(
-                f"sfd: safe_class = {safe}, which is not retained",
-                ", ".join(f"{label} ({data.classes[label]})" for label in retain),
-            )
+        """Refuse a safe class that is not one of D_g, and concepts without an anchor."""
+        self.options.check_data(data, targets)
 
     def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Samples of one unguided evaluation at the generator's own noise level."""
@@ -75,10 +75,11 @@ class SFD(Method[SFDOptions]):
         """phi, psi with Adam, the generator's time t_i and the distillation's range of times."""
         c, model = self.options, session.model
         self.phi = session.base
-        self.psi = copy.deepcopy(self.phi).requires_grad_(True).eval()
+        self.psi = copy_sharing_frozen(model).eval()
         self.psi_optimizer = session.adam(
             "fake score", self.psi.network, c.fake_learning_rate, (0.0, 0.999)
         )
+        self.safe = safe_prompts(session, c)
         self.t_i = model.process.nearest_time(half_range(model.codec) * c.generator_sigma)
         self.time_range = time_shares(model, c.sigma_range)
 
@@ -86,11 +87,12 @@ class SFD(Method[SFDOptions]):
         """Descend L_psi ``fake_steps`` times, then L_theta."""
         c, theta = self.options, session.model.eval()
         for k in range(c.fake_steps):
-            batch = draw_batch(session, c, self.time_range, step, "psi", k)
+            batch = draw_batch(session, c, self.time_range, self.safe, step, "psi", k)
             loss_fake = self.fake_score_step(theta, batch)
-        batch = draw_batch(session, c, self.time_range, step, "theta")
+        batch = draw_batch(session, c, self.time_range, self.safe, step, "theta")
         x_g = generate(theta, batch, self.t_i)
-        loss = self.weighted_sum(generator_loss(self.phi, self.psi, x_g, batch, c.alpha), batch)
+        losses = generator_loss(self.phi, self.psi, x_g, batch, c.alpha)
+        loss = weighted_sum(losses, batch, c.reduction)
         (gradient,) = session.gradients(loss)
         session.descend(gradient.clamp(-c.max_grad_value, c.max_grad_value))
         self.record(loss_fake=loss_fake)
@@ -100,17 +102,13 @@ class SFD(Method[SFDOptions]):
         """One step of psi down L_psi, which is returned; theta is a constant."""
         with torch.no_grad():
             x_g = generate(theta, batch, self.t_i)
-        loss = self.weighted_sum(fake_score_loss(self.psi, x_g, batch), batch)
+        losses = fake_score_loss(self.psi, x_g, batch)
+        loss = weighted_sum(losses, batch, self.options.reduction)
         self.psi_optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_value_(self.psi.parameters(), self.options.max_grad_value)
         self.psi_optimizer.step()
         return loss.detach()
-
-    def weighted_sum(self, loss: Tensor, batch: GeneratorBatch) -> Tensor:
-        """sum_n w_n loss_n of ``loss [N]``, which sums over dimensions."""
-        total = (batch.w * loss).sum()
-        return total if self.options.reduction == "sum" else total / batch.z[0].numel()
 
 
 @hookimpl

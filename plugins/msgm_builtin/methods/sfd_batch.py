@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msgm_bench import Model, OptionError, Session, half_range
+from msgm_bench import Model, OptionError, Prompts, Session, half_range
+from msgm_builtin.methods.anchors import anchored_prompts
 from msgm_builtin.methods.sfd_losses import GeneratorBatch
 from msgm_builtin.methods.sfd_options import SFDOptions
 
 
 def draw_batch(
-    session: Session, c: SFDOptions, time_range: tuple[float, float], *stream: int | str
+    session: Session,
+    c: SFDOptions,
+    time_range: tuple[float, float],
+    prompts: Prompts | None,
+    *stream: int | str,
 ) -> GeneratorBatch:
     """A batch of the stream ``(step, network, ...)``; forgotten classes come first.
 
@@ -21,6 +26,7 @@ def draw_batch(
         session: Labels, batch size and noise.
         c: The method's options.
         time_range: Ends of the distillation's times, as shares of the process's.
+        prompts: Captions as phi reads them, those of D_f with an anchor; None for classes.
         *stream: Name of the draw; its first entry is the step.
     """
     N, (low, high) = session.batch_size, time_range
@@ -37,8 +43,16 @@ def draw_batch(
     is_second_stage = int(stream[0]) >= c.first_stage_fraction * session.total_steps
     w[:n] = c.forget_weight / max(n, 1) if is_second_stage else 0.0
     t = session.model.process.sample_times(low + (high - low) * u[:, 2])
-    s = torch.cat([s_f, label[n:]])
+    s = torch.cat([s_f, label[n:]]) if prompts is None else prompts.embed(label)
     return GeneratorBatch(label, s, w, t, noise.normal(shape), noise.normal(shape))
+
+
+def safe_prompts(session: Session, c: SFDOptions) -> Prompts | None:
+    """Captions as phi reads them: those of D_f with the overriding concept; None for classes."""
+    phi = session.base
+    if isinstance(phi.conditioning, Prompts) and c.safe_class == "next":
+        return anchored_prompts(session, phi, c.override)
+    return None
 
 
 def class_roles(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ class GeneratorBatch:
     """The random numbers of a batch of N items.
 
     Attributes:
-        c: Labels ``int64 [N]`` of the generated items.
-        s: Classes ``int64 [N]`` at which phi is evaluated.
+        c: Conditions ``int64 [N]`` of the generated items.
+        s: Conditions at which phi is evaluated: ``int64 [N]``, or embeddings ``[N, L, d]``.
         w: Weights ``[N]``.
         t: Times ``[N]`` of the distillation.
         z: The generator's noise ``[N, *shape]``, of variance 1.
@@ -47,9 +48,10 @@ def x0_hat(model: Model, x_t: Tensor, t: Tensor, c: Tensor) -> Tensor:
 
 
 def fake_score_loss(psi: Model, x_g: Tensor, batch: GeneratorBatch) -> Tensor:
-    """|eps_psi(x_t, t, c) - eps|^2 of each item, ``[N]``."""
+    """w(t) |eps_psi(x_t, t, c) - eps|^2 of each item, ``[N]``, with w of ``Model.loss_weight``."""
     x_t = psi.process.perturb(x_g, batch.t, batch.eps)
-    return (psi.eps(x_t, batch.t, batch.c) - batch.eps).square().flatten(1).sum(1)
+    error = (psi.eps(x_t, batch.t, batch.c) - batch.eps).square().flatten(1).sum(1)
+    return psi.loss_weight(batch.t) * error
 
 
 def generator_loss(
@@ -61,3 +63,9 @@ def generator_loss(
     omega = (x_phi - x_g).detach().abs().flatten(1).mean(1).clamp(min=MIN_OMEGA)
     products = (x_phi - x_psi) * (x_phi - x_g - alpha * (x_phi - x_psi))
     return products.flatten(1).sum(1) / omega
+
+
+def weighted_sum(loss: Tensor, batch: GeneratorBatch, reduction: Literal["sum", "mean"]) -> Tensor:
+    """sum_n w_n loss_n of ``loss [N]``, which sums over dimensions, or over D (mean)."""
+    total = (batch.w * loss).sum()
+    return total if reduction == "sum" else total / batch.z[0].numel()

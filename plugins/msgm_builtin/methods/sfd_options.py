@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from msgm_bench import Options
+from msgm_bench import Data, Model, OptionError, Prompts, WeightsOptions
+from msgm_builtin.methods.anchors import check_anchors
 
 
-class SFDOptions(Options):
+class SFDOptions(WeightsOptions):
     """Generator, distillation, weights."""
 
     alpha: float = Field(1.2, ge=0, description="alpha of the generator's loss")
@@ -23,7 +24,12 @@ class SFDOptions(Options):
     safe_class: int | Literal["next", "random"] = Field(
         "next",
         description="class of D_g that a forgotten one turns into: the next one, random ones "
-        "anew in each batch, or a label",
+        "anew in each batch, or a label; captions with next turn into the same with the anchor",
+    )
+    override: str = Field(
+        "",
+        max_length=1000,
+        description="the overriding concept of prompts; empty: the prompts' own anchors",
     )
     forget_weight: float = Field(
         0.01, ge=0, description="w of forgotten classes; those of D_g have 1"
@@ -40,6 +46,30 @@ class SFDOptions(Options):
         1.0, gt=0, description="largest entry of a gradient, of both networks"
     )
     reduction: Literal["sum", "mean"] = Field("sum", description="over an item's dimensions")
+
+    def conflict(self, model: Model) -> str | None:
+        """Reason to skip ``model``, or None."""
+        if model.conditioning is None:
+            return "sfd moves forgotten classes to the score of safe ones: it needs --conditional"
+        if isinstance(model.conditioning, Prompts) and isinstance(self.safe_class, int):
+            return "safe_class is of classes; for captions there is override=TEXT, or random"
+        return None
+
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """Refuse a safe class that is not one of D_g, and concepts without an anchor.
+
+        Raises:
+            OptionError: ``safe_class`` is to be forgotten, or no class at all; or the prompts name
+                no anchor, and ``override`` is empty.
+        """
+        if data.prompts is not None and self.safe_class == "next":
+            check_anchors(data, targets, self.override)
+        retain, safe = data.labels(targets)["retain"], self.safe_class
+        if isinstance(safe, int) and safe not in retain:
+            raise OptionError(
+                f"sfd: safe_class = {safe}, which is not retained",
+                ", ".join(f"{label} ({data.classes[label]})" for label in retain),
+            )
 
     @field_validator("sigma_range")
     @classmethod
@@ -75,4 +105,12 @@ QUICK = {
     },
     "method": {"forget_weight": 1.0, "forget_fraction": 0.2, "fake_learning_rate": 1.6e-3},
 }
-PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
+PROMPTS = {  # of the released text-to-image script: a million images
+    "finetuning": {"steps": 125_000, "batch_size": 8, "learning_rate": 1e-6, "ema_decay": 0.0},
+    "method": {"alpha": 1.0, "forget_weight": 1.0, "fake_learning_rate": 3e-6},
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": QUICK,
+    "full": PUBLISHED | {"text": PROMPTS},
+    "paper": PUBLISHED | {"text": PROMPTS},
+}
