@@ -156,6 +156,8 @@ class Trainer(TrainingSession):
                 if interrupt.is_requested:
                     raise KeyboardInterrupt
         self._check_end(units)
+        if self.method.closed_form:
+            self.log.rows = [{"step": 0, "passes": self.passes.count}]
 
     def _has_more(self, units: int) -> bool:
         """Whether there is work left: of a closed form the preparation, else the budget."""

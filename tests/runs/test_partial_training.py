@@ -213,7 +213,19 @@ def test_a_closed_form_edits_in_preparation_steps_alone(parted):
     for name, tensor in before.items():
         factor = 0.5 if name in ("layers.0.weight", "layers.2.weight") else 1.0
         assert torch.equal(factor * tensor, after[name])
-    assert (folder / "train.jsonl").read_text("utf-8") == ""
+    (row,) = (folder / "train.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(row) == {"step": 0, "passes": 0.0}
+
+
+def test_a_run_of_a_closed_form_has_a_result(parted, bench, tmp_path):
+    """Its passes are those of its preparation: none; there is no plot of losses to draw."""
+    data = ("--dataset", "gaussians", "--forget", "middle", *POINTS, "--device", "cpu")
+    method = ("--backbone", "parted", "--method", "halved", "--steps", "4")
+    code, _, errors = bench("run", *data, *method, "--out", str(tmp_path / "runs"))
+    assert code == 0, errors
+    (path,) = tmp_path.rglob("result.json")
+    assert json.loads(path.read_text("utf-8"))["provenance"]["passes"]["train halved"] == 0.0
+    assert not (path.parent / "loss.png").exists()
 
 
 def test_whole_trainings_store_no_part(parted):
