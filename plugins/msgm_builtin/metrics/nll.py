@@ -48,9 +48,11 @@ class NLL(Metric):
     citation = "Song et al. 2021, arXiv:2011.13456, equation 39"
     tasks = ("likelihood",)
     columns = (
-        _column("nll", "NLL retain", "retain", position=50),
+        _column("nll", "NLL retain", "retain", position=50, track="unconditional"),
+        _column("nll", "NLL retain", "retain", position=50, track="class"),
         _column("nll_median", "median retain", "retain", position=50, track="unconditional"),
-        _column("nll", "NLL forget", "forget", position=60),
+        _column("nll", "NLL forget", "forget", position=60, track="unconditional"),
+        _column("nll", "NLL forget", "forget", position=60, track="class"),
         _column("nll_median", "median forget", "forget", position=60, track="unconditional"),
     )
     protocols = ("nll/",)

@@ -44,11 +44,18 @@ class UnlearningAccuracy(PromptMetric):
     group = "target"
     columns = (
         MetricColumn(
-            metric="ua", label="UA", direction="up", track="text", position=10, ranks=True
+            metric="ua",
+            label="UA",
+            digits=1,
+            direction="up",
+            track="text",
+            position=10,
+            ranks=True,
         ),
         MetricColumn(
             metric="ua_unrecognisable",
             label="unrecog.",
+            digits=1,
             direction="down",
             track="text",
             position=20,
@@ -108,7 +115,11 @@ class InDomainRetainAccuracy(RetainAccuracy):
     headline = "ira"
     label = "in_domain_accuracy"
     group = "neighbour"
-    columns = (MetricColumn(metric="ira", label="IRA", direction="up", track="text", position=40),)
+    columns = (
+        MetricColumn(
+            metric="ira", label="IRA", digits=1, direction="up", track="text", position=40
+        ),
+    )
     protocols = ("in_domain_accuracy/prompts",)
 
 
@@ -122,7 +133,11 @@ class CrossDomainRetainAccuracy(RetainAccuracy):
     headline = "cra"
     label = "cross_domain_accuracy"
     group = "unrelated"
-    columns = (MetricColumn(metric="cra", label="CRA", direction="up", track="text", position=50),)
+    columns = (
+        MetricColumn(
+            metric="cra", label="CRA", digits=1, direction="up", track="text", position=50
+        ),
+    )
     protocols = ("cross_domain_accuracy/prompts",)
 
 

@@ -30,7 +30,12 @@ class InPromptAccuracy(PromptMetric):
     group = "pair"
     columns = (
         MetricColumn(
-            metric="in_prompt", label="in-prompt", direction="up", track="text", position=30
+            metric="in_prompt",
+            label="in prompt",
+            digits=1,
+            direction="up",
+            track="text",
+            position=30,
         ),
     )
     protocols = ("in_prompt_accuracy/prompts",)
