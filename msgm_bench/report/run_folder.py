@@ -64,7 +64,7 @@ def _draw_pictures(
     log: list[dict[str, float]],
 ) -> None:
     """Draw the losses, the previews of tasks, and of points the score field."""
-    if log:
+    if any("loss" in row for row in log):
         plots.loss_curve(target / "loss.png", log)
     context, seed = stages.judge.context, plan.spec.seeds["sample"]
     names = {MODEL: stages.model.name, BASE: BASE}

@@ -204,6 +204,9 @@ class Trainer(TrainingSession):
         self._check_moves()
         self.preparation_steps += 1
         self.preparation_passes = self.passes.count
+        if self.method.closed_form:  # there are no other rows
+            row = {"step": float(self.preparation_steps), "passes": self.passes.count}
+            self.log.rows.append(row)
         on_step(self.preparation_steps, units, {}, "prepare")
 
     def _advance(self, on_step: ProgressCallback) -> None:
