@@ -21,7 +21,7 @@ from msgm_bench.experiment.model_card import (
     model_folder,
     read_card,
 )
-from msgm_bench.experiment.model_io import load_hashed_model
+from msgm_bench.experiment.model_io import load_hashed_model, save_model
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.registry import registry
@@ -114,6 +114,28 @@ def load_pretrained(
     if (folder / CARD).is_file():
         return load_run_model(backbone, folder, stats)
     return backbone.from_pretrained(source, stats, download)
+
+
+def store_pretrained(network: PretrainedNetwork, stats: DataStats, folder: Path) -> None:
+    """Write a base model as runs store their models."""
+    with torch.random.fork_rng(devices=[]):
+        model = network.backbone.build(stats)
+    model.network.load_state_dict(network.weights, strict=True)
+    save_model(folder, model, network.backbone, stats)
+
+
+def stored_base(source: str, backbone: Backbone, stats: DataStats, folder: Path) -> Path:
+    """The folder of a stored base model: that of ``source``, or ``folder``, where it is written.
+
+    Raises:
+        UsageError: It is not there, or fits neither data nor process.
+        StorageError: Its files are damaged.
+    """
+    own = model_folder(Path(source).expanduser())
+    if (own / CARD).is_file():
+        return own
+    store_pretrained(load_pretrained(backbone, source, stats, download=False), stats, folder)
+    return folder
 
 
 def load_run_model(backbone: Backbone, folder: Path, stats: DataStats) -> PretrainedNetwork:

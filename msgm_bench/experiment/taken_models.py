@@ -20,7 +20,7 @@ from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_card import BASE_FOLDER, CARD, PartCard, read_card
 from msgm_bench.experiment.model_io import copy_model, load_model, save_model, weights_hash
 from msgm_bench.experiment.model_stage import BASE, ModelStage
-from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained
+from msgm_bench.experiment.pretrained import BaseCheckpoint, load_pretrained, store_pretrained
 from msgm_bench.storage import write_text
 
 
@@ -58,10 +58,7 @@ class TakeBase(ModelStage):
         source, stats = self.checkpoint.source, self.loaded.stats
         network = load_pretrained(self.backbone, source, stats, download=False)
         _check_hash(source, network.sha256, self.checkpoint.sha256)
-        with torch.random.fork_rng(devices=[]):
-            model = network.backbone.build(stats)
-        model.network.load_state_dict(network.weights, strict=True)
-        save_model(work, model, self.backbone, stats)
+        store_pretrained(network, stats, work)
 
 
 @dataclass(frozen=True, eq=False)

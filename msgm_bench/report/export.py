@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
 
-from msgm_bench.api import Result
+from msgm_bench.api import Backbone, DataStats, Model, Result
 from msgm_bench.errors import UsageError
-from msgm_bench.experiment.model_card import Limits, ModelCard, read_card
+from msgm_bench.experiment.model_card import WEIGHTS, Limits, ModelCard, PartCard, read_card
 from msgm_bench.experiment.model_io import load_model
-from msgm_bench.experiment.pretrained import ORIGIN, Origin
+from msgm_bench.experiment.pretrained import ORIGIN, Origin, stored_base
 from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.report.model_card import model_card
 from msgm_bench.storage import (
@@ -23,21 +25,25 @@ from msgm_bench.storage import (
     write_text,
 )
 from msgm_bench.storage.atomic import NAME_LETTERS
+from msgm_bench.storage.tensors import load_tensors
 
 README = "README.md"
 OLD = "-old"  # behind the name of the temporary folder: the target that it replaces
 
 
-def export(run: Path, target: Path, force: bool = False) -> str:
+def export(run: Path, target: Path, force: bool = False, base: str | None = None) -> str:
     """Write the model of a run folder to ``target``, whole or not at all.
+
+    Of a partial training the part alone is written, unless the base is named.
 
     Args:
         run: A run folder, with its result and its model.
         target: The folder to write, new or empty.
         force: Whether to replace ``target`` with all that is in it.
+        base: The base model of a partial training, to write the whole model.
 
     Returns:
-        SHA-256 of the weights, which identifies ``target`` as a base model.
+        SHA-256 of the weights, which identifies ``target``.
 
     Raises:
         UsageError: ``run`` holds no model, ``target`` is not empty, or diffusers has no such
@@ -54,16 +60,40 @@ def export(run: Path, target: Path, force: bool = False) -> str:
         finish_interrupted(target.resolve())
     check_target(target, run, force)
     target = target.resolve()
-    stats = card.stats()
-    backbone = card.create(run / "model")
-    model = load_model(run / "model", torch.device("cpu"))
     with storage_errors(target), temporary_folder(target) as work:
-        usage = backbone.save_pretrained(model, work)
-        sha256 = backbone.from_pretrained(str(work), stats, download=False).sha256
+        if card.part is not None and base is None:
+            usage, sha256 = _write_part(run / "model", card, card.part, work)
+        else:
+            usage, sha256 = _write_model(run / "model", card, base, work)
         write_text(work / README, model_card(run, result, sha256, usage))
         write_text(work / ORIGIN, origin_json(result))
         replace_folder(work, target)
     return sha256
+
+
+def _write_part(folder: Path, card: ModelCard, part: PartCard, work: Path) -> tuple[str, str]:
+    """Write the trained part for other programs; how to use it, and the hash of its file."""
+    usage = card.create(folder).save_part(load_tensors(folder / WEIGHTS), part.name, work)
+    with next(work.glob("*.safetensors")).open("rb") as file:
+        return usage, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_model(folder: Path, card: ModelCard, base: str | None, work: Path) -> tuple[str, str]:
+    """Write the whole model for other programs; how to use it, and the hash of its weights."""
+    stats = card.stats()
+    if base is None:
+        model = load_model(folder, torch.device("cpu"))
+        return _write_whole(card.create(folder), model, stats, work)
+    with tempfile.TemporaryDirectory(dir=work.parent) as place:
+        stored = stored_base(base, card.create(folder), stats, Path(place))
+        model = load_model(folder, torch.device("cpu"), stored)
+        return _write_whole(read_card(stored).create(stored), model, stats, work)
+
+
+def _write_whole(backbone: Backbone, model: Model, stats: DataStats, work: Path) -> tuple[str, str]:
+    """Write a model of ``backbone``; how to use it, and the hash of its weights."""
+    usage = backbone.save_pretrained(model, work)
+    return usage, backbone.from_pretrained(str(work), stats, download=False).sha256
 
 
 def replace_folder(work: Path, target: Path) -> None:

@@ -156,8 +156,6 @@ class Trainer(TrainingSession):
                 if interrupt.is_requested:
                     raise KeyboardInterrupt
         self._check_end(units)
-        if self.method.closed_form:
-            self.log.rows = [{"step": 0, "passes": self.passes.count}]
 
     def _has_more(self, units: int) -> bool:
         """Whether there is work left: of a closed form the preparation, else the budget."""
@@ -207,6 +205,9 @@ class Trainer(TrainingSession):
         self._check_moves()
         self.preparation_steps += 1
         self.preparation_passes = self.passes.count
+        if self.method.closed_form:  # there are no other rows
+            row = {"step": float(self.preparation_steps), "passes": self.passes.count}
+            self.log.rows.append(row)
         on_step(self.preparation_steps, units, {}, "prepare")
 
     def _advance(self, on_step: ProgressCallback) -> None:

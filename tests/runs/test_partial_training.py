@@ -207,25 +207,24 @@ def test_a_part_that_cannot_be_trained_is_refused(parted, fields, reason):
 
 
 def test_a_closed_form_edits_in_preparation_steps_alone(parted):
-    """Two layers are halved exactly, without an average, and no step of the optimiser is made."""
+    """Two layers are halved exactly, without an average; the log has the passes of each step."""
     base, folder = stages(spec("halved"))
     before, after = (load_model(path, CPU).network.state_dict() for path in (base, folder))
     for name, tensor in before.items():
         factor = 0.5 if name in ("layers.0.weight", "layers.2.weight") else 1.0
         assert torch.equal(factor * tensor, after[name])
-    (row,) = (folder / "train.jsonl").read_text("utf-8").splitlines()
-    assert json.loads(row) == {"step": 0, "passes": 0.0}
+    rows = (folder / "train.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(row) for row in rows] == [{"step": i, "passes": 0} for i in (1, 2)]
 
 
-def test_a_run_of_a_closed_form_has_a_result(parted, bench, tmp_path):
-    """Its passes are those of its preparation: none; there is no plot of losses to draw."""
+def test_a_closed_form_is_scored(parted, bench, tmp_path):
+    """A run without a step of the optimiser ends with a result that states its passes."""
     data = ("--dataset", "gaussians", "--forget", "middle", *POINTS, "--device", "cpu")
-    method = ("--backbone", "parted", "--method", "halved", "--steps", "4")
-    code, _, errors = bench("run", *data, *method, "--out", str(tmp_path / "runs"))
+    part = ("--backbone", "parted", "--method", "halved", "--steps", "4")
+    code, _, errors = bench("run", *data, *part, "--out", str(tmp_path))
     assert code == 0, errors
-    (path,) = tmp_path.rglob("result.json")
-    assert json.loads(path.read_text("utf-8"))["provenance"]["passes"]["train halved"] == 0.0
-    assert not (path.parent / "loss.png").exists()
+    (result,) = (json.loads(path.read_text("utf-8")) for path in tmp_path.rglob("result.json"))
+    assert result["provenance"]["passes"]["train halved"] == 0
 
 
 def test_whole_trainings_store_no_part(parted):

@@ -47,7 +47,7 @@ SCHEDULER = {  # of Stable Diffusion 1.5, with fewer steps
 
 
 @functools.cache
-def bpe():
+def bpe(words=WORDS):
     """Vocabulary and merges of a byte-level BPE, trained until each word is one token."""
     model = tokenizers.models.BPE(unk_token=END, end_of_word_suffix="</w>")
     tokenizer = tokenizers.Tokenizer(model)
@@ -61,14 +61,14 @@ def bpe():
         initial_alphabet=sorted(byte_level.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(WORDS, trainer)
+    tokenizer.train_from_iterator(words, trainer)
     trained = json.loads(tokenizer.to_str())["model"]
     return trained["vocab"], [tuple(merge) for merge in trained["merges"]]
 
 
-def make_tokenizer(**changes):
+def make_tokenizer(words=WORDS, **changes):
     """CLIP's tokenizer on the words."""
-    vocab, merges = bpe()
+    vocab, merges = bpe(words)
     options = {"model_max_length": LENGTH} | changes
     return transformers.CLIPTokenizer(vocab=vocab, merges=merges, **options)
 
@@ -89,9 +89,9 @@ def make_text_encoder(tokenizer, **changes):
     return transformers.CLIPTextModel(transformers.CLIPTextConfig(**options | changes)).eval()
 
 
-def make_pipeline(unet=None, vae=None, scheduler=None, text=None):
+def make_pipeline(unet=None, vae=None, scheduler=None, text=None, words=WORDS):
     """The pipeline; dictionaries change options of its parts."""
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(words)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return diffusers.StableDiffusionPipeline(

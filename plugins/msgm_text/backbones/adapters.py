@@ -86,7 +86,10 @@ def save_part(state: Mapping[str, Tensor], folder: Path) -> str:
     if factors:
         save_lora({match: state[name] for match, name in factors.items()}, folder)
         return USAGE.format(line="pipeline.load_lora_weights(DIR)", imports="")
-    part = next(iter(state)).partition(".")[0]
+    part, *others = sorted({name.partition(".")[0] for name in state})
+    if others:
+        save_tensors(folder / "weights.safetensors", state)
+        return f"`weights.safetensors` has weights of {part} and {', '.join(others)}.\n"
     tensors = {name.removeprefix(f"{part}."): tensor for name, tensor in state.items()}
     save_tensors(folder / f"{part}.safetensors", tensors)
     file = f'load_file(f"{{DIR}}/{part}.safetensors")'

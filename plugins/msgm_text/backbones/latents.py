@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-BLOCK = 4
-"""Images that go through the autoencoder at once: their memory does not grow with the batch."""
+PIXELS = 2**20
+"""Pixels that go through the autoencoder at once: memory does not grow with the batch."""
 
 
 class Latents(nn.Module):
@@ -36,18 +36,20 @@ class Latents(nn.Module):
         super().__init__()
         self.vae = vae.eval().requires_grad_(False)
         self.scale, self.shift, self.levels = scale, shift, levels
+        self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @torch.no_grad()
     def encode(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         """Grey levels ``[N, 3, H, W]`` to latents ``float32 [N, C, h, w]``."""
         images = 2 * x.float() / (self.levels - 1) - 1
-        parts = [self._mean(part) for part in images.split(BLOCK)]
+        parts = [self._mean(part) for part in images.split(block(images.shape[2:].numel()))]
         return self.scale * (torch.cat(parts).float() - self.shift)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Latents ``[N, C, h, w]`` to images in [0, 1], ``float32 [N, 3, H, W]``."""
-        parts = [self._image(part) for part in (z / self.scale + self.shift).split(BLOCK)]
+        latents, pixels = z / self.scale + self.shift, z.shape[2:].numel() * self.factor**2
+        parts = [self._image(part) for part in latents.split(block(pixels))]
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0.0, 1.0)
 
     def train(self, mode: bool = True) -> Latents:
@@ -61,3 +63,8 @@ class Latents(nn.Module):
     def _image(self, latents: Tensor) -> Tensor:
         image: Tensor = self.vae.decode(latents.to(self.vae.dtype)).sample
         return image
+
+
+def block(pixels: int) -> int:
+    """Number of images of so many pixels that go through the autoencoder at once."""
+    return max(1, PIXELS // pixels)
