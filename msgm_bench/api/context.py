@@ -109,6 +109,8 @@ class ModelContext(EvalContext):
         control: The task's artifact from a model that never saw D_f, for ``measure``, if the task
             has ``has_control``; empty where there is no such model: from a given base, for a
             stored model, on data without items.
+        base_artifact: The task's artifact from the base model, for ``measure`` of metrics with
+            ``needs_base``.
     """
 
     model: Model
@@ -119,6 +121,7 @@ class ModelContext(EvalContext):
     trainer: ModelTrainer = field(default=refuse_training, repr=False)
     reference: Artifact = field(default_factory=dict, repr=False)
     control: Artifact = field(default_factory=dict, repr=False)
+    base_artifact: Artifact = field(default_factory=dict, repr=False)
 
     def visible(self, examples: Examples) -> Tensor:
         """``examples.x`` as [0, 1] images ``[N, C, H, W]`` or points ``[N, D]``."""

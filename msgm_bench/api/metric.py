@@ -25,11 +25,14 @@ class Metric(Plugin[OptionsT], ABC):
         columns: Its columns in tables that compare methods; empty: it is in reports alone, and on
             boards that name it.
         protocols: Prefixes of the names of its protocols; ``violations`` checks their rows.
+        needs_base: Whether it compares artifacts with those of the base model
+            (``context.base_artifact``).
     """
 
     tasks: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[MetricColumn, ...]] = ()
     protocols: ClassVar[tuple[str, ...]] = ()
+    needs_base: ClassVar[bool] = False
 
     @classmethod
     def validate(cls) -> None:

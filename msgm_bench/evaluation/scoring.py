@@ -47,6 +47,7 @@ def score(
     artifact: Callable[[str], Artifact],
     reference: Callable[[str], Artifact],
     control: Callable[[str], Artifact],
+    base_artifact: Callable[[str], Artifact],
     precision: str = "fp32",
 ) -> Scores:
     """Measure every metric on every task that it reads.
@@ -58,6 +59,7 @@ def score(
         artifact: Tensors that a task drew, by its name; read one at a time, for they are large.
         reference: Tensors of a metric's reference, by its name; empty where it has none.
         control: Tensors that a task drew from the control, by its name; empty where it has none.
+        base_artifact: Tensors that a task drew from the base model, by its name.
         precision: Precision in which samples were drawn.
 
     Raises:
@@ -67,7 +69,8 @@ def score(
     for metric in metrics:
         seen = replace(context, reference=reference(metric.name))
         for task in (tasks[name] for name in metric.tasks if name in tasks):
-            seen = replace(seen, control=control(task.name))
+            base = base_artifact(task.name) if metric.needs_base else {}
+            seen = replace(seen, control=control(task.name), base_artifact=base)
             rows = metric.measure(seen, task, artifact(task.name))
             protocol = sampling_protocol(metric.protocol(seen, task), task, precision)
             try:

@@ -51,6 +51,12 @@ class EvaluationPlan:
     limits: Limits
     skipped: tuple[Skipped, ...] = ()
 
+    @property
+    def tasks_compared_with_base(self) -> tuple[str, ...]:
+        """Names of the tasks whose artifacts a metric compares with those of the base model."""
+        read = {name for metric in self.metrics if metric.needs_base for name in metric.tasks}
+        return tuple(name for name in self.tasks if name in read)
+
 
 def plan_evaluation(
     spec: RunSpec,
@@ -93,6 +99,8 @@ def plan_evaluation(
     for metric in metrics:
         with errors_of(f"metric {metric.name!r}, skip"):
             reasons[metric.name] = metric.skip(context, model)
+        if metric.needs_base and not has_base:
+            reasons[metric.name] = reasons[metric.name] or NO_BASE
     return EvaluationPlan(
         tasks,
         tuple(metric for metric in metrics if reasons[metric.name] is None),

@@ -205,6 +205,7 @@ class Score(Stage):
         references: The stages of the metrics' references, by metric.
         artifacts: The stages of the tasks' artifacts, by task.
         controls: The stages of artifacts from the control, by task.
+        bases: The stages of artifacts from the base model, by task.
     """
 
     metrics: tuple[Metric, ...]
@@ -217,6 +218,7 @@ class Score(Stage):
     references: Mapping[str, ComputeReference]
     artifacts: Mapping[str, DrawArtifact]
     controls: Mapping[str, DrawArtifact]
+    bases: Mapping[str, DrawArtifact]
 
     @property
     def name(self) -> str:
@@ -237,12 +239,13 @@ class Score(Stage):
     def needs(self) -> Mapping[str, Stage]:
         """Model, judge, references and artifacts, these two by the names of their stages.
 
-        Artifacts of the control are known as ``control of TASK``.
+        Artifacts of the control are known as ``control of TASK``, the base's as ``base of TASK``.
         """
         others = (*self.references.values(), *self.artifacts.values())
         stages = {stage.name: stage for stage in others}
         controls = {control_name(task): stage for task, stage in self.controls.items()}
-        return {**self.model.files, JUDGE_STAGE: self.judge, **stages, **controls}
+        bases = {base_name(task): stage for task, stage in self.bases.items()}
+        return {**self.model.files, JUDGE_STAGE: self.judge, **stages, **controls, **bases}
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Measure, and write rows and protocols."""
@@ -261,11 +264,21 @@ class Score(Stage):
                 return {}
             return load_tensors(needs[control_name(task)] / ARTIFACT)
 
+        def base_artifact(task: str) -> Artifact:
+            return load_tensors(needs[base_name(task)] / ARTIFACT)
+
         tasks = {name: stage.task for name, stage in self.artifacts.items()}
         context = model_context(judged, model, self.seed)
         with self.runtime.active(), torch.no_grad():
             scores = score(
-                self.metrics, tasks, context, artifact, reference, control, self.precision
+                self.metrics,
+                tasks,
+                context,
+                artifact,
+                reference,
+                control,
+                base_artifact,
+                self.precision,
             )
         write_text(work / ROWS, json.dumps(scores.record(), indent=1))
 
@@ -273,3 +286,8 @@ class Score(Stage):
 def control_name(task: str) -> str:
     """Name of the stage that draws a task's artifact from the control."""
     return f"control of {task}"
+
+
+def base_name(task: str) -> str:
+    """Name of the stage that draws a task's artifact from the base model."""
+    return f"base of {task}"

@@ -19,6 +19,7 @@ from msgm_bench.experiment.evaluation_stages import (
     DrawArtifact,
     FitJudge,
     Score,
+    base_name,
     control_name,
 )
 from msgm_bench.experiment.item_stages import DrawItems, EncodeItems, ItemStage
@@ -45,6 +46,7 @@ class Graph:
         rows: Scores the artifacts.
         control: Makes the model that never saw D_f, where a task has a control.
         controls: Draw from it what tasks ask for, by task.
+        bases: Draw from the base what metrics compare with, by task.
     """
 
     base: Stage | None
@@ -56,17 +58,21 @@ class Graph:
     rows: Score
     control: Stage | None = None
     controls: Mapping[str, DrawArtifact] = field(default_factory=dict)
+    bases: Mapping[str, DrawArtifact] = field(default_factory=dict)
 
     @property
     def stages(self) -> dict[str, Stage]:
         """All stages by name, in their order; the base model's is ``base``, whatever makes it.
 
-        The control's is ``control``; those of its artifacts are ``control of TASK``.
+        The control's is ``control``; those of its artifacts are ``control of TASK``, and those of
+        the base's ``base of TASK``.
         """
         shared = {stage.name: stage for stage in (self.judge, *self.references.values())}
         base = {} if self.base is None else {BASE: self.base}
         own = {stage.name: stage for stage in (*self.items, self.model, *self.artifacts.values())}
-        return shared | base | own | self._control_stages | {self.rows.name: self.rows}
+        others = set(self.artifacts.values())  # where the model is the base itself
+        bases = {base_name(k): stage for k, stage in self.bases.items() if stage not in others}
+        return shared | base | own | self._control_stages | bases | {self.rows.name: self.rows}
 
     @property
     def _control_stages(self) -> dict[str, Stage]:
@@ -102,6 +108,13 @@ def build_graph(plan: Plan) -> Graph:
         for name, task in plan.references.control_tasks.items()
         if control is not None
     }
+    bases = {
+        name: artifacts[name]
+        if known_base is model
+        else artifact_stage(plan, task, context, known_base, known_base, judge)
+        for name, task in plan.references.base_tasks.items()
+        if known_base is not None
+    }
     rows = Score(
         evaluation.metrics,
         loaded,
@@ -113,10 +126,11 @@ def build_graph(plan: Plan) -> Graph:
         references,
         artifacts,
         controls,
+        bases,
     )
     base = base or (None if known_base is model else known_base)
     items = model.items if isinstance(model, Train) else ()
-    return Graph(base, items, model, judge, references, artifacts, rows, control, controls)
+    return Graph(base, items, model, judge, references, artifacts, rows, control, controls, bases)
 
 
 def training_stage(
@@ -200,8 +214,9 @@ def _base_stage(plan: Plan) -> ModelStage | None:
 
 
 def _base_for_tasks(plan: Plan, model: ModelStage) -> ModelStage | None:
-    """Make the base model for tasks that look at it, where the method has none."""
-    if not any(task.needs_base for task in plan.evaluation.tasks.values()):
+    """Make the base model for tasks and metrics that look at it, where the method has none."""
+    looks = any(task.needs_base for task in plan.evaluation.tasks.values())
+    if not looks and not plan.references.base_tasks:
         return None
     if plan.references.base is not None:
         return training_stage(plan, plan.references.base)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgm_bench.api import Data, Model, Task, merge
+from msgm_bench.api import Data, Method, Model, Task, merge
 from msgm_bench.experiment.components import parse_settings, preset_of
 from msgm_bench.experiment.evaluation_plan import EvaluationPlan, tasks_of
 from msgm_bench.experiment.spec import RunSpec
@@ -21,11 +21,13 @@ class ReferencePlan:
         base: How the base model trains, where a task looks at it and the method has none.
         control: How the model that never saw D_f trains, where a task has a control.
         control_tasks: The tasks that have a control, with the options of the control's own run.
+        base_tasks: The tasks whose artifacts metrics compare with the base's, with its options.
     """
 
     base: TrainingPlan | None = None
     control: TrainingPlan | None = None
     control_tasks: Mapping[str, Task] = field(default_factory=dict)
+    base_tasks: Mapping[str, Task] = field(default_factory=dict)
 
 
 def plan_references(
@@ -55,29 +57,25 @@ def plan_references(
         UsageError: A base is needed and no method trains base models.
     """
     tasks = evaluation.tasks.values()
-    trains = spec.model is None and spec.base is None and training is not None
-    if not trains or not any(task.needs_base or task.has_control for task in tasks):
-        return ReferencePlan()
-    assert training is not None
+
+    def tasks_as_of(method: Method | None, names: Sequence[str]) -> dict[str, Task]:
+        """The tasks as in a run of ``method``: the run's own sampler does not draw from it."""
+        if not names:
+            return {}
+        own = {} if method is None else preset_of(type(method), preset, spec.text)
+        required = {} if method is None else method.required_task_options()
+        made = tasks_of(spec, parse_settings(merge(*layers, own)), required)
+        return {name: made[name].with_model_defaults(model) for name in names}
+
+    compared = evaluation.tasks_compared_with_base
+    needs_base = bool(compared) or any(task.needs_base for task in tasks)
+    if spec.model is not None or spec.base is not None or training is None:
+        return ReferencePlan(base_tasks=tasks_as_of(None, compared))
     has_base = training.base is not None or training.method.trains_base
-    needs_base = any(task.needs_base for task in tasks)
     base = plan_base(spec, preset, layers) if needs_base and not has_base else None
-    control = plan_control(spec, preset, layers) if len(data.train) else None
+    base_method = (base or training.base or training).method
+    base_tasks = tasks_as_of(base_method, compared)
     names = [task.name for task in tasks if task.has_control]
-    if control is None or not names:
-        return ReferencePlan(base)
-    return ReferencePlan(base, control, _control_tasks(names, control, spec, model, preset, layers))
-
-
-def _control_tasks(
-    names: Sequence[str],
-    control: TrainingPlan,
-    spec: RunSpec,
-    model: Model,
-    preset: str,
-    layers: Sequence[Mapping[str, Any]],
-) -> dict[str, Task]:
-    """The tasks as in a run of the control: a method's own sampler does not draw from it."""
-    settings = parse_settings(merge(*layers, preset_of(type(control.method), preset, spec.text)))
-    tasks = tasks_of(spec, settings, control.method.required_task_options())
-    return {name: tasks[name].with_model_defaults(model) for name in names}
+    control = plan_control(spec, preset, layers) if names and len(data.train) else None
+    control_tasks = {} if control is None else tasks_as_of(control.method, names)
+    return ReferencePlan(base, control, control_tasks, base_tasks)

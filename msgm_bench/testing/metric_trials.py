@@ -79,10 +79,17 @@ class MetricCase:
         for context in self.contexts:
             examined = replace(context, reference=reference_of(self.metric, context))
             tasks = tasks_of(self.cls, context, self.tasks)
-            trials += [MetricTrial(self.metric, examined, task) for task in tasks]
+            trials += [MetricTrial(self.metric, self._compared(examined, t), t) for t in tasks]
         name, read = self.cls.name, self.cls.tasks
         assert trials, f"{name}: says nothing of these data and models on any of {read}"
         return trials
+
+    def _compared(self, context: ModelContext, task: Task) -> ModelContext:
+        """The context with what the task draws from the base, where the metric looks at that."""
+        if not self.cls.needs_base or context.base is None:
+            return context
+        base = replace(context, model=context.base)
+        return replace(context, base_artifact=task.draw(base, 0, task.total(base)))
 
 
 @dataclass(frozen=True, eq=False)
