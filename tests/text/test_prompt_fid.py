@@ -9,9 +9,9 @@ import torch
 from prompt_contexts import CONCEPTS, SHAPE, Pixels, context, items, paint
 
 from msgm_builtin.metrics.fid import JudgeFID
-from msgm_builtin.metrics.frechet import Moments, frechet_distance
+from msgm_builtin.metrics.frechet import Moments, frechet_distance, frechet_interval
 from msgm_text.metrics import prompt_fid
-from msgm_text.metrics.prompt_fid import PromptJudgeFID
+from msgm_text.metrics.prompt_fid import BaseJudgeFID, PromptJudgeFID
 from msgm_text.tasks.prompt_generation import PromptGeneration
 
 TASK = PromptGeneration.create({"images_per_prompt": 40})
@@ -84,3 +84,41 @@ def test_what_cannot_be_measured_has_its_reason():
     artifact["x"] = paint(torch.zeros(len(artifact["x"]), len(CONCEPTS), dtype=torch.bool))
     artifact["x"][-1] = torch.nan
     assert measured(noisy_context(), artifact).reason == "images are not finite"
+
+
+def to_base(model_context, artifact, base):
+    """The row of the distance to the base's images."""
+    model_context = replace(model_context, base_artifact=base)
+    (row,) = BaseJudgeFID.create().measure(model_context, TASK, artifact)
+    return row
+
+
+def test_the_distance_to_the_base_is_of_pairs():
+    """Zero for the base itself; else that of retained prompts, with partners that vary along."""
+    model_context = noisy_context()
+    base = artifact_of(model_context)
+    assert to_base(model_context, base, base).value == pytest.approx(0, abs=1e-9)
+    artifact = dict(base, x=0.5 * base["x"] + 0.1)
+    groups = model_context.data.prompts.groups((0,))
+    chosen = torch.isin(base["prompt"], torch.tensor(groups["neighbour"] + groups["unrelated"]))
+    a, b = ((part["x"][chosen, 0, 1, :3] + 1) / 2 for part in (artifact, base))
+    expected = frechet_interval(a, b)
+    row = to_base(model_context, artifact, base)
+    assert (row.value, row.low, row.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert (row.metric, row.protocol) == ("fid_base", "fid/judge/base@1")
+    artifact["x"][~chosen] = 0.0
+    assert to_base(model_context, artifact, base).value == pytest.approx(row.value)
+
+
+def test_the_base_must_have_drawn_the_same_prompts():
+    """Images of other prompts, or no features to compare: a reason and no distance."""
+    model_context = noisy_context()
+    artifact = artifact_of(model_context)
+    other = dict(artifact, prompt=artifact["prompt"].flip(0))
+    row = to_base(model_context, artifact, other)
+    assert row.reason == "the base model drew images of other prompts"
+    blind = noisy_context(Pixels.create())
+    assert BaseJudgeFID.create().skip(blind, blind.model) == "the judge 'pixels' has no features"
+    assert BaseJudgeFID.create().skip(model_context, model_context.model) is None

@@ -1,9 +1,9 @@
-"""Frechet distance of the images of retained prompts to the dataset's."""
+"""Frechet distance of the images of retained prompts to the dataset's, and to the base's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from msgm_bench import (
     Interval,
     Metric,
     MetricProtocol,
+    Model,
     ModelContext,
     MsgmBenchError,
     Row,
@@ -37,20 +38,24 @@ class PromptFrechet(Frechet):
     """
 
     tasks = ("prompt_generation",)
+    row_name: ClassVar[str] = "fid"
+    other: ClassVar[str] = "training items of D_g"
+    prompts: ClassVar[str] = "retained-prompts"
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """The embedder, the prompts and the task."""
+        vary = "pairs" if self.needs_base else "samples"
         settings: dict[str, Any] = {
             "embedder": create_embedder(context, *self.uses()["embedders"]).protocol(),
-            "reference": "training items of D_g",
-            "interval": "expected value at this n; samples vary",
+            "reference": self.other,
+            "interval": f"expected value at this n; {vary} vary",
             task.name: task.protocol(context),
             "prompts": book_of(context.data).digest,
             "data": context.data.protocol,
         }
         if self.embedder == "judge":
             settings["judge"] = dict(context.judge_id)
-        name = f"fid/{self.embedder}/retained-prompts"
+        name = f"fid/{self.embedder}/{self.prompts}"
         return MetricProtocol(name=name, version=1, settings=settings)
 
     def needs_reference(self, context: EvalContext) -> bool:
@@ -59,39 +64,83 @@ class PromptFrechet(Frechet):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder or too few items."""
-        groups = book_of(context.data).groups(context.targets)
-        members = torch.tensor([i for group in RETAINED for i in groups[group]])
-        x = artifact["x"][torch.isin(artifact["prompt"], members)]
         fields: dict[str, Any] = {
             "task": task.name,
-            "metric": "fid",
+            "metric": self.row_name,
             "split": "samples",
             "protocol": self.protocol(context, task).id,
             "unit": "1",
-            "n": len(x),
+            "n": int(retained(context, artifact).sum()),
             "direction": "down",
         }
-        return [row_or_reason(lambda: self.distance_of(context, x), **fields)]
+        return [row_or_reason(lambda: self.distance_to_other(context, artifact), **fields)]
 
-    def distance_of(self, context: ModelContext, x: Tensor) -> Interval:
-        """The distance of images in model space ``x`` to D_g's training items.
+    def distance_to_other(self, context: ModelContext, artifact: Artifact) -> Interval:
+        """The distance of the images of retained prompts to D_g's training items.
 
         Raises:
             MsgmBenchError: No embedder, no or too few items, or items that are not finite.
         """
         if not len(context.data.train):
             raise MsgmBenchError("the data hold no items to compare with")
+        features, stored = self.features(context, artifact), context.reference
+        moments = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
+        return frechet_interval(features, moments)
+
+    def features(self, context: ModelContext, artifact: Artifact) -> Tensor:
+        """Features ``[N, F]`` of the images of retained prompts, on the CPU.
+
+        Raises:
+            MsgmBenchError: There is no embedder, or an image is not finite.
+        """
         embedder = create_embedder(context, *self.uses()["embedders"])
         load_embedder(embedder, context)
         parts = []
-        for part in x.split(BATCH):
+        for part in artifact["x"][retained(context, artifact)].split(BATCH):
             images = context.model.codec.decode(part.to(context.device))
             if not bool(torch.isfinite(images).all()):
                 raise MsgmBenchError("images are not finite")
             parts.append(embedder.embed(images).cpu())
-        stored = context.reference
-        moments = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
-        return frechet_interval(torch.cat(parts), moments)
+        return torch.cat(parts)
+
+
+class PromptFrechetToBase(PromptFrechet):
+    """Frechet distance of images of retained prompts to the base model's.
+
+    Both are drawn from the same prompts and noise; the pairs vary together.
+    """
+
+    needs_base = True
+    row_name = "fid_base"
+    other = "images of the base model"
+    prompts = "base"
+
+    def needs_reference(self, context: EvalContext) -> bool:
+        """False: the base's images are an artifact."""
+        return False
+
+    def skip(self, context: EvalContext, model: Model) -> str | None:
+        """Skip where there is no embedder: the base need not draw."""
+        embedder = create_embedder(context, *self.uses()["embedders"])
+        return super().skip(context, model) or embedder.missing_weights(context.judge)
+
+    def distance_to_other(self, context: ModelContext, artifact: Artifact) -> Interval:
+        """The distance of the images of retained prompts to the base's.
+
+        Raises:
+            MsgmBenchError: The base drew other prompts, or as of ``features``.
+        """
+        base = context.base_artifact
+        if not torch.equal(base["prompt"], artifact["prompt"]):
+            raise MsgmBenchError("the base model drew images of other prompts")
+        return frechet_interval(self.features(context, artifact), self.features(context, base))
+
+
+def retained(context: ModelContext, artifact: Artifact) -> Tensor:
+    """Mask ``bool [N]`` of the images of neighbours' and unrelated prompts."""
+    groups = book_of(context.data).groups(context.targets)
+    members = torch.tensor([i for group in RETAINED for i in groups[group]])
+    return torch.isin(artifact["prompt"], members)
 
 
 class PromptJudgeFID(PromptFrechet):
@@ -108,7 +157,21 @@ class PromptInceptionFID(PromptFrechet):
     embedder = "inception-2015"
 
 
+class BaseJudgeFID(PromptFrechetToBase):
+    """Frechet distance to the base's images of the same prompts, in the judge's features."""
+
+    name = "fid-base-judge"
+    embedder = "judge"
+
+
+class BaseInceptionFID(PromptFrechetToBase):
+    """Frechet Inception distance to the base's images of the same prompts."""
+
+    name = "fid-base-inception"
+    embedder = "inception-2015"
+
+
 @hookimpl
 def register_metrics() -> Sequence[type[Metric]]:
-    """One for each embedder."""
-    return [PromptJudgeFID, PromptInceptionFID]
+    """To the dataset and to the base, one for each embedder."""
+    return [PromptJudgeFID, PromptInceptionFID, BaseJudgeFID, BaseInceptionFID]
