@@ -58,7 +58,7 @@ class Frechet(Metric[FrechetOptions]):
     """
 
     citation = "Heusel et al. 2017, arXiv:1706.08500"
-    tasks = (*GENERATION_TASKS, "inpainting", "reconstruction")
+    tasks: ClassVar[tuple[str, ...]] = (*GENERATION_TASKS, "inpainting", "reconstruction")
     embedder: ClassVar[str]
 
     @classmethod
