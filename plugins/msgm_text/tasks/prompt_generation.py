@@ -36,7 +36,7 @@ class PromptGeneration(PromptTask[PromptTaskOptions]):
     presets = {
         "quick": {
             "tasks": {
-                "prompt_generation": {"images_per_prompt": 60, "images_per_group": 300, "nfe": 25}
+                "prompt_generation": {"images_per_prompt": 300, "images_per_group": 300, "nfe": 25}
             }
         },
         "paper": {"tasks": {"prompt_generation": {"guidance": 6.5, "nfe": 100}}},
