@@ -72,7 +72,7 @@ class ClipScore(Metric[ClipScoreOptions]):
         return MetricProtocol(name="clip_score/prompts", version=1, settings=settings)
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """Rows of retained prompts, then of each group; null where there are no weights."""
+        """Rows of retained prompts, then of each group; one that is null where CLIP is not here."""
         groups = {k: v for k, v in book_of(context.data).groups(context.targets).items() if v}
         retained = [i for group in RETAINED for i in groups.get(group, ())]
         prompts = artifact["prompt"].cpu()
@@ -83,15 +83,17 @@ class ClipScore(Metric[ClipScoreOptions]):
             "unit": "1",
         }
         try:
-            cosines, reason = self.cosines(context, artifact), ""
+            cosines = self.cosines(context, artifact)
         except MsgmBenchError as error:
-            cosines, reason = torch.full((len(prompts),), torch.nan), single_line(error)
+            n = int(torch.isin(prompts, torch.tensor(retained)).sum())
+            reason = single_line(error)
+            return [Row(metric=self.name, value=None, reason=reason, n=n, direction="up", **fields)]
         rows = []
         for name, members in {"": retained, **{f"_{k}": v for k, v in groups.items()}}.items():
             values = 100 * cosines[torch.isin(prompts, torch.tensor(members))]
             is_retained = name.removeprefix("_") in ("", *RETAINED)
             more = {"n": len(values), "direction": "up" if is_retained else "none", **fields}
-            rows.append(score_row(values, reason, metric=f"clip_score{name}", **more))
+            rows.append(score_row(values, metric=f"clip_score{name}", **more))
         return rows
 
     def cosines(self, context: ModelContext, artifact: Artifact) -> Tensor:
@@ -111,10 +113,8 @@ class ClipScore(Metric[ClipScoreOptions]):
         return torch.cat(parts)
 
 
-def score_row(values: Tensor, reason: str, **fields: Any) -> Row:
-    """The row of the mean of ``values [N]``, at least 0, with Student's interval; or its reason."""
-    if reason:
-        return Row(value=None, reason=reason, **fields)
+def score_row(values: Tensor, **fields: Any) -> Row:
+    """The mean of ``values [N]``, at least 0, with Student's interval; null if not finite."""
 
     def score() -> Interval:
         mean = mean_interval(values.numpy())
