@@ -18,6 +18,7 @@ from msgm_text.tasks.prompt_sets import GroupOptions, book_of, prompt_items
 class PromptTaskOptions(GroupOptions, TaskOptions):
     """Sampler, guidance and numbers of images."""
 
+    batch_size: int = Field(100, ge=1, description="images drawn at once and stored together")
     guidance: float = Field(
         2.0,
         ge=0,
