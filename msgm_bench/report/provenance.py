@@ -103,6 +103,7 @@ def code_digests(plan: Plan) -> dict[str, str]:
     uses = [task.uses() for task in evaluation.tasks.values()]
     uses += [metric.uses() for metric in evaluation.metrics]
     names |= {(kind, name) for helpers in uses for kind, (name, _) in helpers.items()}
+    names |= set() if plan.data.drawing is None else {("samplers", plan.data.drawing.sampler)}
     plugins = {
         f"{kind}/{name}": plugin_source(registry().entry(kind, name).cls)
         for kind, name in sorted(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,44 @@ def _stl10(folder: Path) -> None:
     fake_data.write_stl10(folder / "stl10", train=20, test=20)
 
 
+PROMPTS_YAML = """
+concepts:
+  Van Gogh: {domain: style, anchor: a man, synonyms: [Vincent], prompts: {implicit: [a night]}}
+  Monet: {domain: style, prompts: {pair: [{text: a dog, concepts: [Van Gogh], seed: 3}]}}
+templates:
+  - {text: "a {style}", groups: [train, target], seeds: [1, 2], guidance: 7.5}
+words: []
+"""
+PROMPTS_CSV = "case_number,prompt,evaluation_seed,evaluation_guidance,class\n" + "".join(
+    f"{i},a photo of {name},{1000 + i},7.5,{name}\n" for i, name in enumerate(("cat", "dog") * 3)
+)
+
+
+def _prompts(name: str, kind: str, text: str) -> Surface:
+    return Surface(
+        name,
+        lambda folder: (folder / name).write_text(text, "utf-8"),
+        name,
+        kind,
+        lambda folder: [["data", "check", "concepts", "-d", f"file={folder / name}"]],
+    )
+
+
+def _captions(folder: Path) -> None:
+    place = folder / "data"
+    place.mkdir()
+    rows = []
+    for i in range(10):
+        Image.fromarray(fake_data.pixels(12, 12, 3, seed=i)).save(place / f"{i:02d}.png")
+        concepts = ["cat", "dog"][: 1 + i % 2]
+        rows.append(json.dumps({"file_name": f"{i:02d}.png", "text": "a", "concepts": concepts}))
+    (place / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+
+
+def _check_captions(folder: Path) -> list[list[str]]:
+    return [["data", "check", "captions", "--data-dir", str(folder / "data")]]
+
+
 BATCHES, STL = "cifar10/cifar-10-batches-py", "stl10/stl10_binary"
 IDX, FACES = "mnist/train-images-idx3-ubyte", "celeba/list_attr_celeba.txt"
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tiff", "ppm")
@@ -97,5 +136,8 @@ SURFACES = [
     Surface("CIFAR batch", _cifar, f"{BATCHES}/data_batch_1", "bytes", _cell("cifar10", "dog")),
     Surface("STL-10 labels", _stl10, f"{STL}/train_y.bin", "bytes", _cell("stl10", "cat")),
     Surface("STL-10 images", _stl10, f"{STL}/train_X.bin", "bytes", _cell("stl10", "cat")),
+    _prompts("prompts.yaml", "yaml", PROMPTS_YAML),
+    _prompts("prompts.csv", "bytes", PROMPTS_CSV),
+    Surface("captions", _captions, "data/metadata.jsonl", "bytes", _check_captions),
     Surface("CelebA table", _celeba, FACES, "bytes", _cell("celeba", "bangs")),
 ]

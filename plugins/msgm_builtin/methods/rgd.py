@@ -50,7 +50,8 @@ class RGD(Method[RGDOptions]):
             UsageError: Classes of items with several attributes, or more clusters than items.
         """
         n_clusters = self.options.n_clusters
-        N = int((~data.members(data.train, targets)).sum())
+        drawn = None if data.drawing is None else data.drawing.count
+        N = drawn or int((~data.members(data.train, targets)).sum())
         grouping = self.options.grouping_of(data.train)
         if grouping == "class" and data.train.y.ndim > 1:
             raise UsageError("grouping = class on items with several attributes", "kmeans, random")
