@@ -45,13 +45,12 @@ from msgm_bench.api.settings import (
     on_track,
 )
 from msgm_bench.api.task import Cost, CountOptions, Task, TaskOptions
-from msgm_bench.api.track import TRACK_NAMES, Track
+from msgm_bench.api.track import Track, track_name
 from msgm_bench.api.tracker import Tracker
 
 __all__ = [
     "PRESETS",
     "PROMPT_GROUPS",
-    "TRACK_NAMES",
     "Artifact",
     "Backbone",
     "Batch",
@@ -129,5 +128,6 @@ __all__ = [
     "parse_names",
     "parse_options",
     "read_option",
+    "track_name",
     "write_option",
 ]

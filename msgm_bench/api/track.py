@@ -8,12 +8,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ValidationInfo
 
 Track = Literal["unconditional", "class", "text"]
-TRACK_NAMES: Mapping[Track, str] = {
+_NAMES: Mapping[Track, str] = {
     "unconditional": "unconditional",
     "class": "class-conditional",
     "text": "text-to-image",
 }
-"""The models of a track, in words."""
+
+
+def track_name(track: Track) -> str:
+    """The models of a track in words: unconditional, class-conditional, text-to-image."""
+    return _NAMES[track]
 
 
 def track_of(conditional: bool, text: bool) -> Track:

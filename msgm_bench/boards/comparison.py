@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
-from msgm_bench.api import TRACK_NAMES
 from msgm_bench.api.result import Result, SpecRecord, digest
+from msgm_bench.api.track import Track, track_name
 from msgm_bench.boards.board import Column, Gate, Quantity
 from msgm_bench.boards.collect import tidy
 from msgm_bench.boards.markdown import estimate
@@ -113,7 +113,7 @@ def _lines(
 def _group(result: Result) -> tuple[str, str, str, str]:
     """Dataset, forget set, backbone with track and base, and preset of a group."""
     spec = result.spec
-    track = "" if spec.track == "unconditional" else TRACK_NAMES[spec.track]
+    track = "" if spec.track == "unconditional" else track_name(spec.track)
     kind = "; ".join(word for word in (track, _demanded(result)) if word)
     backbone = f"{spec.backbone} ({kind})" if kind else spec.backbone
     backbone += f", base {spec.base[:8]}" if spec.base else ""
@@ -144,7 +144,7 @@ def shared_run(spec: SpecRecord) -> str:
     shared = {"dataset_params", "backbone_params", *(["base"] if spec.base else [])}
     options = spec.model_dump(include=shared)
     forget = ",".join(sorted(spec.forget))
-    track = str(list(TRACK_NAMES).index(spec.track))  # groups are sorted by it
+    track = str(get_args(Track).index(spec.track))  # groups are sorted by it
     names = (spec.dataset, forget, spec.backbone, track, spec.preset)
     return "\0".join((*names, digest(options)))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgm_bench.api.result import Result, SpecRecord
-from msgm_bench.api.track import TRACK_NAMES
+from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import Board
 from msgm_bench.boards.departures import preset_training
 from msgm_bench.boards.protocols import ABSENT
@@ -34,7 +34,7 @@ def _mismatches(board: Board, result: Result) -> Iterator[str]:
         if ours != theirs:
             yield f"its {name} is {theirs}, the board's is {ours}"
     if spec.track != conditions.track:
-        ours, theirs = TRACK_NAMES[conditions.track], TRACK_NAMES[spec.track]
+        ours, theirs = track_name(conditions.track), track_name(spec.track)
         yield f"its model is {theirs}, the board's are {ours}"
     if spec.base != conditions.base:
         ours, theirs = (base or "trained by the bench" for base in (conditions.base, spec.base))

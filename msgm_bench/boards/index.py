@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from msgm_bench.api import TRACK_NAMES
+from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import PAGE_FILE
 from msgm_bench.boards.markdown import code, estimate
 from msgm_bench.boards.pages import BoardPage, Problem, build, find_boards, page, stale_file
@@ -54,7 +54,7 @@ def index(pages: Sequence[BoardPage]) -> str:
 def _line(built: BoardPage) -> list[str]:
     """Cells of one board."""
     board, run = built.board, built.board.run
-    track = TRACK_NAMES[run.track]
+    track = track_name(run.track)
     forget = ", ".join(code(name) for name in run.forget)
     budget = f", {run.passes:,} passes" if run.passes else ""
     titles = [markdown_text(column_label(column)) for column in board.columns]

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 
 from msgm_bench.api.result import Result
-from msgm_bench.api.track import TRACK_NAMES
+from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
@@ -37,7 +37,7 @@ def render(
     notes = Footnotes()
     return template("page.md.j2").render(
         board=board,
-        track=TRACK_NAMES[board.run.track],
+        track=track_name(board.run.track),
         picture=board.picture if with_picture else None,
         stated=stated(board.run),
         pass_items=pass_items(results),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msgm_bench.api import TRACK_NAMES, Result
+from msgm_bench.api import Result
+from msgm_bench.api.track import track_name
 from msgm_bench.experiment.pretrained import is_unlearned
 from msgm_bench.report.metric_table import metric_table
 from msgm_bench.storage import markdown_code, markdown_text
@@ -48,7 +49,7 @@ def _forget(result: Result) -> str:
 def _facts(run: Path, result: Result, sha256: str) -> dict[str, str]:
     """Method, data, weights and origin, by their headings."""
     spec, provenance = result.spec, result.provenance
-    track = "" if spec.track == "unconditional" else f" ({TRACK_NAMES[spec.track]})"
+    track = "" if spec.track == "unconditional" else f" ({track_name(spec.track)})"
     ema = spec.settings.get("training", {}).get("ema_decay", 0)
     average = f"averaged with the decay {ema:g}" if ema else "as they were scored"
     facts = {

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from msgm_bench.api import TRACK_NAMES, ModelContext, Result
+from msgm_bench.api import ModelContext, Result
+from msgm_bench.api.track import track_name
 from msgm_bench.cache.entry import Entry
 from msgm_bench.evaluation.artifacts import ARTIFACT
 from msgm_bench.evaluation.context import model_context
@@ -122,7 +123,7 @@ def report(result: Result) -> str:
     lines = [
         f"# {spec.method} on {spec.dataset}, {spec.backbone}, forget {forget}",
         "",
-        f"{TRACK_NAMES[spec.track].capitalize()}, regime {spec.regime}, "
+        f"{track_name(spec.track).capitalize()}, regime {spec.regime}, "
         f"preset {spec.preset}, seed {spec.seed}.",
         "",
         *base_lines(result),

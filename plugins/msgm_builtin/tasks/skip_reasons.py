@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgm_bench import TRACK_NAMES, Model, Prompts, Track
+from msgm_bench import Model, Prompts, Track, track_name
 
 
 def track_of(model: Model) -> Track:
@@ -16,5 +16,5 @@ def skip_other_tracks(task: str, model: Model, track: Track) -> str | None:
     """Reason to skip ``task``, which is for models of ``track``; None where ``model`` is one."""
     if track_of(model) == track:
         return None
-    own, other = TRACK_NAMES[track], TRACK_NAMES[track_of(model)]
+    own, other = track_name(track), track_name(track_of(model))
     return f"{task} is for {own} models, and the model is {other}"
