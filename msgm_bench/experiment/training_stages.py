@@ -163,6 +163,7 @@ class Train(ModelStage):
         else:
             model = self.fresh_model()
         self.runtime.place(model)
+        self.runtime.round_frozen(model)
         budget, stream = training.budget, derive_seed(self.seed, "training")
         batches = NoisedBatches(
             self._splits(needs),

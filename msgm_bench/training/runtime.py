@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
+from torch import nn
 
 from msgm_bench.api import Model
 from msgm_bench.errors import OptionError, shorten
@@ -67,6 +68,18 @@ class Runtime:
         if self.compile:
             model.network.compile()
         return model
+
+    def round_frozen(self, model: Model) -> None:
+        """Store frozen weights of matrix products and convolutions in bf16, where ``bf16`` is on.
+
+        Autocast rounds the very same before each product, so no number changes and they take half
+        of the memory. Weights that train, biases, norms and embeddings stay as they are.
+        """
+        if self.precision != "bf16":
+            return
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
+                module.weight.data = module.weight.data.to(torch.bfloat16)
 
     @property
     def measuring(self) -> Self:

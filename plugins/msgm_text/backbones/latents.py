@@ -57,11 +57,11 @@ class Latents(nn.Module):
         return super().train(False)
 
     def _mean(self, images: Tensor) -> Tensor:
-        mean: Tensor = self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode()
+        mean: Tensor = self.vae.encode(images).latent_dist.mode()
         return mean
 
     def _image(self, latents: Tensor) -> Tensor:
-        image: Tensor = self.vae.decode(latents.to(self.vae.dtype)).sample
+        image: Tensor = self.vae.decode(latents).sample
         return image
 
 
