@@ -79,7 +79,10 @@ class MetricCase:
         for context in self.contexts:
             examined = replace(context, reference=reference_of(self.metric, context))
             tasks = tasks_of(self.cls, context, self.tasks)
-            trials += [MetricTrial(self.metric, examined, task) for task in tasks]
+            trials += [
+                MetricTrial(self.metric, replace(examined, control=control_of(context, task)), task)
+                for task in tasks
+            ]
         name, read = self.cls.name, self.cls.tasks
         assert trials, f"{name}: says nothing of these data and models on any of {read}"
         return trials
@@ -117,6 +120,13 @@ class MetricTrial:
     def protocol(self) -> MetricProtocol:
         """What the rows mean."""
         return self.metric.protocol(self.context, self.task)
+
+
+def control_of(context: ModelContext, task: Task) -> Artifact:
+    """What the task draws from another model, where it has a control."""
+    if not task.has_control or context.base is None:
+        return {}
+    return task.draw(replace(context, model=context.base), 0, task.total(context))
 
 
 def points_context() -> ModelContext:
