@@ -85,7 +85,8 @@ class MetricCase:
         return trials
 
     def _compared(self, context: ModelContext, task: Task) -> ModelContext:
-        """The context with what the task draws from the base, where the metric looks at that."""
+        """The context with what the task draws from its control and, where looked at, the base."""
+        context = replace(context, control=control_of(context, task))
         if not self.cls.needs_base or context.base is None:
             return context
         base = replace(context, model=context.base)
@@ -124,6 +125,13 @@ class MetricTrial:
     def protocol(self) -> MetricProtocol:
         """What the rows mean."""
         return self.metric.protocol(self.context, self.task)
+
+
+def control_of(context: ModelContext, task: Task) -> Artifact:
+    """What the task draws from another model, where it has a control."""
+    if not task.has_control or context.base is None:
+        return {}
+    return task.draw(replace(context, model=context.base), 0, task.total(context))
 
 
 def points_context() -> ModelContext:

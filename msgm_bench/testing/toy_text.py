@@ -145,6 +145,9 @@ class _ToyTextEncoder(nn.Module):
         self.embedding = nn.Embedding(words + 2, WIDTH)
         self.mixer = nn.Linear(2 * WIDTH, WIDTH)
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embedding
+
     def forward(self, tokens: Tensor) -> Tensor:
         own = tokens if tokens.is_floating_point() else self.embedding(tokens)
         count = torch.arange(1, own.shape[1] + 1, device=own.device)[:, None]

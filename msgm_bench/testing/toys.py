@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +25,9 @@ from msgm_bench.api import (
     dsm_loss,
 )
 from msgm_bench.diffusion import EpsFn, GaussianMixture, Process, VariancePreserving
+from msgm_bench.experiment.copy_trainer import CopyTrainer
 from msgm_bench.registry import registry
-from msgm_bench.training import NoisedBatches
+from msgm_bench.training import NoisedBatches, Runtime
 
 SEED = 0
 CPU = torch.device("cpu")
@@ -212,6 +215,7 @@ def toy_context(
     reference: Mapping[str, Any] | None = None,
 ) -> ModelContext:
     """The trained toy model under evaluation, or another one with its data and judge."""
+    model = (model or toy_base(classes)).eval()
     data = data or toy_images()
     if judge is None:
         judge = ToyJudge.create()
@@ -224,9 +228,16 @@ def toy_context(
         judge_id=judge.protocol(),
         device=CPU,
         create=registry().create,
-        model=(model or toy_base(classes)).eval(),
+        model=model,
         retain=retain,
         forget=forget,
         seed=seed,
+        trainer=functools.partial(_train_copy, model),
         reference=reference or {},
     )
+
+
+def _train_copy(model: Model, *arguments: Any, **options: Any) -> Model:
+    """A trained copy (``ModelTrainer``), with its checkpoint in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return CopyTrainer(model, Path(folder), Runtime(CPU))(*arguments, **options)
