@@ -93,7 +93,10 @@ RELEASED = {
 }
 # quick: the same weights for half the passes; lambda was chosen on digits
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "quick": {"method": {"inner_interval": 50, "forget_weight": 0.03}},
+    "quick": {
+        "method": {"inner_interval": 50, "forget_weight": 0.03},
+        "text": {"method": {"forget_weight": 1.0}},
+    },
     "full": {"finetuning": BUDGET},
     "paper": RELEASED,
 }

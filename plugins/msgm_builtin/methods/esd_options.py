@@ -50,4 +50,12 @@ QUICK = {  # steps of its own, and the embeddings of D_g's classes as they were
     "finetuning": {"steps": 200, "learning_rate": 0.02, "warmup_steps": 0, "ema_decay": 0.0},
     "method": {"weights": "class", "trajectory_steps": 10},
 }
-PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
+QUICK_PROMPTS = {  # ESD-x, with a term that holds what is to be kept
+    "finetuning": {"steps": 150, "learning_rate": 3e-4},
+    "method": {"weights": "auto", "trajectory_steps": 5, "retain_weight": 3.0},
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": QUICK | {"text": QUICK_PROMPTS},
+    "full": PUBLISHED,
+    "paper": PUBLISHED,
+}

@@ -46,7 +46,12 @@ class NegGrad(LossMethod[NegGradOptions]):
     citation = "Golatkar et al. 2020, arXiv:1911.04933; with L_r Kurmanji et al. 2023, 2302.09880"
     regimes = ("finetune", "retrain")
     needs = frozenset({"retain", "forget"})
-    presets = {"quick": {"method": {"retain_weight": 50.0}}}  # 1 damages the samples of D_g
+    presets = {
+        "quick": {
+            "method": {"retain_weight": 50.0},  # 1 damages the samples of D_g
+            "text": {"method": {"retain_weight": 5.0}},
+        }
+    }
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """L = w L_r - L_f."""
