@@ -448,7 +448,9 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeyp
     how = {"sampler": "one_step", "nfe": 1, "guidance": 0.0, "sampler_options": {"sigma": 2.5}}
     task = actual["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
     assert how.items() <= task.items()
-    assert actual["provenance"]["limits"]["required_task_options"] == {"class_generation": how}
+    required = actual["provenance"]["limits"]["required_task_options"]
+    assert set(required) == {"class_generation", "prompt_generation", "prompt_attack"}
+    assert all(options == how for options in required.values())
     (folder,) = (tmp_path / "runs").iterdir()
     assert "class_generation: sampler = one_step, nfe = 1" in (folder / "report.md").read_text()
     card = json.loads((folder / "model" / "model.json").read_text())

@@ -26,7 +26,12 @@ from msgm_builtin.methods.sfd_losses import (
     generator_loss,
     weighted_sum,
 )
-from msgm_builtin.methods.sfd_options import PRESETS, SFDOptions
+from msgm_builtin.methods.sfd_options import (
+    DRAWING_TASKS,
+    PRESETS,
+    UNSUPPORTED_TASKS,
+    SFDOptions,
+)
 
 
 class SFD(Method[SFDOptions]):
@@ -47,13 +52,7 @@ class SFD(Method[SFDOptions]):
     citation = "Chen et al. 2024, arXiv:2409.11219; code tqch/score-forgetting-distillation 3771028"
     regimes = ("finetune",)
     needs = frozenset({"base"})
-    unsupported_tasks = {
-        "likelihood": "sfd leaves a one-step generator, which has no density to evaluate",
-        "inpainting": "sfd leaves a one-step generator, without steps that hold known pixels",
-        "reconstruction": "sfd leaves a one-step generator, which denoises pure noise only",
-        "embedding_attack": "sfd leaves a one-step generator, whose noise prediction has no error",
-        "relearning": "sfd leaves a one-step generator, which denoising cannot train on",
-    }
+    unsupported_tasks = UNSUPPORTED_TASKS
     presets = PRESETS
 
     def skip(self, model: Model, regime: Regime) -> str | None:
@@ -71,7 +70,7 @@ class SFD(Method[SFDOptions]):
         """Samples of one unguided evaluation at the generator's own noise level."""
         sampler_options = {"sigma": self.options.generator_sigma}
         one_step = {"sampler": "one_step", "nfe": 1, "sampler_options": sampler_options}
-        return {"class_generation": {**one_step, "guidance": 0.0}}
+        return {task: {**one_step, "guidance": 0.0} for task in DRAWING_TASKS}
 
     def setup(self, session: Session) -> None:
         """phi, psi with Adam, the generator's time t_i and the distillation's range of times."""

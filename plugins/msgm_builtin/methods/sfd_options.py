@@ -79,6 +79,15 @@ class SFDOptions(WeightsOptions):
         return ends
 
 
+DRAWING_TASKS = ("class_generation", "prompt_generation", "prompt_attack")
+UNSUPPORTED_TASKS = {
+    "likelihood": "sfd leaves a one-step generator, which has no density to evaluate",
+    "inpainting": "sfd leaves a one-step generator, without steps that hold known pixels",
+    "reconstruction": "sfd leaves a one-step generator, which denoises pure noise only",
+    "drift": "sfd leaves a one-step generator, which denoises pure noise only",
+    "embedding_attack": "sfd leaves a one-step generator, whose noise prediction has no error",
+    "relearning": "sfd leaves a one-step generator, which denoising cannot train on",
+}
 PUBLISHED = {
     "finetuning": {
         "steps": 50_000,
