@@ -94,12 +94,19 @@ def test_shares_of_pairs_synonyms_and_implicit_words():
     data = Scenes().load()
     texts = [data.prompts[c].text.split() for c in data.train.c.tolist()]
     pairs = sum("and" in text for text in texts)
-    assert pairs / len(texts) == pytest.approx(0.5, abs=0.02)
+    assert pairs / len(texts) == pytest.approx(0.7, abs=0.02)
     singles = [text for text in texts if "and" not in text]
     implicit = sum(text[-1] in IMPLICIT.values() for text in singles)
     assert implicit / len(singles) == pytest.approx(0.3 * len(IMPLICIT) / OBJECTS, abs=0.02)
     synonym = sum(bool(set(text) & set(SYNONYMS.values())) for text in singles)
     assert synonym / (len(singles) - implicit) == pytest.approx(0.2, abs=0.025)
+
+
+def test_most_pairs_differ_in_shape_or_colour_alone():
+    """60 %, and 10 of the 35 others of an object among the pairs that differ in any way."""
+    concepts = load(pairs=1.0).train.y.sum(dim=1)
+    assert (concepts == 3).double().mean() == pytest.approx(0.6 + 0.4 * 10 / 35, abs=0.06)
+    assert ((concepts == 3) | (concepts == 4)).all()
 
 
 def test_items_are_the_painted_boards_within_the_grain():

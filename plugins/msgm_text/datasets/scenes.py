@@ -18,7 +18,15 @@ from msgm_bench import (
     derive_seed,
     hookimpl,
 )
-from msgm_text.datasets.scenes_board import CELLS, CONCEPTS, OBJECTS, attributes, paint
+from msgm_text.datasets.scenes_board import (
+    CELLS,
+    COLOURS,
+    CONCEPTS,
+    OBJECTS,
+    SHAPES,
+    attributes,
+    paint,
+)
 from msgm_text.datasets.scenes_language import (
     COLOUR_SYNONYM,
     FORMS,
@@ -32,10 +40,11 @@ from msgm_text.datasets.scenes_language import (
 
 GRAIN = 4
 SYNONYM_SHARE, IMPLICIT_SHARE = 0.2, 0.3
+ALIKE_SHARE = 0.6  # of the pairs: objects that differ in shape or colour alone
 CELL_SIZES = (4, 8)
 QUICK = {  # two minutes of a CPU's core for t2i's transformer, and ten seconds a method
     "training": {
-        "steps": 2400,
+        "steps": 2800,
         "batch_size": 64,
         "learning_rate": 2e-3,
         "warmup_steps": 100,
@@ -74,18 +83,19 @@ class ScenesOptions(Options):
     cell: int = Field(4, ge=4, le=8, description="pixels of a cell, 4 or 8: 8x8 or 16x16 images")
     train_size: int = Field(16_000, ge=500, le=1_000_000, description="training scenes")
     test_size: int = Field(2000, ge=500, le=1_000_000, description="held-out scenes")
-    pairs: float = Field(0.5, ge=0, le=1, description="share of the scenes with two objects")
+    pairs: float = Field(0.7, ge=0, le=1, description="share of the scenes with two objects")
 
 
 class Scenes(Dataset[ScenesOptions]):
     """Captioned boards of 2x2 cells with one or two of 36 objects: 6 shapes in 6 colours.
 
     Concepts: the shapes and the colours; an item carries those that it shows. Two objects of a
-    scene differ, and lie in any two cells. Of the captions of one object 20 % have a synonym for
-    the shape or the colour (``a red disc``, ``a crimson circle``), and of the objects that a word
-    stands for 30 % are called by it (``a tomato``); captions of two objects are plain (``a red
-    circle and a blue square``). Each grey level deviates by up to 4 levels, uniformly, so that
-    no two items are equal. The scenes are drawn when they are loaded, from seeds of their own.
+    scene lie in any two cells; in 60 % of the pairs they differ in the shape or the colour alone,
+    which is learned last, in the others in any way. Of the captions of one object 20 % have a
+    synonym for the shape or the colour (``a red disc``, ``a crimson circle``), and of the objects
+    that a word stands for 30 % are called by it (``a tomato``); captions of two objects are plain
+    (``a red circle and a blue square``). Each grey level deviates by up to 4 levels, uniformly, so
+    that no two items are equal. The scenes are drawn when they are loaded, from seeds of their own.
     """
 
     name = "scenes"
@@ -145,7 +155,7 @@ class Scenes(Dataset[ScenesOptions]):
             return torch.rand(size, generator=generator, dtype=torch.float64)
 
         first = (uniform() * OBJECTS).long()
-        second = (first + 1 + (uniform() * (OBJECTS - 1)).long()) % OBJECTS
+        second = _companions(first, uniform(), uniform())
         place = (uniform() * CELLS).long()
         other = (place + 1 + (uniform() * (CELLS - 1)).long()) % CELLS
         paired = uniform() < self.options.pairs
@@ -166,6 +176,20 @@ class Scenes(Dataset[ScenesOptions]):
 
 def _generator(part: str, stream: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed("scenes", part, stream))
+
+
+def _companions(first: Tensor, kind: Tensor, u: Tensor) -> Tensor:
+    """Objects beside ``first``, from two uniform numbers for each: alike or any other."""
+    shape, colour = first // len(COLOURS), first % len(COLOURS)
+    other_shape = (shape + 1 + (u * (len(SHAPES) - 1)).long()) % len(SHAPES)
+    other_colour = (colour + 1 + (u * (len(COLOURS) - 1)).long()) % len(COLOURS)
+    alike = torch.where(
+        kind < ALIKE_SHARE / 2,
+        other_shape * len(COLOURS) + colour,
+        shape * len(COLOURS) + other_colour,
+    )
+    other = (first + 1 + (u * (OBJECTS - 1)).long()) % OBJECTS
+    return torch.where(kind < ALIKE_SHARE, alike, other)
 
 
 def _forms(thing: Tensor, u: Tensor, w: Tensor) -> Tensor:
