@@ -8,10 +8,17 @@ import pytest
 import tiny_pipeline
 import torch
 from lazy import LazyModule
-from tiny_pipeline import LENGTH, SIDE, edit, in_old_layout, write_pipeline
+from tiny_pipeline import (
+    LENGTH,
+    SIDE,
+    edit,
+    in_old_layout,
+    our_pictures,
+    their_pictures,
+    write_pipeline,
+)
 
 from msgm_bench import (
-    Conditioned,
     DataStats,
     IncompatibleError,
     MsgmBenchError,
@@ -56,19 +63,6 @@ def inputs(steps=50, n=3):
     return x, (k + 1) / steps, k
 
 
-def drawn(pipeline, latents, prompts, steps=5, s=3.0):
-    """diffusers' pictures ``[N, 3, H, W]`` of these latents."""
-    pipeline.set_progress_bar_config(disable=True)
-    images = pipeline(
-        list(prompts),
-        latents=latents,
-        num_inference_steps=steps,
-        guidance_scale=s,
-        output_type="pt",
-    )
-    return images.images
-
-
 # The network -------------------------------------------------------------------------------
 
 
@@ -87,17 +81,9 @@ def test_the_prediction_is_that_of_diffusers(whole):
 def test_a_picture_is_that_of_diffusers(whole):
     """DDIM with guidance s = 1 + w on the model's eps_hat, decoded, is the pipeline's picture."""
     model, _ = load(whole[0])
-    pipeline, (x, _, _) = whole[1], inputs()
-    scheduler = pipeline.scheduler
-    expected = drawn(pipeline, x, TEXTS)
-    guided = Conditioned(model, torch.arange(3), w=2.0)
-    scheduler.set_timesteps(5)
-    z = x * scheduler.init_noise_sigma
-    with torch.no_grad():
-        for k in scheduler.timesteps:
-            t = torch.full((3,), (int(k) + 1) / 50)
-            z = scheduler.step(guided.eps(z, t), k, z).prev_sample
-        images = model.codec.decode(z)
+    x, _, _ = inputs()
+    expected = their_pictures(whole[1], x, TEXTS)
+    images = our_pictures(model, whole[1].scheduler, x, torch.arange(3))
     assert torch.allclose(images, expected, atol=2e-5)
 
 

@@ -9,6 +9,8 @@ import torch
 from lazy import LazyModule
 from safetensors.torch import load_file, save_file
 
+from msgm_bench import Conditioned
+
 diffusers, peft = LazyModule("diffusers"), LazyModule("peft")
 tokenizers, transformers = LazyModule("tokenizers"), LazyModule("transformers")
 
@@ -111,6 +113,25 @@ def write_pipeline(folder, **changes):
     pipeline = make_pipeline(**changes)
     pipeline.save_pretrained(folder)
     return pipeline
+
+
+def their_pictures(pipeline, latents, prompts, steps=5, s=3.0):
+    """diffusers' pictures ``[N, 3, H, W]`` of latents ``[N, C, h, w]`` and N prompts."""
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"num_inference_steps": steps, "guidance_scale": s, "output_type": "pt"}
+    return pipeline(list(prompts), latents=latents, **options).images
+
+
+@torch.no_grad()
+def our_pictures(model, scheduler, latents, condition, steps=5, s=3.0):
+    """Pictures by diffusers' scheduler on the guided eps_hat of the model, s = 1 + w."""
+    guided = Conditioned(model, condition, w=s - 1)
+    scheduler.set_timesteps(steps)
+    z = latents * scheduler.init_noise_sigma
+    for k in scheduler.timesteps:
+        t = torch.full((len(z),), (int(k) + 1) / SCHEDULER["num_train_timesteps"])
+        z = scheduler.step(guided.eps(z, t), k, z).prev_sample
+    return model.codec.decode(z)
 
 
 def in_old_layout(folder):
