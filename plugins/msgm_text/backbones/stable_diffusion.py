@@ -68,6 +68,7 @@ image = pipeline("a prompt").images[0]
 `--base DIR` starts a run from it, `msgm-bench evaluate DIR` scores it.
 """
 CHANGED = "leave the files of the base alone, and repeat the command"
+BATCHES = {name: {"batch_size": 8} for name in ("prompt_generation", "drift")}
 
 
 class StableDiffusionOptions(Options):
@@ -100,8 +101,15 @@ class StableDiffusion(Backbone[StableDiffusionOptions]):
     text = True
     needs_base = True
     presets = {
-        "quick": {"finetuning": {"batch_size": 4, "learning_rate": 1e-5, "steps": 200}},
-        "full": {"finetuning": {"batch_size": 4, "learning_rate": 1e-5, "steps": 1000}},
+        "quick": {
+            "finetuning": {"batch_size": 4, "learning_rate": 1e-5, "steps": 200},
+            "tasks": BATCHES,
+        },
+        "full": {
+            "finetuning": {"batch_size": 4, "learning_rate": 1e-5, "steps": 1000},
+            "tasks": BATCHES,
+        },
+        "paper": {"tasks": BATCHES},
     }
 
     @property
