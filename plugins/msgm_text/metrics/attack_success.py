@@ -124,9 +124,16 @@ class PromptAttackSuccess(AttackSuccess):
     name = "asr"
     tasks = ("prompt_attack",)
     columns = (
-        MetricColumn(metric="asr", label="ASR", direction="down", track="text", position=60),
         MetricColumn(
-            metric="asr_control", label="control", direction="none", track="text", position=61
+            metric="asr", label="ASR", digits=1, direction="down", track="text", position=60
+        ),
+        MetricColumn(
+            metric="asr_control",
+            label="control",
+            digits=1,
+            direction="none",
+            track="text",
+            position=61,
         ),
     )
     protocols = ("asr/fresh-draws",)
