@@ -32,15 +32,15 @@ def concept_images(
     return base_images(context, draws, texts), which
 
 
-def matches(shown: Tensor, asks: Tensor) -> tuple[Tensor, Tensor]:
+def matches(visible: Tensor, asks: Tensor) -> tuple[Tensor, Tensor]:
     """Positions of items and of a prompt that asks for what each shows.
 
     Args:
-        shown: Concepts of items ``bool [N, A]``.
+        visible: Concepts of items ``bool [N, A]``.
         asks: Concepts of prompts ``bool [T, A]``.
     """
-    exact = (shown[:, None] == asks).all(dim=2)
-    fits = exact if exact.any() else (shown[:, None] | ~asks).all(dim=2)
+    exact = (visible[:, None] == asks).all(dim=2)
+    fits = exact if exact.any() else (visible[:, None] | ~asks).all(dim=2)
     item = fits.any(dim=1).nonzero().flatten()
     return item, fits[item].long().argmax(dim=1)
 
