@@ -10,6 +10,7 @@ import torch
 from cli_harness import only, results, tiny
 
 from msgm_bench import Method, PluginError, RunSpec, Training, dsm_loss
+from msgm_bench.evaluation.context import model_context
 from msgm_bench.experiment.copy_trainer import CHECKPOINT, OWNER, CopyTrainer, copy_for_training
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.plan import resolve
@@ -172,8 +173,9 @@ def test_a_copy_of_fewer_steps_is_on_the_way_to_one_of_more(tmp_path):
 
 def test_a_task_that_does_not_train_gets_no_trainer():
     """The error names the attribute that it lacks."""
+    context = model_context(toy_context(), toy_base(None), 0)
     with pytest.raises(PluginError, match="trains = True"):
-        toy_context().trainer(dsm_loss, toy_images().train, Training(), 0)
+        context.trainer(dsm_loss, toy_images().train, Training(), 0)
 
 
 def test_a_control_that_reads_the_forget_set_is_refused():
