@@ -7,8 +7,9 @@ data -> base model (shared) -> unlearn -> artifacts -> rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from msgm_bench.api import EvalContext, Split, Task
@@ -97,24 +98,11 @@ def build_graph(plan: Plan) -> Graph:
     }
     known_base = base or _base_for_tasks(plan, model)
     control = _control_stage(plan, model)
-    artifacts = {
-        name: artifact_stage(plan, task, context, model, known_base, judge)
-        for name, task in evaluation.tasks.items()
-    }
-    controls = {
-        name: artifacts[name]
-        if control is model
-        else artifact_stage(plan, task, context, control, known_base, judge)
-        for name, task in plan.references.control_tasks.items()
-        if control is not None
-    }
-    bases = {
-        name: artifacts[name]
-        if known_base is model
-        else artifact_stage(plan, task, context, known_base, known_base, judge)
-        for name, task in plan.references.base_tasks.items()
-        if known_base is not None
-    }
+    draw = partial(artifact_stage, plan, context=context, base=known_base, judge=judge)
+    artifacts = {name: draw(task, model=model) for name, task in evaluation.tasks.items()}
+    own = {model: artifacts}
+    controls = _draw_from(control, plan.references.control_tasks, own, draw)
+    bases = _draw_from(known_base, plan.references.base_tasks, own, draw)
     rows = Score(
         evaluation.metrics,
         loaded,
@@ -131,6 +119,19 @@ def build_graph(plan: Plan) -> Graph:
     base = base or (None if known_base is model else known_base)
     items = model.items if isinstance(model, Train) else ()
     return Graph(base, items, model, judge, references, artifacts, rows, control, controls, bases)
+
+
+def _draw_from(
+    source: ModelStage | None,
+    tasks: Mapping[str, Task],
+    own: Mapping[ModelStage, Mapping[str, DrawArtifact]],
+    draw: Callable[..., DrawArtifact],
+) -> Mapping[str, DrawArtifact]:
+    """Draw tasks from another model, if there is one; nothing again of a model's ``own``."""
+    if source is None:
+        return {}
+    drawn = own.get(source, {})
+    return {name: drawn.get(name) or draw(task, model=source) for name, task in tasks.items()}
 
 
 def training_stage(
