@@ -314,6 +314,28 @@ def test_the_hub_is_offline(monkeypatch, tmp_path):
     assert "hf download nobody/nothing" in str(error.value.hint)
 
 
+def test_the_hubs_cache_is_read(whole, monkeypatch, tmp_path):
+    """A repository in the cache, whose files are links, needs no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    place = tmp_path / "models--someone--tiny"
+    snapshot = place / "snapshots" / ("a" * 40)
+    (place / "blobs").mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a" * 40)
+    for number, path in enumerate(sorted(p for p in whole[0].rglob("*") if p.is_file())):
+        link = snapshot / path.relative_to(whole[0])
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / "blobs" / str(number))
+        link.symlink_to(place / "blobs" / str(number))
+    network = StableDiffusion().from_pretrained("someone/tiny", STATS, download=False)
+    assert network.sha256 == load(whole[0])[1].sha256
+    assert network.backbone.build(STATS).shape == (4, SIDE // 2, SIDE // 2)
+    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(StorageError, match="someone/tiny is no folder here"):
+        StableDiffusion().from_pretrained("someone/tiny", STATS, download=False)
+
+
 def test_the_extra_is_not_installed(monkeypatch, whole):
     """Without transformers and peft one error names the extra."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

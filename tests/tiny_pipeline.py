@@ -134,9 +134,9 @@ def our_pictures(model, scheduler, latents, condition, steps=5, s=3.0):
     return model.codec.decode(z)
 
 
-def in_old_layout(folder):
+def in_old_layout(folder, words=WORDS):
     """The layout of Stable Diffusion 1.5: two files of the tokenizer, ``text_model.`` in names."""
-    vocab, merges = bpe()
+    vocab, merges = bpe(words)
     place = folder / "tokenizer"
     (place / "tokenizer.json").unlink()
     (place / "vocab.json").write_text(json.dumps(vocab))
