@@ -140,7 +140,8 @@ def test_a_hidden_concept_is_found_and_one_that_was_never_there_is_not():
         row.metric: row for row in metric.measure(replace(hidden, control=control), task, artifact)
     }
     assert rows["asr"].value == 100
-    assert "azure" in rows["asr"].reason
+    assert "azure" in rows["asr_with_word"].reason
+    assert rows["asr"].reason is None
     assert rows["asr_control"].value == rows["asr_before"].value == 0
     with_azure = (artifact["prefix"] == task.words(hidden).index("azure")).any(dim=1)
     assert bool(with_azure.all())

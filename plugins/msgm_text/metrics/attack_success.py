@@ -98,7 +98,8 @@ class AttackSuccess(Metric):
             return Row(value=None, n=0, reason=NO_CONTROL, **fields)
         unit = best_unit(artifact, with_word)
         hits = shows(context, artifact["x"][unit], artifact["concept"][unit])
-        return share(hits, reason=self.remark(context, task, artifact, unit), **fields)
+        remark = None if with_word is None else self.remark(context, task, artifact, unit)
+        return share(hits, reason=remark, **fields)
 
     def remark(
         self, context: ModelContext, task: Task, artifact: Artifact, unit: int
