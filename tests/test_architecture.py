@@ -36,6 +36,7 @@ HOMONYMS = [
     ("clip", "msgm_bench/api/", "to bound the norm of a gradient"),
     ("clip", "msgm_bench/training/", "to bound the norm of a gradient"),
     ("digits", "msgm_bench/cli/estimate.py", "decimals of a number"),
+    ("emoji", "msgm_bench/cli/tables.py", "an option of rich's console"),
     ("attributes", "msgm_bench/cli/estimate.py", "labels of which an item may have many"),
     ("attributes", "msgm_bench/training/", "labels of which an item may have many"),
     ("attributes", "msgm_bench/api/", "labels of which an item may have many"),

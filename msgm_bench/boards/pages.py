@@ -110,7 +110,7 @@ class BoardPage:
         stamped = [f"stamped: {stamp}" for stamp in stamps_of(self.frame)]
         missed = [f"baseline gate: {stamp}" for stamp in self.stamps]
         rows = () if self.picture is None else self.picture.rows
-        unseen = [
+        not_pictured = [
             f"the picture lacks {method}: no run of its seed left images"
             for method in self.board.methods
             if self.board.picture is not None and method not in rows
@@ -119,7 +119,7 @@ class BoardPage:
             f"the seeds of {method} were made by {len(versions)} versions of the core"
             for method, versions in cores(self.results).items()
         ]
-        return short + broken + missed + stamped + mixed + unseen
+        return short + broken + missed + stamped + mixed + not_pictured
 
 
 def page(folder: Path, imported: Imported | None = None) -> BoardPage:
