@@ -90,31 +90,23 @@ def build_graph(plan: Plan) -> Graph:
     base = _base_stage(plan)
     model = _model_stage(plan, base)
     judge = judge_stage(plan, context)
-    references = {
-        metric.name: ComputeReference(metric, context, loaded, plan.runtime.measuring, judge)
-        for metric in evaluation.metrics
-        if metric.needs_reference(context)
-    }
+    references = _references(plan, context, judge)
     known_base = base or _base_for_tasks(plan, model)
     control = _control_stage(plan, model)
+    parts = (known_base, judge)
     artifacts = {
-        name: artifact_stage(plan, task, context, model, known_base, judge)
+        name: artifact_stage(plan, task, context, model, *parts)
         for name, task in evaluation.tasks.items()
     }
-    controls = {
-        name: artifacts[name]
-        if control is model
-        else artifact_stage(plan, task, context, control, known_base, judge)
-        for name, task in plan.references.control_tasks.items()
-        if control is not None
-    }
-    bases = {
-        name: artifacts[name]
-        if known_base is model
-        else artifact_stage(plan, task, context, known_base, known_base, judge)
-        for name, task in plan.references.base_tasks.items()
-        if known_base is not None
-    }
+
+    def drawn_by(source: ModelStage | None, tasks: Mapping[str, Task]) -> dict[str, DrawArtifact]:
+        """Draw from another model what tasks ask for: the model's own where it is the same."""
+        if source is None or source is model:
+            return {} if source is None else {name: artifacts[name] for name in tasks}
+        return {k: artifact_stage(plan, v, context, source, *parts) for k, v in tasks.items()}
+
+    controls = drawn_by(control, plan.references.control_tasks)
+    bases = drawn_by(known_base, plan.references.base_tasks)
     rows = Score(
         evaluation.metrics,
         loaded,
@@ -173,6 +165,15 @@ def item_stages(
 def judge_stage(plan: Plan, context: EvalContext) -> FitJudge:
     """Fit the judge of the plan."""
     return FitJudge(context, plan.loaded, plan.runtime.measuring)
+
+
+def _references(plan: Plan, context: EvalContext, judge: FitJudge) -> dict[str, ComputeReference]:
+    """Compute what metrics need of data and judge alone, by metric."""
+    return {
+        metric.name: ComputeReference(metric, context, plan.loaded, plan.runtime.measuring, judge)
+        for metric in plan.evaluation.metrics
+        if metric.needs_reference(context)
+    }
 
 
 def artifact_stage(
