@@ -104,14 +104,7 @@ class Method(Plugin[OptionsT], ABC):
             raise PluginError(
                 f"method {cls.name!r} gives no reason why it does not support {wordless[0]!r}"
             )
-        check_presets(cls)
-        for name, preset in cls.presets.items():
-            try:
-                for text in (False, True):
-                    parse_options(cls, on_track(preset, text).get("method", {}))
-            except OptionError as error:
-                where = f"preset {name!r} of method {cls.name!r}: {error.what}"
-                raise PluginError(where, error.allowed) from error
+        _check_presets(cls)
 
     def part(self, model: Model, regime: Regime) -> str:
         """Name of the part of the network that it trains: by its option ``weights``, or ``all``.
@@ -190,6 +183,17 @@ def _check_words(
             raise PluginError(
                 f"method {cls.name!r} has {word!r} among its {field}{near}", ", ".join(allowed)
             )
+
+
+def _check_presets(cls: type[Method]) -> None:
+    check_presets(cls)
+    for name, preset in cls.presets.items():
+        try:
+            for text in (False, True):
+                parse_options(cls, on_track(preset, text).get("method", {}))
+        except OptionError as error:
+            where = f"preset {name!r} of method {cls.name!r}: {error.what}"
+            raise PluginError(where, error.allowed) from error
 
 
 class LossMethod(Method[OptionsT]):

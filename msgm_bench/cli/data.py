@@ -168,10 +168,15 @@ def _read_own_files(dataset: Dataset, own_data: list[Data]) -> str:
 
 
 def _downloadable() -> list[str]:
+    """Names of the datasets whose makers publish files at an address."""
     from msgm_bench.registry import registry
 
-    names = registry().names("datasets")
-    return [name for name in names if registry().create("datasets", name).sources()]
+    datasets = _datasets(registry().names("datasets"))
+    return [dataset.name for dataset in datasets if _has_address(dataset)]
+
+
+def _has_address(dataset: Dataset) -> bool:
+    return any(source.urls for source in dataset.sources())
 
 
 def _files(dataset: Dataset) -> list[Source]:
@@ -179,10 +184,12 @@ def _files(dataset: Dataset) -> list[Source]:
 
 
 def file_state(dataset: Dataset) -> tuple[str, str]:
-    """Whether a dataset's files are here, and their folder, or the command that downloads them."""
+    """Whether a dataset's files are here, and their folder, or the way to get them."""
     files, located = _files(dataset), dataset.located()
     if not files:
         return NO_DOWNLOAD, "-"
+    if not located and not _has_address(dataset):
+        return "not here", "by hand: docs/datasets.md"
     if not located:
         size = sum(source.size or 0 for source in dataset.sources())
         return "not here", f"data fetch {dataset.name} ({size / 1e6:,.0f} MB)"

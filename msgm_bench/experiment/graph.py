@@ -91,11 +91,7 @@ def build_graph(plan: Plan) -> Graph:
     base = _base_stage(plan)
     model = _model_stage(plan, base)
     judge = judge_stage(plan, context)
-    references = {
-        metric.name: ComputeReference(metric, context, loaded, plan.runtime.measuring, judge)
-        for metric in evaluation.metrics
-        if metric.needs_reference(context)
-    }
+    references = _references(plan, context, judge)
     known_base = base or _base_for_tasks(plan, model)
     control = _control_stage(plan, model)
     draw = partial(artifact_stage, plan, context=context, base=known_base, judge=judge)
@@ -174,6 +170,15 @@ def item_stages(
 def judge_stage(plan: Plan, context: EvalContext) -> FitJudge:
     """Fit the judge of the plan."""
     return FitJudge(context, plan.loaded, plan.runtime.measuring)
+
+
+def _references(plan: Plan, context: EvalContext, judge: FitJudge) -> dict[str, ComputeReference]:
+    """Compute what metrics need of data and judge alone, by metric."""
+    return {
+        metric.name: ComputeReference(metric, context, plan.loaded, plan.runtime.measuring, judge)
+        for metric in plan.evaluation.metrics
+        if metric.needs_reference(context)
+    }
 
 
 def artifact_stage(

@@ -99,6 +99,7 @@ class Scenes(Dataset[ScenesOptions]):
     """
 
     name = "scenes"
+    citation = "ours, drawn by this program"
     default_preset = "quick"
     presets = {
         "quick": {"judge": {"name": "scenes"}, **QUICK},
