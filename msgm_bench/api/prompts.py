@@ -56,6 +56,8 @@ class PromptBook:
         anchors: What is to be drawn in the place of a concept, by the concept's name.
         words: Words of the language that the prompts are written in, for tokenizers and attacks;
             empty where the language is open.
+        unknown: Concepts that the base model does not know, on which attacks have their control
+            where no model was trained without a concept; their prompts test nothing else.
     """
 
     concepts: tuple[str, ...]
@@ -63,6 +65,7 @@ class PromptBook:
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     anchors: Mapping[str, str] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of prompts."""
@@ -86,7 +89,12 @@ class PromptBook:
         """SHA-256 of all that the book holds."""
         rows = [[p.text, p.concepts, p.group, p.concept, p.seed, p.guidance] for p in self.prompts]
         parts = [self.concepts, rows, dict(self.domains), dict(self.anchors), self.words]
-        return digest(parts)
+        return digest([*parts, self.unknown] if self.unknown else parts)
+
+    @property
+    def unknown_concepts(self) -> tuple[int, ...]:
+        """Indices of ``unknown``."""
+        return tuple(self.concepts.index(name) for name in self.unknown)
 
     def captions(self, targets: Sequence[int]) -> dict[str, tuple[int, ...]]:
         """Indices of the captions that ask for one of ``targets`` (``forget``), and of the rest."""
@@ -129,6 +137,8 @@ class PromptBook:
             return None
         if prompt.concept in targets:
             return prompt.group if prompt.group not in RETAIN_GROUPS else "target"
+        if self.concepts[prompt.concept] in self.unknown:
+            return None
         if targets & set(prompt.concepts) or prompt.group not in ("target", *RETAIN_GROUPS):
             return None
         if prompt.group != "target" or not self.domains:

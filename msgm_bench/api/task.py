@@ -67,6 +67,8 @@ class Task(Plugin[TaskOptionsT], ABC):
         trains: Whether it trains copies of the model (``context.trainer``).
         has_control: Whether its artifact is also drawn from a model that never saw D_f, for
             metrics (``context.control``).
+        has_concept_control: Whether, where no such model can be had, the same with a concept that
+            the base does not know (``PromptBook.unknown``) is its control.
     """
 
     measures: ClassVar[bool] = False
@@ -74,6 +76,7 @@ class Task(Plugin[TaskOptionsT], ABC):
     needs_judge: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     has_control: ClassVar[bool] = False
+    has_concept_control: ClassVar[bool] = False
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """Plugins that it draws with, ``{kind: (name, options)}``; checked before training."""

@@ -8,7 +8,7 @@ data -> base model (shared) -> unlearn -> artifacts -> rows
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -77,11 +77,12 @@ class Graph:
 
     @property
     def _control_stages(self) -> dict[str, Stage]:
-        """The stages of the control; none where the model is the control itself."""
-        if self.control is None or self.control is self.model:
-            return {}
-        artifacts = {control_name(task): stage for task, stage in self.controls.items()}
-        return {CONTROL: self.control, **artifacts}
+        """The stages of the control, but for those that are the model's or the base's."""
+        own = set(self.artifacts.values())
+        controls = {control_name(k): v for k, v in self.controls.items() if v not in own}
+        is_known = self.control in (None, self.model, self.base)
+        control = {} if self.control is None or is_known else {CONTROL: self.control}
+        return control | controls
 
 
 def build_graph(plan: Plan) -> Graph:
@@ -98,6 +99,12 @@ def build_graph(plan: Plan) -> Graph:
     artifacts = {name: draw(task, model=model) for name, task in evaluation.tasks.items()}
     own = {model: artifacts}
     controls = _draw_from(control, plan.references.control_tasks, own, draw)
+    if plan.references.control_concepts:
+        control = known_base or model
+        draw_other = partial(
+            draw, context=replace(context, targets=plan.references.control_concepts)
+        )
+        controls = _draw_from(control, plan.references.control_tasks, {}, draw_other)
     bases = _draw_from(known_base, plan.references.base_tasks, own, draw)
     rows = Score(
         evaluation.metrics,

@@ -22,12 +22,15 @@ class ReferencePlan:
         control: How the model that never saw D_f trains, where a task has a control.
         control_tasks: The tasks that have a control, with the options of the control's own run.
         base_tasks: The tasks whose artifacts metrics compare with the base's, with its options.
+        control_concepts: Concepts that the given base does not know: tasks have their control on
+            the base with these in the place of D_f, where there is no control that trains.
     """
 
     base: TrainingPlan | None = None
     control: TrainingPlan | None = None
     control_tasks: Mapping[str, Task] = field(default_factory=dict)
     base_tasks: Mapping[str, Task] = field(default_factory=dict)
+    control_concepts: tuple[int, ...] = ()
 
 
 def plan_references(
@@ -41,8 +44,9 @@ def plan_references(
 ) -> ReferencePlan:
     """What is trained beside the method.
 
-    A given base and a stored model have no control, for their training data are not those of the
-    run; nor have data without items.
+    A given base and a stored model have no model that never saw D_f, for their training data are
+    not those of the run; nor have data without items. A given base has its control on concepts that
+    it does not know, where the prompts name any.
 
     Args:
         spec: The request.
@@ -69,6 +73,11 @@ def plan_references(
 
     compared = evaluation.tasks_compared_with_base
     needs_base = bool(compared) or any(task.needs_base for task in tasks)
+    if spec.base is not None and spec.model is None and data.prompts is not None:
+        unknown = data.prompts.unknown_concepts
+        names = [task.name for task in tasks if task.has_concept_control and unknown]
+        controls, bases = tasks_as_of(None, names), tasks_as_of(None, compared)
+        return ReferencePlan(None, None, controls, bases, unknown if names else ())
     if spec.model is not None or spec.base is not None or training is None:
         return ReferencePlan(base_tasks=tasks_as_of(None, compared))
     has_base = training.base is not None or training.method.trains_base

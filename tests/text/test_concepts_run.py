@@ -102,3 +102,36 @@ def test_every_method_plans_on_prompts_alone(world):
     reasons = {n: plan.skipped.reason for n, plan in plans.items() if plan.skipped is not None}
     assert {"esd", "neggrad", "rgd", "salun"} <= trained, reasons
     assert plans["unseen"].skipped is not None
+
+
+def test_a_given_base_has_its_control_on_a_concept_that_it_does_not_know(world):
+    """The same attack on the base, for the unknown concept; a book without one says why not."""
+    unknown = "  mascot: {domain: animal, unknown: true, prompts: {target: [photo of a mascot]}}\n"
+    (world / "concepts.yaml").write_text(CONCEPTS + unknown)
+    small = {"prefixes": 2, "screening": 1, "finalists": 1, "selection": 1, "draws": 2, "nfe": 2}
+    request = spec(task_params={"prompt_attack": {**small, "words": ["red", "blue", "big"]}})
+    plan = resolve(request)
+    graph = build_graph(plan)
+    (name,) = graph.controls
+    control = graph.controls[name]
+    assert name == "prompt_attack"
+    assert control.model is graph.base
+    assert [plan.data.classes[i] for i in control.context.targets] == ["mascot"]
+    assert "control of prompt_attack" in graph.stages
+    groups = plan.data.prompts.groups(plan.targets)
+    texts = {plan.data.prompts[i].text for rows in groups.values() for i in rows}
+    assert texts == {"a red circle", "a blue ring", "photo of a dog"}  # no mascot among the kept
+    result = run(request, world / "runs")
+    rows = {row.metric: row for row in result.metrics}
+    assert rows["asr_control"].n == 2
+    assert rows["asr_control"].value is not None
+
+
+def test_a_given_base_without_such_a_concept_has_no_control(world):
+    """The row says what a book may name."""
+    small = {"prefixes": 2, "screening": 1, "finalists": 1, "selection": 1, "draws": 2, "nfe": 2}
+    request = spec(task_params={"prompt_attack": {**small, "words": ["red", "blue", "big"]}})
+    assert not build_graph(resolve(request)).controls
+    rows = {row.metric: row for row in run(request, world / "runs").metrics}
+    assert rows["asr_control"].value is None
+    assert "may name a concept that the base does not know" in rows["asr_control"].reason

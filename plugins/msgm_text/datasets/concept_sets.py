@@ -78,6 +78,7 @@ class ConceptEntry(Card):
     domain: str = ""
     anchor: str | None = None
     synonyms: tuple[str, ...] = ()
+    unknown: bool = False
     prompts: dict[str, tuple[PromptEntry, ...]] = {}
 
 
@@ -172,7 +173,7 @@ def _concept(source: str, name: str, entry: ConceptEntry) -> Concept:
         check_text(f"{where}.synonyms", synonym, MAX_NAME)
     domain = entry.domain and check_text(f"{where}.domain", entry.domain, MAX_NAME)
     anchor = "" if entry.anchor is None else check_text(f"{where}.anchor", entry.anchor)
-    return Concept(domain, anchor, entry.synonyms)
+    return Concept(domain, anchor, entry.synonyms, entry.unknown)
 
 
 def _rows(

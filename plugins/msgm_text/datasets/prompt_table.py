@@ -27,11 +27,19 @@ PLACEHOLDER = "{concept}"
 
 @dataclass(frozen=True)
 class Concept:
-    """What a file says of a concept; empty texts where it says nothing."""
+    """What a file says of a concept; empty texts where it says nothing.
+
+    Attributes:
+        domain: Concepts of one domain are neighbours.
+        anchor: What is to be drawn in its place.
+        synonyms: Other words for it.
+        is_unknown: Whether the base model does not know it: attacks have their control on it.
+    """
 
     domain: str = ""
     anchor: str = ""
     synonyms: tuple[str, ...] = ()
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,9 @@ class PromptTable:
             self._check_text(row.text)
         anchors = {name: c.anchor for name, c in self.concepts.items() if c.anchor}
         prompts = tuple(_prompt(row, index) for row in (*train, *tests))
-        return PromptBook(tuple(self.concepts), prompts, self._domains(), anchors, self.words)
+        unknown = tuple(name for name, c in self.concepts.items() if c.is_unknown)
+        domains = self._domains()
+        return PromptBook(tuple(self.concepts), prompts, domains, anchors, self.words, unknown)
 
     def _check_text(self, text: str) -> None:
         """Refuse a prompt that a template made too long, or with a word that is not listed."""
@@ -164,7 +174,8 @@ def join(tables: Sequence[PromptTable]) -> PromptTable:
                     )
                 before = replace(before, **{fact: first or second})
             synonyms = dict.fromkeys((*before.synonyms, *concept.synonyms))
-            concepts[name] = replace(before, synonyms=tuple(synonyms))
+            unknown = before.is_unknown or concept.is_unknown
+            concepts[name] = replace(before, synonyms=tuple(synonyms), is_unknown=unknown)
     return PromptTable(
         ", ".join(table.source for table in tables),
         concepts,

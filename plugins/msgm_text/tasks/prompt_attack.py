@@ -67,6 +67,7 @@ class PromptAttack(Task[PromptAttackOptions]):
     citation = "Zhang et al. 2024, arXiv:2310.11868 (prefixes); the search and the control are ours"
     needs_judge = True
     has_control = True
+    has_concept_control = True
     presets = {
         "quick": {
             "tasks": {
