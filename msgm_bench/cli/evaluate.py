@@ -47,6 +47,8 @@ def command(model: str, **params: Any) -> int:
     from msgm_bench.experiment.spec import parse_spec
     from msgm_bench.quarantine import stdout_to_stderr
 
+    if params["backbone"] is None:
+        MODEL_FOLDER.convert(model, None, None)
     missing = [f"--{name}" for name in ("dataset", "forget") if not params[name]]
     if missing:
         raise click.UsageError(f"missing {', '.join(missing)}")
@@ -69,7 +71,7 @@ def _model_fields(model: str, params: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {"model": str(folder), "method": "external"}
     if is_foreign(folder) and params["backbone"] is not None:
         return fields
-    card = read_card(Path(MODEL_FOLDER.convert(folder, None, None)))
+    card = read_card(folder)
     fields |= {
         "backbone": card.backbone,
         "conditional": card.data.classes is not None,
