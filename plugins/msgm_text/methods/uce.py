@@ -24,7 +24,7 @@ from msgm_text.methods.subject_tokens import (
     erased_tokens,
     preserved_tokens,
 )
-from msgm_text.methods.uce_options import UCEOptions
+from msgm_text.methods.uce_options import PRESETS, UCEOptions
 
 
 class UCE(Method[UCEOptions]):
@@ -50,6 +50,7 @@ class UCE(Method[UCEOptions]):
     regimes = ("finetune",)
     needs = frozenset()
     closed_form = True
+    presets = PRESETS
 
     def part(self, model: Model, regime: Regime) -> str:
         """Keys and values of cross-attention."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -29,3 +30,9 @@ class UCEOptions(Options):
         description="last: the last token of each name; all: of erased prompts all from there on, "
         "of preserved prompts all",
     )
+
+
+# a small text encoder, which was trained on whole captions, knows no lone name
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"method": {"prompts": "captions", "tokens": "all"}}
+}
