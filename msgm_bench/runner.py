@@ -20,6 +20,7 @@ from msgm_bench.experiment.evaluation_plan import null_metrics
 from msgm_bench.experiment.evaluation_stages import JUDGE_REPORT, ROWS
 from msgm_bench.experiment.graph import Graph, build_graph
 from msgm_bench.experiment.grid import Job, failure_reason, run_jobs
+from msgm_bench.experiment.model_stage import ModelStage
 from msgm_bench.experiment.plan import Plan, resolve
 from msgm_bench.experiment.resolved_spec import ResolvedSpec
 from msgm_bench.experiment.skipped import Skipped
@@ -93,13 +94,14 @@ class Preview:
     """The work of a run that has not started.
 
     Attributes:
-        stages: Its stages, and whether each is cached.
+        stages: Name of each stage, the stage, and whether it is cached. A drawing from the control
+            or from the base is ``control of TASK`` or ``base of TASK``.
         skipped: Tasks and metrics that do not apply, and why.
         null_metrics: Metrics whose values will be null, and why.
         base: The base checkpoint; empty where the base model is trained here.
     """
 
-    stages: Sequence[tuple[Stage, bool]]
+    stages: Sequence[tuple[str, Stage, bool]]
     skipped: Sequence[Skipped]
     null_metrics: Sequence[Skipped]
     base: str = ""
@@ -115,11 +117,19 @@ def dry_run(spec: RunSpec) -> Preview:
     cache, plan = Cache(), resolve(spec, download=False)
     evaluation = plan.evaluation
     return Preview(
-        [(stage, cache.find(stage.key) is not None) for stage in build_graph(plan).stages.values()],
+        [
+            (_listed_name(name, stage), stage, cache.find(stage.key) is not None)
+            for name, stage in build_graph(plan).stages.items()
+        ],
         evaluation.skipped,
         null_metrics(evaluation.metrics, evaluation.judge),
         "" if plan.base is None else str(plan.base),
     )
+
+
+def _listed_name(name: str, stage: Stage) -> str:
+    """A model's stage names its method; any other has its name in the graph."""
+    return stage.name if isinstance(stage, ModelStage) else name
 
 
 def _output_folder(out: str | Path) -> Path:

@@ -118,9 +118,9 @@ def print_plan(specs: Sequence[RunSpec]) -> int:
     notes: dict[str, None] = {}
     for spec in specs:
         preview = dry_run(spec)
-        for stage, cached in preview.stages:
+        for name, stage, cached in preview.stages:
             state = "cached" if cached else "to do"
-            rows.setdefault(stage.key, (stage.name, state, stage.key[:12]))
+            rows.setdefault(stage.key, (name, state, stage.key[:12]))
         if preview.base:
             notes[f"base: {preview.base}; not trained here"] = None
         for skip in preview.skipped:

@@ -16,6 +16,7 @@ from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
 from msgm_bench.registry import registry
+from msgm_bench.runner import dry_run
 from msgm_bench.testing.toys import toy_base, toy_context, toy_images
 from msgm_bench.training import Runtime
 
@@ -67,6 +68,14 @@ def test_control_and_base_are_those_of_runs_of_their_own(probed):
     assert own["unseen"].rows.controls["probed"] is own["unseen"].artifacts["probed"]
     assert "base" not in own["standard"].stages
     assert own["standard"].artifacts["probed"].base is own["standard"].model
+
+
+def test_a_dry_run_lists_drawings_from_the_control_as_such(probed, cache):
+    """No name stands twice; models are listed by their methods."""
+    names = [name for name, _, _ in dry_run(SPEC).stages]
+    assert len(set(names)) == len(names)
+    assert {"train standard", "train unseen", "train neggrad"} <= set(names)
+    assert {"draw probed", "control of probed"} <= set(names)
 
 
 def test_runs_of_other_tasks_train_nothing_more(fast):
