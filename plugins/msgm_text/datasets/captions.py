@@ -19,6 +19,7 @@ from msgm_builtin.datasets.files import FolderOptions, search_folders
 from msgm_builtin.datasets.image_folder import describe_copies
 from msgm_builtin.datasets.images import ImageFile, Recipe, decode_all, hash_all, read_headers
 from msgm_builtin.datasets.walk import Listing, describe, walk
+from msgm_text.datasets.budgets import FULL, QUICK
 from msgm_text.datasets.captions_book import (
     caption_book,
     named_concepts,
@@ -32,6 +33,7 @@ from msgm_text.datasets.prompt_table import MAX_NAME, Concept, PromptTable, chec
 HOW = "--data-dir DIR, MSGM_BENCH_DATA=DIR, or -d folder=DIR"
 STYLES = "A {object} image in {style} style."
 YAML = (".yaml", ".yml")
+JUDGE = {"judge": {"name": "clip"}}
 
 
 class CaptionsOptions(FolderOptions):
@@ -65,8 +67,7 @@ class Captions(Dataset[CaptionsOptions]):
 
     name = "captions"
     citation = "yours; UnlearnCanvas: Zhang et al. 2024, arXiv:2402.11846"
-    presets = {"full": {"judge": {"name": "clip"}}}
-    presets["quick"] = presets["paper"] = presets["full"]
+    presets = {"quick": JUDGE | QUICK, "full": JUDGE | FULL, "paper": JUDGE | FULL}
 
     def places(self) -> Sequence[Path]:
         """Paths of the folder: in the data folders, then here."""

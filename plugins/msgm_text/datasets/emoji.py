@@ -11,6 +11,7 @@ from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, Source, StorageError, hookimpl
 from msgm_builtin.datasets.files import FileDataset, FilesOptions
+from msgm_text.datasets.budgets import FULL, QUICK
 from msgm_text.datasets.emoji_drawings import PACKAGE, SIZE, EmojiFont
 from msgm_text.datasets.emoji_names import read_names
 from msgm_text.datasets.emoji_prompts import attributes, check_concepts, prompt_book
@@ -63,7 +64,7 @@ class EmojiDrawings(FileDataset[EmojiOptions]):
     }
     folders = ("emoji", ".")
     advice = f"{PACKAGE} unicode-data, or -d font=PATH -d names=PATH"
-    presets = {"quick": PRESET, "full": PRESET, "paper": PRESET}
+    presets = {"quick": PRESET | QUICK, "full": PRESET | FULL, "paper": PRESET | FULL}
 
     def places(self) -> Sequence[Path]:
         """The usual data folders, and the system's folder of fonts and of Unicode's data."""
