@@ -18,7 +18,7 @@ from msgm_bench import (
     UniformDequantization,
     VariancePreserving,
 )
-from msgm_bench.api import PRESETS, merge
+from msgm_bench.api import PRESETS, merge, on_track
 from msgm_bench.cache.fingerprint import data_fingerprint
 from msgm_bench.experiment.judge import names_in
 from msgm_bench.experiment.model_io import skeleton
@@ -34,6 +34,7 @@ IMAGES = {  # shape of an item by default
     "celeba": (3, 64, 64),
     "image_folder": (3, 64, 64),
 }
+CAPTIONED = {"scenes": (3, 8, 8), "emoji": (3, 32, 32), "captions": (3, 64, 64)}
 CELL = ("--forget", "3", "--backbone", "vpsde", "--method", "unseen", "--dry-run")
 
 
@@ -326,19 +327,21 @@ def test_another_folder_in_one_process(bench, photos, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", [*IMAGES, *CAPTIONED])
 def test_presets_fit_their_images(name, preset):
     """Every preset is valid, names a judge, and builds a network for the dataset's images."""
-    cls = registry().entry("datasets", name).cls
-    info = DataStats(IMAGES[name], 256, 0.0, 0.3, 20.0)
-    for backbone in registry().entries("backbones"):
-        merged = merge(cls.presets[preset], backbone.cls.presets[preset])
-        settings = Settings.model_validate(merged)
+    cls, text = registry().entry("datasets", name).cls, name in CAPTIONED
+    prompts = ("a red circle and a blue ring",) if text else None
+    info = DataStats((IMAGES | CAPTIONED)[name], 256, 0.0, 0.3, 20.0, prompts=prompts)
+    backbones = [entry.cls for entry in registry().entries("backbones")]
+    for backbone in (c for c in backbones if c.text == text and not c.needs_base):
+        layers = (on_track(plugin.presets.get(preset, {}), text) for plugin in (cls, backbone))
+        settings = Settings.model_validate(merge(*layers))
         assert settings.judge["name"]
         assert settings.budget(False).steps > settings.budget(True).steps
-        fields = backbone.cls.options_type.model_fields
+        fields = backbone.options_type.model_fields
         options = {key: value for key, value in settings.backbone.items() if key in fields}
-        model = skeleton(backbone.cls.create(options), info)
+        model = skeleton(backbone.create(options), info)
         millions = sum(weight.numel() for weight in model.parameters()) / 1e6
         assert (millions < 2) == (preset == "quick")
         judge = dict(settings.judge)
