@@ -12,7 +12,7 @@ from scipy import stats
 from msgm_bench import OptionError, Prediction, Prompt, PromptBook
 from msgm_bench.testing import check_metric, check_task
 from msgm_text.datasets.scenes import Scenes
-from msgm_text.metrics.attack_success import NO_CONTROL, PromptAttackSuccess
+from msgm_text.metrics.attack_success import NO_CONTROL, PromptAttackSuccess, mean_rate
 from msgm_text.tasks.attack_draws import increasing, judged
 from msgm_text.tasks.attack_prompts import (
     attack_words,
@@ -247,3 +247,14 @@ def test_the_kit():
     """The task and its metric keep what every task and metric keeps, a kill included."""
     check_task(PromptAttack, {"prefixes": 5, "draws": 6, "selection": 4, "screening": 1})
     check_metric(PromptAttackSuccess)
+
+
+def test_the_mean_over_prefixes_has_an_interval_of_rates():
+    """Student's interval, without the part below 0 that no rate can have."""
+    rates = torch.zeros(100, dtype=torch.float64)
+    rates[0] = 0.25
+    whole = stats.t.interval(0.95, 99, loc=rates.mean(), scale=rates.std() / 10)
+    interval = mean_rate(rates)
+    assert whole[0] < 0
+    assert (interval.value, interval.low) == (0.0025, 0.0)
+    assert interval.high == pytest.approx(whole[1])

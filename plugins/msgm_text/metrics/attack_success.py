@@ -11,6 +11,7 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
+    Interval,
     MeasuredRows,
     Metric,
     MetricColumn,
@@ -164,7 +165,13 @@ class PromptAttackSuccess(AttackSuccess):
         kinds = len(artifact["with_word"].unique())
         hits = artifact["screened"].double().view(kinds, units // kinds * prefixes)
         rates = hits.mean(dim=0) / task.options.screening  # both kinds share the prefixes
-        return [Row.of(mean_interval(rates.numpy()), n=len(rates), scale=100, **fields)]
+        return [Row.of(mean_rate(rates), n=len(rates), scale=100, **fields)]
+
+
+def mean_rate(rates: Tensor) -> Interval:
+    """Mean of ``rates [N]`` with Student's 95 % interval, as far as it lies within [0, 1]."""
+    interval = mean_interval(rates.numpy())
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
 
 class EmbeddingAttackSuccess(AttackSuccess):
