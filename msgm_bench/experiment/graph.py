@@ -65,15 +65,19 @@ class Graph:
     def stages(self) -> dict[str, Stage]:
         """All stages by name, in their order; the base model's is ``base``, whatever makes it.
 
-        The control's is ``control``; those of its artifacts are ``control of TASK``, and those of
-        the base's ``base of TASK``.
+        A model that does not start from the base comes before it, so that runs side by side train
+        both at once. The control's stage is ``control``; those of its artifacts are ``control of
+        TASK``, and those of the base's ``base of TASK``.
         """
         shared = {stage.name: stage for stage in (self.judge, *self.references.values())}
         base = {} if self.base is None else {BASE: self.base}
-        own = {stage.name: stage for stage in (*self.items, self.model, *self.artifacts.values())}
+        models = {stage.name: stage for stage in (*self.items, self.model)}
+        starts_from_base = self.base in self.model.needs.values()
+        models = base | models if starts_from_base else models | base
+        drawn = {stage.name: stage for stage in self.artifacts.values()}
         others = set(self.artifacts.values())  # where the model is the base itself
         bases = {base_name(k): stage for k, stage in self.bases.items() if stage not in others}
-        return shared | base | own | self._control_stages | bases | {self.rows.name: self.rows}
+        return shared | models | drawn | self._control_stages | bases | {self.rows.name: self.rows}
 
     @property
     def _control_stages(self) -> dict[str, Stage]:
