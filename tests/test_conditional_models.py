@@ -62,9 +62,9 @@ def test_the_score_is_that_of_the_class():
     [
         (None, Y, IncompatibleError, "a class for an unconditional model"),
         (3, torch.tensor([0, 1, 2, 4]), OptionError, "conditions from 0 to 4 for a model of 3"),
-        (3, torch.tensor([-1, 1, 2, 3]), OptionError, "0 to 2, and 3 for the null class"),
+        (3, torch.tensor([-1, 1, 2, 3]), OptionError, "0 to 2, and 3 for the null condition"),
         (3, Y[:2], OptionError, r"shape \(2,\) for 4 items"),
-        (3, Y[:, None], OptionError, "one class an item"),
+        (3, Y[:, None], OptionError, "one condition an item"),
     ],
 )
 def test_wrong_conditions(classes, condition, error, said):
@@ -95,7 +95,7 @@ def test_conditioned_models_are_models():
     _, sigma = VariancePreserving().marginal(T)
     torch.testing.assert_close(outer.score(X, T), -outer.eps(X, T) / sigma[:, None])
     torch.testing.assert_close(outer.eps(X, T, outer.null(4)), X + 3)
-    assert (outer.shape, outer.dim, outer.classes) == ((2,), 2, 3)
+    assert (outer.shape, outer.dim, outer.conditioning.count) == ((2,), 2, 3)
 
 
 def test_dsm_loss_tells_the_condition():
