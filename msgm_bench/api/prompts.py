@@ -121,13 +121,13 @@ class PromptBook:
             raise UsageError(
                 f"no prompt of the group 'target' asks for {names}",
                 "concepts that a prompt names",
-                "add rows with group: target, or choose another --forget",
+                "add such prompts, or choose another --forget",
             )
         if not groups["neighbour"] and not groups["unrelated"]:
             raise UsageError(
                 f"the prompts ask for nothing but {names}: what a method keeps cannot be measured",
-                "prompts of the groups 'neighbour' and 'unrelated', too",
-                "add concepts of the same domain with group: neighbour",
+                "prompts that ask for other concepts, too",
+                "add concepts of the same domain (neighbours) or of another, with target prompts",
             )
         return {name: tuple(rows) for name, rows in groups.items()}
 
@@ -161,6 +161,7 @@ class PromptBook:
             near = did_you_mean(name, list(self.anchors))
             raise OptionError(
                 f"the prompts name no anchor for {name!r}{near}",
-                "`anchors: {concept: text}` in the dataset's prompts, or the method's own option",
+                "a concept's `anchor: TEXT` in a file of prompts, or the method's own option (-p)",
+                "name what is to be drawn in its place",
             )
         return self.anchors[name]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from msgm_bench import OptionError, Prompt, PromptBook, Prompts
-from msgm_bench.testing.toy_text import toy_prompts, toy_text_model
-from msgm_builtin.methods.anchors import anchored_prompts, anchored_texts, name_pattern
+from msgm_bench.testing.toy_text import toy_captions, toy_prompts, toy_text_model
+from msgm_builtin.methods.anchors import (
+    anchored_prompts,
+    anchored_texts,
+    check_anchors,
+    name_pattern,
+)
 
 BOOK = PromptBook(
     concepts=("circle", "square", "red", "Van Gogh"),
@@ -58,6 +65,18 @@ def test_a_concept_without_anchor_is_an_error_unless_the_option_names_one():
     with pytest.raises(OptionError, match="red"):
         anchored_texts(BOOK, [2])
     assert anchored_texts(BOOK, [2], "blue")[0] == "a blue circle"
+
+
+@pytest.mark.parametrize("anchor", ["top", " TOP ", "  "])
+def test_a_concept_is_not_its_own_anchor(anchor):
+    """In the option and in the prompts alike; another text that has the name is an anchor."""
+    data = toy_captions()
+    with pytest.raises(OptionError, match="of the concept 'top'"):
+        check_anchors(data, [0], anchor)
+    book = replace(data.prompts, anchors={"top": anchor})
+    with pytest.raises(OptionError, match="of the concept 'top'"):
+        check_anchors(replace(data, prompts=book), [0])
+    check_anchors(data, [0], "top hat")
 
 
 @pytest.mark.parametrize(

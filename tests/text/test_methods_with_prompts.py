@@ -86,8 +86,11 @@ def test_without_anchors_a_caption_of_d_g_stands_for_them():
     session.prompts = replace(session.prompts, anchors={})
     salun.setup(session)
     assert set(salun.other_classes(session, session.batch("forget", 0), 0).tolist()) <= retain
+    bare = replace(toy_captions(), prompts=session.prompts)
+    SalUn.create().check_data(bare, (0,))
     with pytest.raises(OptionError, match="top"):
-        SalUn.create({"target": "anchor"}).setup(session)
+        SalUn.create({"target": "anchor"}).check_data(bare, (0,))
+    SalUn.create({"target": "anchor", "anchor": "low"}).check_data(bare, (0,))
 
 
 def test_targets_that_do_not_fit_the_conditions_are_skipped():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from msgm_bench import Data, Model, Prompt, PromptBook, Prompts, Session
+from msgm_bench import Data, Model, OptionError, Prompt, PromptBook, Prompts, Session
 
 
 def anchored_prompts(session: Session, model: Model, anchor: str = "") -> Prompts:
@@ -26,14 +26,20 @@ def anchored_prompts(session: Session, model: Model, anchor: str = "") -> Prompt
 
 
 def check_anchors(data: Data, targets: Sequence[int], anchor: str = "") -> None:
-    """Refuse concepts that have no anchor.
+    """Refuse concepts that have no anchor, or are their own.
 
     Raises:
-        OptionError: The prompts name none, and ``anchor`` is empty.
+        OptionError: The prompts name none, and ``anchor`` is empty; or it is blank, or the concept.
     """
-    if data.prompts is not None and not anchor:
-        for target in targets:
-            data.prompts.anchor(target)
+    if data.prompts is None:
+        return
+    for target in targets:
+        name, word = data.prompts.concepts[target], anchor or data.prompts.anchor(target)
+        if not word.strip() or name_pattern(name).fullmatch(word.strip()):
+            raise OptionError(
+                f"the anchor {word!r} of the concept {name!r}",
+                "another text, which is drawn in the place of the concept",
+            )
 
 
 def anchored_texts(book: PromptBook, targets: Collection[int], anchor: str = "") -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msgm_bench import Batch, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
+from msgm_bench import Batch, Data, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
+from msgm_builtin.methods.anchors import check_anchors
 from msgm_builtin.methods.prediction_loss import noise_to, prediction_loss
 from msgm_builtin.methods.relabel import anchors_of, next_retain_classes, random_retain_classes
 from msgm_builtin.methods.salun_mask import Saliency
@@ -36,6 +37,11 @@ class SalUn(Method[SalUnOptions]):
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip options that need classes on a model without any, or None."""
         return self.options.conflict(model)
+
+    def check_data(self, data: Data, targets: Sequence[int]) -> None:
+        """Refuse target=anchor for concepts without an anchor."""
+        if self.options.target == "anchor":
+            check_anchors(data, targets, self.options.anchor)
 
     def target(self, model: Model) -> str:
         """The option ``target``, with auto resolved for ``model``."""
