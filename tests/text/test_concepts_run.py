@@ -86,7 +86,8 @@ def test_images_are_encoded_once_by_the_autoencoder(world):
 def test_every_method_plans_on_prompts_alone(world):
     """Each installed method is ready to train on drawn items, or is skipped with a reason."""
     options = {"file": "concepts.yaml", **DRAWN, "items": 12}
-    params = {"esd": {"weights": "cross"}}
+    sigmas = {"generator_sigma": 0.5, "sigma_range": [0.05, 0.5]}  # of the pipeline's fifty times
+    params = {"esd": {"weights": "cross"}, "sfd": sigmas}
     plans = {
         name: resolve(spec(name, dataset_params=options, params=params.get(name, {})))
         for name in registry().names("methods")

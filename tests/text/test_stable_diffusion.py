@@ -92,11 +92,12 @@ def test_v_prediction(tmp_path):
     pipeline = write_pipeline(tmp_path / "v", scheduler={"prediction_type": "v_prediction"})
     model, _ = load(tmp_path / "v")
     x, t, k = inputs()
-    abar = (1 - pipeline.scheduler.betas.double()).cumprod(0)[k].float().reshape(-1, 1, 1, 1)
+    abar = (1 - pipeline.scheduler.betas.double()).cumprod(0)[k].reshape(-1, 1, 1, 1)
+    a, sigma = abar.sqrt().float(), (1 - abar).sqrt().float()
     with torch.no_grad():
         hidden = model.prompts.embed(torch.arange(3))
         v = pipeline.unet(x, k, encoder_hidden_states=hidden).sample
-        expected = abar.sqrt() * v + (1 - abar).sqrt() * x
+        expected = a * v + sigma * x
         assert torch.allclose(model.eps(x, t, torch.arange(3)), expected, atol=1e-6)
     assert model.prediction_type == "v"
 
