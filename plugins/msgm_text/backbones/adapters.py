@@ -50,7 +50,7 @@ def add_lora(model: Model, part: str) -> None:
     """
     match = PART.fullmatch(part)
     if match is None:
-        known = {**model.parts, "lora:R": frozenset[str]()}
+        known = (*model.parts, "all", "lora:R")
         raise OptionError(f"weights={part!r}: the network has no such part", ", ".join(known))
     if lora_names(model.network):
         raise OptionError(f"weights={part!r} for a model that has a LoRA already", "one LoRA")
