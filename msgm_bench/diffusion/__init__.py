@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
 from msgm_bench.diffusion.elbo import elbo_nll
+from msgm_bench.diffusion.exponential_samplers import DPMSolverMultistep, ExponentialAdams
 from msgm_bench.diffusion.guidance import guided
 from msgm_bench.diffusion.inpainting import Inpainting
 from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
@@ -31,10 +32,12 @@ __all__ = [
     "DDIM",
     "Ancestral",
     "CountedEps",
+    "DPMSolverMultistep",
     "DiscreteDDPM",
     "Encoder",
     "EpsFn",
     "EulerMaruyama",
+    "ExponentialAdams",
     "GaussianMixture",
     "Inpainting",
     "Likelihood",
