@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgm_bench.diffusion.adams_likelihood import adams_nll
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
 from msgm_bench.diffusion.elbo import elbo_nll
@@ -50,6 +51,7 @@ __all__ = [
     "SubVariancePreserving",
     "VarianceExploding",
     "VariancePreserving",
+    "adams_nll",
     "bits_per_dim",
     "derive_seed",
     "elbo_nll",
