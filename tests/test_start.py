@@ -21,3 +21,14 @@ def test_idle_threads_do_not_spin_unless_the_user_says_so(user, spin):
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=clean | user, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [spin, "False"]
+
+
+def test_the_registry_needs_neither_scikit_learn_nor_torchdiffeq():
+    """They are imported where they are used, so that other commands do not wait for them."""
+    script = (
+        "import sys; from msgm_bench.registry import registry; registry().create('datasets', "
+        "'digits'); print({'sklearn.datasets', 'torchdiffeq'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
