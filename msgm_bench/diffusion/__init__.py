@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msgm_bench.diffusion.adams_likelihood import adams_nll
 from msgm_bench.diffusion.ddpm import DiscreteDDPM
 from msgm_bench.diffusion.ddpm_samplers import DDIM, Ancestral
 from msgm_bench.diffusion.elbo import elbo_nll
+from msgm_bench.diffusion.exponential_samplers import DPMSolverMultistep, ExponentialAdams
 from msgm_bench.diffusion.guidance import guided
 from msgm_bench.diffusion.inpainting import Inpainting
 from msgm_bench.diffusion.likelihood import Likelihood, bits_per_dim, ode_nll
@@ -31,10 +33,12 @@ __all__ = [
     "DDIM",
     "Ancestral",
     "CountedEps",
+    "DPMSolverMultistep",
     "DiscreteDDPM",
     "Encoder",
     "EpsFn",
     "EulerMaruyama",
+    "ExponentialAdams",
     "GaussianMixture",
     "Inpainting",
     "Likelihood",
@@ -47,6 +51,7 @@ __all__ = [
     "SubVariancePreserving",
     "VarianceExploding",
     "VariancePreserving",
+    "adams_nll",
     "bits_per_dim",
     "derive_seed",
     "elbo_nll",

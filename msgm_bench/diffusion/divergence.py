@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +36,15 @@ def hutchinson(probe: Tensor) -> Divergence:
 
     Source: Song et al. 2021, Eq. 40; Grathwohl et al. 2019, Eq. 7.
     """
+    return hutchinson_mean([probe])
+
+
+def hutchinson_mean(probes: Sequence[Tensor]) -> Divergence:
+    """Return the mean over several probes of probe . J probe, on one graph of eps_hat.
+
+    Args:
+        probes: Each of shape [N, *item_shape].
+    """
 
     def estimate(eps: CountedEps, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -43,7 +52,15 @@ def hutchinson(probe: Tensor) -> Divergence:
             eps_hat = eps(x, t)
             if not eps_hat.requires_grad:
                 return eps_hat, x.new_zeros(x.shape[0])
-            (vjp,) = torch.autograd.grad((eps_hat * probe).sum(), x, materialize_grads=True)
-        return eps_hat.detach(), (vjp * probe).flatten(1).sum(1)
+            div = x.new_zeros(x.shape[0])
+            for i, probe in enumerate(probes, 1):
+                (vjp,) = torch.autograd.grad(
+                    (eps_hat * probe).sum(),
+                    x,
+                    retain_graph=i < len(probes),
+                    materialize_grads=True,
+                )
+                div = div + (vjp * probe).flatten(1).sum(1)
+        return eps_hat.detach(), div / len(probes)
 
     return estimate

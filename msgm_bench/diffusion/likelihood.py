@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from msgm_bench.diffusion.bisection import IntegrationFailure, solve_bisecting
 from msgm_bench.diffusion.divergence import Divergence, exact, hutchinson
@@ -83,6 +82,8 @@ class Tolerance:
         Raises:
             IntegrationFailure: if the solver gives up.
         """
+        from torchdiffeq import odeint  # takes a second, which other commands need not pay
+
         # step_t: the last step lands on the end, so that eps_hat never sees a time beyond T
         first = float(ends[1] - ends[0]) * FIRST_STEP
         options: dict[str, Any] = {"norm": worst_item, "step_t": ends[1:], "first_step": first}

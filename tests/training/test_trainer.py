@@ -274,3 +274,11 @@ def test_interrupts_are_handed_back(world, tmp_path):
     assert made.trainer.step == 1
     assert not (tmp_path / "b" / checkpoint.NAME).exists()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_steps_seed_as_manual_seed_does():
+    """Dropout draws what it draws after ``torch.manual_seed``."""
+    torch.manual_seed(2**62 + 7)
+    expected = torch.rand(5)
+    training.seed_device(2**62 + 7, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), expected)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from msgm_bench import Data, Dataset, Examples, hookimpl
@@ -60,6 +59,8 @@ class Digits(Dataset):
 
     def load(self) -> Data:
         """Read scikit-learn's copy."""
+        from sklearn.datasets import load_digits  # takes a second, which others need not pay
+
         bunch = load_digits()
         x = torch.from_numpy(bunch.images).to(torch.uint8)[:, None]
         y = torch.from_numpy(bunch.target).long()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,8 +41,9 @@ class NLL(Metric):
     """Mean NLL of held-out items in bits/dim: low is good on retain, bad on forget.
 
     Companions: the median (``nll_median``, items that failed count as infinite), the share that
-    failed (``nll_failed``), the mean of the finite ones (``nll_finite_mean``), and the mean in
-    nats for points (``nll_nats``). The mean is null when any item failed.
+    failed (``nll_failed``), the mean of the finite ones (``nll_finite_mean``), the mean in
+    nats for points (``nll_nats``), and where a part of the items was solved again with twice the
+    nodes, the mean |difference| (``nll_solver_error``). The mean is null when any item failed.
     """
 
     name = "nll"
@@ -70,14 +72,41 @@ class NLL(Metric):
             name += f"/{settings['condition'].replace(' ', '-')}"
         codec = context.model.codec
         units = {"unit": codec.unit, "offset": codec.bits_offset, "data": context.data.protocol}
-        return MetricProtocol(name=name, version=1, settings=settings | units)
+        version = 2 if settings.get("solver") == "adams" else 1
+        return MetricProtocol(name=name, version=version, settings=settings | units)
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retain and forget."""
         nats = artifact["nats"].double().cpu()
         retain, _ = artifact_sizes(context, task)
         rows = self.rows(context, task, "retain", nats[:retain])
-        return rows + self.rows(context, task, "forget", nats[retain:])
+        rows += self.rows(context, task, "forget", nats[retain:])
+        if "solver_error" in artifact:
+            error = artifact["solver_error"].double().cpu()
+            rows += self.solver_error(context, task, "retain", error[:retain])
+            rows += self.solver_error(context, task, "forget", error[retain:])
+        return rows
+
+    def solver_error(
+        self, context: ModelContext, task: Task, split: str, error: Tensor
+    ) -> list[Row]:
+        """The mean |difference| to twice the nodes in bits/dim, of the checked items that ended."""
+        checked = error[(error >= 0) & torch.isfinite(error)]
+        if not len(checked):
+            return []
+        bits = bits_per_dim(checked, context.model.dim).numpy()
+        return [
+            Row.of(
+                mean_interval(bits),
+                task=task.name,
+                metric="nll_solver_error",
+                split=split,
+                unit="bits/dim",
+                direction="down",
+                n=len(bits),
+                protocol=self.protocol(context, task).id,
+            )
+        ]
 
     def rows(self, context: ModelContext, task: Task, split: str, nats: Tensor) -> list[Row]:
         """Headline and companions of one split."""

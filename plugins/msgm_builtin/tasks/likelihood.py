@@ -20,16 +20,21 @@ from msgm_bench import (
     Noise,
     OptionError,
     Task,
+    adams_nll,
     derive_seed,
     elbo_nll,
     hookimpl,
     ode_nll,
 )
+from msgm_bench import Likelihood as NegativeLogLikelihood
 from msgm_builtin.tasks.held_out_items import items, split_sizes
 from msgm_builtin.tasks.skip_reasons import track_of
 
 ADAPTIVE_NFE = 150  # of dopri5 at rtol = 1e-5; it has order 5 and needs rtol^(-1/5) times that
 STEP_NFE = {"heun": 2, "rk4": 4}  # evaluations of a step
+NODES = 32  # of adams, one evaluation each
+ADAMS_ONLY = {"probes", "check_items"}  # options; the other fields are of the other solvers
+OTHERS_ONLY = {"rtol", "atol", "max_nfe"}
 CONDITIONS = {"class": "true class", "text": "caption"}  # of an item
 
 
@@ -44,12 +49,24 @@ class LikelihoodOptions(CountOptions):
     )
     rtol: float = Field(1e-5, gt=0, description="relative tolerance of the solver")
     atol: float = Field(1e-5, gt=0, description="absolute tolerance of the solver")
-    solver: Literal["dopri5", "heun", "rk4"] = Field(
-        "dopri5", description="adaptive dopri5, or fixed steps in log(sigma/a)"
+    solver: Literal["dopri5", "heun", "rk4", "adams"] = Field(
+        "dopri5",
+        description="adaptive dopri5, fixed steps in log(sigma/a), or exponential Adams nodes",
     )
-    steps: int | None = Field(None, ge=1, description="steps of heun (2 evaluations) or rk4 (4)")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps of heun (2 evaluations) or rk4 (4), or nodes of adams (1; empty: 32)",
+    )
     max_nfe: int = Field(2000, ge=1, description="evaluations after which an item counts as failed")
     repeats: int = Field(1, ge=1, description="dequantisations and probes of an item")
+    probes: int = Field(1, ge=1, description="probes of an item at a node of adams, on one graph")
+    check_items: int = Field(
+        32,
+        ge=0,
+        description="items of each split that adams solves again with twice the nodes; "
+        "three times the evaluations of one repeat for each of them",
+    )
     timesteps: int | None = Field(None, ge=2, description="terms of the bound; empty: all")
 
 
@@ -59,7 +76,10 @@ class Likelihood(Task[LikelihoodOptions]):
     A class-conditional model gets the true class of each item, a text-to-image model its caption,
     both under protocols of their own.
     Items are dequantised uniformly; the value is the mean over ``repeats`` draws.
-    A batch whose integration fails is bisected down to the items that fail.
+    A batch whose integration fails is bisected down to the items that fail. ``solver=adams`` fails
+    item by item, costs its nodes whatever the model, and draws fresh probes at each of them; the
+    first ``check_items`` of each split are solved with as many nodes and with twice as many, the
+    same probe throughout, and the difference is reported beside the NLL.
     """
 
     name = "likelihood"
@@ -80,22 +100,38 @@ class Likelihood(Task[LikelihoodOptions]):
             IncompatibleError: The bound is for discrete processes.
         """
         c = self.options
-        if (c.solver == "dopri5") != (c.steps is None):
+        if c.solver != "adams" and (c.solver == "dopri5") != (c.steps is None):
             raise OptionError(
                 f"likelihood.solver={c.solver}, likelihood.steps={c.steps}",
                 "steps with heun and rk4, none with dopri5",
+            )
+        if c.solver == "adams" and self.nodes < 4:
+            raise OptionError(
+                f"likelihood.steps={self.nodes} with likelihood.solver=adams", "4 nodes or more"
             )
         if self.options.protocol == "elbo" and not isinstance(model.process, DiscreteDDPM):
             raise IncompatibleError(
                 f"the variational bound on {type(model.process).__name__}", "DDPM backbones"
             )
 
+    @property
+    def nodes(self) -> int:
+        """Nodes of adams."""
+        return int(self.options.steps or NODES)
+
+    @property
+    def is_adams(self) -> bool:
+        """Whether exponential Adams steps solve the ODE."""
+        return bool(self.options.protocol == "pf-ode" and self.options.solver == "adams")
+
     def cost(self, model: Model) -> Cost:
         """Terms of the bound, evaluations of fixed steps, or an assumed number of adaptive ones."""
         c = self.options
         if c.protocol == "elbo":
             return Cost(c.repeats * (c.timesteps or model.process.grid_points() or 1))
-        vjps = model.dim if c.divergence == "exact" else 1
+        vjps = model.dim if c.divergence == "exact" else c.probes if self.is_adams else 1
+        if self.is_adams:
+            return Cost(self.nodes * (c.repeats + (3 if c.check_items else 0)), vjps)
         if c.steps is not None:
             return Cost(c.repeats * c.steps * STEP_NFE[c.solver], vjps)
         assumed = min(c.max_nfe, round(ADAPTIVE_NFE * (1e-5 / c.rtol) ** 0.2))
@@ -104,8 +140,12 @@ class Likelihood(Task[LikelihoodOptions]):
         )
 
     def protocol(self, context: ModelContext) -> dict[str, Any]:
-        """The options, and the condition of a conditional model."""
+        """The options that the solver has, and the condition of a conditional model."""
         settings, track = super().protocol(context), track_of(context.model)
+        for name in OTHERS_ONLY if self.is_adams else ADAMS_ONLY:
+            del settings[name]
+        if self.is_adams:
+            settings["steps"] = self.nodes
         return settings | ({"condition": CONDITIONS[track]} if track in CONDITIONS else {})
 
     def total(self, context: ModelContext) -> int:
@@ -117,38 +157,79 @@ class Likelihood(Task[LikelihoodOptions]):
         batch = items(context, self.options.count)[start : start + count]
         draws = [self.nats(context, batch, start, repeat) for repeat in range(self.options.repeats)]
         nats, nfe = zip(*draws, strict=True)
-        return {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.full((count,), sum(nfe))}
+        drawn = {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.full((count,), sum(nfe))}
+        if self.is_adams:
+            drawn["solver_error"] = self.solver_error(context, batch, start)
+            drawn["nfe"] += torch.where(drawn["solver_error"] < 0, 0, 3 * self.nodes).cpu()
+        return drawn
+
+    def solver_error(self, context: ModelContext, batch: Examples, start: int) -> Tensor:
+        """|difference| ``[N]`` in nats between as many nodes and twice as many; -1: not checked.
+
+        Both have the same dequantisation and one probe an item, so that the solver alone differs;
+        infinite where an integration failed.
+        """
+        error = torch.full((len(batch),), -1.0, dtype=torch.float64, device=context.device)
+        sizes = split_sizes(context, self.options.count)
+        for first, size in zip((0, sizes[0]), sizes, strict=True):
+            low = max(first, start)
+            high = min(first + min(size, self.options.check_items), start + len(batch))
+            if low < high:
+                part = slice(low - start, high - start)
+                coarse, fine = (
+                    self.solve(context, batch[part], low, 0, nodes, fresh_probes=False).nats
+                    for nodes in (self.nodes, 2 * self.nodes)
+                )
+                error[part] = (coarse - fine).abs().nan_to_num(nan=torch.inf)
+        return error
 
     def nats(
         self, context: ModelContext, batch: Examples, start: int, repeat: int
     ) -> tuple[Tensor, int]:
         """NLL of one dequantisation in nats ``[N]``, and the network evaluations of the batch."""
+        nll = self.solve(context, batch, start, repeat, self.nodes)
+        return nll.nats, nll.nfe
+
+    def solve(
+        self,
+        context: ModelContext,
+        batch: Examples,
+        start: int,
+        repeat: int,
+        nodes: int,
+        fresh_probes: bool = True,
+    ) -> NegativeLogLikelihood:
+        """NLL of one dequantisation; ``nodes`` and ``fresh_probes`` are those of adams."""
         c, model = self.options, context.model
         seed = derive_seed(context.seed, "likelihood", repeat)
         noise = Noise(seed, start, len(batch), context.device)
         u = noise.uniform(model.shape) if model.codec.dequantised else None
-        z = model.codec.encode(batch.x, u)
-        condition = condition_of(model, batch)
+        z, condition = model.codec.encode(batch.x, u), condition_of(model, batch)
         if c.protocol == "elbo":
             assert isinstance(model.process, DiscreteDDPM)
-            nll = elbo_nll(
+            return elbo_nll(
                 model.eps_fn, model.process, z, noise, condition=condition, timesteps=c.timesteps
             )
-        else:
-            nll = ode_nll(
-                model.eps_fn,
-                model.process,
-                z,
-                noise,
+        problem = (model.eps_fn, model.process, z, noise)
+        if self.is_adams:
+            return adams_nll(
+                *problem,
                 condition=condition,
                 divergence=c.divergence,
-                rtol=c.rtol,
-                atol=c.atol,
-                solver=c.solver,
-                steps=c.steps,
-                max_nfe=c.max_nfe,
+                nodes=nodes,
+                probes=c.probes,
+                fresh_probes=fresh_probes,
             )
-        return nll.nats, nll.nfe
+        return ode_nll(
+            *problem,
+            condition=condition,
+            divergence=c.divergence,
+            rtol=c.rtol,
+            atol=c.atol,
+            solver=c.solver,
+            steps=c.steps,
+            max_nfe=c.max_nfe,
+        )
 
 
 def condition_of(model: Model, batch: Examples) -> Tensor | None:
