@@ -15,8 +15,9 @@ ORPHAN = "---\norphan: true\n---\n\n"
 
 
 def copy_pages(app: Any) -> None:
-    """Copy all pages and plots; a link to a folder becomes text."""
-    for source in [*BOARDS.rglob("*.md"), *BOARDS.glob("*/*.svg")]:
+    """Copy all pages, plots and pictures; a link to a folder becomes text."""
+    plots, pictures = BOARDS.glob("*/*.svg"), BOARDS.glob("*/picture.png")
+    for source in [*BOARDS.rglob("*.md"), *plots, *pictures]:
         target = copies(app) / source.relative_to(BOARDS)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
