@@ -112,12 +112,13 @@ class ExponentialAdams(GridSampler):
 
     The prediction is a polynomial in u = log(sigma/a) = -lambda through the last ``order`` nodes:
 
-    epsilon:  x_s = a_s/a_t x_t + sigma_s sum_j w_j eps_j,
-              sum_j w_j p(u_j) = int_{u_t}^{u_s} e^(u - u_s) p(u) du;
-    data:     x_s = sigma_s/sigma_t e^(-tau^2 h) x_t + a_s k sum_j w_j x0_j
-                    + sigma_s sqrt(1 - e^(-2 tau^2 h)) z,    h = lambda_s - lambda_t,
-              sum_j w_j p(lambda_j) = int_{lambda_t}^{lambda_s} e^(k (lambda - lambda_s)) p
-              with k = 1 + tau^2.
+    epsilon, with sum_j w_j p(u_j) = int_{u_t}^{u_s} e^(u - u_s) p(u) du:
+    x_s = a_s/a_t x_t + sigma_s sum_j w_j eps_j;
+
+    data, with h = lambda_s - lambda_t, k = 1 + tau^2 and
+    sum_j w_j p(lambda_j) = int_{lambda_t}^{lambda_s} e^(k (lambda - lambda_s)) p(lambda) dlambda:
+    x_s = sigma_s/sigma_t e^(-tau^2 h) x_t + a_s k sum_j w_j x0_j
+    + sigma_s sqrt(1 - e^(-2 tau^2 h)) z.
 
     With ``corrector`` the evaluation at the predicted x_s is added to the nodes and the step is
     made again with the same noise, without another evaluation. Members: DEIS (epsilon), UniPC
