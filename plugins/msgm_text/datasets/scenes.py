@@ -18,6 +18,7 @@ from msgm_bench import (
     derive_seed,
     hookimpl,
 )
+from msgm_text.datasets.budgets import FULL
 from msgm_text.datasets.scenes_board import (
     CELLS,
     COLOURS,
@@ -58,22 +59,6 @@ QUICK = {  # two minutes of a CPU's core for t2i's transformer, and ten seconds 
         "lr_schedule": "constant",
     },
     "tasks": {"likelihood": {"count": 64, "batch_size": 128, "solver": "rk4", "steps": 16}},
-}
-FULL = {  # minutes of a GPU for its U-Net
-    "training": {
-        "steps": 10_000,
-        "batch_size": 64,
-        "learning_rate": 1e-3,
-        "warmup_steps": 500,
-        "lr_schedule": "cosine",
-        "ema_decay": 0.999,
-    },
-    "finetuning": {
-        "steps": 1000,
-        "learning_rate": 1e-4,
-        "warmup_steps": 0,
-        "lr_schedule": "constant",
-    },
 }
 
 

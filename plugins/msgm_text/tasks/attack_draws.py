@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -18,15 +17,15 @@ from msgm_bench import (
     ModelContext,
     Noise,
     Options,
-    TaskOptions,
     derive_seed,
 )
+from msgm_text.tasks.sampling_options import SamplingOptions
 
 BATCH = 256
 """Images that are drawn at once."""
 
 
-class DrawOptions(TaskOptions):
+class DrawOptions(SamplingOptions):
     """Sampler and guidance of every image; a unit is drawn and stored at a time."""
 
     batch_size: int = Field(1, ge=1, description="units drawn at once and stored together")
@@ -36,18 +35,6 @@ class DrawOptions(TaskOptions):
         description="w of (1 + w) eps(x, t, c) - w eps(x, t, null); Stable Diffusion's "
         "guidance_scale is 1 + w",
     )
-    sampler: str = Field("ddim", description="name of a sampler")
-    nfe: int = Field(
-        50,
-        ge=1,
-        description="most evaluations of eps_hat an image; with guidance each costs two passes",
-    )
-    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
-
-    @property
-    def samplers(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """The sampler, as ``Task.uses`` names it."""
-        return {"samplers": (self.sampler, {"nfe": self.nfe, **self.sampler_options})}
 
     @property
     def passes(self) -> int:

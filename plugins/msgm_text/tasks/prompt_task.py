@@ -10,12 +10,13 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from msgm_bench import Cost, Data, Model, ModelContext, Task, TaskOptions
+from msgm_bench import Cost, Data, Model, ModelContext, Task
 from msgm_builtin.tasks.skip_reasons import skip_other_tracks
 from msgm_text.tasks.prompt_sets import GroupOptions, book_of, prompt_items
+from msgm_text.tasks.sampling_options import SamplingOptions
 
 
-class PromptTaskOptions(GroupOptions, TaskOptions):
+class PromptTaskOptions(GroupOptions, SamplingOptions):
     """Sampler, guidance and numbers of images."""
 
     batch_size: int = Field(100, ge=1, description="images drawn at once and stored together")
@@ -25,13 +26,6 @@ class PromptTaskOptions(GroupOptions, TaskOptions):
         description="w of (1 + w) eps(x, t, c) - w eps(x, t, null), of prompts that state none; "
         "Stable Diffusion's guidance_scale is 1 + w",
     )
-    sampler: str = Field("ddim", description="name of a sampler")
-    nfe: int = Field(
-        50,
-        ge=1,
-        description="most evaluations of eps_hat an image; with guidance each costs two passes",
-    )
-    sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
 
 
 PromptTaskOptionsT = TypeVar(
@@ -56,8 +50,7 @@ class PromptTask(Task[PromptTaskOptionsT]):
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler."""
-        options = {"nfe": self.options.nfe, **self.options.sampler_options}
-        return {"samplers": (self.options.sampler, options)}
+        return self.options.samplers
 
     def cost(self, model: Model) -> Cost:
         """The sampler's budget, twice with guidance."""
