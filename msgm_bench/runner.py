@@ -110,12 +110,16 @@ class Preview:
 def dry_run(spec: RunSpec) -> Preview:
     """Plan a run without starting it; trains nothing and downloads nothing.
 
+    A run whose method is skipped has no stages.
+
     Raises:
         UsageError: The request is wrong.
         StorageError: Data or a base model are not on this machine.
     """
     cache, plan = Cache(), resolve(spec, download=False)
     evaluation = plan.evaluation
+    if plan.skipped is not None:
+        return Preview((), (plan.skipped,), ())
     return Preview(
         [
             (_listed_name(name, stage), stage, cache.find(stage.key) is not None)

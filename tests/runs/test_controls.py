@@ -202,3 +202,12 @@ def test_a_control_that_reads_the_forget_set_is_refused():
 
     with pytest.raises(PluginError, match="it never sees D_f"):
         Peeking.validate()
+
+
+def test_a_dry_run_of_a_skipped_method_says_why(fast, cache):
+    """It has no stages, and the method's own reason."""
+    preview = dry_run(SPEC.model_copy(update={"method": "sfd"}))
+    assert preview.stages == ()
+    (skip,) = preview.skipped
+    assert skip.name == "sfd"
+    assert "--conditional" in skip.reason
