@@ -92,6 +92,8 @@ class Runtime:
 
         The older switches only: after the newer ``fp32_precision`` ones they contradict each
         other. cuDNN rounds the factors of convolutions to TF32 unless ``allow_tf32`` is false.
+        Autocast rounds weights anew at each use: its cache lives as long as the block, and would
+        hand the first step's weights to all later ones.
         """
         cudnn = torch.backends.cudnn
         matmul, before = (
@@ -103,7 +105,7 @@ class Runtime:
         cudnn.allow_tf32, cudnn.deterministic = rounded, True
         bf16 = self.precision == "bf16"
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, bf16, cache_enabled=False):
                 yield
         finally:
             torch.set_float32_matmul_precision(matmul)

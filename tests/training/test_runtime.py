@@ -81,6 +81,17 @@ def test_precision_is_in_force_inside_only(precision, expected, dtype, outer):
         torch.set_float32_matmul_precision(at_first)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_weights_that_move_inside_count(precision):
+    """A product with weights that a step has doubled is twice the product before it, exactly."""
+    layer, x = torch.nn.Linear(3, 2, bias=False), torch.ones(1, 3)
+    with Runtime.select("cpu", precision).active():
+        before = layer(x)
+        with torch.no_grad():
+            layer.weight.mul_(2)
+        assert torch.equal(layer(x), 2 * before)
+
+
 def test_an_error_inside_restores_too():
     """A training that fails leaves no precision behind."""
     before = switches()
