@@ -135,6 +135,18 @@ class Method(Plugin[OptionsT], ABC):
             UsageError: The method cannot forget these classes with these options.
         """
 
+    def texts(self, model: Model, data: Data, targets: Sequence[int]) -> Sequence[str]:
+        """Prompts that the text encoder is to read beside the data's own, by the options.
+
+        They are tokenised before anything is trained; not called for models without prompts.
+
+        Args:
+            model: The model without its weights.
+            data: The data, with their prompts.
+            targets: Concept indices of D_f.
+        """
+        return ()
+
     def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Options that its models require of tasks, by task; they override presets and user.
 

@@ -26,6 +26,7 @@ from msgm_bench.experiment.spec import RunSpec, check_names
 from msgm_bench.experiment.training_plan import (
     TrainingPlan,
     check_drawing,
+    check_forget_set,
     plan_training,
     skip_training,
     with_part,
@@ -129,7 +130,7 @@ def resolve_on_data(
     if training and skipped is None:
         training = with_part(training, backbone, model)
     if training and spec.forget and skipped is None:
-        training.method.check_data(loaded.data, targets)
+        check_forget_set(training.method, model, loaded.data, targets)
     limits = _limits(spec, training)
     evaluation = plan_evaluation(spec, settings, loaded, targets, model, limits, runtime.device)
     return Plan(

@@ -6,8 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from msgm_bench.api import Backbone, Data, Method, Model, Regime, Settings, Training, merge
-from msgm_bench.errors import IncompatibleError, PluginError
+from msgm_bench.api import (
+    Backbone,
+    Data,
+    Method,
+    Model,
+    Prompts,
+    Regime,
+    Settings,
+    Training,
+    merge,
+)
+from msgm_bench.errors import IncompatibleError, OptionError, PluginError
 from msgm_bench.experiment.components import create, parse_settings, preset_of
 from msgm_bench.experiment.model_io import add_part
 from msgm_bench.experiment.pretrained import reason_to_skip_base, regimes_of
@@ -174,6 +184,24 @@ def skip_training(
         with errors_of(f"method {method.name!r}, skip"):
             reason = reason_to_skip_base(method, spec) or method.skip(model, training.regime)
     return None if reason is None else Skipped("methods", method.name, reason)
+
+
+def check_forget_set(method: Method, model: Model, data: Data, targets: tuple[int, ...]) -> None:
+    """Let a method refuse D_f, and the tokenizer the prompts that the method adds.
+
+    Raises:
+        UsageError: One of them does.
+    """
+    method.check_data(data, targets)
+    if not isinstance(model.conditioning, Prompts):
+        return
+    with errors_of(f"method {method.name!r}, texts"):
+        texts = [*dict.fromkeys(method.texts(model, data, targets))]
+    try:
+        model.conditioning.tokenizer([*texts, ""])
+    except OptionError as error:
+        what = f"method {method.name!r} on {', '.join(data.classes[i] for i in targets)}"
+        raise OptionError(f"{what}: {error.what}", error.allowed, error.hint) from error
 
 
 def pass_items_of(layers: Sequence[Mapping[str, Any]]) -> int:

@@ -224,6 +224,19 @@ BAD_CARDS = [
     ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionPipeline"),
     ("model_index.json", {"text_encoder": [None, None]}, "without text_encoder"),
     ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModel"]}, "text_encoder_2"),
+    *(
+        ("model_index.json", {part: [library, name]}, rf"{part} is '{library}\.{name}'")
+        for part, library, name in (
+            ("text_encoder", "transformers", "T5EncoderModel"),
+            ("text_encoder", "transformers", "CLIPTextModelWithProjection"),
+            ("text_encoder", "own_module", "CLIPTextModel"),
+            ("tokenizer", "transformers", "T5Tokenizer"),
+            ("unet", "diffusers", "UNet3DConditionModel"),
+            ("vae", "diffusers", "AsymmetricAutoencoderKL"),
+            ("scheduler", "diffusers", "FlowMatchEulerDiscreteScheduler"),
+        )
+    ),
+    ("tokenizer/tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}, "T5Tokenizer"),
     ("unet/config.json", {"in_channels": 9}, "channels that the unet takes: 9"),
     ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type"),
     ("unet/config.json", {"cross_attention_dim": 64}, "width of the text"),

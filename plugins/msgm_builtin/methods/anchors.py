@@ -42,6 +42,14 @@ def check_anchors(data: Data, targets: Sequence[int], anchor: str = "") -> None:
             )
 
 
+def texts_with_anchors(data: Data, targets: Collection[int], anchor: str = "") -> list[str]:
+    """The texts that ``anchored_prompts`` has in the place of those of D_f."""
+    if data.prompts is None:
+        return []
+    wanted = [prompt for prompt in data.prompts if set(targets) & set(prompt.concepts)]
+    return [anchored_text(data.prompts, prompt, targets, anchor) for prompt in wanted]
+
+
 def anchored_texts(book: PromptBook, targets: Collection[int], anchor: str = "") -> list[str]:
     """The text of each prompt with the anchors of ``targets``; other texts as they are."""
     return [anchored_text(book, prompt, targets, anchor) for prompt in book]

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from msgm_bench import Batch, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
+from msgm_bench import Batch, Data, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
 from msgm_builtin.methods.erasediff_options import PRESETS, EraseDiffOptions
 from msgm_builtin.methods.gradients import clip_norm
 from msgm_builtin.methods.prediction_loss import prediction_loss
-from msgm_builtin.methods.relabel import anchors_of, relabelled_eps
+from msgm_builtin.methods.relabel import anchors_of, relabelled_eps, relabelling_texts
 
 
 class EraseDiff(Method[EraseDiffOptions]):
@@ -44,6 +44,10 @@ class EraseDiff(Method[EraseDiffOptions]):
         if self.options.target != "auto":
             return self.options.target
         return "uniform" if model.conditioning is None else "relabel"
+
+    def texts(self, model: Model, data: Data, targets: Sequence[int]) -> Sequence[str]:
+        """The prompts of D_f with anchors."""
+        return relabelling_texts(data, targets, self.options.anchor, required=False)
 
     def update(self, session: Session, step: int) -> Tensor:
         """Descend grad L_r + lambda grad q; L_f(theta^K) is a constant, so grad q = grad L_f."""

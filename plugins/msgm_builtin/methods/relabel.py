@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from msgm_bench import Batch, Prompts, Session
-from msgm_builtin.methods.anchors import anchored_prompts
+from msgm_bench import Batch, Data, PromptBook, Prompts, Session
+from msgm_builtin.methods.anchors import anchored_prompts, texts_with_anchors
 
 
 def anchors_of(session: Session, anchor: str, required: bool) -> Prompts | None:
@@ -15,10 +17,21 @@ def anchors_of(session: Session, anchor: str, required: bool) -> Prompts | None:
     Raises:
         OptionError: None are named, and they are ``required``.
     """
-    book = session.prompt_book
-    if required or anchor or all(book.concepts[c] in book.anchors for c in session.forget_concepts):
+    if required or has_anchors(session.prompt_book, session.forget_concepts, anchor):
         return anchored_prompts(session, session.model, anchor)
     return None
+
+
+def has_anchors(book: PromptBook, targets: Sequence[int], anchor: str) -> bool:
+    """Whether ``anchor``, or the prompts for each of the targets, name one."""
+    return bool(anchor) or all(book.concepts[c] in book.anchors for c in targets)
+
+
+def relabelling_texts(data: Data, targets: Sequence[int], anchor: str, required: bool) -> list[str]:
+    """The texts of the prompts of ``anchors_of`` in the place of those of D_f."""
+    if data.prompts is None or not (required or has_anchors(data.prompts, targets, anchor)):
+        return []
+    return texts_with_anchors(data, targets, anchor)
 
 
 def random_retain_class(session: Session, step: int, loop: str) -> int:

@@ -10,7 +10,12 @@ from torch import Tensor
 from msgm_bench import Batch, Data, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
 from msgm_builtin.methods.anchors import check_anchors
 from msgm_builtin.methods.prediction_loss import noise_to, prediction_loss
-from msgm_builtin.methods.relabel import anchors_of, next_retain_classes, random_retain_classes
+from msgm_builtin.methods.relabel import (
+    anchors_of,
+    next_retain_classes,
+    random_retain_classes,
+    relabelling_texts,
+)
 from msgm_builtin.methods.salun_mask import Saliency
 from msgm_builtin.methods.salun_options import PRESETS, RELABELS, SalUnOptions
 
@@ -42,6 +47,13 @@ class SalUn(Method[SalUnOptions]):
         """Refuse target=anchor for concepts without an anchor."""
         if self.options.target == "anchor":
             check_anchors(data, targets, self.options.anchor)
+
+    def texts(self, model: Model, data: Data, targets: Sequence[int]) -> Sequence[str]:
+        """The prompts of D_f with anchors, for target=anchor."""
+        c = self.options
+        if self.target(model) != "anchor":
+            return ()
+        return relabelling_texts(data, targets, c.anchor, required=c.target == "anchor")
 
     def target(self, model: Model) -> str:
         """The option ``target``, with auto resolved for ``model``."""

@@ -17,6 +17,7 @@ from msgm_bench import (
     half_range,
     hookimpl,
 )
+from msgm_builtin.methods.anchors import texts_with_anchors
 from msgm_builtin.methods.gradients import copy_sharing_frozen
 from msgm_builtin.methods.sfd_batch import check_noise_levels, draw_batch, safe_prompts, time_shares
 from msgm_builtin.methods.sfd_losses import (
@@ -65,6 +66,12 @@ class SFD(Method[SFDOptions]):
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
         """Refuse a safe class that is not one of D_g, and concepts without an anchor."""
         self.options.check_data(data, targets)
+
+    def texts(self, model: Model, data: Data, targets: Sequence[int]) -> Sequence[str]:
+        """The prompts of D_f with the overriding concept, unless the safe captions are random."""
+        if self.options.safe_class != "next":
+            return ()
+        return texts_with_anchors(data, targets, self.options.override)
 
     def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Samples of one unguided evaluation at the generator's own noise level."""

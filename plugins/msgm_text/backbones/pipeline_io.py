@@ -32,6 +32,7 @@ from msgm_text.backbones.pipeline_cards import (
     ScheduleCard,
     TextEncoderCard,
 )
+from msgm_text.backbones.vocabulary import CLASSES as TOKENIZERS
 from msgm_text.backbones.vocabulary import Vocabulary, read_vocabulary
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -46,6 +47,13 @@ SCHEDULERS = (
     *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"),
     *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"),
 )
+COMPONENTS = {
+    "unet": ("diffusers", (CLASSES["unet"],)),
+    "vae": ("diffusers", (CLASSES["vae"],)),
+    "text_encoder": ("transformers", (CLASSES["text_encoder"],)),
+    "tokenizer": ("transformers", TOKENIZERS),
+    "scheduler": ("diffusers", SCHEDULERS),
+}
 LAYOUT = f"a folder of Stable Diffusion 1.x or 2.x: {INDEX} and {', '.join(PARTS)}"
 PREFIX, POSITIONS = "text_model.", "embeddings.position_ids"
 CardT = TypeVar("CardT", bound=ForeignCard)
@@ -94,11 +102,7 @@ def read_pipeline(folder: Path) -> tuple[PipelineCard, Vocabulary, str]:
     """
     inside = boundary(folder)
     index = read_card(folder / INDEX, IndexCard, inside)
-    for part in PARTS:
-        if not (folder / part).is_dir() or (getattr(index, part) or (None,))[0] is None:
-            raise IncompatibleError(
-                f"{single_line(folder)} is a pipeline without {part}", LAYOUT, "save it with all"
-            )
+    check_components(folder, index)
     vocabulary = read_vocabulary(folder / "tokenizer", inside)
     card = PipelineCard(
         unet=part_card(folder, "unet", ConditionalUNetCard),
@@ -112,6 +116,28 @@ def read_pipeline(folder: Path) -> tuple[PipelineCard, Vocabulary, str]:
     check_parts(single_line(folder), card, len(vocabulary))
     has_checker = (index.safety_checker or (None,))[0] is not None
     return card, vocabulary, "its safety checker is not used" if has_checker else ""
+
+
+def check_components(folder: Path, index: IndexCard) -> None:
+    """Refuse a pipeline without one of the parts, or with a part of another class.
+
+    The files of a part are read as those of its class here, whatever lies beside them.
+
+    Raises:
+        IncompatibleError: Naming the part, its class and those that are read.
+    """
+    for part, (library, names) in COMPONENTS.items():
+        stated = getattr(index, part) or (None,)
+        if not (folder / part).is_dir() or stated[0] is None:
+            raise IncompatibleError(
+                f"{single_line(folder)} is a pipeline without {part}", LAYOUT, "save it with all"
+            )
+        if stated not in [(library, name) for name in names]:
+            raise IncompatibleError(
+                f"{single_line(folder / INDEX)}: {part} is {short('.'.join(map(str, stated)))}",
+                " or ".join(f"{library}.{name}" for name in names),
+                "Stable Diffusion 1.x and 2.x have these",
+            )
 
 
 def check_parts(name: str, card: PipelineCard, vocabulary: int) -> None:

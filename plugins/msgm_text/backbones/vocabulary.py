@@ -21,6 +21,7 @@ from msgm_text.extra import require_text
 
 CONFIG, SPECIAL, WHOLE = "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"
 VOCAB, MERGES = "vocab.json", "merges.txt"
+CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 LAYOUT = f"{VOCAB} and {MERGES}, or {WHOLE}; and {CONFIG}"
 FILES = (CONFIG, SPECIAL, WHOLE, VOCAB, MERGES)
@@ -110,6 +111,11 @@ def read_vocabulary(folder: Path, inside: Path) -> Vocabulary:
     """
     config = read_object(folder / CONFIG, inside)
     special = read_object(folder / SPECIAL, inside) if (folder / SPECIAL).exists() else {}
+    if config.get("tokenizer_class") not in (None, *CLASSES):
+        raise IncompatibleError(
+            f"{single_line(folder / CONFIG)} describes {short(config['tokenizer_class'])}",
+            " or ".join(CLASSES),
+        )
     length = config.get("model_max_length")
     values = {key: _token((config | special)[key]) for key in TOKENS if key in config | special}
     card = parse_card(values | {"length": length}, TokenizerCard, single_line(folder / CONFIG))

@@ -18,7 +18,7 @@ from msgm_bench import (
     dsm_loss,
     hookimpl,
 )
-from msgm_builtin.methods.anchors import anchored_prompts, check_anchors
+from msgm_builtin.methods.anchors import anchored_prompts, check_anchors, texts_with_anchors
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
 from msgm_builtin.methods.prediction_loss import prediction_loss
 from msgm_text.methods.ca_options import PRESETS, CAOptions
@@ -64,6 +64,10 @@ class CA(Method[CAOptions]):
             OptionError: The prompts name none, and neither does ``anchor``.
         """
         check_anchors(data, targets, self.options.anchor)
+
+    def texts(self, model: Model, data: Data, targets: Sequence[int]) -> Sequence[str]:
+        """The prompts of D_f with anchors."""
+        return texts_with_anchors(data, targets, self.options.anchor)
 
     def setup(self, session: Session) -> None:
         """Prompts with anchors; register the items that the base draws for them."""

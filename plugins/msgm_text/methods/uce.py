@@ -13,12 +13,13 @@ from msgm_bench import (
     Model,
     PluginError,
     Prompt,
+    PromptBook,
     Prompts,
     Regime,
     Session,
     hookimpl,
 )
-from msgm_builtin.methods.anchors import check_anchors
+from msgm_builtin.methods.anchors import anchored_text, check_anchors
 from msgm_text.methods.subject_tokens import (
     concept_prompts,
     erased_tokens,
@@ -76,14 +77,27 @@ class UCE(Method[UCEOptions]):
         """
         check_anchors(data, targets, self.options.anchor)
 
+    def texts(self, model: Model, data: Data, targets: Sequence[int]) -> Sequence[str]:
+        """Names of concepts, or captions, and the same with anchors."""
+        book = data.prompts
+        if book is None:
+            return ()
+        rows = self.rows(book)
+        anchored = [anchored_text(book, row, targets, self.options.anchor) for row in rows]
+        return [*(row.text for row in rows), *anchored]
+
+    def rows(self, book: PromptBook) -> list[Prompt]:
+        """Prompts whose tokens are erased or preserved."""
+        if self.options.prompts == "concepts":
+            return concept_prompts(book)
+        return [prompt for prompt in book if prompt.group == "train"]
+
     def setup(self, session: Session) -> None:
         """The layers, and M of W' = W M."""
         self.layers = sorted(self.trains(session.model, "finetune"))
         c, prompts, book = self.options, session.model.prompts, session.prompt_book
         targets = session.forget_concepts
-        rows: Sequence[Prompt] = concept_prompts(book)
-        if c.prompts == "captions":
-            rows = [prompt for prompt in book if prompt.group == "train"]
+        rows = self.rows(book)
         erased = [row for row in rows if set(row.concepts) & set(targets)]
         preserved = [row for row in rows if not set(row.concepts) & set(targets)]
         pairs = erased_tokens(prompts, book, erased, targets, c.anchor, c.tokens)

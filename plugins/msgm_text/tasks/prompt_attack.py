@@ -15,6 +15,7 @@ from msgm_bench import (
     Data,
     Model,
     ModelContext,
+    OptionError,
     Task,
     derive_seed,
     digest,
@@ -101,6 +102,17 @@ class PromptAttack(Task[PromptAttackOptions]):
         """
         attack_words(book_of(data), targets, self.options.words)
         attacked_prompts(data, targets, with_word=True)
+
+    def check(self, model: Model) -> None:
+        """Refuse words of the option that the tokenizer does not know.
+
+        Raises:
+            OptionError: Naming the first one.
+        """
+        try:
+            model.prompts.tokenizer([*self.options.words, ""])
+        except OptionError as error:
+            raise OptionError(f"{self.name}, words: {error.what}", error.allowed) from error
 
     def cost(self, model: Model) -> Cost:
         """Passes of all images of a search."""
