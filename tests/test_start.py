@@ -23,11 +23,12 @@ def test_idle_threads_do_not_spin_unless_the_user_says_so(user, spin):
     assert done.stdout.split() == [spin, "False"]
 
 
-def test_the_registry_needs_neither_scikit_learn_nor_torchdiffeq():
-    """They are imported where they are used, so that other commands do not wait for them."""
+def test_commands_import_what_they_use():
+    """Neither registry nor estimates wait for scikit-learn, torchdiffeq or pandas."""
     script = (
         "import sys; from msgm_bench.registry import registry; registry().create('datasets', "
-        "'digits'); print({'sklearn.datasets', 'torchdiffeq'} & set(sys.modules))"
+        "'digits'); import msgm_bench.cli.estimate, msgm_bench.estimate.run_estimate; "
+        "print({'sklearn.datasets', 'torchdiffeq', 'pandas'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -7,7 +7,6 @@ import errno
 import json
 import logging
 import os
-import platform
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +37,6 @@ from msgm_bench.errors import StorageError
 from msgm_bench.storage import (
     claim,
     read_json,
-    read_text,
     single_line,
     storage_errors,
     take_lease,
@@ -47,7 +45,6 @@ from msgm_bench.storage import (
 
 log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
-HOLDER = ".holder"  # names the process that works in a partial folder
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -132,8 +129,7 @@ class Cache:
     def locked(self, stage: Stage) -> Iterator[None]:
         """Hold the stage's lock; wait for another process that computes it, and log which."""
 
-        def warn() -> None:
-            holder = _holder_name(self.partial(stage.key) / HOLDER)
+        def warn(holder: str) -> None:
             log.warning("waiting for %s, which computes %s", holder, stage.name)
 
         folder = self.root / "locks"
@@ -155,10 +151,7 @@ class Cache:
             work, done = self.partial(stage.key), self.root / "done" / stage.key
             self._clear(work, done)
             started = time.monotonic()
-            try:
-                stage.run(work, needs, report)
-            finally:
-                (work / HOLDER).unlink(missing_ok=True)
+            stage.run(work, needs, report)
             files = {path.name: describe(path) for path in payload(work)}
             record = StageRecord(
                 name=stage.name,
@@ -185,8 +178,6 @@ class Cache:
             for path in work.iterdir():
                 if path.name.startswith(".") or not is_plain(path):
                     remove(path)
-            holder = f"process {os.getpid()} on {platform.node()}"
-            (work / HOLDER).write_text(holder, encoding="utf-8")
 
     def entries(self) -> list[Entry]:
         """All finished stages, unverified, the oldest first."""
@@ -238,11 +229,3 @@ def load_json(entry: Path, name: str) -> Any:
 def _close(leases: dict[str, int]) -> None:
     while leases:
         os.close(leases.popitem()[1])
-
-
-def _holder_name(holder: Path) -> str:
-    """Name of the process that holds a lock, as far as it is known."""
-    try:
-        return single_line(read_text(holder, limit=1000))
-    except StorageError:
-        return "another process"

@@ -12,6 +12,7 @@ from msgm_bench.cli.class_counts import class_counts
 from msgm_bench.cli.tables import console
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing
 
+QUIET = 0.9  # share of a core's time above which a machine is quiet
 UNITS = ((31_557_600, "years"), (86_400, "days"), (3_600, "h"), (60, "min"))
 
 
@@ -175,6 +176,24 @@ def time_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
         yield "estimate", f"tasks of each model {duration(drawing)}; training as above"
         yield "", "methods with several passes a step take longer: --method NAME"
     yield "", "judge, references and metrics are not counted"
+    yield from busy_rows(estimate)
+
+
+def busy_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
+    """The share of a core that the measurement had, where other processes took the rest.
+
+    A quiet machine takes that share of the time: a thread that has a core for itself does not wait.
+    """
+    evaluation = estimate.evaluation
+    work = [(t.seconds, t.step_timing) for t in estimate.training if estimate.method]
+    work += [(task.seconds, evaluation) for task in estimate.tasks]
+    shares = [t.share for _, t in work if t is not None and t.share is not None]
+    if shares and min(shares) < QUIET:
+        quiet = total_seconds(
+            None if s is None or t is None or t.share is None else s * t.share for s, t in work
+        )
+        yield "busy", f"the measurement had {100 * min(shares):.0f} % of the time of a core;"
+        yield "", f"on a quiet machine the estimate is about {duration(quiet)}"
 
 
 def total_seconds(seconds: Iterable[float | None]) -> float | None:
@@ -192,7 +211,8 @@ def timing_text(timing: Timing) -> str:
     if timing.seconds is None:
         return f"not measured: {timing.reason}"
     part = f", scaled from {timing.measured} items" if timing.measured < timing.batch else ""
-    return f"{duration(timing.seconds)} for {timing.batch:,} items{part}"
+    cpu = "" if timing.process_seconds is None else f", CPU time {duration(timing.process_seconds)}"
+    return f"{duration(timing.seconds)} for {timing.batch:,} items{part}{cpu}"
 
 
 def duration(seconds: float | None) -> str:

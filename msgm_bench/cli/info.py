@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, name: str | None, **params: Any) -> None:
 
     With NAME, a plugin of any kind: its purpose, source, options and defaults. With --dataset and
     --backbone: network, process, budgets, tasks and metrics of the run, and its time on this
-    machine, estimated from a few real steps. Nothing is downloaded.
+    machine, estimated from a few real steps within half a minute. Nothing is downloaded.
     """
     source = click.core.ParameterSource.DEFAULT
     chosen = {key for key in ctx.params if ctx.get_parameter_source(key) != source}

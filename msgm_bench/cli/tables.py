@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from msgm_bench.api import Result
-from msgm_bench.boards import compare
 from msgm_bench.cli.terminal import discard_output
 from msgm_bench.errors import clean
 from msgm_bench.storage import single_line
+
+if TYPE_CHECKING:
+    from msgm_bench.api import Result
 
 WIDTH = 80  # columns where stdout is no terminal
 GROUP = ("dataset", "forget", "backbone", "preset")
@@ -57,6 +58,8 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[str]], title: str 
 
 def print_comparison(results: Sequence[Result]) -> None:
     """Print methods ranked within each group of runs, by the boards' rules without a gate."""
+    from msgm_bench.boards import compare  # pandas and scipy take a second to import
+
     frame = compare(results)
     values = [c for c in frame.columns if c not in (*GROUP, "rank", "method", "seeds", "notes")]
     for group, part in frame.groupby(list(GROUP), sort=False):

@@ -12,11 +12,14 @@ class Timing:
     """Time of a whole batch.
 
     Attributes:
-        seconds: The time; None where it cannot be measured.
+        seconds: Wall time, of the least repeat; None where it cannot be measured.
         batch: Items of the batch.
         measured: Items of the timed part; ``seconds`` is scaled from it to the whole batch.
         reason: Why ``seconds`` is None.
         passes: Passes of a training step; None for other work, and where it is unknown.
+        process_seconds: CPU time of all threads of the process in the same repeat.
+        share: Share of a core's time that the measuring thread had in it: 1 on a quiet machine,
+            and where it waits for a GPU.
     """
 
     seconds: float | None
@@ -24,6 +27,8 @@ class Timing:
     measured: int
     reason: str = ""
     passes: float | None = None
+    process_seconds: float | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from msgm_bench.experiment.copy_trainer import CopyTrainer
 from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_stage import BASE, MODEL, ModelStage
 from msgm_bench.storage import write_text
-from msgm_bench.storage.tensors import load_tensors, save_tensors
+from msgm_bench.storage.tensors import load_tensors, map_tensors, save_tensors
 from msgm_bench.training import Runtime
 
 JUDGE_STAGE = "judge"
@@ -253,7 +253,7 @@ class Score(Stage):
         model = self.model.load(needs, judged.device)
 
         def artifact(task: str) -> Artifact:
-            return load_tensors(needs[self.artifacts[task].name] / ARTIFACT)
+            return map_tensors(needs[self.artifacts[task].name] / ARTIFACT)
 
         def reference(metric: str) -> Artifact:
             stage = self.references.get(metric)
@@ -262,10 +262,10 @@ class Score(Stage):
         def control(task: str) -> Artifact:
             if task not in self.controls:
                 return {}
-            return load_tensors(needs[control_name(task)] / ARTIFACT)
+            return map_tensors(needs[control_name(task)] / ARTIFACT)
 
         def base_artifact(task: str) -> Artifact:
-            return load_tensors(needs[base_name(task)] / ARTIFACT)
+            return map_tensors(needs[base_name(task)] / ARTIFACT)
 
         tasks = {name: stage.task for name, stage in self.artifacts.items()}
         context = model_context(judged, model, self.seed)

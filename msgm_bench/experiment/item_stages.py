@@ -30,7 +30,7 @@ from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_stage import ModelStage
 from msgm_bench.registry import registry
 from msgm_bench.storage.chunks import compute_in_chunks
-from msgm_bench.storage.tensors import load_tensors, save_tensors
+from msgm_bench.storage.tensors import map_tensors, save_tensors
 from msgm_bench.training import Runtime
 
 ITEMS = "items.safetensors"
@@ -67,9 +67,9 @@ class ItemStage(Stage):
         return self.base.files
 
     def load(self, folder: Path) -> Examples:
-        """The items, on the CPU."""
+        """The items, on the CPU, mapped from the file."""
         labels = self.labels
-        return Examples(load_tensors(folder / ITEMS)["x"], labels.y, labels.c)
+        return Examples(map_tensors(folder / ITEMS)["x"], labels.y, labels.c)
 
     def write_placeholder(self, folder: Path, model: Model) -> None:
         """Write zeros in the place of the items."""

@@ -31,7 +31,7 @@ from msgm_bench.storage import (
     storage_errors,
     write_text,
 )
-from msgm_bench.storage.tensors import load_tensors
+from msgm_bench.storage.tensors import map_tensors
 
 SPEC, REPORT = "spec.yaml", "report.md"
 
@@ -103,7 +103,7 @@ def _preview_rows(
         retain, forget = plan.data.split(plan.data.test[: saved_images.POINTS], plan.targets)
         rows[saved_images.DATA] = {"keep": retain.x, "forget": forget.x}
     for name, stage in stages.artifacts.items():
-        artifact = load_tensors(entries[stage.name].path / ARTIFACT)
+        artifact = map_tensors(entries[stage.name].path / ARTIFACT)
         preview = stage.task.preview(subject, artifact)
         if preview:
             rows[name] = preview

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from msgm_bench.errors import StorageError
+from msgm_bench.storage.concatenation import concatenate_files
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 
 PATTERN = "chunk-*.safetensors"
@@ -24,7 +24,8 @@ def compute_in_chunks(
 ) -> None:
     """Write ``folder/name``: the tensors of items 0 .. total-1, computed ``size`` at a time.
 
-    A chunk that an earlier attempt finished is read and not computed again.
+    Memory holds one chunk at a time. A chunk that an earlier attempt finished is not computed
+    again.
 
     Args:
         folder: Where chunks are, and the joined file will be.
@@ -37,24 +38,22 @@ def compute_in_chunks(
     parts = []
     for start in range(0, total, size):
         path, count = folder / f"chunk-{start:08d}.safetensors", min(size, total - start)
-        part = _finished_chunk(path)
-        if part is None:
-            tensors = compute(start, count)
-            part = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_tensors(path, part)
-        parts.append(part)
+        if not _is_finished(path):
+            save_tensors(path, compute(start, count))
+        parts.append(path)
         report(start + count)
-    save_tensors(folder / name, {key: torch.cat([p[key] for p in parts]) for key in parts[0]})
+    concatenate_files(folder / name, parts)
     for path in folder.glob(PATTERN):
         path.unlink()
 
 
-def _finished_chunk(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a chunk; None where there is none, or a damaged one, which is deleted."""
+def _is_finished(path: Path) -> bool:
+    """Whether a chunk is there and whole; a damaged one is deleted."""
     if not path.exists():
-        return None
+        return False
     try:
-        return load_tensors(path)
+        load_tensors(path)
     except StorageError:
         path.unlink()
-        return None
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Tensors on disk: the one reader and the one writer of safetensors.
+"""Tensors on disk: the one reader of safetensors, and the writer of tensors in memory.
 
 A safetensors file is eight bytes N (little endian), N bytes of JSON that name dtype, shape and
 offsets of each tensor, and the tensors. It is opened once; its header is checked, and may be
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -102,6 +103,29 @@ class TensorFile:
         self._file.seek(8 + len(self._header))
         return {name: self._tensor(name, at) for name, at in self.layout.items()}
 
+    def read_one(self, name: str) -> Tensor:
+        """One of the tensors.
+
+        Raises:
+            StorageError: As ``read``.
+        """
+        at = self.layout[name]
+        self._file.seek(8 + len(self._header) + at.start)
+        return self._tensor(name, at)
+
+    def map(self) -> dict[str, Tensor]:
+        """The tensors, mapped: a page takes memory when it is first used, and may be dropped again.
+
+        What is written into them stays in memory. The file must not become shorter.
+
+        Raises:
+            StorageError: A tensor holds a bool above 1.
+        """
+        return {
+            name: self._mapped(name, at) if at.stop > at.start else self.read_one(name)
+            for name, at in self.layout.items()
+        }
+
     def read_hashed(self) -> tuple[dict[str, Tensor], str]:
         """The tensors, and the SHA-256 of exactly the bytes of header and tensors.
 
@@ -112,21 +136,31 @@ class TensorFile:
         sha = hashlib.sha256(self._length)
         sha.update(self._header)
         for tensor in state.values():
-            sha.update(_bytes(tensor))
+            sha.update(tensor_bytes(tensor))
         return state, sha.hexdigest()
+
+    def _mapped(self, name: str, at: Layout) -> Tensor:
+        offset = 8 + len(self._header) + at.start
+        pages = np.memmap(self._file, np.uint8, "c", offset, (at.stop - at.start,))
+        raw = torch.from_numpy(pages)
+        self._check_bools(name, at, raw)
+        return raw.view(at.dtype).reshape(at.shape)
 
     def _tensor(self, name: str, at: Layout) -> Tensor:
         tensor = torch.empty(at.shape, dtype=at.dtype)
-        content = _bytes(tensor)
+        content = tensor_bytes(tensor)
         try:
             count = self._file.readinto(content) if len(content) else 0  # type: ignore[attr-defined]
         except OSError as error:
             raise self._damage_error(error_summary(error)) from error
         if count != at.stop - at.start:
             raise self._damage_error("it became shorter while it was read")
+        self._check_bools(name, at, tensor)
+        return tensor
+
+    def _check_bools(self, name: str, at: Layout, tensor: Tensor) -> None:
         if at.dtype is torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
             raise self._damage_error(f"{single_line(name)} holds bytes that are neither 0 nor 1")
-        return tensor
 
     def _parse(self, size: int) -> dict[str, Layout]:
         try:
@@ -207,6 +241,16 @@ def load_tensors(
         return file.read()
 
 
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file that this program wrote, mapped as ``TensorFile.map`` does.
+
+    Raises:
+        StorageError: As ``open_tensors``.
+    """
+    with open_tensors(path) as file:
+        return file.map()
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file atomically.
 
@@ -221,7 +265,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise OSError(str(error)) from error
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def tensor_bytes(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU."""
     content: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
     return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -19,9 +19,10 @@ from msgm_bench import (
     VariancePreserving,
     ode_nll,
 )
-from msgm_bench.cli.estimate import duration
+from msgm_bench.cli.estimate import busy_rows, duration
 from msgm_bench.cli.tables import console
-from msgm_bench.estimate import timing
+from msgm_bench.estimate import measurement, timing
+from msgm_bench.estimate.measurement import Reading
 from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, TrainingEstimate
 from msgm_bench.estimate.run_estimate import estimate_run
 from msgm_bench.experiment.plan import resolve
@@ -174,50 +175,97 @@ def test_the_bound_costs_its_terms():
 # Times ------------------------------------------------------------------------------------
 
 
-def linear(seconds, calls):
-    """Repeats of ``seconds`` an item, the first one slower."""
+def linear(seconds, calls=None):
+    """Readings of ``seconds`` an item, the first one slower, the others disturbed in turn."""
 
-    def repeats(items):
-        calls.append(items)
-        return [seconds * items + 5.0, seconds * items, seconds * items]
+    def repeats(items, limit):
+        calls.append((items, limit))
+        plain = Reading(seconds * items, seconds * items / 2, seconds * items / 4)
+        slow = replace(plain, seconds=3 * plain.seconds)
+        return [replace(plain, seconds=plain.seconds + 5), slow, plain, slow]
 
+    calls = [] if calls is None else calls
     return repeats
 
 
-def test_whole_batches_are_measured():
-    """The start does not count; a batch that takes no longer than 40 s is measured as it is."""
+def test_the_least_repeat_of_a_whole_batch_counts():
+    """Neither the start nor a repeat in which others had the core; CPU times are of the same."""
     calls = []
-    result = timing.time_batch(linear(0.25, calls), 128)
+    result = measurement.time_batch(linear(0.25, calls), 128, limit=80)
+    assert [items for items, _ in calls] == [4, 128]
     assert (result.seconds, result.measured) == (pytest.approx(32.0), 128)
-    assert calls == [4, 128]
-    assert timing.time_batch(linear(0.25, []), 3).seconds == pytest.approx(0.75)
+    assert (result.process_seconds, result.share) == (pytest.approx(16.0), pytest.approx(0.25))
+    assert measurement.time_batch(linear(0.25), 3, limit=80).seconds == pytest.approx(0.75)
 
 
 def test_long_batches_are_measured_in_part():
-    """So many items as take 20 s, in proportion; where not even four do, those four."""
+    """So many items as can be repeated within the limit, in proportion; else the trial's four."""
     calls = []
-    result = timing.time_batch(linear(1.0, calls), 400)
-    assert (result.seconds, result.measured, calls) == (pytest.approx(400.0), 20, [4, 20])
-    calls = []
-    result = timing.time_batch(linear(30.0, calls), 400)
-    assert (result.seconds, result.measured, calls) == (pytest.approx(12_000.0), 4, [4])
+    result = measurement.time_batch(linear(1.0, calls), 400, limit=40.5)
+    assert (result.seconds, result.measured) == (pytest.approx(400.0), 20)
+    assert [items for items, _ in calls] == [4, 20]
+    assert calls[0][1] == 40.5 / 2
+    result = measurement.time_batch(linear(30.0), 400, limit=40)
+    assert (result.seconds, result.measured) == (pytest.approx(12_000.0), 4)
 
 
-def test_one_long_repeat_is_enough():
-    """Five repeats, or two that take 20 s together, or one of more than 40 s."""
-    assert not timing.has_enough_repeats([])
-    assert not timing.has_enough_repeats([30.0])
-    assert not timing.has_enough_repeats([1.0] * 4)
-    assert timing.has_enough_repeats([1.0] * 5)
-    assert timing.has_enough_repeats([15.0, 6.0])
-    assert timing.has_enough_repeats([41.0])
+def test_a_whole_batch_that_is_stopped_leaves_the_trial():
+    """Where no repeat of the batch ends in time, the few items of the trial stand for it."""
+
+    def repeats(items, limit):
+        return linear(0.1)(items, limit) if items == 4 else []
+
+    result = measurement.time_batch(repeats, 8, limit=10)
+    assert (result.seconds, result.measured) == (pytest.approx(0.8), 4)
+    assert measurement.time_batch(lambda *_: [], 8, limit=10).seconds is None
+
+
+def test_steps_of_unequal_passes_are_kinds_of_their_own():
+    """Mean over the kinds of their least: (3 x 1 s + 1 x 2 s) / 4, and 1.25 passes."""
+    start = Reading(9.0, 9.0, 9.0, 4.0)
+    one, two = (Reading(float(p), p / 2, p / 4, float(p)) for p in (1, 2))
+    slow = replace(one, seconds=5.0)
+    result = measurement.summary([start, one, slow, one, two])
+    assert measurement.times(result) == pytest.approx((1.25, 0.625, 0.3125))
+    assert result.passes == 1.25
+    assert measurement.summary([start]) == start
+
+
+def test_repeats_are_whole_periods_that_take_long_enough():
+    """A multiple of twelve beside the first, which takes a fifth of a second or more."""
+
+    def enough(n, seconds):
+        return measurement.has_enough([Reading(seconds, 0, 0)] * n)
+
+    assert [n for n in range(1, 40) if enough(n, 1.0)] == [13, 25, 37]
+    assert not enough(13, 0.001)
+
+
+def test_measurements_share_the_time(monkeypatch):
+    """Each has an equal part of what is left, and what one does not use is for the others."""
+    now = iter([0.0, 0.0, 1.0, 9.0, 99.0])
+    monkeypatch.setattr(measurement.time, "monotonic", lambda: next(now))
+    budget = measurement.TimeBudget(12.0, 4)
+    assert [budget.next() for _ in range(4)] == [3.0, pytest.approx(11 / 3), 1.5, 0.0]
+
+
+def test_a_stopwatch_tells_work_from_waiting():
+    """Sleeping takes wall time and no CPU time; the time limit ends repeats."""
+    watch = measurement.Stopwatch(torch.device("cpu"), limit=0.0)
+    measurement.time.sleep(0.05)
+    with pytest.raises(measurement.Stop):
+        watch.read()
+    (reading,) = watch.readings
+    assert reading.seconds >= 0.05
+    assert reading.thread_seconds < 0.05
+    assert measurement.share(reading) < 1
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (torch.OutOfMemoryError("x"), "4 items do not fit"),
-        (timing._Stop(), "not one step within"),
+        (measurement.Stop(), "not one step within 4 s"),
         (parse_spec, "no such thing"),
     ],
 )
@@ -227,10 +275,10 @@ def test_what_cannot_be_measured_says_why(error, reason):
 
     raised = error if isinstance(error, Exception) else IncompatibleError("no such thing")
 
-    def repeats(items):
+    def repeats(items, limit):
         raise raised
 
-    result = timing.time_batch(repeats, 16)
+    result = measurement.time_batch(repeats, 16, limit=8)
     assert result.seconds is None
     assert reason in result.reason
 
@@ -298,12 +346,32 @@ def test_a_set_up_that_does_not_end_is_stopped(monkeypatch, probe, fast):
             session.model.eps(batch.x_t, batch.t)
 
     monkeypatch.setattr(Unseen, "setup", setup)
-    monkeypatch.setattr(timing, "START_LIMIT", 0.05)
+    monkeypatch.setattr(timing, "MEASURE_SECONDS", 2.0)
     result = estimate_run(small(method="unseen"))
     (training,) = result.training
     assert training.seconds is None
-    assert "not one step within 0.05 s" in training.step_timing.reason
+    assert "not one step within" in training.step_timing.reason
     assert all(task.seconds > 0 for task in result.tasks)
+
+
+def test_a_busy_machine_is_named():
+    """The share of a core, and the estimate of a quiet machine: each time by its own share."""
+    result = estimate()
+    busy = Timing(1.0, 256, 256, process_seconds=0.5, share=0.5)
+    result = replace(
+        result,
+        training=[replace(t, step_timing=busy, seconds=60.0) for t in result.training],
+        tasks=[replace(task, seconds=10.0) for task in result.tasks],
+        evaluation=replace(busy, share=0.25),
+    )
+    n = len(result.tasks)
+    words = " ".join(text for _, text in busy_rows(result))
+    quiet = len(result.training) * 60 * 0.5 + n * 10 * 0.25
+    assert "had 25 % of the time of a core" in words
+    assert words.endswith(f"about {duration(quiet)}")
+    alone = replace(busy, share=1.0)
+    training = [replace(t, step_timing=alone) for t in result.training]
+    assert not list(busy_rows(replace(result, training=training, evaluation=alone)))
 
 
 # Printing ---------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
 from msgm_bench.cache.cache import Cache
-from msgm_bench.cache.locks import GUARD, hold_lock, remove_unused_locks
+from msgm_bench.cache.locks import GUARD, hold_lock, holder_name, remove_unused_locks
 from msgm_bench.cache.stage import Stage
 
 
@@ -82,6 +86,39 @@ def test_a_held_lock_is_not_held_twice(folder):
         assert (first, second) == (True, False)
     with hold_lock(folder, "a") as again:
         assert again
+
+
+def test_who_waits_reads_the_holders_name(folder):
+    """The process, its host and the time in UTC, as long as the lock is held and no longer."""
+    waits, ends = [], threading.Event()
+
+    def wait():
+        with hold_lock(folder, "a", on_wait=lambda name: (waits.append(name), ends.set())):
+            pass
+
+    with hold_lock(folder, "a"):
+        before = time.time()
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert ends.wait(30)
+    thread.join()
+    (name,) = waits
+    holder, _, since = name.partition(", since ")
+    assert holder == f"process {os.getpid()} on {platform.node()}"
+    moment = datetime.strptime(since, "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC).timestamp()
+    assert before - 120 < moment <= time.time()
+    assert names(folder) == [GUARD, "a.lock"]
+
+
+def test_names_that_a_kill_leaves(folder):
+    """The next holder replaces the name of a killed one; what is no name is no error."""
+    (folder / "a.holder").write_text("process 1 on elsewhere")
+    with hold_lock(folder, "a"):
+        assert holder_name(folder / "a.holder").startswith(f"process {os.getpid()} ")
+    (folder / "a.holder").write_bytes(b"\xff" * 2000)
+    assert holder_name(folder / "a.holder") == holder_name(folder / "b") == "another process"
+    remove_unused_locks(folder, lambda key: False)
+    assert names(folder) == [GUARD]
 
 
 def test_removal_breaks_no_mutual_exclusion(folder):

@@ -17,8 +17,9 @@ from torch import nn
 
 from msgm_bench.errors import IncompatibleError, MsgmBenchError, StorageError
 from msgm_bench.storage import tensors
+from msgm_bench.storage.concatenation import concatenate_files
 from msgm_bench.storage.pickles import load_pickle
-from msgm_bench.storage.tensors import DTYPES, load_tensors, open_tensors, save_tensors
+from msgm_bench.storage.tensors import DTYPES, load_tensors, map_tensors, open_tensors, save_tensors
 from msgm_bench.storage.weights import boundary, check_finite, check_network
 
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -82,6 +83,60 @@ def test_tensors_are_independent_of_each_other(tmp_path):
     assert state["b"].untyped_storage().nbytes() == 4
     state["a"].add_(1)
     assert torch.equal(load_tensors(tmp_path / "x")["a"], torch.ones(1000))
+
+
+@given(LAYOUTS, st.lists(st.integers(0, 3), min_size=1, max_size=4))
+def test_joined_files_are_what_the_library_writes(place, layout, counts):
+    """Byte for byte the library's file of the concatenated tensors."""
+    parts = [place / f"part-{i}" for i in range(len(counts))]
+    states = [
+        state_of({name: (dtype, (count, *shape)) for name, (dtype, shape) in layout.items()})
+        for count in counts
+    ]
+    for part, state in zip(parts, states, strict=True):
+        save_tensors(part, state)
+    concatenate_files(place / "joined", parts)
+    joined = {name: torch.cat([state[name] for state in states]) for name in layout}
+    assert (place / "joined").read_bytes() == safetensors.torch.save(joined)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": torch.ones(2, 3)},
+        {"a": torch.ones(2, 2).double()},
+        {"b": torch.ones(2, 2)},
+        {"a": torch.ones(2, 2), "b": torch.ones(2)},
+        {"a": torch.ones(())},
+    ],
+)
+def test_files_of_other_tensors_are_not_joined(tmp_path, other):
+    """Another shape of items, dtype, name or number of tensors, or no items: nothing is written."""
+    save_tensors(tmp_path / "first", {"a": torch.ones(1, 2)})
+    save_tensors(tmp_path / "second", other)
+    with pytest.raises(StorageError, match="cannot be joined"):
+        concatenate_files(tmp_path / "joined", [tmp_path / "first", tmp_path / "second"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
+@given(LAYOUTS)
+def test_mapped_tensors_are_those_of_the_file(place, layout):
+    """Names, dtypes, shapes and values are those that are read; writing leaves the file alone."""
+    save_tensors(place / "mapped", state_of(layout))
+    content, mapped = (place / "mapped").read_bytes(), map_tensors(place / "mapped")
+    assert same(mapped, load_tensors(place / "mapped"))
+    for tensor in mapped.values():
+        tensor.fill_(1)
+    assert (place / "mapped").read_bytes() == content
+
+
+def test_mapped_tensors_outlive_their_file(tmp_path):
+    """A file that is deleted or replaced stays as it was for who has mapped it."""
+    save_tensors(tmp_path / "x", {"a": torch.ones(5000)})
+    mapped = map_tensors(tmp_path / "x")["a"]
+    save_tensors(tmp_path / "x", {"a": torch.zeros(5000)})
+    (tmp_path / "x").unlink()
+    assert torch.equal(mapped, torch.ones(5000))
 
 
 WHOLE = safetensors.torch.save(
