@@ -49,7 +49,7 @@ def run(spec: RunSpec, out: str | Path = "runs") -> Result:
         UsageError: The request is wrong; nothing was trained.
         MsgmBenchError: The run failed; the stages that are done stay in the cache.
     """
-    return _run_plan(resolve(spec), _output_folder(out))
+    return _run_plan(resolve(spec), output_folder(out))
 
 
 def run_grid(
@@ -71,7 +71,7 @@ def run_grid(
     """
     check_trackers(trackers)
     plans = [resolve(spec) for spec in specs]
-    folder = _output_folder(out)
+    folder = output_folder(out)
     if executor is None:
         with active_trackers(trackers):
             return [_run_or_fail(plan, folder) for plan in plans]
@@ -136,8 +136,12 @@ def _listed_name(name: str, stage: Stage) -> str:
     return stage.name if isinstance(stage, ModelStage) else name
 
 
-def _output_folder(out: str | Path) -> Path:
-    """The folder for results, made and tried before anything is trained."""
+def output_folder(out: str | Path) -> Path:
+    """The folder for results, made and tried before anything is trained.
+
+    Raises:
+        StorageError: It cannot be made or written.
+    """
     folder = Path(out).expanduser().absolute()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,13 @@ ORPHAN = "---\norphan: true\n---\n\n"
 
 def copy_pages(app: Any) -> None:
     """Copy all pages, plots and pictures; a link to a folder becomes text."""
-    plots, pictures = BOARDS.glob("*/*.svg"), BOARDS.glob("*/picture.png")
+    plots, pictures = BOARDS.glob("*/*.svg"), BOARDS.glob("*/*.png")
     for source in [*BOARDS.rglob("*.md"), *plots, *pictures]:
         target = copies(app) / source.relative_to(BOARDS)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
             text = source.read_text("utf-8").replace("[results](results)", "results")
+            text = text.replace(" [Values](sweep.json)", "")
             target.write_text(ORPHAN + text, "utf-8")
         else:
             shutil.copyfile(source, target)

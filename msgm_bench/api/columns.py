@@ -14,7 +14,7 @@ from msgm_bench.api.track import Track
 
 
 class MetricColumn(Options):
-    """A column of tables that compare methods (``run``, ``compare``).
+    """A column of tables that compare methods (``run``, ``compare``), and a panel of sweeps.
 
     Columns are sorted by position, then by the metric's name, then as they are declared.
     """
@@ -29,6 +29,7 @@ class MetricColumn(Options):
     direction: Direction = Field(description="up if larger is better, as in the rows")
     track: Track | None = Field(None, description="track of the column; null: all")
     position: int = Field(100, ge=0, description="from left to right")
+    in_tables: bool = Field(True, description="false: a panel of sweeps alone")
     ranks: bool = Field(
         False,
         description="whether methods are ranked by it; of several such columns of a track the "

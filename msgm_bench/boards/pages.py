@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from msgm_bench.api.result import Result
+from msgm_bench.boards import evaluations
 from msgm_bench.boards.board import (
     BOARD_FILE,
     PAGE_FILE,
@@ -29,6 +30,7 @@ from msgm_bench.boards.render import render
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
 from msgm_bench.report.image_table import Table
 from msgm_bench.storage import read_text, single_line, write_text
+from msgm_bench.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class BoardPage:
         stamps: Bands that the baseline misses.
         files: Texts of the page, of ``protocols.md`` and of the plot, by name.
         picture: Images of the methods, or None where there are none.
+        sweep: Quality against network evaluations of one of the runs, or None.
         left_out: Files of ``results/`` that do not stand on the page, and why.
         imported: What ``build`` imported from runs, if there were any.
     """
@@ -73,6 +76,7 @@ class BoardPage:
     stamps: tuple[str, ...]
     files: Mapping[str, str]
     picture: Table | None = None
+    sweep: Sweep | None = None
     left_out: Mapping[Path, str] = field(default_factory=dict)
     imported: Imported | None = None
 
@@ -126,8 +130,10 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     """The page that follows from the board and its results, not written.
 
     Raises:
-        UsageError: The board is wrong, or results differ and nothing says which are meant.
-        StorageError: ``board.yaml`` cannot be read, or ``results`` leads out of the board.
+        UsageError: The board is wrong, results differ and nothing says which are meant, or
+            ``sweep.json`` is of a run of another board.
+        StorageError: ``board.yaml`` or ``sweep.json`` cannot be read, or ``results`` leads out of
+            the board.
     """
     board = load(folder)
     collected = collect(board, folder)
@@ -136,8 +142,12 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     ranked = rank(frame, board.methods, board.rank.key, board.gate)
     stamps = baseline_violations(frame, board.baseline)
     pictured = table(board, folder, [row.method for row in ranked])
+    sweep = evaluations.sweep_of(board, folder)
+    has_picture = pictured is not None
     files = {
-        PAGE_FILE: render(board, results, frame, ranked, stamps, with_picture=pictured is not None),
+        PAGE_FILE: render(
+            board, results, frame, ranked, stamps, with_picture=has_picture, sweep=sweep
+        ),
         PROTOCOLS_FILE: render_protocols(board, results, frame, ranked),
         PLOT_FILE: plot(board, frame, ranked),
     }
@@ -150,6 +160,7 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
         tuple(stamps),
         files,
         pictured,
+        sweep,
         collected.left_out,
         imported,
     )
@@ -167,6 +178,7 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     for name, text in built.files.items():
         write_text(folder / name, text)
     draw(folder, built.picture)
+    evaluations.draw(folder, built.sweep)
     return built
 
 
@@ -177,7 +189,11 @@ def check(folder: Path) -> list[Problem]:
     except MsgmBenchError as error:
         return [Problem(str(error), error=True)]
     stale = (stale_file(folder, name, text) for name, text in expected.files.items())
-    outdated = (*stale, stale_picture(folder, expected.picture))
+    pictures = (
+        stale_picture(folder, expected.picture),
+        evaluations.stale_figure(folder, expected.sweep),
+    )
+    outdated = (*stale, *pictures)
     wrong = [*filter(None, outdated), *expected.refusals]
     return [
         *(Problem(text, error=True) for text in wrong),

@@ -39,7 +39,7 @@ def import_images(board: Board, folder: Path, run: Path, result: Result) -> None
         target.mkdir(parents=True, exist_ok=True)
         saved_images.write(target, {picture.task: chosen})
     else:
-        _remove(target / saved_images.IMAGES_FILE)
+        remove(target / saved_images.IMAGES_FILE)
 
 
 def thumbnails(x: Tensor) -> Tensor:
@@ -104,30 +104,48 @@ def draw(folder: Path, content: Table | None) -> None:
         StorageError: It cannot be written.
     """
     if content is None:
-        _remove(folder / PICTURE_FILE)
+        remove(folder / PICTURE_FILE)
     else:
         draw_tables(folder / PICTURE_FILE, [content], source(content))
 
 
 def stale_picture(folder: Path, content: Table | None) -> str | None:
-    """Why the picture is not the one of these images, with the command that draws it, or None.
+    """Why the picture is not the one of these images, with the command that draws it, or None."""
+    expected = None if content is None else source(content)
+    return stale_png(folder, PICTURE_FILE, expected, "images of the board")
 
-    What a picture was drawn from is in the PNG, since another matplotlib draws other pixels.
+
+def stale_png(folder: Path, name: str, expected: str | None, content: str) -> str | None:
+    """Why a PNG was not drawn from ``expected``, with the command that draws it, or None.
+
+    What a picture was drawn from is in its entry ``Source``, since another matplotlib draws other
+    pixels.
+
+    Args:
+        folder: The board.
+        name: The PNG.
+        expected: SHA-256 of its content; None: there is nothing to draw.
+        content: The content in words.
     """
-    path = folder / PICTURE_FILE
+    path = folder / name
     again = f"run msgm-bench board build {single_line(folder)}"
-    if content is None:
-        return f"{PICTURE_FILE} shows no images of the board: {again}" if path.exists() else None
+    if expected is None:
+        return f"{name} shows no {content}: {again}" if path.exists() else None
     if not path.exists():
-        return f"{PICTURE_FILE} is missing: {again}"
+        return f"{name} is missing: {again}"
     try:
         with Image.open(io.BytesIO(read_bytes(path, folder, PICTURE_LIMIT))) as opened:
-            fits = opened.info.get("Source") == source(content)
+            fits = opened.info.get("Source") == expected
     except (StorageError, OSError, ValueError, Image.DecompressionBombError):
         fits = False
-    return None if fits else f"{PICTURE_FILE} is stale: {again}"
+    return None if fits else f"{name} is stale: {again}"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
     with storage_errors(path):
         path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
 from msgm_bench.storage import markdown_text, one_line_yaml
+from msgm_bench.sweep import Sweep
 
 
 def render(
@@ -23,6 +24,7 @@ def render(
     stamps: Sequence[str],
     *,
     with_picture: bool = False,
+    sweep: Sweep | None = None,
 ) -> str:
     """The text of the page.
 
@@ -33,12 +35,14 @@ def render(
         ranked: Methods in the order of the page.
         stamps: Why the baseline is not sound; every row is stamped if there is any.
         with_picture: Whether the board has a picture.
+        sweep: Quality against network evaluations of one of the runs.
     """
     notes = Footnotes()
     return template("page.md.j2").render(
         board=board,
         track=track_name(board.run.track),
         picture=board.picture if with_picture else None,
+        sweep=sweep,
         stated=stated(board.run),
         pass_items=pass_items(results),
         older=sum(

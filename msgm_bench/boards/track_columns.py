@@ -18,9 +18,9 @@ def declared(track: Track) -> list[MetricColumn]:
 
 
 def track_columns(track: Track) -> list[Column]:
-    """The columns of a track; of two declarations of one quantity the first."""
+    """The columns of a track's tables; of two declarations of one quantity the first."""
     columns: dict[Quantity, Column] = {}
-    for entry in declared(track):
+    for entry in (entry for entry in declared(track) if entry.in_tables):
         column = Column.model_validate(
             entry.model_dump(include={"metric", "split", "protocol", "label", "digits"})
         )

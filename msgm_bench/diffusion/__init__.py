@@ -21,7 +21,9 @@ from msgm_bench.diffusion.processes import (
     VariancePreserving,
 )
 from msgm_bench.diffusion.reconstruction import (
+    AdamsEncoder,
     Encoder,
+    HeunEncoder,
     reconstruct_latent,
     reconstruct_partial,
 )
@@ -31,6 +33,7 @@ from msgm_bench.diffusion.sde_samplers import EulerMaruyama, PredictorCorrector
 __all__ = [
     "BLOCK",
     "DDIM",
+    "AdamsEncoder",
     "Ancestral",
     "CountedEps",
     "DPMSolverMultistep",
@@ -40,6 +43,7 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialAdams",
     "GaussianMixture",
+    "HeunEncoder",
     "Inpainting",
     "Likelihood",
     "Noise",

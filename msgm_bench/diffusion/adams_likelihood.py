@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from msgm_bench.diffusion.divergence import exact, hutchinson_mean
-from msgm_bench.diffusion.exponential_weights import exponential_weights
+from msgm_bench.diffusion.exponential_adams import ORDER, adams_flow
 from msgm_bench.diffusion.likelihood import Likelihood
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.noise_prediction import ConditionalEpsFn, CountedEps, EpsFn
@@ -18,7 +18,7 @@ from msgm_bench.diffusion.ode_samplers import karras_grid
 from msgm_bench.diffusion.process import Process
 from msgm_bench.errors import OptionError
 
-ORDER, RHO = 4, 7.0
+RHO = 7.0
 NOT_FINITE = "eps_hat or its divergence is not finite"
 
 
@@ -48,30 +48,6 @@ class Trace:
         if self.is_fresh or self._drawn is None:
             self._drawn = [self.noise.rademacher(self.shape).to(x) for _ in range(self.probes)]
         return hutchinson_mean(self._drawn)(self.eps, x, t)
-
-
-@dataclass
-class History:
-    """What was evaluated at the last nodes, the latest last.
-
-    Attributes:
-        u: log(sigma/a) of each.
-        slopes: eps_hat and -a div_x eps_hat / D of each, ``[N, D + 1]``.
-    """
-
-    u: list[float] = field(default_factory=list)
-    slopes: list[Tensor] = field(default_factory=list)
-
-    def add(self, u: float, slope: Tensor) -> None:
-        """Append a node, and forget what is before the last ``ORDER``."""
-        self.u = [*self.u[1 - ORDER :], u]
-        self.slopes = [*self.slopes[1 - ORDER :], slope]
-
-    def step(self, low: float, high: float) -> Tensor:
-        """int_low^high e^u p(u) du, p the polynomial through the nodes."""
-        weights = exponential_weights(self.u, low, high, 1.0)
-        terms = [w * slope for w, slope in zip(weights, self.slopes, strict=True)]
-        return math.exp(high) * torch.stack(terms).sum(0)
 
 
 def adams_nll(
@@ -142,17 +118,14 @@ def _integrate(trace: Trace, process: Process, x: Tensor, nodes: int) -> Tensor:
     y = x.flatten(1).double() / a_ends[0].to(x.device)
     y = torch.cat([y, torch.zeros_like(y[:, :1])], 1)  # xbar and (log p) / D
     is_finite = torch.ones(len(y), dtype=torch.bool, device=y.device)
-    history, before = History(), y
-    for i, u in enumerate(us):
-        slope = _slope(trace, process, y, u, x)
-        is_finite &= torch.isfinite(slope).all(1)
+
+    def slope(y: Tensor, u: float) -> Tensor:
+        value = _slope(trace, process, y, u, x)
+        is_finite.logical_and_(torch.isfinite(value).all(1))
         # an item that failed stands still: no value of its own reaches the network again
-        history.add(u, torch.where(is_finite[:, None], slope, 0.0))
-        if i:
-            y = before + history.step(us[i - 1], u)
-        before = y
-        if i + 1 < nodes:
-            y = y + history.step(u, us[i + 1])
+        return torch.where(is_finite[:, None], value, 0.0)
+
+    y = adams_flow(slope, y, us)
     D = y.shape[1] - 1
     prior = process.prior_logp(a_ends[1].to(y) * y[:, :-1])
     nats = -(prior + D * (torch.log(a_ends[1] / a_ends[0]).to(y) - y[:, -1]))

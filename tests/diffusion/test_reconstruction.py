@@ -7,10 +7,11 @@ import torch
 
 from msgm_bench import OptionError
 from msgm_bench.diffusion import (
+    AdamsEncoder,
     DiscreteDDPM,
-    Encoder,
     EulerMaruyama,
     GaussianMixture,
+    HeunEncoder,
     Noise,
     ProbabilityFlow,
     VarianceExploding,
@@ -58,12 +59,25 @@ def image_of(process, z):
     return MEAN + VARIANCE / (VARIANCE + sbar**2) * xbar
 
 
-def test_the_code_of_a_gaussian(process, gaussian):
-    """Encoding follows the exact flow, item by item, in 2 evaluations a step."""
+@pytest.mark.parametrize(("encode", "nfe"), [(HeunEncoder(200), 400), (AdamsEncoder(40), 40)])
+def test_the_code_of_a_gaussian(process, gaussian, encode, nfe):
+    """Encoding follows the exact flow, item by item; exponential Adams in a tenth of Heun's."""
     x0 = gaussian.sample(64, torch.Generator().manual_seed(0))[0].float()
-    code = Encoder(200)(gaussian.eps(process), process, x0)
+    code = encode(gaussian.eps(process), process, x0)
     assert torch.allclose(code.x.double(), latent_of(process, x0), rtol=2e-3, atol=1e-3)
-    assert code.nfe == 400
+    assert code.nfe == nfe
+
+
+def test_adams_steps_of_encoding_have_order_four(process, gaussian):
+    """Twice the nodes divide the error of the code by sixteen, give or take a third."""
+    x0 = gaussian.sample(64, torch.Generator().manual_seed(0))[0]
+    exact = latent_of(process, x0)
+
+    def error(nodes):
+        code = AdamsEncoder(nodes)(gaussian.eps(process), process, x0).x
+        return float((code - exact).square().mean().sqrt())
+
+    assert error(40) / error(80) > 2 / 3 * 16
 
 
 @pytest.mark.parametrize("t", [0.0, 0.02, 0.5])
@@ -72,7 +86,7 @@ def test_a_perturbed_code_of_a_gaussian(process, gaussian, t):
     x0 = gaussian.sample(64, torch.Generator().manual_seed(0))[0].float()
     eps = gaussian.eps(process)
     back = reconstruct_latent(
-        Encoder(200), decoder(ProbabilityFlow(200), eps, process), eps, process, x0, t,
+        HeunEncoder(200), decoder(ProbabilityFlow(200), eps, process), eps, process, x0, t,
         Noise(3, 0, 64),
     )  # fmt: skip
     z, (a, sigma) = latent_of(process, x0), signal(process, t)
@@ -88,7 +102,7 @@ def test_the_law_of_perturbed_codes():
     law = GaussianMixture(torch.ones(1), MEAN, torch.diag(VARIANCE)[None])
     x0 = torch.full((n, 2), 0.5)
     back = reconstruct_latent(
-        Encoder(50), decoder(ProbabilityFlow(50), law.eps(process), process), law.eps(process),
+        HeunEncoder(50), decoder(ProbabilityFlow(50), law.eps(process), process), law.eps(process),
         process, x0, 0.8, Noise(1, 0, n),
     ).x.double()  # fmt: skip
     a, sigma = signal(process, 0.8)
@@ -109,7 +123,7 @@ def test_there_and_back_is_the_identity(process, mixture):
 
     def error(steps):
         back = reconstruct_latent(
-            Encoder(steps), decoder(ProbabilityFlow(steps, denoise=False), eps, process), eps,
+            HeunEncoder(steps), decoder(ProbabilityFlow(steps, denoise=False), eps, process), eps,
             process, x0, 0.0, Noise(0, 0, 128),
         )  # fmt: skip
         return float((back.x - x0).square().mean().sqrt())
@@ -159,10 +173,12 @@ def test_bad_times(t, gaussian):
         reconstruct_partial(decode, process, x0, t, noise)
     if t > 1:
         with pytest.raises(OptionError, match="reconstruction"):
-            reconstruct_latent(Encoder(5), decode, eps, process, x0, t, noise)
+            reconstruct_latent(HeunEncoder(5), decode, eps, process, x0, t, noise)
 
 
 def test_encoding_takes_a_step():
     """None at all is refused."""
     with pytest.raises(OptionError, match="steps=0"):
-        Encoder(0)
+        HeunEncoder(0)
+    with pytest.raises(OptionError, match="nodes=1"):
+        AdamsEncoder(1)

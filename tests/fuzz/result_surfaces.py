@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,26 @@ def _board(folder: Path) -> None:
 def _board_commands(folder: Path) -> list[list[str]]:
     board = str(folder / "board")
     return [["board", "check", board], ["board", "build", board]]
+
+
+def _board_with_sweep(folder: Path) -> None:
+    _board(folder)
+    spec = json.loads((BOARD / "results" / "obt-s0.json").read_text("utf-8"))["spec"]
+    common = {"task": "generation", "metric": "ur", "split": "samples", "protocol": "ur@1"}
+    row = common | {"value": 5.0, "unit": "%", "n": 9, "low": 4.0, "high": 6.0}
+    hashes = {"ur@1": "0" * 12}
+    points = [
+        {"sampler": name, "nfe": 8, "evaluations": 8.0, "rows": [row], "protocols": hashes}
+        for name in ("deis", "sa")
+    ]
+    sweep = {"schema": "msgm-bench/sweep@1", "spec": spec, "weights": "a" * 64}
+    sweep |= {"task": "generation", "points": points}
+    sweep["columns"] = [{"metric": "ur", "label": "UR", "direction": "down"}]
+    (folder / "board" / "sweep.json").write_text(json.dumps(sweep), encoding="utf-8")
+
+
+def _sweep_commands(folder: Path) -> list[list[str]]:
+    return [["board", "build", str(folder / "board")]]
 
 
 def _result(folder: Path) -> None:
@@ -103,6 +124,7 @@ def _paper_board_commands(folder: Path) -> list[list[str]]:
 SURFACES = [
     Surface("result on a board", _board, "board/results/obt-s0.json", "result", _board_commands),
     Surface("board", _board, "board/board.yaml", "yaml", _board_commands),
+    Surface("sweep of a board", _board_with_sweep, "board/sweep.json", "json", _sweep_commands),
     Surface("board's page", _board, "board/README.md", "bytes", _board_commands),
     Surface(
         "result for the paper", _board, "board/results/obt-s0.json", "result", _paper_board_commands

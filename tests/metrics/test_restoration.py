@@ -189,6 +189,17 @@ def test_the_latent_is_the_default_and_half_of_the_budget_is_each_way():
         Reconstruction.create({"nfe": 3}).check(model_context.model)
 
 
+def test_exponential_encoding_is_exact_in_a_tenth_of_the_budget():
+    """Of N(m, s^2) the image comes back, in 40 evaluations each way; the protocol says how."""
+    model_context, adams = context(), {"encoder": "adams", "sampler": "deis", "nfe": 80}
+    task = Reconstruction.create({"count": 5, **adams})
+    artifact = drawn(task, model_context, 10)
+    assert set(artifact["nfe"].tolist()) == {80}
+    assert float((artifact["x"] - perfect(model_context, task)["x"]).abs().max()) < 0.005
+    settings = [t.protocol(model_context) for t in (task, Reconstruction.create())]
+    assert [s.get("encoder") for s in settings] == ["adams", None]
+
+
 def test_the_variants_have_protocols_of_their_own():
     """The latent is version 2 of the name under which partial was version 1."""
     model_context = context()

@@ -175,6 +175,15 @@ class JudgeFID(Frechet):
             track="class",
             position=40,
         ),
+        MetricColumn(
+            metric="fid",
+            protocol="fid/judge@1",
+            label="FID (judge)",
+            direction="down",
+            track="unconditional",
+            position=5,
+            in_tables=False,
+        ),
     )
 
 

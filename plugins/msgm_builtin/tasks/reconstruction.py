@@ -10,9 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from msgm_bench import (
+    AdamsEncoder,
     Cost,
     CountOptions,
     Encoder,
+    HeunEncoder,
     Model,
     ModelContext,
     Noise,
@@ -38,6 +40,11 @@ class ReconstructionOptions(CountOptions):
     )
     t: float = Field(
         0.02, ge=0, le=1, description="time of the perturbation; 0: none (latent only)"
+    )
+    encoder: Literal["heun", "adams"] = Field(
+        "heun",
+        description="way to the latent: Heun's steps of two evaluations, or exponential Adams "
+        "steps of one (latent only)",
     )
     sampler: str = Field("heun", description="name of the sampler that decodes")
     nfe: int | None = Field(
@@ -130,7 +137,15 @@ class Reconstruction(Restoration[ReconstructionOptions]):
             raise OptionError(
                 f"nfe = {self.nfe} for reconstruction", "nfe >= 4", "-t reconstruction.nfe=N"
             )
-        return Encoder(self.nfe // 4)
+        is_adams = self.options.encoder == "adams"
+        return AdamsEncoder(self.nfe // 2) if is_adams else HeunEncoder(self.nfe // 4)
+
+    def protocol(self, context: ModelContext) -> dict[str, Any]:
+        """The options, without the encoder where it is Heun's or there is none."""
+        settings = super().protocol(context)
+        if settings["encoder"] == "heun" or not self.is_latent:
+            del settings["encoder"]
+        return settings
 
     def cost(self, model: Model) -> Cost:
         """The budget."""
