@@ -207,6 +207,13 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = [
         help="fp32, tf32 or bf16.",
     ),
     click.option("--compile/--no-compile", default=False, help="Use torch.compile."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="CPU threads; values of another number differ by rounding. By default torch's own "
+        "number, and 1 with --executor.",
+    ),
 ]
 
 

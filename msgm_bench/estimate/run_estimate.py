@@ -36,7 +36,7 @@ def estimate_run(spec: RunSpec, measure: bool = True) -> RunEstimate:
         UsageError: The request is wrong.
         StorageError: The data are not here, and the shape of their items is unpublished.
     """
-    runtime = Runtime.select(spec.device, spec.precision, spec.compile)
+    runtime = Runtime.select(spec.device, spec.precision, spec.compile, spec.threads)
     registry().entry("backbones", spec.backbone)
     known = known_data(spec)
     data = known.loaded.data

@@ -91,7 +91,7 @@ def resolve(spec: RunSpec, download: bool = True) -> Plan:
         UsageError: Anything about the request is wrong; nothing was trained.
         StorageError: Data or a base model are not on this machine.
     """
-    runtime = Runtime.select(spec.device, spec.precision, spec.compile)
+    runtime = Runtime.select(spec.device, spec.precision, spec.compile, spec.threads)
     registry().entry("backbones", spec.backbone)
     check_names(spec)
     if not download:

@@ -70,6 +70,7 @@ class RunSpec(BaseModel):
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; empty: torch's own")
     conditional: bool = Field(False, description="whether the model takes the class of an item")
     text: TextFlag = Field(False, description="whether the model takes a prompt")
     base: str | None = Field(

@@ -145,7 +145,7 @@ def rerun_command(spec: RunSpec) -> str:
     options += TRACK_FLAGS[spec.track] if is_run else []
     scalars = ("preset", "regime", "steps", "passes", "samples")
     seeds = ("train_seed", "unlearn_seed", "sample_seed")
-    for name in ("base", "seed", *scalars, *seeds, "device", "precision"):
+    for name in ("base", "seed", *scalars, *seeds, "device", "precision", "threads"):
         value = getattr(spec, name)
         if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]

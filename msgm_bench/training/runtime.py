@@ -1,4 +1,4 @@
-"""Device, precision, memory format and compilation of a run."""
+"""Device, precision, threads, memory format and compilation of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -28,17 +28,25 @@ class Runtime:
         precision: ``fp32``, IEEE in matrix products and convolutions; ``tf32``, both with factors
             of 10 bits; ``bf16``, autocast over fp32 weights and the rest as tf32.
         compile: Whether networks go through ``torch.compile``.
+        threads: CPU threads of torch; by default as many as the process has.
     """
 
     device: torch.device
     precision: Precision = "fp32"
     compile: bool = False
+    threads: int = field(default_factory=torch.get_num_threads)
 
     @classmethod
     def select(
-        cls, device: str = "auto", precision: Precision = "fp32", compile: bool = False
+        cls,
+        device: str = "auto",
+        precision: Precision = "fp32",
+        compile: bool = False,
+        threads: int | None = None,
     ) -> Self:
         """The named device; ``auto`` is a GPU if there is one, else the CPU.
+
+        Without ``threads`` as many as the process has.
 
         Raises:
             OptionError: The device does not exist here, or the precision is unknown.
@@ -58,7 +66,7 @@ class Runtime:
             )
         if chosen.type not in ("cpu", "cuda"):
             raise OptionError(f"device {shorten(device)!r}", "auto, cpu, cuda, cuda:N")
-        return cls(chosen, precision, compile)
+        return cls(chosen, precision, compile, threads or torch.get_num_threads())
 
     def place(self, model: Model) -> Model:
         """Move ``model`` to the device in its memory format; compile its network."""
@@ -88,7 +96,7 @@ class Runtime:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """A block with this precision; the process's own is restored afterwards.
+        """A block with this precision and these threads; the process's own are restored afterwards.
 
         The older switches only: after the newer ``fp32_precision`` ones they contradict each
         other. cuDNN rounds the factors of convolutions to TF32 unless ``allow_tf32`` is false.
@@ -100,9 +108,10 @@ class Runtime:
             torch.get_float32_matmul_precision(),
             (cudnn.allow_tf32, cudnn.deterministic),
         )
-        rounded = self.precision != "fp32"
+        threads, rounded = torch.get_num_threads(), self.precision != "fp32"
         torch.set_float32_matmul_precision("high" if rounded else "highest")
         cudnn.allow_tf32, cudnn.deterministic = rounded, True
+        torch.set_num_threads(self.threads)
         bf16 = self.precision == "bf16"
         try:
             with torch.autocast(self.device.type, torch.bfloat16, bf16, cache_enabled=False):
@@ -110,6 +119,7 @@ class Runtime:
         finally:
             torch.set_float32_matmul_precision(matmul)
             cudnn.allow_tf32, cudnn.deterministic = before
+            torch.set_num_threads(threads)
 
     def determinants(self) -> dict[str, Any]:
         """Properties on which results depend: part of every stage's key."""
@@ -118,7 +128,7 @@ class Runtime:
             "device": self.device.type,
             "precision": self.precision,
             "compile": self.compile,
-            "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+            "threads": self.threads if self.device.type == "cpu" else 0,
         }
 
     def hardware(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_the_recorded_command_repeats_the_request(forget, folder, table, sampler
             "metric_params": {"clip": {"distance": "cosine", "embedder_options": {"model": path}}},
             "judge_params": {"name": "clip", "path": path, "template": [path]},
             "params": {"alpha": 0.5, "unheard": options},
+            "threads": 3,
         }
     )
     wanted = wanted.model_copy(update={"params": {"alpha": 0.5}})

@@ -115,6 +115,17 @@ def test_measuring_is_fp32_within_anything(precision):
     assert runtime.measuring.determinants() == Runtime.select("cpu").determinants()
 
 
+def test_threads_belong_to_the_runtime():
+    """Torch has them inside the block, keys name them, and the process has its own afterwards."""
+    before = torch.get_num_threads()
+    runtime = Runtime.select("cpu", threads=before + 1)
+    with runtime.active():
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    assert runtime.determinants()["threads"] == runtime.measuring.threads == before + 1
+    assert Runtime.select("cpu").determinants()["threads"] == before
+
+
 def test_determinants_name_no_host():
     """What keys depend on: torch, kind of device, precision, compilation, threads."""
     state = Runtime.select("cpu", "bf16").determinants()
