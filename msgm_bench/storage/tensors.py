@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from msgm_bench.errors import StorageError
@@ -263,6 +263,22 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             save_file(cpu_tensors, temporary)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+
+
+def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file in memory; equal tensors give equal bytes."""
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content: bytes = save(cpu_tensors)
+    return content
+
+
+def unpack_tensors(content: bytes, name: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file in memory; ``name`` names it in errors.
+
+    Raises:
+        StorageError: It is damaged, or names anything but tensors.
+    """
+    return TensorFile(io.BytesIO(content), name).read()
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
