@@ -107,7 +107,9 @@ def summary(readings: Sequence[Reading]) -> Reading:
         for i in range(3)
     ]
     known = [r.passes for r in timed if r.passes is not None]
-    return Reading(*mean, passes=sum(known) / len(known) if known else None)
+    seconds, process_seconds, thread_seconds = mean
+    passes = sum(known) / len(known) if known else None
+    return Reading(seconds, process_seconds, thread_seconds, passes)
 
 
 def times(reading: Reading) -> tuple[float, float, float]:
@@ -144,9 +146,8 @@ class Stopwatch:
             Stop: There are enough repeats, or the time is up.
         """
         before, self._last = self._last, self._now()
-        self.readings.append(
-            Reading(*(b - a for a, b in zip(before, self._last, strict=True)), passes=passes)
-        )
+        wall, process, thread = (b - a for a, b in zip(before, self._last, strict=True))
+        self.readings.append(Reading(wall, process, thread, passes))
         if self._last[0] > self.end or has_enough(self.readings):
             raise Stop
 

@@ -106,8 +106,8 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan, limit: float) ->
 
     def repeats(items: int, seconds: float) -> list[Reading]:
         budget = training_plan.budget.model_copy(update=changes | {"batch_size": items})
-        fresh = type(method)(method.options)  # without its state
-        stage = _stage(plan, replace(training_plan, method=fresh, budget=budget))
+        stateless = type(method)(method.options)
+        stage = _stage(plan, replace(training_plan, method=stateless, budget=budget))
         done = 0.0  # passes
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
