@@ -128,7 +128,11 @@ DATASET_CHECKS: tuple[Check[DatasetCase], ...] = (
     Check("description", "shape, levels and counts are as described before loading", _check_info),
     Check("items", "finite, in range, and some of every class in both splits", _check_parts),
     Check("regions", "lie in the image and belong to classes", _check_boxes),
-    Check("prompts", "captions ask for what items show; every concept is tested", _check_prompts),
+    Check(
+        "prompts",
+        "captions ask for what items show; every concept is tested",
+        _check_prompts,
+    ),
     Check("leakage", "held-out items are not among the training items", _check_leakage),
 )
 

@@ -41,7 +41,7 @@ def _check_prompt(label: str, prompt: Prompt, book: PromptBook) -> None:
 
 
 def check_captions(label: str, book: PromptBook, items: Examples) -> None:
-    """Each item has a caption, which asks for the concepts that the item carries.
+    """Each item has a caption, which asks for nothing but concepts that the item carries.
 
     Raises:
         AssertionError: It has not; names the first such item.
@@ -53,8 +53,10 @@ def check_captions(label: str, book: PromptBook, items: Examples) -> None:
     assert bool(within.all()), f"{label}: captions beyond the {len(book)} prompts"
     concepts = torch.zeros(len(book), len(book.concepts), dtype=torch.bool)
     for row, prompt in enumerate(book):
-        concepts[row, list(prompt.concepts)] = prompt.group == "train"
-    wrong = (concepts[items.c] != items.y).any(dim=1).nonzero().flatten().tolist()
+        concepts[row, list(prompt.concepts)] = True
+    captions = torch.tensor([prompt.group == "train" for prompt in book], dtype=torch.bool)
+    right = captions[items.c] & (~concepts[items.c] | items.y).all(dim=1)
+    wrong = (~right).nonzero().flatten().tolist()
     assert not wrong, f"{label}: item {wrong[0]} does not show what its caption asks for" + (
         f" ({book[int(items.c[wrong[0]])].text!r:.60})"
     )
