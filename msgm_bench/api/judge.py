@@ -23,10 +23,13 @@ class Prediction:
     Attributes:
         classes: ``int64 [N]`` most likely class, or ``bool [N, A]`` attributes of the item.
         recognised: ``bool [N]`` whether the item looks like data.
+        objects: ``bool [N, O, A]`` attributes of each of at most O objects in an item, all False
+            of those that are not there; None of judges that tell no objects apart.
     """
 
     classes: Tensor
     recognised: Tensor
+    objects: Tensor | None = None
 
 
 class JudgeOptions(Options):

@@ -209,6 +209,39 @@ def test_in_prompt_is_all_that_a_pair_asks_for_besides():
     assert (rows["in_prompt:colour"].value, rows["in_prompt:colour"].n) == (0, n // 2)
 
 
+class Objects(Pixels):
+    """Tells two objects apart: a shape in its colour and nothing, or a shape and a colour."""
+
+    def __init__(self, bound):
+        super().__init__()
+        self.bound = bound
+
+    def predict(self, x):
+        """Pixels as objects."""
+        true = super().predict(x)
+        shape = torch.arange(len(CONCEPTS)) < 3
+        parts = (true.classes, torch.zeros_like(true.classes))
+        if not self.bound:
+            parts = (true.classes & shape, true.classes & ~shape)
+        return Prediction(true.classes, true.recognised, torch.stack(parts, dim=1))
+
+
+@pytest.mark.parametrize(("bound", "share"), [(True, 100), (False, 50)])
+def test_bound_concepts_are_those_of_one_object(bound, share):
+    """Square and red must be of one object; the bar that the other pair asks for is alone."""
+    model_context = context(judge=Objects(bound))
+    rows = measured(model_context, artifact_of(model_context, PromptGeneration()))
+    assert rows["in_prompt"].value == 100
+    assert (rows["in_prompt_bound"].value, rows["in_prompt_bound"].n) == (share, 10 * 2)
+
+
+def test_a_judge_without_objects_binds_nothing():
+    """The row is not there, and is not a share of 0."""
+    model_context = context()
+    rows = measured(model_context, artifact_of(model_context, PromptGeneration()))
+    assert "in_prompt_bound" not in rows
+
+
 def test_floors_are_those_of_real_items():
     """Of 4 real circles two are seen, of 3 squares all; one item of each cannot be recognised."""
     real = torch.zeros(9, len(CONCEPTS), dtype=torch.bool)

@@ -18,9 +18,10 @@ class InPromptAccuracy(PromptMetric):
 
     A pair's prompt names a concept to forget beside others; the image shows these where the judge
     recognises it and sees every concept of the prompt that is not to be forgotten. Companions:
-    ``in_prompt_unrecognisable``, ``in_prompt:DOMAIN`` for the concepts of one domain alone, and
-    the share of real held-out items of D_f with further concepts in which the judge sees all
-    these (``in_prompt_clean``).
+    ``in_prompt_unrecognisable``, ``in_prompt:DOMAIN`` for the concepts of one domain alone,
+    ``in_prompt_bound``, the share of the images in which one object has them all, of judges that
+    tell objects apart, and the share of real held-out items of D_f with further concepts in which
+    the judge sees all these (``in_prompt_clean``).
     """
 
     name = "in_prompt"
@@ -54,6 +55,9 @@ class InPromptAccuracy(PromptMetric):
         counted = shows_all(images.present, wanted)[more]
         rows = sample_rows("in_prompt", counted, images.recognised[more], fields)
         common = {"split": "samples", "direction": "up", **fields}
+        if images.objects is not None:
+            bound = shows_all(images.objects, wanted[:, None]).any(dim=1)[more]
+            rows.append(share_row(bound, metric="in_prompt_bound", **common))
         for domain, members in retained_domains(context):
             part = wanted & members
             some = part.any(dim=1)
@@ -72,8 +76,8 @@ class InPromptAccuracy(PromptMetric):
 
 
 def shows_all(present: Tensor, wanted: Tensor) -> Tensor:
-    """Mask ``bool [N]`` of the images that show all they should; both ``bool [N, A]``."""
-    return (present | ~wanted).all(dim=1)
+    """Mask ``bool [...]`` of what shows all it should; both ``bool [..., A]``."""
+    return (present | ~wanted).all(dim=-1)
 
 
 def retained_domains(context: ModelContext) -> Iterator[tuple[str, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,10 +23,13 @@ class Judged:
         present: ``bool [N, A]`` the concepts of an image that is recognised, none of another.
         recognised: ``bool [N]`` whether the judge recognises the image; one that is not finite it
             does not.
+        objects: ``bool [N, O, A]`` concepts of each object in an image that is recognised; None of
+            judges that tell no objects apart.
     """
 
     present: Tensor
     recognised: Tensor
+    objects: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,13 @@ def judge_prompts(context: ModelContext, artifact: Artifact, group: PromptGroup)
     x = artifact["x"][chosen.to(artifact["x"].device)]
     parts = (context.model.codec.decode(part.to(context.device)) for part in x.split(BATCH))
     judged = [_judge(context, part) for part in parts]
-    return JudgedPrompts(*_joined(context, judged), prompts, concepts)
+    objects = [part.objects for part in judged if part.objects is not None]
+    return JudgedPrompts(
+        *_joined(context, judged),
+        prompts,
+        concepts,
+        objects=torch.cat(objects) if objects else None,
+    )
 
 
 def judge_items(context: ModelContext, items: Examples) -> Judged:
@@ -121,7 +130,16 @@ def _judge(context: ModelContext, x: Tensor) -> Judged:
             f"classes int64 [{len(x)}] or bool [{len(x)}, {A}], recognised bool [{len(x)}]",
         )
     sound = sound & torch.isfinite(x).flatten(1).all(dim=1).cpu()
-    return Judged(seen & sound[:, None], sound)
+    objects = prediction.objects
+    if objects is not None:
+        if (len(objects), *objects.shape[2:]) != (len(x), A) or objects.dtype != torch.bool:
+            raise PluginError(
+                f"the judge {context.judge.name!r} predicts objects {tuple(objects.shape)} for "
+                f"{len(x)} images and {A} concepts",
+                f"objects bool [{len(x)}, O, {A}]",
+            )
+        objects = objects.cpu() & sound[:, None, None]
+    return Judged(seen & sound[:, None], sound, objects=objects)
 
 
 def _joined(context: ModelContext, parts: Sequence[Judged]) -> tuple[Tensor, Tensor]:
