@@ -192,6 +192,42 @@ def test_a_stored_model_is_read_as_it_was_written(tmp_path, network):
         assert torch.equal(again.eps(x, t, c), built.eps(x, t, c))
 
 
+@pytest.mark.parametrize("text_offset", ["image", "patch"])
+@torch.no_grad()
+def test_patches_are_offset_as_the_formula_says(text_offset):
+    """h_i = W x_i + pos_i + e(t) + (V c_L)_i patch by patch; ``image`` has one V c_L for all."""
+    built = model(text_offset=text_offset)
+    unet, (x, t), entered = built.network.unet, inputs(built), []
+    unet.transformer_blocks[0].register_forward_pre_hook(lambda _, a: entered.append(a[0]))
+    text = built.prompts.embed(torch.tensor([0, 1, 2, 0]))
+    built.eps(x, t, text)
+    V, W = unet.text_embedding, unet.proj_in
+    assert V.weight.shape == (16 * (4 if text_offset == "patch" else 1), 16)
+    e = unet.time_embedding(unet.time_proj(built.process.timestep(t)))
+    for i in range(4):
+        row, column = 4 * (i // 2), 4 * (i % 2)
+        x_i = x[:, :, row : row + 4, column : column + 4].flatten(1)
+        rows = slice(16 * i, 16 * (i + 1)) if text_offset == "patch" else slice(None)
+        offset = text[:, -1] @ V.weight[rows].T + V.bias[rows]
+        h_i = x_i @ W.weight.T + W.bias + unet.pos_embed[i] + e + offset
+        torch.testing.assert_close(entered[0][:, i], h_i)
+
+
+@torch.no_grad()
+def test_offsets_of_patches_are_stored_and_described(tmp_path):
+    """The card says that there are some, a stored model is the same, and V is not of ``cross``."""
+    first, plain = backbone(text_offset="patch"), backbone()
+    described = first.describe(first.build(STATS))
+    assert described["unet"]["text_offset"] == "patch"
+    assert plain.describe(plain.build(STATS))["unet"]["text_offset"] == "image"
+    built = model(text_offset="patch")
+    assert {f"unet.text_embedding.{w}" for w in ("weight", "bias")} <= built.parts["not_cross"]
+    save_model(tmp_path, built, first, STATS)
+    again, (x, t) = load_model(tmp_path, torch.device("cpu")).eval(), inputs(built)
+    c = torch.tensor([2, 0, 1, 3])
+    assert torch.equal(again.eps(x, t, c), built.eps(x, t, c))
+
+
 def test_it_learns_what_words_say():
     """Boards in the two colours that captions name are drawn from the captions alone."""
     torch.manual_seed(0)

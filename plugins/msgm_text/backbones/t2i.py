@@ -28,7 +28,7 @@ from msgm_text.backbones.parts import named_parts
 from msgm_text.backbones.t2i_io import is_unet, read_folder, read_weights, save_folder
 from msgm_text.backbones.text_encoder import PromptEncoder, text_encoder
 from msgm_text.backbones.tokenizer import WordTokenizer
-from msgm_text.backbones.transformer import PatchTransformer
+from msgm_text.backbones.transformer import PatchTransformer, TextOffset
 from msgm_text.backbones.unet import conditional_unet
 from msgm_text.extra import require_text
 
@@ -52,6 +52,11 @@ class T2IOptions(Options):
     width: int = Field(128, ge=8, le=4_096, description="width of the transformer")
     depth: int = Field(3, ge=1, le=64, description="blocks of the transformer")
     heads: int = Field(4, ge=1, le=64, description="heads of each attention")
+    text_offset: TextOffset = Field(
+        "image",
+        description="what the transformer adds to its patches from the prompt as a whole: one "
+        "offset of the image, or one of each patch, for prompts that name places",
+    )
     text_width: int = Field(64, ge=8, le=4_096, description="width of the text encoder")
     text_layers: int = Field(2, ge=1, le=64, description="layers of the text encoder")
     text_heads: int = Field(4, ge=1, le=64, description="heads of the text encoder")
@@ -145,7 +150,8 @@ class TextToImage(Backbone[T2IOptions]):
         )
         unet: nn.Module
         if c.network == "transformer":
-            unet = PatchTransformer(stats.shape, c.patch, c.width, c.depth, c.heads, c.text_width)
+            sizes = c.patch, c.width, c.depth, c.heads, c.text_width
+            unet = PatchTransformer(stats.shape, *sizes, c.text_offset)
         else:
             unet = conditional_unet(stats.shape, c.channels, c.layers, c.heads, c.text_width)
         return TextToImageNetwork(unet, encoder, process)

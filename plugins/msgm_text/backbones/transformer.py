@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,21 @@ from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError
 
+TextOffset = Literal["image", "patch"]
+
 
 class PatchTransformer(nn.Module):
     """Self-attention, cross-attention and a feed-forward layer a block, on patches of an image.
 
-    A patch of p x p pixels becomes h = W x + pos + e(t) + V c_L, with the features e of the time
-    and the hidden state c_L of the text's last position, which has seen all of the prompt. Blocks
-    are diffusers' ``BasicTransformerBlock``, as Stable Diffusion's U-Net has them, and read all of
-    the text; their feed-forward layers are twice as wide. The first output is zero.
+    Patch i of p x p pixels becomes
+
+        h_i = W x_i + pos_i + e(t) + V c_L        (text_offset ``image``)
+        h_i = W x_i + pos_i + e(t) + (V c_L)_i    (``patch``, with a block of V's rows a patch),
+
+    with the features e of the time and the hidden state c_L of the text's last position, which has
+    seen all of the prompt. Blocks are diffusers' ``BasicTransformerBlock``, as Stable Diffusion's
+    U-Net has them, and read all of the text; their feed-forward layers are twice as wide. The
+    first output is zero.
 
     Args:
         shape: ``(C, H, W)``.
@@ -26,6 +33,7 @@ class PatchTransformer(nn.Module):
         depth: Number of blocks.
         heads: Heads of each attention.
         text_width: d, width of the text's hidden states.
+        text_offset: Whether V c_L is one offset of the whole image, or one of each patch.
 
     Raises:
         IncompatibleError: The items are no images, or their sides no multiples of p.
@@ -42,19 +50,21 @@ class PatchTransformer(nn.Module):
         depth: int,
         heads: int,
         text_width: int,
+        text_offset: TextOffset = "image",
     ) -> None:
         super().__init__()
         from diffusers.models.attention import BasicTransformerBlock  # takes seconds
         from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 
         check_patches(shape, patch)
-        self.shape, self.patch = shape, patch
+        self.shape, self.patch, self.text_offset = shape, patch, text_offset
         dim, count = shape[0] * patch**2, shape[1] * shape[2] // patch**2
         self.proj_in = nn.Linear(dim, width)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(count, width))
         self.time_proj = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(width, width)
-        self.text_embedding = nn.Linear(text_width, width)
+        offsets = count if text_offset == "patch" else 1
+        self.text_embedding = nn.Linear(text_width, offsets * width)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(
                 width,
@@ -80,6 +90,7 @@ class PatchTransformer(nn.Module):
             "activation_fn": "geglu",
             "norm_type": "layer_norm",
             "time_embedding_type": "positional",
+            "text_offset": self.text_offset,
         }
 
     def forward(
@@ -94,9 +105,10 @@ class PatchTransformer(nn.Module):
         It is the only entry of a tuple, as diffusers' networks have it without ``return_dict``.
         """
         e = self.time_embedding(self.time_proj(timestep).to(sample.dtype))
-        e = e + self.text_embedding(encoder_hidden_states[:, -1])
+        offset = self.text_embedding(encoder_hidden_states[:, -1])
+        e = e[:, None] + offset.unflatten(1, (-1, e.shape[1]))  # [N, 1 or patches, width]
         patches = F.unfold(sample, self.patch, stride=self.patch).transpose(1, 2)
-        h = self.proj_in(patches) + self.pos_embed + e[:, None]
+        h = self.proj_in(patches) + self.pos_embed + e
         for block in self.transformer_blocks:
             h = block(h, encoder_hidden_states=encoder_hidden_states)
         h = self.proj_out(self.norm_out(h)).transpose(1, 2)
