@@ -20,13 +20,15 @@ from msgm_text.datasets.scenes_board import (
 )
 from msgm_text.datasets.scenes_language import ANCHORS, IMPLICIT, SYNONYMS
 
+PLACED = {"places": True}
+
 
 def load(**options):
     """A small set of scenes."""
     return Scenes.create({"train_size": 1500, "test_size": 500, **options}).load()
 
 
-@pytest.mark.parametrize("options", [{}, {"cell": 8}, {"pairs": 0.0}, {"pairs": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"cell": 8}, {"pairs": 0.0}, {"pairs": 1.0}, PLACED])
 def test_scenes_pass_the_kit(options):
     """Boards of both sizes, of one object and of two keep the contract."""
     check_dataset(Scenes, {"train_size": 1500, "test_size": 500, **options})

@@ -7,7 +7,15 @@ from msgm_bench import IncompatibleError
 from msgm_bench.testing import check_judge
 from msgm_builtin.datasets.digits import Digits
 from msgm_text.datasets.scenes import Scenes
-from msgm_text.datasets.scenes_board import BACKGROUND, COLOURS, OBJECTS, SHAPES, paint, templates
+from msgm_text.datasets.scenes_board import (
+    BACKGROUND,
+    COLOURS,
+    OBJECTS,
+    SHAPES,
+    attributes,
+    paint,
+    templates,
+)
 from msgm_text.judges.scenes import MIN_IOU, SceneJudge
 
 CELL_SIZES = pytest.mark.parametrize("cell", [4, 8])
@@ -111,6 +119,37 @@ def test_each_object_is_seen_in_each_cell(cell):
     assert judge.predict(x).recognised.all()
     assert torch.equal(judge.objects(x).flatten(1).nonzero()[:, 1], things)
     assert (judge.objects(x).flatten(1).sum(dim=1) == 1).all()
+
+
+@CELL_SIZES
+def test_places_are_the_cells_that_show_an_object(cell):
+    """All 16 sets of cells, all objects in each: the painted board's own attributes."""
+    data = Scenes.create({"places": True, "cell": cell, "train_size": 500, "test_size": 500}).load()
+    judge = SceneJudge()
+    judge.restore(data, {}, torch.device("cpu"))
+    occupied = (torch.arange(16)[:, None] >> torch.arange(4)) % 2 == 1
+    things = (torch.arange(OBJECTS)[:, None, None] + 7 * torch.arange(4)) % OBJECTS
+    boards = torch.where(occupied, things, -1).flatten(0, 1)
+    prediction = judge.predict(paint(boards, cell) / 255)
+    assert torch.equal(prediction.classes, attributes(boards, places=True))
+    cells = boards.flatten()[:, None]
+    shown = attributes(torch.cat([cells, torch.full((len(cells), 3), -1)], dim=1))
+    assert torch.equal(prediction.objects[:, :, :12], shown.reshape(-1, 4, 12))
+    places = torch.eye(4, dtype=torch.bool) & (boards >= 0)[..., None]
+    assert torch.equal(prediction.objects[:, :, 12:], places)
+
+
+@pytest.mark.parametrize("places", [False, True])
+def test_the_judge_knows_places_of_data_that_have_them(places):
+    """After ``fit`` and after ``restore``, with a quality of 1."""
+    data = Scenes.create({"places": places, "train_size": 500, "test_size": 500}).load()
+    judge, restored = SceneJudge(), SceneJudge()
+    judge.fit(data, 0, torch.device("cpu"))
+    restored.restore(data, {}, torch.device("cpu"))
+    assert judge.quality([0]) == 1.0
+    x = data.test.x[:20] / 255
+    assert torch.equal(judge.predict(x).classes, data.test.y[:20])
+    assert torch.equal(restored.predict(x).classes, data.test.y[:20])
 
 
 def test_garbage_beside_an_object_is_not_recognised():

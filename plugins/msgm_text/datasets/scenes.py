@@ -24,6 +24,7 @@ from msgm_text.datasets.scenes_board import (
     COLOURS,
     CONCEPTS,
     OBJECTS,
+    PLACES,
     SHAPES,
     attributes,
     paint,
@@ -36,12 +37,14 @@ from msgm_text.datasets.scenes_language import (
     SHAPE_SYNONYM,
     SINGLES,
     has_implicit_word,
-    prompt_book,
 )
+from msgm_text.datasets.scenes_prompts import prompt_book
 
 GRAIN = 4
 SYNONYM_SHARE, IMPLICIT_SHARE = 0.2, 0.3
 ALIKE_SHARE = 0.6  # of the pairs: objects that differ in shape or colour alone
+EQUAL_SHARE = 0.2  # of the pairs, with places: objects that differ in their place alone
+PLACED_SHARE = 0.5  # of the captions of one object, with places: those that name its place
 CELL_SIZES = (4, 8)
 QUICK = {  # two minutes of a CPU's core for t2i's transformer, and ten seconds a method
     "training": {
@@ -63,12 +66,15 @@ QUICK = {  # two minutes of a CPU's core for t2i's transformer, and ten seconds 
 
 
 class ScenesOptions(Options):
-    """Size of the board, numbers of scenes, and how many show two objects."""
+    """Size of the board, numbers of scenes, how many show two objects, and what captions name."""
 
     cell: int = Field(4, ge=4, le=8, description="pixels of a cell, 4 or 8: 8x8 or 16x16 images")
     train_size: int = Field(16_000, ge=500, le=1_000_000, description="training scenes")
     test_size: int = Field(2000, ge=500, le=1_000_000, description="held-out scenes")
     pairs: float = Field(0.7, ge=0, le=1, description="share of the scenes with two objects")
+    places: bool = Field(
+        False, description="whether captions say where objects are, and places are concepts"
+    )
 
 
 class Scenes(Dataset[ScenesOptions]):
@@ -81,6 +87,12 @@ class Scenes(Dataset[ScenesOptions]):
     that a word stands for 30 % are called by it (``a tomato``); captions of two objects are plain
     (``a red circle and a blue square``). Each grey level deviates by up to 4 levels, uniformly, so
     that no two items are equal. The scenes are drawn when they are loaded, from seeds of their own.
+
+    With ``places`` the four cells are concepts, too: ``top left``, ``top right``, ``bottom left``,
+    ``bottom right``; an item carries those that an object is in. Captions of two objects say where
+    both are (``a red circle top left and a blue square bottom right``), half of those of one
+    object say it, 20 % of them by a synonym (``upper left``); 20 % of the pairs are one object in
+    two places, and so many fewer differ in any way.
     """
 
     name = "scenes"
@@ -96,7 +108,7 @@ class Scenes(Dataset[ScenesOptions]):
         """Shape, concepts and numbers of the scenes."""
         shape = (3, 2 * self._cell, 2 * self._cell)
         sizes = self.options.train_size, self.options.test_size
-        return DatasetInfo(shape, CONCEPTS, *sizes, attributes=True)
+        return DatasetInfo(shape, self._concepts, *sizes, attributes=True)
 
     def load(self) -> Data:
         """Draw the scenes.
@@ -104,28 +116,35 @@ class Scenes(Dataset[ScenesOptions]):
         Raises:
             OptionError: Cells of another size.
         """
-        sizes = {"train": self.options.train_size, "test": self.options.test_size}
+        c = self.options
+        sizes = {"train": c.train_size, "test": c.test_size}
         drawn = {part: self._draw(part, size) for part, size in sizes.items()}
         codes = torch.cat([codes for _, codes in drawn.values()]).unique()
         parts = {
             part: Examples(
-                self._images(part, board), attributes(board), torch.searchsorted(codes, own)
+                self._images(part, board),
+                attributes(board, c.places),
+                torch.searchsorted(codes, own),
             )
             for part, (board, own) in drawn.items()
         }
         return Data(
             train=parts["train"],
             test=parts["test"],
-            classes=CONCEPTS,
+            classes=self._concepts,
             levels=256,
             protocol=f"scenes/drawn{self._deviations()}@1",
-            prompts=prompt_book(codes.tolist(), self.options.pairs > 0),
+            prompts=prompt_book(codes.tolist(), c.pairs > 0, c.places),
         )
 
     def _deviations(self) -> str:
         """The options that are not the defaults, for the protocol's name."""
         changed = self.options.model_dump(exclude_defaults=True)
         return "".join(f"+{name}={value}" for name, value in changed.items())
+
+    @property
+    def _concepts(self) -> tuple[str, ...]:
+        return CONCEPTS + PLACES if self.options.places else CONCEPTS
 
     @property
     def _cell(self) -> int:
@@ -141,7 +160,7 @@ class Scenes(Dataset[ScenesOptions]):
             return torch.rand(size, generator=generator, dtype=torch.float64)
 
         first = (uniform() * OBJECTS).long()
-        second = _companions(first, uniform(), uniform())
+        second = _companions(first, uniform(), uniform(), self.options.places)
         place = (uniform() * CELLS).long()
         other = (place + 1 + (uniform() * (CELLS - 1)).long()) % CELLS
         paired = uniform() < self.options.pairs
@@ -150,7 +169,11 @@ class Scenes(Dataset[ScenesOptions]):
         board.scatter_(1, place[:, None], first[:, None])
         rows = paired.nonzero().flatten()
         board[rows, other[rows]] = second[rows]
-        return board, torch.where(paired, SINGLES + first * OBJECTS + second, first * FORMS + form)
+        code = torch.where(paired, SINGLES + first * OBJECTS + second, first * FORMS + form)
+        if self.options.places:
+            named = _named_place(place, uniform(), uniform())
+            code = code * CELLS**2 + torch.where(paired, place * CELLS + other, named)
+        return board, code
 
     def _images(self, part: str, board: Tensor) -> Tensor:
         """Painted boards with grain, ``uint8 [N, 3, 2c, 2c]``."""
@@ -164,8 +187,11 @@ def _generator(part: str, stream: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed("scenes", part, stream))
 
 
-def _companions(first: Tensor, kind: Tensor, u: Tensor) -> Tensor:
-    """Objects beside ``first``, from two uniform numbers for each: alike or any other."""
+def _companions(first: Tensor, kind: Tensor, u: Tensor, places: bool) -> Tensor:
+    """Objects beside ``first``, from two uniform numbers for each: alike or any other.
+
+    With places some are equal.
+    """
     shape, colour = first // len(COLOURS), first % len(COLOURS)
     other_shape = (shape + 1 + (u * (len(SHAPES) - 1)).long()) % len(SHAPES)
     other_colour = (colour + 1 + (u * (len(COLOURS) - 1)).long()) % len(COLOURS)
@@ -175,6 +201,8 @@ def _companions(first: Tensor, kind: Tensor, u: Tensor) -> Tensor:
         shape * len(COLOURS) + other_colour,
     )
     other = (first + 1 + (u * (OBJECTS - 1)).long()) % OBJECTS
+    if places:
+        other = torch.where(kind >= 1 - EQUAL_SHARE, first, other)
     return torch.where(kind < ALIKE_SHARE, alike, other)
 
 
@@ -186,6 +214,12 @@ def _forms(thing: Tensor, u: Tensor, w: Tensor) -> Tensor:
     form[u < SYNONYM_SHARE / 2] = COLOUR_SYNONYM
     form[nameable & (w < IMPLICIT_SHARE)] = IMPLICIT_WORD
     return form
+
+
+def _named_place(place: Tensor, u: Tensor, w: Tensor) -> Tensor:
+    """How captions of one object name its place (``caption_with_places``), from two uniforms."""
+    wording = 1 + (w < SYNONYM_SHARE).long()
+    return torch.where(u < PLACED_SHARE, CELLS * wording + place, 0)
 
 
 @hookimpl

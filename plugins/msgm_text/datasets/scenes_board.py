@@ -18,8 +18,9 @@ PALETTE = {
 }
 COLOURS = tuple(PALETTE)
 CONCEPTS = SHAPES + COLOURS
+PLACES = ("top left", "top right", "bottom left", "bottom right")  # the cells, row by row
 BACKGROUND = (20, 20, 24)
-CELLS = 4
+CELLS = len(PLACES)
 OBJECTS = len(SHAPES) * len(COLOURS)
 
 # membership of a pixel at (u, v), from -1 to 1 across the cell, v downwards
@@ -68,10 +69,13 @@ def paint(board: Tensor, cell: int) -> Tensor:
     return join_cells(palette()[mask * (colour + 1)[..., None]])
 
 
-def attributes(board: Tensor) -> Tensor:
-    """Concepts that boards ``int64 [N, 4]`` show, ``bool [N, 12]``."""
+def attributes(board: Tensor, places: bool = False) -> Tensor:
+    """Concepts that boards ``int64 [N, 4]`` show, ``bool [N, 12]``.
+
+    With ``places`` ``bool [N, 16]``: the last four say which cells an object is in.
+    """
     shape, colour = board // len(COLOURS), board % len(COLOURS) + len(SHAPES)
     y = torch.zeros(len(board), len(CONCEPTS) + 1, dtype=torch.bool)
     for concept in (shape, colour):
         y.scatter_(1, torch.where(board >= 0, concept, len(CONCEPTS)), True)
-    return y[:, :-1]
+    return torch.cat([y[:, :-1], board >= 0], dim=1) if places else y[:, :-1]

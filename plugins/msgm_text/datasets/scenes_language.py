@@ -1,12 +1,10 @@
-"""The language of the scenes: captions of objects, and prompts that test a concept."""
+"""The language of the scenes: objects and their places in words, and captions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from msgm_bench import Prompt, PromptBook
-from msgm_bench import PromptGroup as Group
-from msgm_text.datasets.scenes_board import COLOURS, CONCEPTS, OBJECTS, SHAPES
+from msgm_text.datasets.scenes_board import CELLS, COLOURS, CONCEPTS, OBJECTS, PLACES, SHAPES
 
 SYNONYMS = {
     "circle": "disc",
@@ -52,6 +50,18 @@ ANCHORS = {
     "purple": "red",
     "white": "yellow",
 }
+PLACE_SYNONYMS = {
+    "top left": "upper left",
+    "top right": "upper right",
+    "bottom left": "lower left",
+    "bottom right": "lower right",
+}
+PLACE_ANCHORS = {
+    "top left": "top right",
+    "top right": "top left",
+    "bottom left": "bottom right",
+    "bottom right": "bottom left",
+}
 FORMS = 4
 PLAIN, SHAPE_SYNONYM, COLOUR_SYNONYM, IMPLICIT_WORD = range(FORMS)
 SINGLES = OBJECTS * FORMS
@@ -67,8 +77,11 @@ def has_implicit_word(thing: int) -> bool:
     return names(thing) in IMPLICIT
 
 
-def phrase(thing: int, form: int = PLAIN) -> str:
-    """An object in words: ``a red circle``, ``a red disc``, ``a crimson circle``, ``a tomato``."""
+def phrase(thing: int, form: int = PLAIN, place: str = "") -> str:
+    """An object in words: ``a red circle``, ``a red disc``, ``a crimson circle``, ``a tomato``.
+
+    With the words of a place behind it: ``a red circle top left``.
+    """
     colour, shape = names(thing)
     if form == IMPLICIT_WORD:
         words = IMPLICIT[colour, shape]
@@ -76,7 +89,7 @@ def phrase(thing: int, form: int = PLAIN) -> str:
         shape = SYNONYMS[shape] if form == SHAPE_SYNONYM else shape
         colour = SYNONYMS[colour] if form == COLOUR_SYNONYM else colour
         words = f"{colour} {shape}"
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words} {place}".rstrip()
 
 
 def caption(code: int) -> tuple[str, tuple[int, ...]]:
@@ -92,64 +105,35 @@ def caption(code: int) -> tuple[str, tuple[int, ...]]:
     return " and ".join(map(phrase, things)), concepts(things)
 
 
-def concepts(things: Iterable[int]) -> tuple[int, ...]:
-    """Indices of the concepts of objects, shapes before colours."""
-    return tuple(sorted({CONCEPTS.index(name) for thing in things for name in names(thing)}))
-
-
-def vocabulary() -> tuple[str, ...]:
-    """All words of the language in alphabetical order."""
-    words = {"a", "an", "and", *CONCEPTS, *SYNONYMS.values(), *IMPLICIT.values()}
-    return tuple(sorted(words))
-
-
-def prompt_book(codes: Iterable[int], pairs: bool) -> PromptBook:
-    """Captions, then the prompts that test each concept.
-
-    A concept is tested by each of its six objects (``target``, and as ``synonym`` where another
-    word stands for the concept), by its ``implicit`` words, and by each pair of two objects that
-    differ in the concept alone (``a red circle and a red square``): what the prompt asks for
-    besides the concept is what the other object shows.
+def caption_with_places(code: int) -> tuple[str, tuple[int, ...]]:
+    """Text and concepts of a caption in the language that has places.
 
     Args:
-        codes: Captions of the items (``caption``).
-        pairs: Whether prompts ask for two objects.
+        code: 16 * caption + where; the caption is a code of ``caption``. Of two objects where is
+            4 * first cell + second cell; of one 0 where its cell is not named, 4 + cell where it
+            is, and 8 + cell where it is by a synonym.
     """
-    rows = [Prompt(*caption(code), "train") for code in codes]
-    for concept in range(len(CONCEPTS)):
-        rows += _tests(concept, pairs)
-    return PromptBook(
-        concepts=CONCEPTS,
-        prompts=tuple(rows),
-        domains={"shape": SHAPES, "colour": COLOURS},
-        anchors=ANCHORS,
-        words=vocabulary(),
-    )
+    code, where = divmod(code, CELLS**2)
+    if code < SINGLES:
+        thing, form = divmod(code, FORMS)
+        wording, cell = divmod(where, CELLS)
+        name = PLACES[cell]
+        place = ("", name, PLACE_SYNONYMS[name])[wording]
+        return phrase(thing, form, place), concepts([thing], [cell] if wording else [])
+    things, cells = divmod(code - SINGLES, OBJECTS), divmod(where, CELLS)
+    texts = (phrase(thing, place=PLACES[cell]) for thing, cell in zip(things, cells, strict=True))
+    return " and ".join(texts), concepts(things, cells)
 
 
-def _tests(concept: int, pairs: bool) -> Iterator[Prompt]:
-    """Prompts that ask for a concept."""
-
-    def prompt(text: str, group: Group, *things: int) -> Prompt:
-        return Prompt(text, concepts(things), group, concept)
-
-    own = [thing for thing in range(OBJECTS) if concept in concepts([thing])]
-    synonym = SHAPE_SYNONYM if concept < len(SHAPES) else COLOUR_SYNONYM
-    for thing in own:
-        yield prompt(phrase(thing), "target", thing)
-    for thing in own:
-        yield prompt(phrase(thing, synonym), "synonym", thing)
-    for thing in filter(has_implicit_word, own):
-        yield prompt(phrase(thing, IMPLICIT_WORD), "implicit", thing)
-    for i, (thing, other) in enumerate(_neighbours(own, concept) if pairs else ()):
-        first, second = (thing, other) if i % 2 == 0 else (other, thing)
-        yield prompt(f"{phrase(first)} and {phrase(second)}", "pair", thing, other)
+def concepts(things: Iterable[int], cells: Iterable[int] = ()) -> tuple[int, ...]:
+    """Indices of the concepts of objects, shapes before colours, and of cells behind them."""
+    indices = {CONCEPTS.index(name) for thing in things for name in names(thing)}
+    return tuple(sorted(indices | {len(CONCEPTS) + cell for cell in cells}))
 
 
-def _neighbours(own: Iterable[int], concept: int) -> Iterator[tuple[int, int]]:
-    """Each object of ``own`` beside each that has another concept in the place of this one."""
-    for thing in own:
-        rest = set(concepts([thing])) - {concept}
-        for other in range(OBJECTS):
-            if other != thing and rest <= set(concepts([other])):
-                yield thing, other
+def vocabulary(places: bool = False) -> tuple[str, ...]:
+    """All words of the language in alphabetical order; ``places``: of the one that has places."""
+    words = {"a", "an", "and", *CONCEPTS, *SYNONYMS.values(), *IMPLICIT.values()}
+    if places:
+        words.update(*map(str.split, PLACE_SYNONYMS), *map(str.split, PLACE_SYNONYMS.values()))
+    return tuple(sorted(words))

@@ -10,8 +10,10 @@ from torch import Tensor
 from msgm_bench import Data, IncompatibleError, Judge, Prediction, hookimpl
 from msgm_text.datasets.scenes import CELL_SIZES
 from msgm_text.datasets.scenes_board import (
+    CELLS,
     COLOURS,
     CONCEPTS,
+    PLACES,
     SHAPES,
     palette,
     split_cells,
@@ -33,9 +35,11 @@ class SceneJudge(Judge):
 
     and is empty where less than an eighth of it is not background. An image is recognised if each
     cell is empty or shows an object, and the board has both: noise and flat images are not.
+    The places of an image are its cells that show an object.
     """
 
     name = "scenes"
+    knows_places = False
 
     @property
     def criterion(self) -> str:
@@ -49,7 +53,7 @@ class SceneJudge(Judge):
             IncompatibleError: Other concepts, or images of another size.
         """
         sizes = [(3, 2 * cell, 2 * cell) for cell in CELL_SIZES]
-        if data.classes != CONCEPTS or data.shape not in sizes:
+        if data.classes not in (CONCEPTS, CONCEPTS + PLACES) or data.shape not in sizes:
             raise IncompatibleError(
                 "the judge 'scenes' knows the objects of the dataset 'scenes' alone",
                 "--dataset scenes, or another judge",
@@ -57,21 +61,29 @@ class SceneJudge(Judge):
 
     def fit(self, data: Data, seed: int, device: torch.device) -> None:
         """Measure the share of held-out scenes with all concepts right; nothing is learned."""
-        self.check(data)
+        self.restore(data, {}, device)
         prediction = self.predict(data.test.x.to(device) / 255)
         correct = prediction.recognised & (prediction.classes == data.test.y.to(device)).all(dim=1)
         self.report = {"accuracy": float(correct.double().mean()), "items": len(data.test)}
 
     def restore(self, data: Data, state: Mapping[str, Tensor], device: torch.device) -> None:
-        """Refuse data other than scenes; there is no state."""
+        """Refuse data other than scenes; their concepts are all there is to know."""
         self.check(data)
+        self.knows_places = data.classes != CONCEPTS
 
     def predict(self, x: Tensor) -> Prediction:
-        """Shapes and colours that images ``[N, 3, 2c, 2c]`` show."""
+        """Shapes, colours and, of data that have them, places that images ``[N, 3, 2c, 2c]`` show.
+
+        The objects are those of the cells.
+        """
         cells, recognised = self._cells(x)
-        objects = cells.any(dim=1)
-        classes = torch.cat([objects.any(dim=2), objects.any(dim=1)], dim=1)
-        return Prediction(classes, recognised)
+        objects = torch.cat([cells.any(dim=3), cells.any(dim=2)], dim=2)  # [N, 4, 12]
+        if self.knows_places:
+            places = (
+                torch.eye(CELLS, dtype=torch.bool, device=x.device) & objects.any(dim=2)[..., None]
+            )
+            objects = torch.cat([objects, places], dim=2)
+        return Prediction(objects.any(dim=1), recognised, objects)
 
     def objects(self, x: Tensor) -> Tensor:
         """Objects that images show, ``bool [N, 6, 6]``: entry (s, k) is shape s in colour k."""
