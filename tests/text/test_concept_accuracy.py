@@ -291,6 +291,11 @@ def test_a_judge_that_fails_gives_no_value():
         Prediction(torch.zeros(100, len(CONCEPTS)).bool(), torch.ones(100)),
         Prediction(torch.full((100,), -1), torch.ones(100).bool()),
         Prediction(torch.full((100,), len(CONCEPTS)), torch.ones(100).bool()),
+        Prediction(
+            torch.zeros(100, len(CONCEPTS)).bool(),
+            torch.ones(100).bool(),
+            torch.zeros(100, 2, len(CONCEPTS) + 1).bool(),
+        ),
     ],
 )
 def test_a_judge_of_other_items_or_concepts_is_an_error(prediction):
