@@ -61,7 +61,7 @@ def test_the_base_keeps_its_own_sampler(shifting, monkeypatch):
     """Options that the method's model requires of a task are not those of the base."""
     cls = registry().entry("methods", "neggrad").cls
     required = {"generation": {"nfe": 30}}
-    monkeypatch.setattr(cls, "required_task_options", lambda self: required)
+    monkeypatch.setattr(cls, "required_task_options", lambda self, model: required)
     made = graph()
     assert made.artifacts["generation"].task.options.nfe == 30
     assert made.bases["generation"].task.options.nfe != 30
