@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,6 @@ from msgm_bench.experiment.evaluation_plan import null_metrics
 from msgm_bench.experiment.evaluation_stages import JUDGE_REPORT, ROWS
 from msgm_bench.experiment.graph import Graph, build_graph
 from msgm_bench.experiment.grid import Job, failure_reason, run_jobs
-from msgm_bench.experiment.model_stage import ModelStage
 from msgm_bench.experiment.plan import Plan, resolve
 from msgm_bench.experiment.resolved_spec import ResolvedSpec
 from msgm_bench.experiment.skipped import Skipped
@@ -117,23 +116,16 @@ def dry_run(spec: RunSpec) -> Preview:
         StorageError: Data or a base model are not on this machine.
     """
     cache, plan = Cache(), resolve(spec, download=False)
-    evaluation = plan.evaluation
     if plan.skipped is not None:
         return Preview((), (plan.skipped,), ())
+    graph, evaluation = build_graph(plan), plan.evaluation
+    titles = graph.titles
     return Preview(
-        [
-            (_listed_name(name, stage), stage, cache.find(stage.key) is not None)
-            for name, stage in build_graph(plan).stages.items()
-        ],
+        [(titles[s.key], s, cache.find(s.key) is not None) for s in graph.stages.values()],
         evaluation.skipped,
         null_metrics(evaluation.metrics, evaluation.judge),
         "" if plan.base is None else str(plan.base),
     )
-
-
-def _listed_name(name: str, stage: Stage) -> str:
-    """A model's stage names its method; any other has its name in the graph."""
-    return stage.name if isinstance(stage, ModelStage) else name
 
 
 def output_folder(out: str | Path) -> Path:
@@ -173,7 +165,8 @@ def _run_plan(plan: Plan, out: Path) -> Result:
     cache, graph = Cache(), build_graph(plan)
     cache.reserve(graph.stages.values())
     known: dict[str, Entry] = {}
-    entries = {name: run_stage(stage, cache, known) for name, stage in graph.stages.items()}
+    titles = graph.titles
+    entries = {name: run_stage(stage, cache, known, titles) for name, stage in graph.stages.items()}
     stored = _stored_result(target, graph)
     if stored is not None:
         sweep(target / RESULT)  # a kill right after it was written left its litter
@@ -184,34 +177,40 @@ def _run_plan(plan: Plan, out: Path) -> Result:
     return _finish(target, result)
 
 
-def run_stage(stage: Stage, cache: Cache, known: dict[str, Entry]) -> Entry:
+def run_stage(
+    stage: Stage, cache: Cache, known: dict[str, Entry], titles: Mapping[str, str] | None = None
+) -> Entry:
     """The stage's entry, computed with all that it needs where it is not cached.
 
-    ``known`` maps keys to the entries that this run has seen; each is announced once.
+    Args:
+        stage: The stage.
+        cache: Where it is, or is put.
+        known: The entries that this run has seen, by key; each is announced once.
+        titles: Names under which stages are announced, by key; else their own.
     """
     if stage.key in known:
         return known[stage.key]
-    hook = registry().manager.hook
+    hook, listed = registry().manager.hook, (titles or {}).get(stage.key, stage.name)
     entry = cache.find(stage.key)
     cached = entry is not None
     started = time.monotonic()
     if entry is None:
-        needs = {name: run_stage(need, cache, known).path for name, need in stage.needs.items()}
+        needs = {k: run_stage(v, cache, known, titles).path for k, v in stage.needs.items()}
         started = time.monotonic()
-        hook.stage_started(stage=stage.name, key=stage.key, total=stage.units, done=0)
-        entry = cache.compute(stage, needs, _announce_progress(stage))
+        hook.stage_started(stage=listed, key=stage.key, total=stage.units, done=0)
+        entry = cache.compute(stage, needs, _announce_progress(listed))
     seconds = time.monotonic() - started
-    hook.stage_ended(stage=stage.name, key=stage.key, seconds=seconds, cached=cached)
+    hook.stage_ended(stage=listed, key=stage.key, seconds=seconds, cached=cached)
     known[stage.key] = entry
     return entry
 
 
-def _announce_progress(stage: Stage) -> ProgressCallback:
-    """A callback that announces the progress of a stage to all plugins."""
+def _announce_progress(listed: str) -> ProgressCallback:
+    """A callback that announces the progress of a stage of that name to all plugins."""
     hook = registry().manager.hook
 
     def report(done: int, total: int, values: Any, part: str = "", /) -> None:
-        name = f"{stage.name}: {part}" if part else stage.name
+        name = f"{listed}: {part}" if part else listed
         hook.step_ended(stage=name, step=done, total=total, values=values)
 
     return report

@@ -147,11 +147,11 @@ class Method(Plugin[OptionsT], ABC):
         """
         return ()
 
-    def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
+    def required_task_options(self, model: Model) -> Mapping[str, Mapping[str, Any]]:
         """Options that its models require of tasks, by task; they override presets and user.
 
         Example: the only sampler that can draw from a one-step generator. Stored with the model,
-        and part of the protocol of every value.
+        and part of the protocol of every value. The weights of ``model`` may be on ``meta``.
         """
         return {}
 

@@ -101,9 +101,10 @@ def print_training(estimate: RunEstimate) -> None:
         times = [duration(training.seconds)] if is_measured else []
         names = ", ".join(training.methods)
         names += " (base)" * (training.base and bool(estimate.method))
-        table.add_row(
-            names, training.regime, *numbers, short_value(budget["warmup_steps"]), ema, *times
-        )
+        columns = (*numbers, short_value(budget["warmup_steps"]), ema)
+        if training.closed_form:
+            columns = ("closed form", *("-",) * 4)
+        table.add_row(names, training.regime, *columns, *times)
     console().print(table)
 
 
@@ -161,7 +162,7 @@ def time_rows(estimate: RunEstimate) -> Iterator[tuple[str, str]]:
     yield "measured", f"on {hardware['name']}{threads}, {hardware['precision']}"
     timings = {t.timed_method: t.step_timing for t in estimate.training if t.step_timing}
     for name, timing in timings.items():
-        yield "", f"a step of {name}: {timing_text(timing)}"
+        yield "", step_text(name, timing)
     assert estimate.evaluation is not None
     yield "", f"an evaluation: {timing_text(estimate.evaluation)}"
     if estimate.evaluation_vjp is not None:
@@ -204,6 +205,13 @@ def total_seconds(seconds: Iterable[float | None]) -> float | None:
             return None
         total += term
     return total
+
+
+def step_text(name: str, timing: Timing) -> str:
+    """Time of a training step, or of the preparation steps of a closed form."""
+    if timing.steps is None:
+        return f"a step of {name}: {timing_text(timing)}"
+    return f"{name} prepares in {timing.steps:,} steps of {duration(timing.seconds)} each"
 
 
 def timing_text(timing: Timing) -> str:

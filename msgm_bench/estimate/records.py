@@ -20,6 +20,7 @@ class Timing:
         process_seconds: CPU time of all threads of the process in the same repeat.
         share: Share of a core's time that the measuring thread had in it: 1 on a quiet machine,
             and where it waits for a GPU.
+        steps: Preparation steps of a closed form, of which this is one; None for other work.
     """
 
     seconds: float | None
@@ -29,6 +30,7 @@ class Timing:
     passes: float | None = None
     process_seconds: float | None = None
     share: float | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class TrainingEstimate:
         step_timing: Time of a step; None where nothing is measured.
         timed_method: The method whose step ``step_timing`` measures.
         seconds: Time of all steps; None where it is unknown.
+        closed_form: Whether all work is done in preparation steps, whatever the budget.
     """
 
     methods: Sequence[str]
@@ -52,6 +55,7 @@ class TrainingEstimate:
     step_timing: Timing | None = None
     timed_method: str = ""
     seconds: float | None = None
+    closed_form: bool = False
 
 
 @dataclass(frozen=True)

@@ -164,9 +164,16 @@ def training_estimates(
     ):
         name, base = training_plan.method.name, training_plan.method.trains_base
         budget = training_plan.budget.model_dump()
-        estimate = TrainingEstimate([name], base, training_plan.regime, budget)
+        closed_form = training_plan.method.closed_form
+        estimate = TrainingEstimate(
+            [name], base, training_plan.regime, budget, closed_form=closed_form
+        )
         for i, (first, same) in enumerate(estimates):
-            if (same.regime, same.budget) == (estimate.regime, budget) and not spec.method:
+            alike = (same.regime, same.budget, same.closed_form) == (
+                *(estimate.regime, budget),
+                closed_form,
+            )
+            if alike and not spec.method:
                 estimates[i] = (first, replace(same, methods=[*same.methods, name]))
                 break
         else:

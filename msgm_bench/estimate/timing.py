@@ -66,11 +66,13 @@ def with_step_timing(
 ) -> TrainingEstimate:
     """``training`` with seconds = steps * seconds a step * (its batch / timed batch).
 
-    A budget in passes has steps = passes / (passes a step).
+    A budget in passes has steps = passes / (passes a step); a closed form, its preparation steps.
     """
     budget, seconds = training.budget, None
     steps, share = budget["steps"], budget["batch_size"] / timing.batch
-    if budget["passes"]:
+    if training.closed_form:
+        steps, share = timing.steps, 1.0
+    elif budget["passes"]:
         steps = budget["passes"] / (timing.passes * share) if timing.passes else None
     if timing.seconds is not None and steps is not None:
         seconds = steps * timing.seconds * share
@@ -95,7 +97,8 @@ def drawing_seconds(task: TaskEstimate, plain: Timing, vjp: Timing | None) -> fl
 def time_training_step(plan: Plan, training_plan: TrainingPlan, limit: float) -> Timing:
     """Time steps of the trainer as in a run: real network, batch, loss, optimiser and EMA.
 
-    ``limit`` bounds the seconds, but for the time that ``torch.compile`` takes.
+    Of a closed form its preparation steps. ``limit`` bounds the seconds, but for the time that
+    ``torch.compile`` takes.
     """
     plan, method = subset(plan), training_plan.method
     changes = {
@@ -104,6 +107,8 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan, limit: float) ->
         "passes": None,
     }
 
+    preparation_steps = None
+
     def repeats(items: int, seconds: float) -> list[Reading]:
         budget = training_plan.budget.model_copy(update=changes | {"batch_size": items})
         stateless = type(method)(method.options)
@@ -111,10 +116,11 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan, limit: float) ->
         done = 0.0  # passes
 
         def on_step(step: int, total: int, values: Mapping[str, float], part: str = "", /) -> None:
-            nonlocal done
+            nonlocal done, preparation_steps
             if part and not method.closed_form:
                 watch.restart()
                 return
+            preparation_steps = total if method.closed_form else None
             before, done = done, values.get("passes", done)
             watch.read(round(done - before, 6) if "passes" in values else None)
 
@@ -126,7 +132,8 @@ def time_training_step(plan: Plan, training_plan: TrainingPlan, limit: float) ->
                 stage.run(Path(folder), needs, on_step)
         return watch.readings
 
-    return time_batch(repeats, training_plan.budget.batch_size, limit)
+    batch = 1 if method.closed_form else training_plan.budget.batch_size
+    return replace(time_batch(repeats, batch, limit), steps=preparation_steps)
 
 
 def _stage(plan: Plan, training: TrainingPlan) -> Train:

@@ -80,6 +80,17 @@ class Graph:
         return shared | models | drawn | self._control_stages | bases | {self.rows.name: self.rows}
 
     @property
+    def titles(self) -> dict[str, str]:
+        """Names of stages in lists and logs, by key.
+
+        A model's stage names its method; any other has its name among ``stages``.
+        """
+        return {
+            stage.key: stage.name if isinstance(stage, ModelStage) else name
+            for name, stage in self.stages.items()
+        }
+
+    @property
     def _control_stages(self) -> dict[str, Stage]:
         """The stages of the control, but for those that are the model's or the base's."""
         own = set(self.artifacts.values())

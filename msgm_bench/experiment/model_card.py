@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field
 
-from msgm_bench.api import Backbone, DataStats, Method
+from msgm_bench.api import Backbone, DataStats, Method, Model
 from msgm_bench.errors import MsgmBenchError, UsageError
 from msgm_bench.experiment.stored_result import rerun_hint
 from msgm_bench.registry import registry
@@ -41,11 +41,10 @@ class Limits:
     required_task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, method: Method) -> Self:
-        """Limits of the models that ``method`` makes."""
-        return cls(
-            method.name, dict(method.unsupported_tasks), dict(method.required_task_options())
-        )
+    def of(cls, method: Method, model: Model) -> Self:
+        """Limits of the models that ``method`` makes of one like ``model``."""
+        required = method.required_task_options(model)
+        return cls(method.name, dict(method.unsupported_tasks), dict(required))
 
     @classmethod
     def of_card(cls, card: ModelCard) -> Self:

@@ -131,7 +131,7 @@ def resolve_on_data(
         training = with_part(training, backbone, model)
     if training and spec.forget and skipped is None:
         check_forget_set(training.method, model, loaded.data, targets)
-    limits = _limits(spec, training)
+    limits = _limits(spec, training, model)
     evaluation = plan_evaluation(spec, settings, loaded, targets, model, limits, runtime.device)
     return Plan(
         spec=spec,
@@ -165,10 +165,10 @@ def _settings_and_training(
     return settings, plan_training(method, spec, settings, preset, layers)
 
 
-def _limits(spec: RunSpec, training: TrainingPlan | None) -> Limits:
+def _limits(spec: RunSpec, training: TrainingPlan | None, model: Model) -> Limits:
     """What the model can do: by its method, or by the card of a model from another run."""
     if training is not None:
-        return Limits.of(training.method)
+        return Limits.of(training.method, model)
     if spec.model is None or is_foreign(Path(spec.model)):
         return Limits()
     return Limits.of_card(read_card(Path(spec.model)))

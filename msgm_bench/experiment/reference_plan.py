@@ -67,7 +67,7 @@ def plan_references(
         if not names:
             return {}
         own = {} if method is None else preset_of(type(method), preset, spec.text)
-        required = {} if method is None else method.required_task_options()
+        required = {} if method is None else method.required_task_options(model)
         made = tasks_of(spec, parse_settings(merge(*layers, own)), required)
         return {name: made[name].with_model_defaults(model) for name in names}
 

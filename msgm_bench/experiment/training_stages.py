@@ -148,7 +148,7 @@ class Train(ModelStage):
         if self.part_of is not None and base is not None:
             part = PartCard(name=self.training.part, base=weights_hash(base))
             trained = self.training.trained_parameters(model)
-        limits = Limits.of(self.training.method)
+        limits = Limits.of(self.training.method, model)
         save_model(work, model, self.backbone, self.loaded.stats, limits, part, trained)
 
     def _trainer(self, needs: Mapping[str, Path]) -> Trainer:

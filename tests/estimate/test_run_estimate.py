@@ -19,7 +19,7 @@ from msgm_bench import (
     VariancePreserving,
     ode_nll,
 )
-from msgm_bench.cli.estimate import busy_rows, duration
+from msgm_bench.cli.estimate import busy_rows, duration, print_estimate
 from msgm_bench.cli.tables import console
 from msgm_bench.estimate import measurement, timing
 from msgm_bench.estimate.measurement import Reading
@@ -27,6 +27,7 @@ from msgm_bench.estimate.records import RunEstimate, TaskEstimate, Timing, Train
 from msgm_bench.estimate.run_estimate import estimate_run
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import parse_spec
+from msgm_bench.registry import registry
 from msgm_builtin.tasks.likelihood import Likelihood
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -325,6 +326,28 @@ def test_real_steps_are_measured(method, cache):
         )
         assert training.timed_method == ("standard" if not method else training.methods[0])
     assert all(task.seconds > 0 for task in result.tasks)
+
+
+def test_a_closed_form_has_its_preparation_steps_alone(monkeypatch, fast, capsys):
+    """Three steps of its preparation take three times one, whatever the budget says."""
+    cls = registry().entry("methods", "finetune").cls
+    monkeypatch.setattr(cls, "closed_form", True)
+    monkeypatch.setattr(cls, "num_preparation_steps", lambda self, session: 3)
+    result = estimate_run(small(method="finetune"))
+    base, training = result.training
+    assert (base.closed_form, training.closed_form) == (False, True)
+    assert (base.step_timing.steps, training.step_timing.steps) == (None, 3)
+    assert training.seconds == 3 * training.step_timing.seconds
+    print_estimate(result)
+    text = capsys.readouterr().out
+    assert "closed form" in text
+    assert "finetune prepares in 3 steps of" in text
+    budget = {"steps": 1000, "batch_size": 64, "passes": 9}
+    training = TrainingEstimate(["c"], False, "finetune", budget, closed_form=True)
+    timed = timing.with_step_timing(training, Timing(0.5, 1, 1, steps=3), "c")
+    assert timed.seconds == 3 * 0.5
+    other = Timing(0.5, 32, 32)  # of another method
+    assert timing.with_step_timing(training, other, "b").seconds is None
 
 
 @pytest.mark.parametrize(("method", "a_step"), [("unseen", 1.0), ("obt", 1.25), ("neggrad", 2.0)])

@@ -27,6 +27,7 @@ from msgm_bench import (
     UniformDequantization,
     VarianceExploding,
     VariancePreserving,
+    half_range,
     run,
 )
 from msgm_bench.experiment.plan import resolve
@@ -41,6 +42,7 @@ from msgm_builtin.methods.sfd_losses import (
     generate,
     generator_loss,
 )
+from msgm_builtin.samplers.one_step import OneStep
 
 PROCESS, V = VarianceExploding(0.01, 10.0), 0.25
 MEANS = torch.tensor([[-1.0], [0.5], [2.0]])
@@ -416,6 +418,23 @@ def test_noise_levels_beyond_the_process_are_refused(sigmas):
     with pytest.raises(OptionError, match=r"sigma_range = .* on this process"):
         SFD.create({"sigma_range": sigmas}).skip(model, "finetune")
     assert SFD.create({"sigma_range": (sigmas[0] / 1e4, 1e9)}).skip(model, "finetune") is None
+
+
+def test_the_generators_noise_is_that_of_the_process():
+    """The published one, or the last of a process with less; the sampler takes either."""
+    stats = replace(DataStats.of(toy_images()), classes=3)
+    model = ToyBackbone.create().build(stats)
+    betas = torch.linspace(0.00085, 0.012, 50, dtype=torch.float64)
+    last = math.sqrt(1 / float((1 - betas).prod()) - 1) / half_range(model.codec)
+    for process, expected in ((DiscreteDDPM(), 2.5), (DiscreteDDPM(50, 0.00085, 0.012), last)):
+        model.process = process
+        required = SFD.create().required_task_options(model)
+        options = required["prompt_generation"]["sampler_options"]
+        assert options["sigma"] == pytest.approx(expected, rel=1e-5)
+        OneStep.create(options).check(model)
+        assert SFD.create().skip(model, "finetune") is None
+        stated = SFD.create({"generator_sigma": 0.25}).required_task_options(model)
+        assert stated["prompt_generation"]["sampler_options"] == {"sigma": 0.25}
 
 
 def test_a_refusal_names_the_kept_classes():

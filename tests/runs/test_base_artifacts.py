@@ -57,11 +57,24 @@ def test_the_base_draws_what_a_run_of_its_own_draws(shifting):
     assert own.rows.bases["generation"] is own.artifacts["generation"]
 
 
+def test_the_log_and_a_dry_run_tell_the_drawings_apart(shifting, cache, bench):
+    """No stage of a run is named twice, and both views name them alike."""
+    request = tiny(method="finetune")
+    code, out, _ = bench(*request, "--dry-run")
+    assert code == 0
+    listed = [line[: line.index("to do")].strip() for line in out.splitlines() if "to do" in line]
+    code, _, errors = bench(*request)
+    assert code == 0
+    done = [line.split(":")[0].strip() for line in errors.splitlines() if ": done in" in line]
+    assert sorted(done) == sorted(set(listed)) == sorted(listed)
+    assert {"draw generation", "base of generation"} <= set(done)
+
+
 def test_the_base_keeps_its_own_sampler(shifting, monkeypatch):
     """Options that the method's model requires of a task are not those of the base."""
     cls = registry().entry("methods", "neggrad").cls
     required = {"generation": {"nfe": 30}}
-    monkeypatch.setattr(cls, "required_task_options", lambda self: required)
+    monkeypatch.setattr(cls, "required_task_options", lambda self, model: required)
     made = graph()
     assert made.artifacts["generation"].task.options.nfe == 30
     assert made.bases["generation"].task.options.nfe != 30

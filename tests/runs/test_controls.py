@@ -89,7 +89,7 @@ def test_the_control_keeps_its_own_options(probed, monkeypatch):
     """Options that the method's model requires of a task are not those of the control."""
     cls = registry().entry("methods", "neggrad").cls
     required = {"probed": {"units": 3}}
-    monkeypatch.setattr(cls, "required_task_options", lambda self: required)
+    monkeypatch.setattr(cls, "required_task_options", lambda self, model: required)
     made = graph()
     assert made.artifacts["probed"].task.options.units == 3
     assert made.controls["probed"].task.options.units == 2

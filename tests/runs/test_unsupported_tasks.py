@@ -30,7 +30,7 @@ class Particular(Unseen):
         "nobody's": "nor this",
     }
 
-    def required_task_options(self):
+    def required_task_options(self, model):
         """Heun's method."""
         return DEMANDS
 

@@ -86,8 +86,7 @@ def test_images_are_encoded_once_by_the_autoencoder(world):
 def test_every_method_plans_on_prompts_alone(world):
     """Each installed method is ready to train on drawn items, or is skipped with a reason."""
     options = {"file": "concepts.yaml", **DRAWN, "items": 12}
-    sigmas = {"generator_sigma": 0.5, "sigma_range": [0.05, 0.5]}  # of the pipeline's fifty times
-    params = {"esd": {"weights": "cross"}, "sfd": sigmas}
+    params = {"esd": {"weights": "cross"}}
     plans = {
         name: resolve(spec(name, dataset_params=options, params=params.get(name, {})))
         for name in registry().names("methods")
@@ -101,7 +100,7 @@ def test_every_method_plans_on_prompts_alone(world):
         assert items == splits - {"base"}, name
     trained = {name for name, plan in plans.items() if plan.skipped is None and plan.training}
     reasons = {n: plan.skipped.reason for n, plan in plans.items() if plan.skipped is not None}
-    assert {"esd", "neggrad", "rgd", "salun"} <= trained, reasons
+    assert {"esd", "neggrad", "rgd", "salun", "sfd"} <= trained, reasons
     assert plans["unseen"].skipped is not None
 
 

@@ -27,10 +27,7 @@ METHODS = (
     *("standard", "unseen", "finetune", "neggrad", "esd", "uce", "ca", "salun", "erasediff"),
     *("rgd", "sfd", "ort", "obt"),
 )
-PARAMS = {  # the tiny pipeline's fifty times reach sigma/a = 0.56
-    "esd": {"weights": "cross"},
-    "sfd": {"generator_sigma": 0.5, "sigma_range": [0.05, 0.5]},
-}
+PARAMS = {"esd": {"weights": "cross"}}
 DATA = {"train_size": 500, "test_size": 500}
 PLUGINS = (
     *("datasets.scenes", "backbones.stable_diffusion", "samplers.*", "methods.*"),

@@ -19,7 +19,7 @@ from msgm_bench import (
 )
 from msgm_builtin.methods.anchors import texts_with_anchors
 from msgm_builtin.methods.gradients import copy_sharing_frozen
-from msgm_builtin.methods.sfd_batch import check_noise_levels, draw_batch, safe_prompts, time_shares
+from msgm_builtin.methods.sfd_batch import draw_batch, safe_prompts
 from msgm_builtin.methods.sfd_losses import (
     GeneratorBatch,
     fake_score_loss,
@@ -27,6 +27,7 @@ from msgm_builtin.methods.sfd_losses import (
     generator_loss,
     weighted_sum,
 )
+from msgm_builtin.methods.sfd_noise import check_noise_levels, generator_sigma, time_shares
 from msgm_builtin.methods.sfd_options import (
     DRAWING_TASKS,
     PRESETS,
@@ -73,9 +74,9 @@ class SFD(Method[SFDOptions]):
             return ()
         return texts_with_anchors(data, targets, self.options.override)
 
-    def required_task_options(self) -> Mapping[str, Mapping[str, Any]]:
+    def required_task_options(self, model: Model) -> Mapping[str, Mapping[str, Any]]:
         """Samples of one unguided evaluation at the generator's own noise level."""
-        sampler_options = {"sigma": self.options.generator_sigma}
+        sampler_options = {"sigma": generator_sigma(model, self.options.generator_sigma)}
         one_step = {"sampler": "one_step", "nfe": 1, "sampler_options": sampler_options}
         return {task: {**one_step, "guidance": 0.0} for task in DRAWING_TASKS}
 
@@ -88,7 +89,8 @@ class SFD(Method[SFDOptions]):
             "fake score", self.psi.network, c.fake_learning_rate, (0.0, 0.999)
         )
         self.safe = safe_prompts(session, c)
-        self.t_i = model.process.nearest_time(half_range(model.codec) * c.generator_sigma)
+        sigma = generator_sigma(model, c.generator_sigma)
+        self.t_i = model.process.nearest_time(half_range(model.codec) * sigma)
         self.time_range = time_shares(model, c.sigma_range)
 
     def update(self, session: Session, step: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msgm_bench import Model, OptionError, Prompts, Session, half_range
+from msgm_bench import Prompts, Session
 from msgm_builtin.methods.anchors import anchored_prompts
 from msgm_builtin.methods.sfd_losses import GeneratorBatch
 from msgm_builtin.methods.sfd_options import SFDOptions
@@ -64,29 +64,6 @@ def class_roles(
         return retain, forget, [safe_class] * len(forget)
     K = len(retain) + len(forget)
     return retain, forget, [min(retain, key=lambda r: (r - f) % K) for f in forget]
-
-
-def time_shares(model: Model, sigma_range: tuple[float, float]) -> tuple[float, float]:
-    """Times of both ends of ``sigma_range`` as shares of the process's, within [0, 1]."""
-    process = model.process
-    noise_to_signal = half_range(model.codec) * torch.tensor(sigma_range, dtype=torch.float64)
-    ends = process.t_from_noise_to_signal(noise_to_signal)
-    low, high = ((ends - process.t_min) / (process.T - process.t_min)).clamp(0.0, 1.0).tolist()
-    return low, high
-
-
-def check_noise_levels(model: Model, sigma_range: tuple[float, float]) -> None:
-    """Refuse noise levels of which none is the process's.
-
-    Raises:
-        OptionError: All of ``sigma_range`` lies beyond one of its ends.
-    """
-    process = model.process
-    ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
-    low, high = (process.noise_to_signal(ends) / half_range(model.codec)).tolist()
-    if sigma_range[0] >= high or sigma_range[1] <= low:
-        text = " to ".join(f"{sigma:g}" for sigma in sigma_range)
-        raise OptionError(f"sfd: sigma_range = {text} on this process", f"{low:g} to {high:g}")
 
 
 def uniform_index(K: int, u: Tensor) -> Tensor:

@@ -15,8 +15,11 @@ class SFDOptions(WeightsOptions):
     """Generator, distillation, weights."""
 
     alpha: float = Field(1.2, ge=0, description="alpha of the generator's loss")
-    generator_sigma: float = Field(
-        2.5, gt=0, description="sigma/a of the generator's noise, in halves of the data's range"
+    generator_sigma: float | None = Field(
+        None,
+        gt=0,
+        description="sigma/a of the generator's noise, in halves of the data's range; none: 2.5, "
+        "or the most that the process has",
     )
     sigma_range: tuple[float, float] = Field(
         (0.138, 13.0), description="sigma/a of the distillation, in halves of the data's range"
