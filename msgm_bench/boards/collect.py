@@ -174,19 +174,16 @@ def rejection(board: Board, result: Result) -> str | None:
 def tidy(
     results: Iterable[Result], quantities: Iterable[Quantity], labels: Iterable[str] | None = None
 ) -> pd.DataFrame:
-    """One row for each result and quantity, with ``NaN`` and a reason where there is no value.
+    """One row for each result and quantity, by seed, with ``NaN`` and a reason without a value.
 
     Columns: ``method, seed, key, metric, split, value, low, high, unit, direction, n, protocol,
     hash, reason, stamp``; the value in the row's unit. ``labels`` stand for the methods' names.
     """
     wanted, listed = list(quantities), list(results)
     names = [result.spec.method for result in listed] if labels is None else labels
-    records = [
-        _record(result, name, key)
-        for result, name in zip(listed, names, strict=True)
-        for key in wanted
-    ]
-    frame = pd.DataFrame.from_records(records, columns=list(COLUMNS))
+    by_seed = sorted(zip(listed, names, strict=True), key=lambda pair: pair[0].spec.seed)
+    records = [_record(result, name, key) for result, name in by_seed for key in wanted]
+    frame = pd.DataFrame(records, columns=list(COLUMNS), dtype=object)
     return frame.astype({"value": "float64", "low": "float64", "high": "float64"})
 
 

@@ -88,23 +88,25 @@ def _lines(
     check_same(results, quantities)
     frame = _labelled(results, quantities)
     group = dict(zip(GROUP, _group(results[0]), strict=True))
-    methods = list(dict.fromkeys(frame["method"])) or labels(results)
+    methods = list(dict.fromkeys(labels(results)))
     ranked = [RankedRow(method, "missing") for method in methods]
     if by is not None:
         ranked = rank(frame, methods, by.key, gate)
+    titles = {
+        column: heading(frame, column, _distinct(column, columns))
+        for column in columns
+        if frame.loc[frame["key"] == str(column.key), "protocol"].ne("").any()
+    }
+    for column, title in titles.items():
+        headings[column][title] = None
     lines = []
     for row in ranked:
         seeds = sorted(set(frame.loc[frame["method"] == row.method, "seed"]))
         line = {**group, "rank": row.label, "method": row.method}
         line["seeds"] = ",".join(map(str, seeds))
         notes = list(row.notes)
-        for column in columns:
-            if frame.loc[frame["key"] == str(column.key), "protocol"].eq("").all():
-                continue
-            text, remarks = estimate(rows(frame, row.method, column.key), column.digits)
-            title = heading(frame, column, _distinct(column, columns))
-            headings[column][title] = None
-            line[title] = text
+        for column, title in titles.items():
+            line[title], remarks = estimate(rows(frame, row.method, column.key), column.digits)
             notes += remarks
         lines.append(line | {"notes": "; ".join(dict.fromkeys(notes))})
     return lines

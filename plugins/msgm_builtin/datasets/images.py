@@ -1,7 +1,8 @@
 """Image files as uint8 tensors, decoded once into a file that is mapped into memory.
 
 The cache knows an image by its name within the folder and the SHA-256 of its bytes, and by nothing
-that two files may share: no time, no size, no last part of a path.
+that two files may share: no time, no size, no last part of a path. A file is read for its hash once
+and when it has changed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from msgm_bench import StorageError, atomic_write
 from msgm_builtin.datasets.decode import DECODE, Header, decode, read_header
 from msgm_builtin.datasets.download import check_room
 from msgm_builtin.datasets.files import LOG_INTERVAL, damaged, read_file
+from msgm_builtin.datasets.hashes import known_hashes, read_statuses, store_hashes
 
 CACHE = "MSGM_BENCH_CACHE"
 MAX_BYTES = 2**28
@@ -125,17 +127,35 @@ def resize_all(x: np.ndarray, size: int) -> Tensor:
 
 
 def hash_all(what: str, files: Mapping[str, Path]) -> list[ImageFile]:
-    """Read and hash all ``files``.
+    """Hash all ``files``; those that are untouched since they were hashed are not read again.
 
     Raises:
         StorageError: A file cannot be read.
     """
+    paths, index = list(files.values()), _index_file(what, files)
+    statuses = read_statuses(paths)
+    hashes = known_hashes(index, statuses)
+    unknown = [i for i, sha256 in enumerate(hashes) if sha256 is None]
 
-    def hash_file(item: tuple[str, Path]) -> ImageFile:
-        name, path = item
-        return ImageFile(name, path, hashlib.sha256(read_file(path, MAX_BYTES)).digest())
+    def hash_file(i: int) -> bytes:
+        return hashlib.sha256(read_file(paths[i], MAX_BYTES)).digest()
 
-    return list(_map_in_threads(f"{what}: reading", hash_file, list(files.items())))
+    for i, sha256 in zip(
+        unknown, _map_in_threads(f"{what}: reading", hash_file, unknown), strict=True
+    ):
+        hashes[i] = sha256
+    known = [sha256 for sha256 in hashes if sha256 is not None]
+    if unknown:
+        store_hashes(index, statuses, known)
+    return list(map(ImageFile, files, paths, known))
+
+
+def _index_file(what: str, files: Mapping[str, Path]) -> Path:
+    """The cache file of the hashes, named by all absolute paths."""
+    sha = hashlib.sha256()
+    for path in files.values():
+        sha.update(os.fsencode(path.absolute()) + b"\0")
+    return cache_folder() / f"{what}-hashes-{sha.hexdigest()[:32]}.npy"
 
 
 def read_headers(what: str, images: Sequence[ImageFile]) -> list[Header]:
