@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatter, NullFormatter, StrMethodFormatter
 
 from msgm_bench.api.columns import MetricColumn
 from msgm_bench.api.result import digest
 from msgm_bench.report.plots import literal, new_figure, save
 from msgm_bench.sweep.record import Sweep
 
-SPREAD = 10.0  # largest over smallest value from which on an axis is logarithmic
+SPREAD = 5.0  # largest over smallest value from which on an axis is logarithmic
 ARROWS = {"up": "↑", "down": "↓", "none": ""}
 MARKERS = "os^Dv<>Pp*"
 
@@ -57,16 +57,18 @@ def _draw_panel(ax: Axes, sweep: Sweep, column: MetricColumn) -> None:
         x, y, low, high = _line(sweep, sampler, column)
         colour, marker = f"C{i % 10}", MARKERS[i % len(MARKERS)]
         ax.plot(x, y, color=colour, marker=marker, ms=4, lw=1.2, label=literal(sampler))
-        ax.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.08, lw=0)
     if values and min(values) > 0 and max(values) > SPREAD * min(values):
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
     units = [f"({unit})" for unit in dict.fromkeys(row.unit for row in rows) if unit != "1"]
     ax.set_title(literal(" ".join([column.label, *units, ARROWS[column.direction]])), fontsize=10)
     ax.set_xscale("log", base=2)
     ax.set_xticks(sorted({point.nfe for point in sweep.points}))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.tick_params(labelsize=8)
+    ax.tick_params(which="both", labelsize=8)
     ax.set_xlabel("network evaluations a sample", fontsize=9)
     ax.grid(alpha=0.3)
 

@@ -48,6 +48,7 @@ from msgm_builtin.backbones.networks import (
 from msgm_builtin.backbones.unet_from_config import unet_from_config
 
 Kind = Literal["auto", "mlp", "unet"]
+EXPONENTIAL = ("deis", "unipc", "dpmpp_2m", "dpmpp_2m_sde", "sa")  # samplers of every process
 LARGEST = 8_192  # channels of a layer, and px
 ORDER = "the order of its classes is assumed to be the dataset's"
 USAGE = """\

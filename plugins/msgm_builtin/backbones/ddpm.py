@@ -9,7 +9,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from msgm_bench import Backbone, DataStats, DiscreteDDPM, Model, Process, hookimpl, merge
-from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, sampling_preset
+from msgm_builtin.backbones.base import (
+    EXPONENTIAL,
+    NetworkBackbone,
+    NetworkOptions,
+    sampling_preset,
+)
 from msgm_builtin.backbones.noise_schedule import check_scheduler, save_scheduler
 
 # with the posterior's variance in the conditional track, as in its released codes
@@ -32,7 +37,7 @@ class DDPM(NetworkBackbone[DDPMOptions]):
 
     name = "ddpm"
     citation = "Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4"
-    samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", "heun")
+    samplers: ClassVar[tuple[str, ...]] = (*("ancestral", "ddim", "heun"), *EXPONENTIAL)
     timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
         "quick": sampling_preset("ddim", 50),

@@ -8,7 +8,12 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from msgm_bench import Backbone, DataStats, Process, VarianceExploding, hookimpl, merge
-from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, sampling_preset
+from msgm_builtin.backbones.base import (
+    EXPONENTIAL,
+    NetworkBackbone,
+    NetworkOptions,
+    sampling_preset,
+)
 
 
 def corrected_preset(nfe: int) -> dict[str, Any]:
@@ -38,7 +43,7 @@ class VESDE(NetworkBackbone[VESDEOptions]):
     data_range = (0.0, 1.0)
     embedding = "fourier"
     timestep = "sigma(t); the output is the score, and eps_hat = -sigma(t) times the output"
-    samplers: ClassVar[tuple[str, ...]] = ("heun", "pc", "em")
+    samplers: ClassVar[tuple[str, ...]] = (*("heun", "pc", "em"), *EXPONENTIAL)
     presets = {
         "quick": sampling_preset("heun", 50),
         "full": corrected_preset(1000),

@@ -8,7 +8,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from msgm_bench import Backbone, DataStats, Process, VariancePreserving, hookimpl, merge
-from msgm_builtin.backbones.base import NetworkBackbone, NetworkOptions, sampling_preset
+from msgm_builtin.backbones.base import (
+    EXPONENTIAL,
+    NetworkBackbone,
+    NetworkOptions,
+    sampling_preset,
+)
 
 SCORE_SDE = merge(  # network and sampler of score_sde's own run on CIFAR-10
     sampling_preset("em", 1000), {"backbone": {"up_attention": "last"}}
@@ -27,7 +32,7 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
 
     name = "vpsde"
     citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
-    samplers: ClassVar[tuple[str, ...]] = ("heun", "em", "pc")
+    samplers: ClassVar[tuple[str, ...]] = (*("heun", "em", "pc"), *EXPONENTIAL)
     presets = {
         "quick": sampling_preset("em", 50),  # small networks: the ODE gives some noise
         "full": SCORE_SDE,

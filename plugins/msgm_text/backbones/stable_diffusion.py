@@ -31,6 +31,7 @@ from msgm_bench import (
 from msgm_bench.storage import copy_file, single_line
 from msgm_bench.storage.cards import parse_card
 from msgm_bench.storage.weights import boundary
+from msgm_builtin.backbones.base import EXPONENTIAL
 from msgm_text.backbones.adapter_files import read_change
 from msgm_text.backbones.adapters import add_lora, merge_lora, save_part
 from msgm_text.backbones.latents import Latents
@@ -97,7 +98,7 @@ class StableDiffusion(Backbone[StableDiffusionOptions]):
 
     name = "stable_diffusion"
     citation = "Rombach et al. 2022, arXiv:2112.10752, sections 3 and 4.3"
-    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ancestral", "heun")
+    samplers: ClassVar[tuple[str, ...]] = (*("ddim", "ancestral", "heun"), *EXPONENTIAL)
     text = True
     needs_base = True
     presets = {

@@ -23,6 +23,7 @@ from msgm_bench import (
     Prompts,
     hookimpl,
 )
+from msgm_builtin.backbones.base import EXPONENTIAL
 from msgm_text.backbones.adapters import add_lora
 from msgm_text.backbones.parts import named_parts
 from msgm_text.backbones.t2i_io import is_unet, read_folder, read_weights, save_folder
@@ -118,7 +119,7 @@ class TextToImage(Backbone[T2IOptions]):
 
     name = "t2i"
     citation = "Rombach et al. 2022, arXiv:2112.10752, section 3.3"
-    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ancestral", "heun")
+    samplers: ClassVar[tuple[str, ...]] = (*("ddim", "ancestral", "heun"), *EXPONENTIAL)
     text = True
     presets = {"quick": {"backbone": {"network": "transformer"}}}
 
