@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -76,7 +77,8 @@ class Prompts(Conditioning):
     """Prompts, which a text encoder embeds; the null condition is the empty prompt.
 
     Embeddings are computed in fixed blocks of prompts, so that they depend on no batch, and are
-    memoised as long as no gradient can reach the encoder.
+    memoised as long as no gradient can reach the encoder. A GPU computes all of a frozen encoder
+    at first, where they fit: the host would wait for it to learn which ones a batch needs.
 
     Args:
         texts: The prompts 0 .. K-1.
@@ -93,6 +95,7 @@ class Prompts(Conditioning):
         with torch.device("cpu"):  # a model without memory has its prompts all the same
             self.tokens = tokenizer(self.texts)
         self._memo: OrderedDict[int, Tensor] = OrderedDict()
+        self._table: Tensor | None = None  # all embeddings, where the memo has them
         self._version: object = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Prompts:
@@ -100,19 +103,25 @@ class Prompts(Conditioning):
         same = copy.copy(self)
         memo[id(self)] = same
         same.encoder, same._memo = copy.deepcopy(self.encoder, memo), OrderedDict()
-        same._version = None
+        same._table = same._version = None
         return same
 
     def embed(self, index: Tensor) -> Tensor:
         """Embeddings ``float [N, L, d]`` of prompts ``int64 [N]``."""
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters()):
+        is_trained = any(p.requires_grad for p in self.encoder.parameters())
+        if torch.is_grad_enabled() and is_trained:
             used, inverse = index.unique(return_inverse=True)
             embeddings: Tensor = self.encoder(self.tokens.to(index.device)[used])
             return embeddings[inverse]
         self._forget_outdated()
+        if self._table is None and index.device.type != "cpu" and not is_trained:
+            self._fill(index.device)
+        if self._table is not None:
+            return self._table[index]
         used, inverse = index.unique(return_inverse=True)
         rows = used.tolist()
         blocks = {block: self._block(block, index.device) for block in {r // BLOCK for r in rows}}
+        self._tabulate()
         return torch.stack([blocks[row // BLOCK][row % BLOCK] for row in rows])[inverse]
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -149,9 +158,26 @@ class Prompts(Conditioning):
         self._memo.move_to_end(block)
         return self._memo[block]
 
+    def _fill(self, device: torch.device) -> None:
+        """Embed all prompts, where the memo has room for them."""
+        if self._block(0, device).nbytes * self._num_blocks <= MEMO_BYTES:
+            for block in range(self._num_blocks):
+                self._block(block, device)
+            self._tabulate()
+
+    def _tabulate(self) -> None:
+        """Join the blocks of a memo that has all of them."""
+        if len(self._memo) == self._num_blocks:
+            self._table = torch.cat([self._memo[block] for block in range(self._num_blocks)])
+            self._memo.clear()
+
+    @property
+    def _num_blocks(self) -> int:
+        return math.ceil(len(self.texts) / BLOCK)
+
     def _forget_outdated(self) -> None:
         """Empty the memo where the encoder's weights have changed since."""
         version = [(p.data_ptr(), p._version, p.dtype) for p in self.encoder.parameters()]
         if version != self._version:
             self._memo.clear()
-            self._version = version
+            self._table, self._version = None, version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class DiscreteDDPM(UnitVariance):
     def t_from_log_signal(self, log_signal: Tensor) -> Tensor:
         """Return t(l): the knot interval by bisection, then Newton on its cubic."""
         L = 2 * log_signal.double()
-        knots = self._knots.to(L.device)
+        knots, _ = _spline(self, L.device)
         k = (torch.searchsorted(-knots, -L.contiguous()) - 1).clamp(0, self.steps - 1)
         w = ((L - knots[k]) / (knots[k + 1] - knots[k])).clamp(0, 1)
         for _ in range(NEWTON_STEPS):
@@ -132,9 +132,15 @@ class DiscreteDDPM(UnitVariance):
 
     def _hermite(self, k: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return L and dL/dq at q = k + w, w in [0, 1]."""
-        L, m = self._knots.to(w.device), self._slopes.to(w.device)
+        L, m = _spline(self, w.device)
         rise = L[k + 1] - L[k]
         c2 = 3 * rise - 2 * m[k] - m[k + 1]
         c3 = m[k] + m[k + 1] - 2 * rise
         value = L[k] + w * (m[k] + w * (c2 + w * c3))
         return value, m[k] + w * (2 * c2 + 3 * w * c3)
+
+
+@lru_cache(maxsize=64)
+def _spline(process: DiscreteDDPM, device: torch.device) -> tuple[Tensor, Tensor]:
+    """L and dL/dq at the knots, copied to ``device`` once: the host waits for it at each copy."""
+    return process._knots.to(device), process._slopes.to(device)

@@ -111,7 +111,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     def multiplier(self, g_r: Tensor, g_q: Tensor) -> Tensor:
         """lambda, a scalar: ``forget_weight``, or max(0, eta - cos(g_r, g_q))."""
         if self.options.lambda_rule == "fixed":
-            return torch.as_tensor(self.options.forget_weight, device=g_r.device)
+            return g_r.new_full((), self.options.forget_weight)
         cosine = torch.cosine_similarity(g_r, g_q, dim=0)
         return (self.options.eta - cosine).clamp(min=0.0)
 

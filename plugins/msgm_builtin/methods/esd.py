@@ -11,6 +11,7 @@ from msgm_bench import Method, Model, Regime, Session, guided, hookimpl
 from msgm_builtin.methods.esd_options import PRESETS, ESDOptions
 from msgm_builtin.methods.esd_trajectory import trajectory_states
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
+from msgm_builtin.methods.labels import label_tensor
 from msgm_builtin.methods.prediction_loss import prediction_loss
 
 
@@ -72,7 +73,7 @@ class ESD(Method[ESDOptions]):
         loss = prediction_loss(model, t, model.eps(x_t, t, c_f), target)
         if weight:
             noise = session.noise("retain", step, count=session.batch_size)
-            c_g = uniform_choice(torch.tensor(session.retain_labels, device=t.device), noise)
+            c_g = uniform_choice(label_tensor(session.retain_labels, t.device), noise)
             with torch.no_grad():
                 target = session.base.eps(x_t, t, c_g)
             loss = loss + weight * prediction_loss(model, t, model.eps(x_t, t, c_g), target)
@@ -95,7 +96,7 @@ class ESD(Method[ESDOptions]):
             items = self.items[uniform_choice(positions, noise)]
             batch = session.noised(items, step, "states", encoded=True)
             return batch.x_t, batch.t, batch.y
-        c_f = uniform_choice(torch.tensor(session.forget_labels, device=noise.device), noise)
+        c_f = uniform_choice(label_tensor(session.forget_labels, noise.device), noise)
         x_t, t = trajectory_states(session, step, c_f, c.trajectory_steps, c.guidance)
         return x_t, t, c_f
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from msgm_bench import Conditioned, Session
+from msgm_bench import Conditioned, Noise, Session
 
 
 @torch.no_grad()
@@ -32,17 +32,18 @@ def trajectory_states(
     model, N = session.model, len(c_f)
     training = model.training
     model.eval()
-    offset = float(session.noise("length", step, count=1).uniform(()))
-    lengths = [int((N - 1 - i + offset) / N * num_steps) for i in range(N)]
+    host = Noise(session.noise("length", step, count=1).seed, 0, 1)  # waits for no device
+    offset = host.uniform(()).double()
+    lengths = ((N - 1 - torch.arange(N) + offset) / N * num_steps).long()
     times = model.process.grid(num_steps)
     x = model.process.prior_sampling(model.shape, session.noise("prior", step, count=N))
     for k, (t, s) in enumerate(pairwise(times)):
-        n = sum(length > k for length in lengths)
+        n = sum(length > k for length in lengths.tolist())
         if n == 0:
             break
-        eps = Conditioned(model, c_f[:n], guidance).eps(x[:n], t.to(x).expand(n))
+        eps = Conditioned(model, c_f[:n], guidance).eps(x[:n], x.new_full((n,), t.tolist()))
         (a_t, sigma_t), (a_s, sigma_s) = (model.process.marginal(v) for v in (t, s))
         x0_hat = (x[:n] - sigma_t * eps) / a_t
         x = torch.cat([a_s * x0_hat + sigma_s * eps, x[n:]])
     model.train(training)
-    return x, times[lengths].to(x)
+    return x, times[lengths].to(x, non_blocking=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from msgm_bench import Batch, Data, PromptBook, Prompts, Session
 from msgm_builtin.methods.anchors import anchored_prompts, texts_with_anchors
+from msgm_builtin.methods.labels import label_tensor
 
 
 def anchors_of(session: Session, anchor: str, required: bool) -> Prompts | None:
@@ -34,22 +35,23 @@ def relabelling_texts(data: Data, targets: Sequence[int], anchor: str, required:
     return texts_with_anchors(data, targets, anchor)
 
 
-def random_retain_class(session: Session, step: int, loop: str) -> int:
-    """One class or caption of D_g for a whole batch, uniform."""
+def random_retain_class(session: Session, step: int, loop: str) -> Tensor:
+    """One class or caption of D_g for a whole batch, uniform, ``int64 [1]``."""
     u = session.noise("class", loop, step, count=1).uniform(())
-    return session.retain_labels[int(u * len(session.retain_labels))]
+    retain = label_tensor(session.retain_labels, u.device)
+    return retain[(u * len(retain)).long()]
 
 
 def random_retain_classes(session: Session, step: int, y: Tensor) -> Tensor:
     """A class or caption of D_g for each item, uniform, ``int64 [N]``."""
-    retain = torch.tensor(session.retain_labels, device=y.device)
+    retain = label_tensor(session.retain_labels, y.device)
     u = session.noise("class", step, count=len(y)).uniform(())
     return retain[(u * len(retain)).long()]
 
 
 def next_retain_classes(session: Session, y: Tensor) -> Tensor:
     """The first class of D_g after each of ``y``, past the last one the first, ``int64 [N]``."""
-    retain = torch.tensor(session.retain_labels, device=y.device)
+    retain = label_tensor(session.retain_labels, y.device)
     K = session.model.null(len(y), y.device)
     return retain[((retain - y[:, None] - 1) % K[:, None]).argmin(dim=1)]
 
@@ -60,7 +62,7 @@ def relabelled_eps(
 ) -> Tensor:
     """eps_hat at the batch's x_t for its ``anchored`` prompts, or for one condition of D_g."""
     if anchored is None:
-        c_r = torch.full_like(batch.y, random_retain_class(session, step, loop))
+        c_r = random_retain_class(session, step, loop).expand(len(batch.y))
     else:
         c_r = anchored.embed(batch.y)
     return session.model.eps(batch.x_t, batch.t, c_r)

@@ -12,6 +12,7 @@ from msgm_bench import Batch, Examples, Method, Model, Prompts, Regime, Session,
 from msgm_builtin.methods.fisher import Fisher, squared_norm
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
 from msgm_builtin.methods.gradients import flatten, matching_parameters, trained_parameters
+from msgm_builtin.methods.labels import label_tensor
 from msgm_builtin.methods.selective_amnesia_options import PRESETS, SelectiveAmnesiaOptions
 
 
@@ -57,6 +58,11 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         count = c.samples_per_class * (1 if classes is None else len(classes))
         self.memory = GeneratedItems(session, classes, count, c.nfe, c.guidance, c.sampler)
         self.fisher = Fisher(len(self.anchor), c.fisher_timesteps).to(self.anchor.device)
+        self.replayed = torch.arange(count, device=self.anchor.device)
+        if classes is not None:
+            y = self.memory.y
+            is_retain = torch.isin(y, label_tensor(session.retain_labels, y.device))
+            self.replayed = self.replayed[is_retain]
         session.register_state("memory", self.memory)
         session.register_state("fisher", self.fisher)
 
@@ -91,18 +97,14 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
         low, high = model.codec.bounds or (self.memory.x.min(), self.memory.x.max())
         x, y = low + (high - low) * noise.uniform(model.shape), self.memory.y[:1].expand(count)
         if model.conditioning is not None:
-            y = uniform_choice(y.new_tensor(session.forget_labels), noise)
+            y = uniform_choice(label_tensor(session.forget_labels, y.device), noise)
         batch = session.noised(Examples(x, y), step, "surrogate", encoded=True)
         return batch if model.conditioning is None else replace(batch, condition=y)
 
     def replay_batch(self, session: Session, step: int) -> Batch:
         """Generated items of D_g's classes; of an unconditional model, all."""
-        y = self.memory.y
-        is_retain = torch.ones_like(y, dtype=torch.bool)
-        if session.model.conditioning is not None:
-            is_retain = torch.isin(y, y.new_tensor(session.retain_labels))
         noise = session.noise("replay", step, count=session.batch_size)
-        items = self.memory[uniform_choice(torch.nonzero(is_retain).flatten(), noise)]
+        items = self.memory[uniform_choice(self.replayed, noise)]
         batch = session.noised(items, step, "replay", encoded=True)
         keep_labels = session.model.conditioning is not None and not self.options.label_dropout
         return replace(batch, condition=batch.y) if keep_labels else batch

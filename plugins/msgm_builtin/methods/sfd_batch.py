@@ -9,6 +9,7 @@ from torch import Tensor
 
 from msgm_bench import Prompts, Session
 from msgm_builtin.methods.anchors import anchored_prompts
+from msgm_builtin.methods.labels import label_tensor
 from msgm_builtin.methods.sfd_losses import GeneratorBatch
 from msgm_builtin.methods.sfd_options import SFDOptions
 
@@ -34,14 +35,14 @@ def draw_batch(
     n = min(max(1, round(c.forget_fraction * N)), N - 1)
     u, shape = noise.uniform((3,)), session.model.shape
     retain, forget, safe = (
-        torch.tensor(labels, device=u.device) for labels in class_roles(session, c.safe_class)
+        label_tensor(tuple(labels), u.device) for labels in class_roles(session, c.safe_class)
     )
     i_f = uniform_index(len(forget), u[:n, 0])
     s_f = retain[uniform_index(len(retain), u[:n, 1])] if c.safe_class == "random" else safe[i_f]
     label = torch.cat([forget[i_f], retain[uniform_index(len(retain), u[n:, 0])]])
     w = torch.full_like(u[:, 0], 1 / (N - n))
     is_second_stage = int(stream[0]) >= c.first_stage_fraction * session.total_steps
-    w[:n] = c.forget_weight / max(n, 1) if is_second_stage else 0.0
+    w[:n].fill_(c.forget_weight / max(n, 1) if is_second_stage else 0.0)
     t = session.model.process.sample_times(low + (high - low) * u[:, 2])
     s = torch.cat([s_f, label[n:]]) if prompts is None else prompts.embed(label)
     return GeneratorBatch(label, s, w, t, noise.normal(shape), noise.normal(shape))
