@@ -765,6 +765,12 @@ def bright(rows, **changes):
         ),
         "brightness on samples is 'down', its column 'brightness' says 'up'",
     ),
+    (
+        metric(evidence=lambda *args: {"n": torch.tensor(7)}, recompute=lambda evidence: []),
+        "brightness on samples by brightness@1 does not follow from the evidence",
+    ),
+    (metric(protocols=("dark/",)), "the name 'brightness' begins with no"),
+    (metric(latest_version=0), "brightness@1 is beyond latest_version = 0"),
     (metric(tasks="generation"), "tasks is 'generation', not a tuple of names"),
     (metric(tasks=("generations",)), "reads an unknown task.*did you mean 'generation'"),
     (metric(skip=lambda self, scene, model: "never"), "says nothing of these data and models"),

@@ -21,9 +21,11 @@ from msgm_bench.api.data import (
     ItemDrawing,
     Progress,
     Source,
+    members_of,
 )
 from msgm_bench.api.dequantization import Codec, IdentityCodec, UniformDequantization, half_range
 from msgm_bench.api.embedder import Embedder
+from msgm_bench.api.evidence import Evidence
 from msgm_bench.api.executor import Executor
 from msgm_bench.api.judge import Judge, JudgeOptions, Prediction
 from msgm_bench.api.method import LossMethod, Method, Regime, WeightsOptions, dsm_loss
@@ -69,6 +71,7 @@ __all__ = [
     "Direction",
     "Embedder",
     "EvalContext",
+    "Evidence",
     "Examples",
     "Executor",
     "IdentityCodec",
@@ -122,6 +125,7 @@ __all__ = [
     "half_range",
     "indices",
     "join_names",
+    "members_of",
     "merge",
     "on_track",
     "option_error",

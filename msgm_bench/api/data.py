@@ -175,14 +175,24 @@ class Data:
 
     def members(self, examples: Examples, targets: Sequence[int]) -> Tensor:
         """Mask ``[N]`` of the items that carry one of ``targets``."""
-        if examples.y.ndim == 2:
-            return examples.y[:, list(targets)].any(dim=1)
-        return torch.isin(examples.y, torch.tensor(list(targets), device=examples.y.device))
+        return members_of(examples.y, targets)
 
     def split(self, examples: Examples, targets: Sequence[int]) -> tuple[Examples, Examples]:
         """``(retain, forget)``: D_g, which is D without D_f, and D_f."""
         forget = self.members(examples, targets)
         return examples[~forget], examples[forget]
+
+
+def members_of(y: Tensor, targets: Sequence[int]) -> Tensor:
+    """Mask ``[N]`` of the labels that are, or attributes that hold, one of ``targets``.
+
+    Args:
+        y: Classes ``int [N]``, or attributes ``bool [N, A]``.
+        targets: Indices of classes or attributes.
+    """
+    if y.ndim == 2:
+        return y[:, list(targets)].any(dim=1)
+    return torch.isin(y, torch.tensor(list(targets), device=y.device))
 
 
 @dataclass(frozen=True)

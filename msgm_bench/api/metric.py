@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msgm_bench.api.columns import MeasuredRows, MetricColumn
 from msgm_bench.api.context import Artifact, EvalContext, ModelContext
+from msgm_bench.api.evidence import Evidence
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import OptionsT, Plugin
 from msgm_bench.api.result import MetricProtocol, Row
@@ -25,6 +26,7 @@ class Metric(Plugin[OptionsT], ABC):
         columns: Its columns in tables that compare methods; empty: it is in reports alone, and on
             boards that name it.
         protocols: Prefixes of the names of its protocols; ``violations`` checks their rows.
+        latest_version: The highest version of its protocols; boards know none beyond it.
         needs_base: Whether it compares artifacts with those of the base model
             (``context.base_artifact``).
     """
@@ -32,6 +34,7 @@ class Metric(Plugin[OptionsT], ABC):
     tasks: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[MetricColumn, ...]] = ()
     protocols: ClassVar[tuple[str, ...]] = ()
+    latest_version: ClassVar[int] = 1
     needs_base: ClassVar[bool] = False
 
     @classmethod
@@ -60,6 +63,42 @@ class Metric(Plugin[OptionsT], ABC):
     @abstractmethod
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Headline row and companions of an artifact; ``row.task`` is ``task.name``."""
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Tensors from which ``recompute`` has the rows again; empty where there are none.
+
+        Submissions ship them, so that others recompute a value: one number an item where that
+        will do. ``full`` asks for all of it where it is large (features and not their moments).
+        """
+        return {}
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from ``evidence`` alone; the tensors may be a stranger's.
+
+        Raises:
+            MsgmBenchError: No rows follow from such tensors.
+        """
+        return []
+
+    @classmethod
+    def tolerance(cls, evidence: Evidence) -> float:
+        """How far ``recompute`` may be from the value v, in units of max(1, |v|)."""
+        return 1e-6
+
+    def gather(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> Evidence:
+        """``evidence`` with what identifies it."""
+        protocol = self.protocol(context, task)
+        tensors = {
+            name: tensor.detach().cpu()
+            for name, tensor in self.evidence(context, task, artifact, full).items()
+        }
+        forget = tuple(context.data.classes[target] for target in context.targets)
+        return Evidence(task.name, protocol.id, protocol.settings, forget, tensors)
 
     def skip(self, context: EvalContext, model: Model) -> str | None:
         """Reason to skip the metric, or None; neither the model nor the judge is trained yet."""

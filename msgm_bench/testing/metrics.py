@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from msgm_bench.api import Metric, MetricProtocol, ModelContext, Task
+from msgm_bench.evaluation.evidence import differences
+from msgm_bench.storage.tensors import pack_tensors, unpack_tensors
 from msgm_bench.testing.checks import Check, require
 from msgm_bench.testing.metric_trials import MANY, MetricCase, MetricTrial, reference_of, shortened
 from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
@@ -128,6 +131,32 @@ def _check_protocol(trial: MetricTrial) -> None:
             assert same, f"{label}: option {option!r} changes its rows, not its protocol"
 
 
+def _check_evidence(case: MetricCase) -> str | None:
+    used = [_follows_from_evidence(trial) for trial in case.trials]
+    return None if any(used) else "it has no evidence: its values stay claimed on boards"
+
+
+def _follows_from_evidence(trial: MetricTrial) -> bool:
+    """Whether it has evidence, from which its rows follow then, as of a file."""
+    metric, label = trial.metric, trial.label
+    evidence = metric.gather(trial.context, trial.task, trial.artifact)
+    if not evidence.tensors:
+        return False
+    stored = unpack_tensors(pack_tensors(evidence.tensors), "evidence")
+    wrong = list(differences(type(metric), replace(evidence, tensors=stored), trial.rows))
+    assert not wrong, f"{label}: {wrong[0]}"
+    return True
+
+
+def _check_version(trial: MetricTrial) -> None:
+    cls, protocol = type(trial.metric), trial.protocol
+    if cls.protocols:
+        known = protocol.name.startswith(cls.protocols)
+        assert known, f"{trial.label}: the name {protocol.name!r} begins with no {cls.protocols}"
+    known = protocol.version <= cls.latest_version
+    assert known, f"{trial.label}: {protocol.id} is beyond latest_version = {cls.latest_version}"
+
+
 METRIC_CHECKS: tuple[Check[MetricCase], ...] = (
     *PLUGIN_CHECKS,
     Check("tasks", "a tuple of names of tasks", _check_names, True),
@@ -138,6 +167,8 @@ METRIC_CHECKS: tuple[Check[MetricCase], ...] = (
     Check("repeatability", "the same rows twice, whatever the seed", _of_all(_check_repeatable)),
     Check("counts", "n is less of fewer items", _of_all(_check_counts)),
     Check("protocol", "JSON whose hash changes with the values", _of_all(_check_protocol)),
+    Check("protocol-version", "boards know name and version", _of_all(_check_version)),
+    Check("evidence", "the rows follow from what submissions ship", _check_evidence),
     Check("protocol-id", "one id means one protocol on every model", _check_ids),
 )
 
@@ -155,7 +186,8 @@ def check_metric(
     where the artifact holds fewer. The first row is the headline and says which way is better. A
     value lies in its interval. Measured twice, whatever torch's global generator says, the rows
     are equal; artifact and model stay as they are. The protocol's hash stays the same, and changes
-    with every option that changes a value; its settings are JSON.
+    with every option that changes a value; its settings are JSON. Where the metric has evidence,
+    its rows follow from that alone.
 
     Args:
         cls: The metric.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
+    Evidence,
     MeasuredRows,
     Metric,
     MetricProtocol,
@@ -19,8 +20,9 @@ from msgm_bench import (
     hookimpl,
     wilson,
 )
+from msgm_builtin.metrics.judged import check_lengths, named_targets, target_tensor
 from msgm_builtin.metrics.row_checks import all_rows, share_violations
-from msgm_builtin.tasks.restoration import ImagePairs, image_pairs, task_protocol
+from msgm_builtin.tasks.restoration import image_pairs, task_protocol
 
 
 class Accuracy(Metric):
@@ -35,6 +37,7 @@ class Accuracy(Metric):
     citation = "MSGM, arXiv:2412.07229, section 4.1 (inpainting and reconstruction)"
     tasks = ("inpainting", "reconstruction")
     protocols = ("acc/judge",)
+    latest_version = 2
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
@@ -47,34 +50,50 @@ class Accuracy(Metric):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Accuracy of restored and of original images of both splits."""
-        rows = []
+        return self.recompute(self.gather(context, task, artifact))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """True labels, judged ones of restored and of original images, and which are finite."""
+        tensors = {"targets": target_tensor(context.targets)}
         for pair in image_pairs(context, task, artifact):
-            common: dict[str, Any] = {
-                "task": task.name,
-                "split": pair.split,
-                "protocol": self.protocol(context, task).id,
-                "unit": "%",
-                "scale": 100,
-                "n": len(pair.y),
-            }
-            direction = "up" if pair.split == "retain" else "down"
+            tensors[f"{pair.split}_y"] = pair.y
+            for name, x in (("restored", pair.restored), ("original", pair.original)):
+                tensors[f"{pair.split}_{name}"] = context.judge.predict(x).classes
+                finite = torch.isfinite(x).flatten(1).all(dim=1)
+                tensors[f"{pair.split}_{name}_finite"] = finite
+        return tensors
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from judged labels."""
+        rows = []
+        for split, direction in (("retain", "up"), ("forget", "down")):
             restored, original = (
-                wilson(self.count_correct(context, pair, x), len(pair.y))
-                for x in (pair.restored, pair.original)
+                wilson(int(correct.sum()), len(correct))
+                for correct in (
+                    correct_mask(evidence, split, name) for name in ("restored", "original")
+                )
             )
+            common: dict[str, Any] = evidence.common | {"split": split, "unit": "%", "scale": 100}
+            common["n"] = len(evidence.labels(f"{split}_y"))
             rows += [
                 Row.of(restored, metric="acc", direction=direction, **common),
                 Row.of(original, metric="acc_clean", **common),
             ]
         return rows
 
-    def count_correct(self, context: ModelContext, pair: ImagePairs, x: Tensor) -> int:
-        """Number of images ``x`` whose judged labels are the true ones."""
-        classes = context.judge.predict(x).classes.to(pair.y.device)
-        correct = classes == pair.y
-        if correct.ndim == 2:
-            correct = correct[:, list(context.targets)].all(dim=1)
-        return int((correct & torch.isfinite(x).flatten(1).all(dim=1)).sum())
+
+def correct_mask(evidence: Evidence, split: str, name: str) -> Tensor:
+    """Mask ``[N]`` of the images of a split whose judged labels are the true ones."""
+    y, classes = evidence.labels(f"{split}_y"), evidence.labels(f"{split}_{name}")
+    finite = evidence.mask(f"{split}_{name}_finite")
+    check_lengths(evidence, y, classes, finite)
+    correct = classes == y
+    if correct.ndim == 2:
+        correct = correct[:, [*named_targets(evidence).values()]].all(dim=1)
+    return correct & finite
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,10 +12,12 @@ from torch.nn import functional as F
 
 from msgm_bench import (
     Artifact,
+    Evidence,
     Interval,
     Metric,
     MetricProtocol,
     ModelContext,
+    MsgmBenchError,
     Options,
     Row,
     Task,
@@ -47,6 +50,8 @@ class ClipDistance(Metric[ClipDistanceOptions]):
     name = "clip"
     citation = "MSGM, arXiv:2412.07229, tables 3 to 5 (CLIP embedding distance)"
     tasks = ("inpainting", "reconstruction")
+    protocols = ("clip/",)
+    latest_version = 2
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The embedder."""
@@ -60,20 +65,29 @@ class ClipDistance(Metric[ClipDistanceOptions]):
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder."""
         pair = retain_pairs(context, task, artifact)
-        fields: dict[str, Any] = {
-            "task": task.name,
-            "metric": self.name,
-            "split": pair.split,
-            "protocol": self.protocol(context, task).id,
-            "unit": "1",
-            "n": len(pair.restored),
-            "direction": "down",
-        }
+        fields = row_fields(task.name, self.protocol(context, task).id, len(pair.restored))
 
         def mean_distance() -> Interval:
             return mean_interval(self.distances(context, pair).numpy())
 
         return [row_or_reason(mean_distance, **fields)]
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """The distance of each pair, infinite where it has none; nothing without an embedder."""
+        try:
+            distances = self.distances(context, retain_pairs(context, task, artifact))
+        except MsgmBenchError:
+            return {}
+        return {"distances": distances.nan_to_num(math.inf, math.inf)}
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The row of ``measure`` from the distance of each pair."""
+        distances = evidence.numbers("distances")
+        fields = row_fields(evidence.task, evidence.protocol, len(distances))
+        return [row_or_reason(lambda: mean_interval(distances.numpy()), **fields)]
 
     def distances(self, context: ModelContext, pair: ImagePairs) -> Tensor:
         """Distance of each restored image to its original, float64 ``[N]`` on the CPU.
@@ -92,6 +106,12 @@ class ClipDistance(Metric[ClipDistanceOptions]):
             return 1 - cosine
         euclidean: Tensor = (restored - original).norm(dim=1)
         return euclidean
+
+
+def row_fields(task: str, protocol: str, n: int) -> dict[str, Any]:
+    """Fields of the row."""
+    fields = {"task": task, "metric": ClipDistance.name, "split": "retain", "protocol": protocol}
+    return fields | {"unit": "1", "n": n, "direction": "down"}
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from msgm_bench import (
     Artifact,
     Embedder,
     EvalContext,
+    Evidence,
     Interval,
     MeasuredRows,
     Metric,
@@ -34,6 +35,11 @@ from msgm_builtin.metrics.embedding import (
     row_or_reason,
 )
 from msgm_builtin.metrics.frechet import Moments, frechet_interval
+from msgm_builtin.metrics.frechet_evidence import (
+    frechet_evidence,
+    frechet_tolerance,
+    recomputed_interval,
+)
 from msgm_builtin.metrics.row_checks import out_of_range
 from msgm_builtin.tasks.class_generation import retain_mask
 from msgm_builtin.tasks.restoration import retain_pairs, task_protocol
@@ -60,6 +66,7 @@ class Frechet(Metric[FrechetOptions]):
     citation = "Heusel et al. 2017, arXiv:1706.08500"
     tasks: ClassVar[tuple[str, ...]] = (*GENERATION_TASKS, "inpainting", "reconstruction")
     embedder: ClassVar[str]
+    latest_version = 2
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
@@ -113,17 +120,46 @@ class Frechet(Metric[FrechetOptions]):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null with a reason where there is no embedder or too few items."""
-        x, original = self.images(context, task, artifact)
-        fields: dict[str, Any] = {
+        fields = self.row_fields(task.name) | {
             "task": task.name,
-            "metric": "fid",
-            "split": "samples" if original is None else "retain",
             "protocol": self.protocol(context, task).id,
-            "unit": "1",
-            "n": len(x),
-            "direction": "down",
+            "n": self.count(context, task, artifact),
         }
-        return [row_or_reason(lambda: self.distance(context, x, original), **fields)]
+
+        def interval() -> Interval:
+            return frechet_interval(*self.features(context, task, artifact))
+
+        return [row_or_reason(interval, **fields)]
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Features, or their moments where those are large; nothing where there is no distance."""
+        try:
+            return frechet_evidence(*self.features(context, task, artifact), full)
+        except MsgmBenchError:
+            return {}
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The row of ``measure`` from features or moments."""
+        interval, n = recomputed_interval(evidence)
+        return [Row.of(interval, n=n, **evidence.common, **cls.row_fields(evidence.task))]
+
+    @classmethod
+    def tolerance(cls, evidence: Evidence) -> float:
+        """Rounding of the eigenvalues, and of moments that of float32."""
+        return frechet_tolerance(evidence)
+
+    @classmethod
+    def row_fields(cls, task: str) -> dict[str, Any]:
+        """Fields of the row of a task."""
+        split = "samples" if task in GENERATION_TASKS else "retain"
+        return {"metric": "fid", "split": split, "unit": "1", "direction": "down"}
+
+    def count(self, context: ModelContext, task: Task, artifact: Artifact) -> int:
+        """Number of images of the artifact."""
+        return len(self.images(context, task, artifact)[0])
 
     def images(
         self, context: ModelContext, task: Task, artifact: Artifact
@@ -135,12 +171,15 @@ class Frechet(Metric[FrechetOptions]):
         x = context.model.codec.decode(artifact["x"])
         return x[retain_mask(context, artifact)] if "y" in artifact else x, None
 
-    def distance(self, context: ModelContext, x: Tensor, original: Tensor | None) -> Interval:
-        """The distance of ``x`` to ``original``, or to D_g's training items, and its interval.
+    def features(
+        self, context: ModelContext, task: Task, artifact: Artifact
+    ) -> tuple[Tensor, Tensor | Moments]:
+        """Features ``[N, F]`` of the images on the CPU, and those of originals or D_g's moments.
 
         Raises:
-            MsgmBenchError: No embedder, too few items, or items that are not finite.
+            MsgmBenchError: No embedder, or images that are not finite.
         """
+        x, original = self.images(context, task, artifact)
         embedder = self._embedder(context)
         missing = embedder.missing_weights(context.judge)
         if missing is not None:
@@ -151,13 +190,17 @@ class Frechet(Metric[FrechetOptions]):
         embedder.load(context.judge, context.device)
         features = all_features(embedder, x, context.device)
         if original is not None:
-            return frechet_interval(features, all_features(embedder, original, context.device))
-        stored = context.reference
-        moments = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
-        return frechet_interval(features, moments)
+            return features, all_features(embedder, original, context.device)
+        return features, reference_moments(context)
 
     def _embedder(self, context: EvalContext) -> Embedder:
         return create_embedder(context, *self.uses()["embedders"])
+
+
+def reference_moments(context: ModelContext) -> Moments:
+    """The moments of D_g's training items, as ``compute_reference`` stored them."""
+    stored = context.reference
+    return Moments(stored["mean"], stored["covariance"], int(stored["n"]))
 
 
 class JudgeFID(Frechet):

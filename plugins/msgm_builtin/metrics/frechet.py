@@ -126,9 +126,17 @@ def frechet_interval(x: Tensor, other: Moments | Tensor) -> Interval:
     a = Moments.of(x.split(CHUNK))
     b = other if isinstance(other, Moments) else Moments.of(other.split(CHUNK))
     value = frechet_distance(a, b)
-    influences = influence(x, a, b)
-    if isinstance(other, Tensor):
-        influences = influences + influence(other, b, a)
+    return influence_interval(value, influences(x, a, other, b))
+
+
+def influences(x: Tensor, a: Moments, other: Moments | Tensor, b: Moments) -> Tensor:
+    """Influence of each item ``x``, with its partner's where ``other`` are items, ``[N]``."""
+    own = influence(x, a, b)
+    return own + influence(other, b, a) if isinstance(other, Tensor) else own
+
+
+def influence_interval(value: float, influences: Tensor) -> Interval:
+    """``value`` with the 95 % interval F +- t(n-1) s / sqrt(n) of its influences ``[N]``."""
     interval = mean_interval((value + influences - influences.mean()).numpy())
     return Interval(value, max(0.0, interval.low), interval.high)
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from msgm_bench import (
     Artifact,
     Density,
     EvalContext,
+    Evidence,
     Interval,
     Metric,
     MetricProtocol,
@@ -86,6 +89,7 @@ class FrontierGap(Metric):
     name = "frontier_gap"
     citation = "derivation in docs/mathematics.md, 5"
     tasks = ("likelihood",)
+    protocols = ("frontier/",)
 
     def skip(self, context: EvalContext, model: Model) -> str | None:
         """Skip data without an exact density in the plane, and class-conditional models."""
@@ -102,32 +106,52 @@ class FrontierGap(Metric):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null where an integration failed."""
+        return self.recompute(self.gather(context, task, artifact))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """NLL of each item in nats, D, and the lines of the frontier."""
         nats = artifact["nats"].double().cpu()
         count, _ = artifact_sizes(context, task)
-        fields = {
-            "task": task.name,
-            "metric": self.name,
-            "split": "retain",
-            "protocol": self.protocol(context, task).id,
-            "unit": "bits/dim",
-            "n": len(nats),
-            "direction": "down",
-        }
-        if bool(torch.isinf(nats).any()):
-            failed = int(torch.isinf(nats).sum())
-            return [Row(value=None, reason=f"{failed} integrations failed", **fields)]
         density = context.data.density
         assert density is not None
         retain_classes = [c for c in range(len(context.data.classes)) if c not in context.targets]
         half_width = float(context.data.test.x.abs().max()) + 4.0
         frontier = Frontier.of(density, retain_classes, context.targets, half_width)
-        retain, forget = (mean_interval(part.numpy()) for part in (nats[:count], nats[count:]))
+        return {
+            "retain_nats": nats[:count],
+            "forget_nats": nats[count:],
+            "dim": torch.tensor(context.model.dim),
+            "lambdas": torch.from_numpy(frontier.lambdas),
+            "entropies": torch.from_numpy(frontier.entropies),
+        }
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The row of ``measure`` from the NLL of each item."""
+        parts = [evidence.numbers(f"{split}_nats").numpy() for split in ("retain", "forget")]
+        nats = np.concatenate(parts)
+        fields: dict[str, Any] = evidence.common | {
+            "metric": cls.name,
+            "split": "retain",
+            "unit": "bits/dim",
+            "n": len(nats),
+            "direction": "down",
+        }
+        failed = int(np.isinf(nats).sum())
+        if failed:
+            return [Row(value=None, reason=f"{failed} integrations failed", **fields)]
+        frontier = Frontier(
+            evidence.numbers("lambdas").numpy(), evidence.numbers("entropies").numpy()
+        )
+        retain, forget = (mean_interval(part) for part in parts)
         lowest, slope = frontier.lowest_retain(forget.value)
         spread = retain.high - retain.value
         if slope > 0:
             spread = math.hypot(spread, slope * (forget.high - forget.value))
         gap = retain.value - lowest
-        bits = bits_per_dim(torch.tensor(1.0, dtype=torch.float64), context.model.dim)
+        bits = bits_per_dim(torch.tensor(1.0, dtype=torch.float64), evidence.count("dim"))
         return [Row.of(Interval(gap, gap - spread, gap + spread), scale=float(bits), **fields)]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from msgm_bench import (
     Artifact,
     EvalContext,
+    Evidence,
     MeasuredRows,
     Metric,
     MetricProtocol,
@@ -66,6 +67,7 @@ class ImageQuality(Metric):
     """The mean over retain images of a quality of each restored image beside its original."""
 
     tasks = ("inpainting", "reconstruction")
+    latest_version = 2
     kind: ClassVar[str]
     unit: ClassVar[str]
 
@@ -79,14 +81,23 @@ class ImageQuality(Metric):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """One row, null where an image has no finite value."""
+        return self.recompute(self.gather(context, task, artifact))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """The value of each image; infinite where it has none."""
         pair = retain_pairs(context, task, artifact)
-        values = self.values(pair.restored, pair.original).cpu()
-        fields: dict[str, Any] = {
-            "task": task.name,
-            "metric": self.name,
-            "split": pair.split,
-            "protocol": self.protocol(context, task).id,
-            "unit": self.unit,
+        return {"values": self.values(pair.restored, pair.original).nan_to_num(math.inf, math.inf)}
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The row of ``measure`` from the value of each image."""
+        values = evidence.numbers("values")
+        fields: dict[str, Any] = evidence.common | {
+            "metric": cls.name,
+            "split": "retain",
+            "unit": cls.unit,
             "n": len(values),
             "direction": "up",
         }

@@ -13,6 +13,7 @@ from torch import Tensor
 from msgm_bench import (
     Artifact,
     Direction,
+    Evidence,
     MeasuredRows,
     Metric,
     MetricColumn,
@@ -28,6 +29,8 @@ from msgm_bench import (
 )
 from msgm_builtin.metrics.row_checks import likelihood_violations
 from msgm_builtin.tasks.held_out_items import artifact_sizes
+
+SPLITS = ("retain", "forget")
 
 
 def _column(metric: str, label: str, split: str, **fields: Any) -> MetricColumn:
@@ -58,6 +61,7 @@ class NLL(Metric):
         _column("nll_median", "median forget", "forget", position=60, track="unconditional"),
     )
     protocols = ("nll/",)
+    latest_version = 2
 
     @classmethod
     def violations(cls, rows: MeasuredRows) -> Iterator[str]:
@@ -77,72 +81,83 @@ class NLL(Metric):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retain and forget."""
-        nats = artifact["nats"].double().cpu()
+        return self.recompute(self.gather(context, task, artifact))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """NLL of each item in nats, what the solver was off by, D, and whether items are points."""
         retain, _ = artifact_sizes(context, task)
-        rows = self.rows(context, task, "retain", nats[:retain])
-        rows += self.rows(context, task, "forget", nats[retain:])
-        if "solver_error" in artifact:
-            error = artifact["solver_error"].double().cpu()
-            rows += self.solver_error(context, task, "retain", error[:retain])
-            rows += self.solver_error(context, task, "forget", error[retain:])
-        return rows
-
-    def solver_error(
-        self, context: ModelContext, task: Task, split: str, error: Tensor
-    ) -> list[Row]:
-        """The mean |difference| to twice the nodes in bits/dim, of the checked items that ended."""
-        checked = error[(error >= 0) & torch.isfinite(error)]
-        if not len(checked):
-            return []
-        bits = bits_per_dim(checked, context.model.dim).numpy()
-        return [
-            Row.of(
-                mean_interval(bits),
-                task=task.name,
-                metric="nll_solver_error",
-                split=split,
-                unit="bits/dim",
-                direction="down",
-                n=len(bits),
-                protocol=self.protocol(context, task).id,
-            )
-        ]
-
-    def rows(self, context: ModelContext, task: Task, split: str, nats: Tensor) -> list[Row]:
-        """Headline and companions of one split."""
-        codec, n = context.model.codec, len(nats)
-        assert codec.bits_offset is not None  # the task skips models without a density of data
-        bits = bits_per_dim(nats, context.model.dim, codec.bits_offset).numpy()
-        finite = bits[np.isfinite(bits)]
-        failed = n - len(finite)
-        common: dict[str, Any] = {
-            "task": task.name,
-            "split": split,
-            "protocol": self.protocol(context, task).id,
+        is_discrete = context.data.levels is not None
+        tensors = {
+            "dim": torch.tensor(context.model.dim),
+            "discrete": torch.tensor(is_discrete),
         }
-        unit: dict[str, Any] = {
-            "unit": codec.unit,
-            "direction": "down" if split == "retain" else "up",
-        }
-        rows = [
-            self.mean(bits, metric="nll", **unit, **common),
-            Row.of(median_interval(bits), metric="nll_median", n=n, **unit, **common),
-            Row.of(wilson(failed, n), metric="nll_failed", n=n, unit="%", scale=100, **common),
-        ]
-        if len(finite):
-            rows.append(self.mean(finite, metric="nll_finite_mean", **unit, **common))
-        if context.data.levels is None:
-            unit["unit"] = "nats"
-            rows.append(self.mean(nats.numpy(), metric="nll_nats", **unit, **common))
-        return rows
+        for name in ("nats", "solver_error"):
+            if name in artifact:
+                values = artifact[name].double()
+                tensors[f"retain_{name}"], tensors[f"forget_{name}"] = (
+                    values[:retain],
+                    values[retain:],
+                )
+        return tensors
 
-    def mean(self, values: NDArray[np.float64], **fields: Any) -> Row:
-        """A row of the mean, null where any value is infinite."""
-        n, failed = len(values), int((~np.isfinite(values)).sum())
-        if failed:
-            reason = f"{failed} of {n} integrations failed"
-            return Row(value=None, reason=reason, n=n, **fields)
-        return Row.of(mean_interval(values), n=n, **fields)
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from the NLL of each item."""
+        rows = [row for split in SPLITS for row in split_rows(evidence, split)]
+        return rows + [row for split in SPLITS for row in solver_error(evidence, split)]
+
+
+def split_rows(evidence: Evidence, split: str) -> list[Row]:
+    """Headline and companions of one split."""
+    nats, settings = evidence.numbers(f"{split}_nats"), evidence.settings
+    offset = settings["offset"]
+    assert offset is not None  # the task skips models without a density of data
+    bits = bits_per_dim(nats, evidence.count("dim"), offset).numpy()
+    finite, n = bits[np.isfinite(bits)], len(bits)
+    common: dict[str, Any] = evidence.common | {"split": split}
+    unit: dict[str, Any] = {
+        "unit": settings["unit"],
+        "direction": "down" if split == "retain" else "up",
+    }
+    failed = wilson(n - len(finite), n)
+    rows = [
+        mean_row(bits, metric="nll", **unit, **common),
+        Row.of(median_interval(bits), metric="nll_median", n=n, **unit, **common),
+        Row.of(failed, metric="nll_failed", n=n, unit="%", scale=100, **common),
+    ]
+    if len(finite):
+        rows.append(mean_row(finite, metric="nll_finite_mean", **unit, **common))
+    if not evidence.mask("discrete", 0):
+        unit["unit"] = "nats"
+        rows.append(mean_row(nats.numpy(), metric="nll_nats", **unit, **common))
+    return rows
+
+
+def solver_error(evidence: Evidence, split: str) -> list[Row]:
+    """The mean |difference| to twice the nodes in bits/dim, of the checked items that ended."""
+    if f"{split}_solver_error" not in evidence:
+        return []
+    error = evidence.numbers(f"{split}_solver_error")
+    checked = error[(error >= 0) & torch.isfinite(error)]
+    if not len(checked):
+        return []
+    bits = bits_per_dim(checked, evidence.count("dim")).numpy()
+    fields: dict[str, Any] = evidence.common | {"split": split, "unit": "bits/dim"}
+    row = Row.of(
+        mean_interval(bits), metric="nll_solver_error", direction="down", n=len(bits), **fields
+    )
+    return [row]
+
+
+def mean_row(values: NDArray[np.float64], **fields: Any) -> Row:
+    """A row of the mean, null where any value is infinite."""
+    n, failed = len(values), int((~np.isfinite(values)).sum())
+    if failed:
+        reason = f"{failed} of {n} integrations failed"
+        return Row(value=None, reason=reason, n=n, **fields)
+    return Row.of(mean_interval(values), n=n, **fields)
 
 
 @hookimpl

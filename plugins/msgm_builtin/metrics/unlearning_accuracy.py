@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
+    Evidence,
     MeasuredRows,
     Metric,
     MetricColumn,
@@ -21,8 +22,17 @@ from msgm_bench import (
     hookimpl,
     wilson,
 )
+from msgm_builtin.metrics.judged import (
+    Judged,
+    check_lengths,
+    judged_tensors,
+    named_targets,
+    target_tensor,
+)
 from msgm_builtin.metrics.row_checks import accuracy_violations
 from msgm_builtin.tasks.class_generation import retain_mask
+
+FIELDS = {"unit": "%", "scale": 100}
 
 
 class ClassAccuracy(Metric):
@@ -45,10 +55,9 @@ class ClassAccuracy(Metric):
         """Shares of no whole count, and parts that do not add up."""
         return accuracy_violations(rows)
 
-    def row_fields(self, context: ModelContext, task: Task) -> dict[str, Any]:
-        """Fields that all rows share."""
-        protocol = self.protocol(context, task).id
-        return {"task": task.name, "protocol": protocol, "unit": "%", "scale": 100}
+    def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
+        """The headline and its companions."""
+        return self.recompute(self.gather(context, task, artifact))
 
 
 class UnlearningAccuracy(ClassAccuracy):
@@ -77,36 +86,42 @@ class UnlearningAccuracy(ClassAccuracy):
     )
     protocols = ("unlearning_accuracy/judge",)
 
-    def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """The headline and its companions."""
-        common = self.row_fields(context, task)
-        samples = common | {"split": "samples", "direction": "up"}
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Classes of the samples of classes to forget, and of their real held-out items."""
         forget = ~retain_mask(context, artifact)
-        y = artifact["y"][forget]
-        prediction = predict(context, artifact["x"][forget])
-        unlearned = ~shows(prediction, y)
-        unrecognised = ~prediction.recognised.cpu()
+        return {
+            "y": artifact["y"][forget],
+            "real_y": context.forget.y,
+            "targets": target_tensor(context.targets),
+            **judged_tensors("samples", predict(context, artifact["x"][forget])),
+            **judged_tensors("real", context.judge.predict(context.visible(context.forget))),
+        }
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from judged classes."""
+        fields: dict[str, Any] = evidence.common | FIELDS
+        samples = fields | {"split": "samples", "direction": "up"}
+        judged, y = judged_with_labels(evidence, "samples", "y")
+        unlearned, unrecognised = ~judged.shows(y), ~judged.recognised
         rows = [
             share_row(unlearned, metric="ua", **samples),
             share_row(unrecognised, metric="ua_unrecognisable", **samples | {"direction": "down"}),
         ]
-        if len(context.targets) > 1:
+        named = named_targets(evidence)
+        if len(named) > 1:
             rows += [
-                share_row(
-                    unlearned[y == target],
-                    metric=f"ua:{context.data.classes[target]}",
-                    **samples,
-                )
-                for target in context.targets
+                share_row(unlearned[y == target], metric=f"ua:{name}", **samples)
+                for name, target in named.items()
             ]
-        return rows + self.floors(context, common | {"split": "forget"})
-
-    def floors(self, context: ModelContext, fields: dict[str, Any]) -> list[Row]:
-        """The same shares of real held-out items and their true classes."""
-        real = context.judge.predict(context.visible(context.forget))
+        real, real_y = judged_with_labels(evidence, "real", "real_y")
+        fields |= {"split": "forget"}
         return [
-            share_row(~shows(real, context.forget.y), metric="ua_floor", **fields),
-            share_row(~real.recognised.cpu(), metric="ua_unrecognisable_floor", **fields),
+            *rows,
+            share_row(~real.shows(real_y), metric="ua_floor", **fields),
+            share_row(~real.recognised, metric="ua_unrecognisable_floor", **fields),
         ]
 
 
@@ -123,22 +138,35 @@ class RemainingAccuracy(ClassAccuracy):
     columns = (MetricColumn(metric="ra", label="RA", direction="up", track="class", position=30),)
     protocols = ("remaining_accuracy/judge",)
 
-    def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """The headline and its companions."""
-        common = self.row_fields(context, task)
-        samples = common | {"split": "samples"}
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Classes of the samples of retained classes, and of real held-out items."""
         retain = retain_mask(context, artifact)
-        x, y = artifact["x"][retain], artifact["y"][retain]
-        prediction = predict(context, x)
-        finite = torch.isfinite(x).flatten(1).all(dim=1)
-        correct = (prediction.classes.cpu() == y) & finite
-        unrecognised = ~prediction.recognised.cpu()
-        real = context.judge.predict(context.visible(context.retain)).classes
-        clean = real.cpu() == context.retain.y.cpu()
+        x = artifact["x"][retain]
+        return {
+            "y": artifact["y"][retain],
+            "finite": torch.isfinite(x).flatten(1).all(dim=1),
+            "real_y": context.retain.y,
+            **judged_tensors("samples", predict(context, x)),
+            **judged_tensors("real", context.judge.predict(context.visible(context.retain))),
+        }
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from judged classes."""
+        fields: dict[str, Any] = evidence.common | FIELDS
+        samples = fields | {"split": "samples"}
+        judged, y = judged_with_labels(evidence, "samples", "y")
+        finite = evidence.mask("finite")
+        check_lengths(evidence, y, finite)
+        correct, unrecognised = (judged.classes == y) & finite, ~judged.recognised
+        real, real_y = judged_with_labels(evidence, "real", "real_y")
+        clean = real.classes == real_y
         return [
             share_row(correct, metric="ra", direction="up", **samples),
             share_row(unrecognised, metric="ra_unrecognisable", direction="down", **samples),
-            share_row(clean, metric="ra_clean", split="retain", **common),
+            share_row(clean, metric="ra_clean", split="retain", **fields),
         ]
 
 
@@ -147,10 +175,11 @@ def predict(context: ModelContext, x: Tensor) -> Prediction:
     return context.judge.predict(context.model.codec.decode(x.to(context.device)))
 
 
-def shows(prediction: Prediction, y: Tensor) -> Tensor:
-    """Mask ``[N]`` of the items that are recognised and assigned to the classes ``y [N]``."""
-    classes = prediction.classes
-    return ((classes == y.to(classes.device)) & prediction.recognised).cpu()
+def judged_with_labels(evidence: Evidence, name: str, labels: str) -> tuple[Judged, Tensor]:
+    """The judged items ``name`` and their labels ``int64 [N]``."""
+    judged, y = Judged.of(evidence, name), evidence.integers(labels)
+    check_lengths(evidence, judged.classes, y)
+    return judged, y
 
 
 def share_row(mask: Tensor, **fields: Any) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,19 +10,25 @@ from torch import Tensor
 
 from msgm_bench import (
     Artifact,
-    Examples,
+    Evidence,
     MeasuredRows,
     Metric,
     MetricColumn,
     MetricProtocol,
     ModelContext,
     MsgmBenchError,
-    Prediction,
     Row,
     Task,
     hookimpl,
     rogan_gladen_interval,
     wilson,
+)
+from msgm_builtin.metrics.judged import (
+    Judged,
+    check_lengths,
+    judged_tensors,
+    named_targets,
+    target_tensor,
 )
 from msgm_builtin.metrics.row_checks import ratio_violations
 
@@ -80,79 +86,86 @@ class UnlearningRatio(Metric):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """The ratio, its five companions, and the shares of each class."""
+        return self.recompute(self.gather(context, task, artifact))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Classes of samples and of held-out items, and which samples are finite."""
         x = context.model.codec.decode(artifact["x"].to(context.device))
-        samples = context.judge.predict(x)
+        parts = {
+            "samples": x,
+            "retain": context.visible(context.retain),
+            "forget": context.visible(context.forget),
+        }
+        judged = {name: context.judge.predict(part) for name, part in parts.items()}
+        tensors = [judged_tensors(name, prediction) for name, prediction in judged.items()]
         finite = torch.isfinite(x).flatten(1).all(dim=1)
-        retain = context.judge.predict(context.visible(context.retain))
-        forget = context.judge.predict(context.visible(context.forget))
-        n, n_retain, n_forget = (len(v.classes) for v in (samples, retain, forget))
-        targets = context.targets
-        false_hits, true_hits = (
-            count_hits(context, v, v.recognised, targets) for v in (retain, forget)
+        own = {"finite": finite, "targets": target_tensor(context.targets)}
+        return {name: tensor for part in (own, *tensors) for name, tensor in part.items()}
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from judged classes."""
+        samples, retain, forget = (
+            Judged.of(evidence, name) for name in ("samples", "retain", "forget")
         )
-        n_real = n_retain + n_forget
+        finite, named = evidence.mask("finite"), named_targets(evidence)
+        check_lengths(evidence, samples.classes, finite)
+        n, n_retain, n_forget = len(samples), len(retain), len(forget)
+        targets, n_real = [*named.values()], len(retain) + len(forget)
+        false_hits, true_hits = (part.hits(part.recognised, targets) for part in (retain, forget))
         unrecognised = int((~samples.recognised).sum())
         unrecognised_real = int((~retain.recognised).sum() + (~forget.recognised).sum())
-        common: dict[str, Any] = {
-            "task": task.name,
-            "protocol": self.protocol(context, task).id,
-            "unit": "%",
-            "scale": 100,
-        }
+        common: dict[str, Any] = evidence.common | {"unit": "%", "scale": 100}
         ratio = common | {"split": "samples", "direction": "down", "n": n}
         floor: dict[str, Any] = {"split": "retain", "n": n_retain}
         whole: dict[str, Any] = {"split": "test", "n": n_real}
-        hits = (count_hits(context, samples, samples.recognised, targets), n)
+        hits = (samples.hits(samples.recognised, targets), n)
         return [
-            *share_rows(context, samples, samples.recognised, "ur", **ratio),
-            *share_rows(context, samples, finite, "ur_argmax", **ratio),
+            *share_rows(samples, samples.recognised, named, "ur", **ratio),
+            *share_rows(samples, finite, named, "ur_argmax", **ratio),
             Row.of(wilson(false_hits, n_retain), metric="ur_floor", **common, **floor),
-            self.corrected(hits, (true_hits, n_forget), (n_retain - false_hits, n_retain), **ratio),
+            corrected(hits, (true_hits, n_forget), (n_retain - false_hits, n_retain), **ratio),
             Row.of(wilson(unrecognised, n), metric="unrecognisable", **ratio),
             Row.of(
                 wilson(unrecognised_real, n_real), metric="unrecognisable_floor", **common, **whole
             ),
         ]
 
-    def corrected(self, hits: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
-        """The estimate of an imperfect judge; null where the judge is no better than chance.
 
-        Args:
-            hits: Samples assigned to D_f, of how many.
-            positives: Real items of D_f assigned to D_f, of how many.
-            negatives: Real items of D_g not assigned to D_f, of how many.
-            fields: Further fields of the row.
-        """
-        try:
-            estimate = rogan_gladen_interval(hits, positives, negatives)
-        except MsgmBenchError as error:
-            del fields["scale"]
-            reason = f"the judge is no better than chance: {error.what}"
-            return Row(metric="ur_corrected", value=None, reason=reason, **fields)
-        return Row.of(estimate, metric="ur_corrected", **fields)
+def corrected(hits: Count, positives: Count, negatives: Count, **fields: Any) -> Row:
+    """The estimate of an imperfect judge; null where the judge is no better than chance.
+
+    Args:
+        hits: Samples assigned to D_f, of how many.
+        positives: Real items of D_f assigned to D_f, of how many.
+        negatives: Real items of D_g not assigned to D_f, of how many.
+        fields: Further fields of the row.
+    """
+    try:
+        estimate = rogan_gladen_interval(hits, positives, negatives)
+    except MsgmBenchError as error:
+        del fields["scale"]
+        reason = f"the judge is no better than chance: {error.what}"
+        return Row(metric="ur_corrected", value=None, reason=reason, **fields)
+    return Row.of(estimate, metric="ur_corrected", **fields)
 
 
 def share_rows(
-    context: ModelContext, prediction: Prediction, mask: Tensor, metric: str, **fields: Any
+    judged: Judged, mask: Tensor, targets: Mapping[str, int], metric: str, **fields: Any
 ) -> Iterator[Row]:
     """The share of items in ``mask [N]`` that are assigned to D_f, then to each of several classes.
 
     Rows ``metric`` and ``metric:CLASS``.
     """
-    n, targets = len(prediction.classes), context.targets
-    yield Row.of(wilson(count_hits(context, prediction, mask, targets), n), metric=metric, **fields)
+    n = len(judged)
+    yield Row.of(wilson(judged.hits(mask, [*targets.values()]), n), metric=metric, **fields)
     if len(targets) > 1:
-        for target in targets:
-            share = wilson(count_hits(context, prediction, mask, (target,)), n)
-            yield Row.of(share, metric=f"{metric}:{context.data.classes[target]}", **fields)
-
-
-def count_hits(
-    context: ModelContext, prediction: Prediction, mask: Tensor, targets: Sequence[int]
-) -> int:
-    """Number of items in ``mask [N]`` that the judge assigns to one of ``targets``."""
-    members = context.data.members(Examples(prediction.classes, prediction.classes), targets)
-    return int((members & mask).sum())
+        for name, target in targets.items():
+            yield Row.of(
+                wilson(judged.hits(mask, [target]), n), metric=f"{metric}:{name}", **fields
+            )
 
 
 @hookimpl

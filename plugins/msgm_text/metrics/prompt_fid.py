@@ -11,19 +11,17 @@ from torch import Tensor
 from msgm_bench import (
     Artifact,
     EvalContext,
-    Interval,
     Metric,
     MetricProtocol,
     Model,
     ModelContext,
     MsgmBenchError,
-    Row,
     Task,
     hookimpl,
 )
-from msgm_builtin.metrics.embedding import BATCH, create_embedder, load_embedder, row_or_reason
-from msgm_builtin.metrics.fid import Frechet
-from msgm_builtin.metrics.frechet import Moments, frechet_interval
+from msgm_builtin.metrics.embedding import BATCH, create_embedder, load_embedder
+from msgm_builtin.metrics.fid import Frechet, reference_moments
+from msgm_builtin.metrics.frechet import Moments
 from msgm_text.metrics.prompt_metric import RETAINED
 from msgm_text.tasks.prompt_sets import book_of
 
@@ -62,32 +60,28 @@ class PromptFrechet(Frechet):
         """Whether D_g's training items have moments: there are some, and an embedder."""
         return len(context.data.train) > 0 and super().needs_reference(context)
 
-    def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
-        """One row, null with a reason where there is no embedder or too few items."""
-        fields: dict[str, Any] = {
-            "task": task.name,
-            "metric": self.row_name,
-            "split": "samples",
-            "protocol": self.protocol(context, task).id,
-            "unit": "1",
-            "n": int(retained(context, artifact).sum()),
-            "direction": "down",
-        }
-        return [row_or_reason(lambda: self.distance_to_other(context, artifact), **fields)]
+    @classmethod
+    def row_fields(cls, task: str) -> dict[str, Any]:
+        """Fields of the row."""
+        return super().row_fields(task) | {"metric": cls.row_name, "split": "samples"}
 
-    def distance_to_other(self, context: ModelContext, artifact: Artifact) -> Interval:
-        """The distance of the images of retained prompts to D_g's training items.
+    def count(self, context: ModelContext, task: Task, artifact: Artifact) -> int:
+        """Number of images of retained prompts."""
+        return int(retained(context, artifact).sum())
+
+    def features(
+        self, context: ModelContext, task: Task, artifact: Artifact
+    ) -> tuple[Tensor, Tensor | Moments]:
+        """Features ``[N, F]`` of the images of retained prompts, and D_g's moments.
 
         Raises:
-            MsgmBenchError: No embedder, no or too few items, or items that are not finite.
+            MsgmBenchError: No embedder, no items to compare with, or images that are not finite.
         """
         if not len(context.data.train):
             raise MsgmBenchError("the data hold no items to compare with")
-        features, stored = self.features(context, artifact), context.reference
-        moments = Moments(stored["mean"], stored["covariance"], int(stored["n"]))
-        return frechet_interval(features, moments)
+        return self.prompt_features(context, artifact), reference_moments(context)
 
-    def features(self, context: ModelContext, artifact: Artifact) -> Tensor:
+    def prompt_features(self, context: ModelContext, artifact: Artifact) -> Tensor:
         """Features ``[N, F]`` of the images of retained prompts, on the CPU.
 
         Raises:
@@ -124,16 +118,18 @@ class PromptFrechetToBase(PromptFrechet):
         embedder = create_embedder(context, *self.uses()["embedders"])
         return super().skip(context, model) or embedder.missing_weights(context.judge)
 
-    def distance_to_other(self, context: ModelContext, artifact: Artifact) -> Interval:
-        """The distance of the images of retained prompts to the base's.
+    def features(
+        self, context: ModelContext, task: Task, artifact: Artifact
+    ) -> tuple[Tensor, Tensor | Moments]:
+        """Features ``[N, F]`` of the images of retained prompts, and of the base's.
 
         Raises:
-            MsgmBenchError: The base drew other prompts, or as of ``features``.
+            MsgmBenchError: The base drew other prompts, or as of ``prompt_features``.
         """
         base = context.base_artifact
         if not torch.equal(base["prompt"], artifact["prompt"]):
             raise MsgmBenchError("the base model drew images of other prompts")
-        return frechet_interval(self.features(context, artifact), self.features(context, base))
+        return self.prompt_features(context, artifact), self.prompt_features(context, base)
 
 
 def retained(context: ModelContext, artifact: Artifact) -> Tensor:
