@@ -238,7 +238,7 @@ def test_no_restriction(patterns, new_registry, monkeypatch):
     ("options", "message"),
     [
         ({"strenght": 1}, r"mine has no option 'strenght' \(did you mean 'strength'\?\)"),
-        ({"strength": 0}, r"option 'strength' of mine = 0\nallowed: .*greater than 0.*factor of"),
+        ({"strength": 0}, r"option 'strength' of mine = 0\nallowed: .*a number above 0.*factor of"),
         ({"strength": "much"}, "option 'strength' of mine = 'much'"),
         ({"strength": "x" * 10_000}, r"option 'strength' of mine = 'x{190,200}…\n"),
         ({"strength": None}, "option 'strength' of mine = None"),

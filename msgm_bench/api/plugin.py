@@ -13,6 +13,7 @@ from msgm_bench.api.option_text import read_option
 from msgm_bench.errors import OptionError, PluginError, did_you_mean, key_at, shorten
 from msgm_bench.quarantine import checked_name
 from msgm_bench.storage.cards import short
+from msgm_bench.storage.validation import allowed_values
 
 
 class Options(BaseModel):
@@ -149,7 +150,8 @@ def option_error(
     owner: str, options: type[BaseModel], values: object, error: ValidationError
 ) -> OptionError:
     """The first of pydantic's errors about ``values``, as an ``OptionError``."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = errors[0]
     key = key_at(first["loc"], values)
     known = list(options.model_fields)
     if first["type"] == "extra_forbidden":
@@ -160,7 +162,10 @@ def option_error(
     field = options.model_fields.get(str(first["loc"][0])) if first["loc"] else None
     about = f" ({field.description})" if field is not None and field.description else ""
     value = "" if first["type"] == "missing" else f" = {short(first['input'], 200)}"
-    reason = first["msg"].removeprefix("Value error, ")  # of a validator of the options
+    reason = allowed_values(errors)
     if first["type"] == "string_type":
         reason = "text, in quotes where YAML reads something else"
-    return OptionError(f"option {shorten(key)!r} of {owner}{value}", f"{reason}{about}")
+    what = f"option {shorten(key)!r} of {owner}" if key else f"options of {owner}"
+    if first["type"] == "missing":
+        what = f"{owner} lacks the option {shorten(key)!r}"
+    return OptionError(f"{what}{value}", f"{reason}{about}")

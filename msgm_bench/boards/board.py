@@ -15,6 +15,7 @@ from msgm_bench.api.settings import Preset
 from msgm_bench.api.track import TextFlag, Track, track_of
 from msgm_bench.errors import OptionError, UsageError, did_you_mean
 from msgm_bench.storage import read_yaml, single_line
+from msgm_bench.storage.validation import allowed_value
 
 BOARD_FILE, RESULTS = "board.yaml", "results"
 PAGE_FILE, PROTOCOLS_FILE, PLOT_FILE = "README.md", "protocols.md", "plot.svg"
@@ -229,7 +230,7 @@ def load(folder: Path) -> Board:
 
 def _complaint(path: Path, error: ValidationError) -> OptionError:
     """The complaint about an unknown key, which may explain a missing one, or else the first."""
-    errors = error.errors(include_url=False, include_context=False)
+    errors = error.errors(include_url=False)
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"])[:80]
     if first["type"] == "extra_forbidden":
@@ -241,7 +242,7 @@ def _complaint(path: Path, error: ValidationError) -> OptionError:
         about = field.description if field is not None else None
         return OptionError(f"{path} lacks the key {where!r}", about or "a value")
     value = f" = {repr(first['input'])[:80]}" if where else ""
-    return OptionError(f"{path}: {where or 'the board'}{value}", first["msg"])
+    return OptionError(f"{path}: {where or 'the board'}{value}", allowed_value(first))
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:

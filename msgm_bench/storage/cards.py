@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from msgm_bench.errors import IncompatibleError, StorageError, key_at, shorten
 from msgm_bench.storage.names import single_line
 from msgm_bench.storage.readers import MIB, error_summary, read_json
+from msgm_bench.storage.validation import allowed_value
 
 CARD_LIMIT = MIB
 
@@ -101,7 +102,7 @@ def _card_error(error: Exception, value: Mapping[str, Any], name: str) -> Incomp
         )
     if first["type"] == "missing":
         return IncompatibleError(f"{name} lacks {key}")
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = allowed_value(first)
     if not key:  # a conflict of several fields
         return IncompatibleError(f"{name}: {error_summary(Exception(reason))}")
     return IncompatibleError(

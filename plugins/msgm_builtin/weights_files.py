@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,8 @@ def find_weights(name: str, path: str | None = None) -> Path | None:
 
 
 def _check_exists(path: str | None) -> str | None:
-    if path is not None and not Path(path).expanduser().exists():
+    # those of pathlib raise for names that are too long and for unknown users
+    if path is not None and not os.path.exists(os.path.expanduser(path)):
         raise ValueError("there is nothing at this path")
     return path
 

@@ -95,7 +95,7 @@ def test_files_are_searched_here_and_in_the_data_folders(here, monkeypatch):
         ({"set": "hub"}, OptionError, "'unlearncanvas'"),
         ({"captions": ["a painting"]}, OptionError, "lacks the place {concept}"),
         ({"resolution": 500}, OptionError, "multiple of 8"),
-        ({"guidance": -2}, OptionError, "greater than or equal to -1"),
+        ({"guidance": -2}, OptionError, "a number of at least -1"),
     ],
 )
 def test_wrong_options_are_refused(options, error, reason):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from msgm_bench import IncompatibleError, OptionError, Options
 from msgm_bench.storage import error_summary
+from msgm_bench.storage.validation import allowed_value
 
 TINY = 16  # px: up to here the small network sees as much as the residual one
 FULL_RESOLUTION = 32  # px: up to here the residual one starts at full resolution
@@ -50,7 +51,7 @@ def parse_network(value: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{key}: {first['msg']}") from error
+        raise ValueError(f"{key}: {allowed_value(first)}") from error
 
 
 class Network(nn.Module):

@@ -21,12 +21,20 @@ from msgm_bench import (
     PretrainedNetwork,
     Process,
     Prompts,
+    WeightChange,
     hookimpl,
 )
 from msgm_builtin.backbones.base import EXPONENTIAL
-from msgm_text.backbones.adapters import add_lora
+from msgm_text.backbones.adapter_files import read_change
+from msgm_text.backbones.adapters import add_lora, save_part
 from msgm_text.backbones.parts import named_parts
-from msgm_text.backbones.t2i_io import is_unet, read_folder, read_weights, save_folder
+from msgm_text.backbones.t2i_io import (
+    PART_USAGE,
+    is_unet,
+    read_folder,
+    read_weights,
+    save_folder,
+)
 from msgm_text.backbones.text_encoder import PromptEncoder, text_encoder
 from msgm_text.backbones.tokenizer import WordTokenizer
 from msgm_text.backbones.transformer import PatchTransformer, TextOffset
@@ -201,6 +209,15 @@ class TextToImage(Backbone[T2IOptions]):
             model = backbone.build(stats)
         weights, sha256 = read_weights(folder, model)
         return PretrainedNetwork(backbone, weights, sha256)
+
+    def read_change(self, source: Path, model: Model) -> WeightChange:
+        """What ``save_part`` writes."""
+        return read_change(source, model.network.state_dict())
+
+    def save_part(self, state: Mapping[str, Tensor], part: str, folder: Path) -> str:
+        """A LoRA as diffusers writes it, or weights of one part under its names."""
+        save_part(state, folder)
+        return PART_USAGE
 
     def save_pretrained(self, model: Model, folder: Path) -> str:
         """U-Net and text encoder, tokenizer and scheduler, each as its library saves it."""

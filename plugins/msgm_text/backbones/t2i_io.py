@@ -48,6 +48,10 @@ output = unet(x_t, timestep, hidden).sample
 Images are scaled to [-1, 1] and have no autoencoder, so there is no pipeline of diffusers for them.
 The output is what the scheduler names: {prediction}.
 """
+PART_USAGE = """\
+The safetensors file has what moved of the base. With `BASE` for the run that trained the base, or
+for its export, and `DIR` for this folder, `msgm-bench evaluate DIR --base BASE` scores it.
+"""
 
 
 class Folder(NamedTuple):
