@@ -408,13 +408,13 @@ TINY = ("--dataset", "digits", "--backbone", "vesde", "-b", "width=16", "-b", "d
 )
 def test_it_reads_well(more, bench, fast):
     """80 columns; network, process, budgets, tasks and metrics by name; times if measured."""
-    code, out, err = bench("info", *TINY, *more)
+    code, out, err = bench("info", *TINY, "-t", "likelihood.solver=dopri5", *more)
     assert code == 0, err
     assert max(map(len, out.splitlines())) <= 80
     words = " ".join(out.split())
     for word in ("ResidualMLP", "VarianceExploding", "sigma_max", "Training", "Tasks", "standard"):
         assert word in words
-    assert "generation heun 50 4,000" in words
+    assert "generation dpmpp_2m_sde 32 4,000" in words
     assert "adaptive: 150 evaluations a repeat are assumed" in words
     assert ("estimate" in words) == ("--no-measure" not in more)
     if "obt" in more:

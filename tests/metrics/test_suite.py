@@ -72,10 +72,10 @@ def test_the_conditional_track_has_its_own_tasks_and_metrics():
     assert {"ua", "ra", "fid-judge", "nll"} <= actual
     assert not {"ur", "acc", "psnr"} & actual
     c = plan.evaluation.tasks["class_generation"].options
-    assert (c.sampler, c.nfe, c.guidance) == ("heun", 50, 0.0)
+    assert (c.sampler, c.nfe, c.guidance) == ("dpmpp_2m_sde", 32, 0.0)
     full = resolve(RunSpec.model_validate(DIGITS | {"conditional": True, "preset": "full"}))
     c = full.evaluation.tasks["class_generation"].options
-    assert (c.per_class, c.per_forget_class, c.guidance, c.nfe) == (5000, None, 2.0, 1000)
+    assert (c.per_class, c.per_forget_class, c.guidance, c.nfe) == (5000, None, 2.0, 32)
 
 
 def test_a_mask_outside_the_image_stops_before_training(bench, tmp_path):

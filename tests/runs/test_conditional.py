@@ -65,7 +65,7 @@ def test_a_result_says_that_its_model_is_told_a_class(cell):
     assert {"ua", "ua_unrecognisable", "ra", "nll"} <= set(rows)
     assert not {"ur", "unrecognisable"} & set(rows)
     assert (rows["ua"]["n"], rows["ra"]["n"]) == (32, 64)
-    assert rows["nll"]["protocol"] == "nll/pf-ode/true-class@1"
+    assert rows["nll"]["protocol"] == "nll/pf-ode/true-class@2"
     assert json.loads((folder / "model" / "model.json").read_text())["data"]["classes"] == 3
     assert load_model(folder / "model", torch.device("cpu")).conditioning.count == 3
 

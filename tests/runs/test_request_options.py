@@ -165,12 +165,41 @@ def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkey
 
 
 @pytest.mark.parametrize("backbone", ["vesde", "vpsde", "subvpsde", "ddpm"])
-@pytest.mark.parametrize(("preset", "nfe"), [("quick", 400), ("full", 400), ("paper", 1000)])
-def test_reconstruction_decodes_by_the_ode(backbone, preset, nfe):
+@pytest.mark.parametrize(
+    ("preset", "ways"),
+    [
+        ("quick", ("adams", "deis", 100)),
+        ("full", ("adams", "deis", 100)),
+        ("paper", ("heun", "heun", 1000)),
+    ],
+)
+def test_reconstruction_decodes_by_the_ode(backbone, preset, ways):
     """Both ways are the probability flow's, whatever samples unconditionally."""
     plan = resolve(spec(backbone=backbone, preset=preset))
     task = plan.evaluation.tasks["reconstruction"].options
-    assert (task.variant, task.t, task.sampler, task.nfe) == ("latent", 0.02, "heun", nfe)
+    assert (task.variant, task.t) == ("latent", 0.02)
+    assert (task.encoder, task.sampler, task.nfe) == ways
+
+
+@pytest.mark.parametrize("backbone", ["vesde", "vpsde", "subvpsde", "ddpm"])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_presets_evaluate_at_most_32_times(backbone, conditional):
+    """Samples and likelihood; the adaptive solver and the authors' samplers are paper's alone."""
+    task = "class_generation" if conditional else "generation"
+    for preset in ("quick", "full", "paper"):
+        plan = resolve(spec(backbone=backbone, preset=preset, conditional=conditional))
+        drawn, likelihood = (plan.evaluation.tasks[n].options for n in (task, "likelihood"))
+        is_paper = preset == "paper"
+        assert drawn.nfe >= 1000 if is_paper else drawn.nfe <= 32
+        assert likelihood.solver == ("dopri5" if is_paper else "adams")
+        assert likelihood.steps is None  # of adams: 32 nodes
+
+
+def test_the_adaptive_solver_needs_no_other_option():
+    """The preset's solver leaves nothing behind that dopri5 refuses."""
+    chosen = {"likelihood": {"solver": "dopri5"}}
+    plan = resolve(spec(task_params=chosen))
+    assert plan.evaluation.tasks["likelihood"].options.solver == "dopri5"
 
 
 def test_a_coarse_grid_needs_no_remedy():
@@ -178,7 +207,7 @@ def test_a_coarse_grid_needs_no_remedy():
     coarse = {"backbone": "ddpm", "backbone_params": {"steps": 100}}
     partial = {"variant": "partial", "sampler": "ancestral"}
     chosen = {"task_params": {"reconstruction": partial}}
-    assert resolve(spec(**coarse)).evaluation.tasks["reconstruction"].options.nfe == 400
+    assert resolve(spec(**coarse)).evaluation.tasks["reconstruction"].options.nfe == 100
     assert resolve(spec(**coarse, **chosen)).evaluation.tasks["reconstruction"].options.nfe == 2
     with pytest.raises(OptionError, match="at most 2 steps"):
         resolve(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))

@@ -120,7 +120,7 @@ def test_provenance(whole):
         "judges/bayes",
     }
     assert {"core", "methods/obt", "methods/standard", "backbones/vesde"} <= set(told["code"])
-    assert {"tasks/likelihood", "metrics/ur", "samplers/heun"} <= set(told["code"])
+    assert {"tasks/likelihood", "metrics/ur", "samplers/dpmpp_2m_sde"} <= set(told["code"])
     assert all(len(digest) == 64 for digest in told["code"].values())
     assert len(told["dataset_fingerprint"]) == 64
     assert len(told["stages"]["base"]) == 64, "the hash of the base model"

@@ -11,6 +11,7 @@ from pydantic import Field
 from msgm_bench import Backbone, DataStats, DiscreteDDPM, Model, Process, hookimpl, merge
 from msgm_builtin.backbones.base import (
     EXPONENTIAL,
+    FAST,
     NetworkBackbone,
     NetworkOptions,
     sampling_preset,
@@ -37,11 +38,11 @@ class DDPM(NetworkBackbone[DDPMOptions]):
 
     name = "ddpm"
     citation = "Ho, Jain, Abbeel 2020, arXiv:2006.11239, section 4"
-    samplers: ClassVar[tuple[str, ...]] = (*("ancestral", "ddim", "heun"), *EXPONENTIAL)
+    samplers: ClassVar[tuple[str, ...]] = (*EXPONENTIAL, "ancestral", "ddim", "heun")
     timestep = "k = 0 .. N - 1 of t = (k + 1) / N; the output is eps_hat"
     presets = {
-        "quick": sampling_preset("ddim", 50),
-        "full": CHAIN,
+        "quick": FAST,
+        "full": FAST,
         "paper": {
             "finetuning": {"steps": 30_000},  # MSGM, arXiv:2412.07229, section 4.4
             **CHAIN,

@@ -10,6 +10,7 @@ from pydantic import Field
 from msgm_bench import Backbone, DataStats, Process, VarianceExploding, hookimpl, merge
 from msgm_builtin.backbones.base import (
     EXPONENTIAL,
+    FAST,
     NetworkBackbone,
     NetworkOptions,
     sampling_preset,
@@ -43,12 +44,8 @@ class VESDE(NetworkBackbone[VESDEOptions]):
     data_range = (0.0, 1.0)
     embedding = "fourier"
     timestep = "sigma(t); the output is the score, and eps_hat = -sigma(t) times the output"
-    samplers: ClassVar[tuple[str, ...]] = (*("heun", "pc", "em"), *EXPONENTIAL)
-    presets = {
-        "quick": sampling_preset("heun", 50),
-        "full": corrected_preset(1000),
-        "paper": corrected_preset(2000),
-    }
+    samplers: ClassVar[tuple[str, ...]] = (*EXPONENTIAL, "em", "pc", "heun")
+    presets = {"quick": FAST, "full": FAST, "paper": corrected_preset(2000)}
 
     def process(self, stats: DataStats) -> Process:
         """sigma from ``sigma_min`` to ``sigma_max``."""

@@ -10,14 +10,13 @@ from pydantic import Field
 from msgm_bench import Backbone, DataStats, Process, VariancePreserving, hookimpl, merge
 from msgm_builtin.backbones.base import (
     EXPONENTIAL,
+    FAST,
     NetworkBackbone,
     NetworkOptions,
     sampling_preset,
 )
 
-SCORE_SDE = merge(  # network and sampler of score_sde's own run on CIFAR-10
-    sampling_preset("em", 1000), {"backbone": {"up_attention": "last"}}
-)
+NETWORK = {"backbone": {"up_attention": "last"}}  # of score_sde's own run on CIFAR-10
 
 
 class VPSDEOptions(NetworkOptions):
@@ -32,11 +31,11 @@ class VPSDE(NetworkBackbone[VPSDEOptions]):
 
     name = "vpsde"
     citation = "Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C"
-    samplers: ClassVar[tuple[str, ...]] = (*("heun", "em", "pc"), *EXPONENTIAL)
+    samplers: ClassVar[tuple[str, ...]] = (*EXPONENTIAL, "em", "pc", "heun")
     presets = {
-        "quick": sampling_preset("em", 50),  # small networks: the ODE gives some noise
-        "full": SCORE_SDE,
-        "paper": SCORE_SDE,
+        "quick": FAST,
+        "full": merge(FAST, NETWORK),
+        "paper": merge(sampling_preset("em", 1000), NETWORK),
     }
 
     def process(self, stats: DataStats) -> Process:

@@ -80,12 +80,7 @@ def quick(
     scored: int = 128,
     restored: int = 125,
 ) -> Preset:
-    """Two CPU cores, at most 64 network evaluations an item: a test of the path, not a result.
-
-    The likelihood takes 16 steps of the classical Runge-Kutta method, evenly in log(sigma/a):
-    on Gaussians with an image's spectrum that is within 0.02 bits/dim of the truth, bounded in
-    cost whatever the model, and no item's value depends on its batch.
-    """
+    """Two CPU cores, at most 64 network evaluations an item: a test of the path, not a result."""
     restoration = {"count": restored, "batch_size": 125}
     return {
         "training": {
@@ -106,7 +101,7 @@ def quick(
                 "per_forget_class": generated // 4,
                 "batch_size": 250,
             },
-            "likelihood": {"count": scored, "batch_size": 128, "solver": "rk4", "steps": 16},
+            "likelihood": {"count": scored, "batch_size": 128},
             "inpainting": restoration,
             "reconstruction": restoration | {"nfe": 64},
         },

@@ -33,6 +33,7 @@ from msgm_builtin.tasks.skip_reasons import track_of
 ADAPTIVE_NFE = 150  # of dopri5 at rtol = 1e-5; it has order 5 and needs rtol^(-1/5) times that
 STEP_NFE = {"heun": 2, "rk4": 4}  # evaluations of a step
 NODES = 32  # of adams, one evaluation each
+ADAMS = {"likelihood": {"solver": "adams"}}
 ADAMS_ONLY = {"probes", "check_items"}  # options; the other fields are of the other solvers
 OTHERS_ONLY = {"rtol", "atol", "max_nfe"}
 CONDITIONS = {"class": "true class", "text": "caption"}  # of an item
@@ -85,6 +86,7 @@ class Likelihood(Task[LikelihoodOptions]):
     name = "likelihood"
     measures = True
     citation = "Song et al. 2021, arXiv:2011.13456, section 4.3; Ho et al. 2020, equation 5"
+    presets = {"quick": {"tasks": ADAMS}, "full": {"tasks": ADAMS}}
 
     def skip(self, model: Model) -> str | None:
         """Latents have no density of the data."""

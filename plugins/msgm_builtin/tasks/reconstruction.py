@@ -28,7 +28,8 @@ from msgm_bench import (
 )
 from msgm_builtin.tasks.restoration import Restoration
 
-LATENT_NFE = 400  # of an image, encoding and decoding together
+LATENT_NFE = {"heun": 400, "adams": 100}  # of an image, encoding and decoding together
+FAST = {"encoder": "adams", "sampler": "deis"}
 PARTIAL_NFE = 20  # a grid of 1000 steps has as many up to t = 0.02
 
 
@@ -51,7 +52,8 @@ class ReconstructionOptions(CountOptions):
         None,
         ge=1,
         description="most network evaluations an image, through the latent half of them each way. "
-        "Empty: 400; partial: 20, or as many as a discrete process has steps up to t",
+        "Empty: 400, with encoder=adams 100; partial: 20, or as many as a discrete process has "
+        "steps up to t",
     )
     sampler_options: Mapping[str, Any] = Field({}, description="further options of the sampler")
 
@@ -67,7 +69,8 @@ class Reconstruction(Restoration[ReconstructionOptions]):
     name = "reconstruction"
     citation = "MSGM, arXiv:2412.07229, section 4.3 (reconstruction, t = 0.02), and its code"
     presets = {
-        "quick": {"tasks": {"reconstruction": {"count": 500}}},
+        "quick": {"tasks": {"reconstruction": {"count": 500, **FAST}}},
+        "full": {"tasks": {"reconstruction": FAST}},
         "paper": {"tasks": {"reconstruction": {"count": 10_000, "nfe": 1000}}},
     }
 
@@ -94,7 +97,8 @@ class Reconstruction(Restoration[ReconstructionOptions]):
     @property
     def nfe(self) -> int:
         """Most network evaluations an image."""
-        return int(self.options.nfe or (LATENT_NFE if self.is_latent else PARTIAL_NFE))
+        latent = LATENT_NFE[self.options.encoder]
+        return int(self.options.nfe or (latent if self.is_latent else PARTIAL_NFE))
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The sampler that decodes."""

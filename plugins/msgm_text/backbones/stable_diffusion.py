@@ -98,7 +98,7 @@ class StableDiffusion(Backbone[StableDiffusionOptions]):
 
     name = "stable_diffusion"
     citation = "Rombach et al. 2022, arXiv:2112.10752, sections 3 and 4.3"
-    samplers: ClassVar[tuple[str, ...]] = (*("ddim", "ancestral", "heun"), *EXPONENTIAL)
+    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ancestral", "heun", *EXPONENTIAL)
     text = True
     needs_base = True
     presets = {

@@ -127,7 +127,7 @@ class TextToImage(Backbone[T2IOptions]):
 
     name = "t2i"
     citation = "Rombach et al. 2022, arXiv:2112.10752, section 3.3"
-    samplers: ClassVar[tuple[str, ...]] = (*("ddim", "ancestral", "heun"), *EXPONENTIAL)
+    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ancestral", "heun", *EXPONENTIAL)
     text = True
     presets = {"quick": {"backbone": {"network": "transformer"}}}
 

@@ -19,7 +19,7 @@ QUICK: dict[str, Any] = {  # two CPU cores: a test of the path, not a result
         "warmup_steps": 0,
         "lr_schedule": "constant",
     },
-    "tasks": {"likelihood": {"count": 64, "batch_size": 128, "solver": "rk4", "steps": 16}},
+    "tasks": {"likelihood": {"count": 64, "batch_size": 128}},
 }
 FULL: dict[str, Any] = {  # one GPU, for t2i's U-Net
     "training": {

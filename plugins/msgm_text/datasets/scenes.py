@@ -61,7 +61,7 @@ QUICK = {  # two minutes of a CPU's core for t2i's transformer, and ten seconds 
         "warmup_steps": 0,
         "lr_schedule": "constant",
     },
-    "tasks": {"likelihood": {"count": 64, "batch_size": 128, "solver": "rk4", "steps": 16}},
+    "tasks": {"likelihood": {"count": 64, "batch_size": 128}},
 }
 
 
