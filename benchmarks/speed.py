@@ -1,18 +1,20 @@
-"""Ratios of what costs time, measured side by side."""
+"""Ratios of what costs time, measured side by side.
+
+python benchmarks/speed.py
+python benchmarks/speed.py --device cuda
+"""
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from pairs import bench, parser
 
 from msgm_bench import DataStats, Noise, Training, derive_seed, dsm_loss, ode_nll
 from msgm_bench.registry import registry
@@ -22,41 +24,15 @@ from msgm_bench.training.runtime import Precision
 Pair = tuple[str, Callable[[], object], Callable[[], object]]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--pairs", type=int, default=7)
-    given = parser.parse_args()
-    runtime = Runtime.select(given.device)
-    hardware = runtime.hardware()
-    print(
-        ", ".join(f"{key} {value}" for key, value in hardware.items() if key != "peak_memory_mib")
-    )
-    print(f"{'A / B':<52}{'A ms':>9}{'B ms':>9}{'A/B':>7}  smallest to largest")
+    meter = bench(parser(__doc__).parse_args(arguments))
+    runtime = meter.runtime
+    meter.header("ratios")
     with runtime.active():
         pairs = [*networks(runtime), *steps(runtime), *precisions(runtime), *likelihoods(runtime)]
         for name, a, b in [*pairs, *startup()]:
-            report(name, a, b, given.pairs, runtime)
-
-
-def report(
-    name: str, a: Callable[[], object], b: Callable[[], object], pairs: int, runtime: Runtime
-) -> None:
-    """One line: A and B in turn, after one warm-up of each."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for i in range(pairs + 1):
-        for function, list_ in zip((a, b), times, strict=True):
-            started = time.perf_counter()
-            function()
-            if runtime.device.type == "cuda":
-                torch.cuda.synchronize()
-            if i:
-                list_.append(1000 * (time.perf_counter() - started))
-    ratios = sorted(x / y for x, y in zip(*times, strict=True))
-    a_ms, b_ms = (statistics.median(list_) for list_ in times)
-    middle = statistics.median(ratios)
-    print(f"{name:<52}{a_ms:>9.2f}{b_ms:>9.2f}{middle:>7.2f}  {ratios[0]:.2f} to {ratios[-1]:.2f}")
+            meter.row(name, a, b)
 
 
 def setting(runtime: Runtime, **options: object) -> tuple[torch.nn.Module, NoisedBatches]:
