@@ -5,25 +5,12 @@ from __future__ import annotations
 import cli_harness
 import pytest
 from cli_harness import results, tiny
+from tiny_graph import SPEC, graph
 
-from msgm_bench import RunSpec
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
 from msgm_bench.registry import registry
-
-SPEC = RunSpec(
-    dataset="gaussians",
-    forget="middle",
-    backbone="vesde",
-    method="neggrad",
-    regime="finetune",
-    device="cpu",
-    steps=5,
-    samples=16,
-    dataset_params={"train_size": 500, "test_size": 500},
-    backbone_params={"width": 16, "depth": 1},
-)
 
 
 @pytest.fixture
@@ -31,11 +18,6 @@ def shifting(third_party, fast):
     """The plugin of ``third_party/third_party_base.py``, installed."""
     source = (cli_harness.THIRD_PARTY / "third_party_base.py").read_text("utf-8")
     return third_party("third-party-base", source, "third_party.base")
-
-
-def graph(**changes):
-    """The stages of the request."""
-    return build_graph(resolve(SPEC.model_copy(update=changes)))
 
 
 def shifts(out):

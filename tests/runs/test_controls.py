@@ -8,8 +8,9 @@ import cli_harness
 import pytest
 import torch
 from cli_harness import only, results, tiny
+from tiny_graph import SPEC, graph
 
-from msgm_bench import Method, PluginError, RunSpec, Training, dsm_loss
+from msgm_bench import Method, PluginError, Training, dsm_loss
 from msgm_bench.evaluation.context import model_context
 from msgm_bench.experiment.copy_trainer import CHECKPOINT, OWNER, CopyTrainer, copy_for_training
 from msgm_bench.experiment.graph import build_graph
@@ -20,19 +21,6 @@ from msgm_bench.runner import dry_run
 from msgm_bench.testing.toys import toy_base, toy_context, toy_images
 from msgm_bench.training import Runtime
 
-SPEC = RunSpec(
-    dataset="gaussians",
-    forget="middle",
-    backbone="vesde",
-    method="neggrad",
-    regime="finetune",
-    device="cpu",
-    steps=5,
-    samples=16,
-    dataset_params={"train_size": 500, "test_size": 500},
-    backbone_params={"width": 16, "depth": 1},
-)
-
 
 @pytest.fixture
 def probed(third_party, fast, monkeypatch):
@@ -40,11 +28,6 @@ def probed(third_party, fast, monkeypatch):
     source = (cli_harness.THIRD_PARTY / "third_party_controls.py").read_text("utf-8")
     monkeypatch.setenv("MSGM_BENCH_PLUGINS", f"{cli_harness.FAST_PLUGINS},third_party.*")
     return third_party("third-party-controls", source, "third_party.controls")
-
-
-def graph(**changes):
-    """The stages of the request."""
-    return build_graph(resolve(SPEC.model_copy(update=changes)))
 
 
 def distances(result):

@@ -5,25 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-
-from msgm_bench import RunSpec
-from msgm_bench.experiment.graph import build_graph
-from msgm_bench.experiment.plan import resolve
+from tiny_graph import graph
 
 pytestmark = pytest.mark.usefixtures("fast")
 
-SPEC = RunSpec(
-    dataset="gaussians",
-    forget="middle",
-    backbone="vesde",
-    method="neggrad",
-    regime="finetune",
-    device="cpu",
-    steps=5,
-    samples=16,
-    dataset_params={"train_size": 500, "test_size": 500},
-    backbone_params={"width": 16, "depth": 1},
-)
 JUDGE, BASE, MODEL, ROWS = "fit judge bayes", "base", "train neggrad", "measure"
 GENERATION, LIKELIHOOD = "draw generation", "draw likelihood"
 EVALUATION = {GENERATION, LIKELIHOOD, ROWS}
@@ -31,8 +16,7 @@ EVALUATION = {GENERATION, LIKELIHOOD, ROWS}
 
 def keys(**changes):
     """Keys of all stages by name."""
-    plan = resolve(SPEC.model_copy(update=changes))
-    return {name: stage.key for name, stage in build_graph(plan).stages.items()}
+    return {name: stage.key for name, stage in graph(**changes).stages.items()}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +61,7 @@ def test_the_place_of_the_cache_and_of_the_results_is_in_no_key(monkeypatch, tmp
 
 def test_a_task_may_be_called_like_a_stage():
     """Tasks named ``model`` and ``judge`` do not take the place of model and judge."""
-    rows = build_graph(resolve(SPEC)).rows
+    rows = graph().rows
     (artifact, *_) = rows.artifacts.values()
     rows = dataclasses.replace(rows, artifacts={"model": artifact, "judge": artifact})
     assert rows.needs["model"] is rows.model
@@ -87,7 +71,7 @@ def test_a_task_may_be_called_like_a_stage():
 
 def test_stages_are_values():
     """A stage is a frozen dataclass that names its needs, and has a run and JSON-ready inputs."""
-    for stage in build_graph(resolve(SPEC)).stages.values():
+    for stage in graph().stages.values():
         assert dataclasses.is_dataclass(stage)
         with pytest.raises(dataclasses.FrozenInstanceError):
             stage.runtime = None
