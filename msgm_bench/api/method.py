@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -209,7 +209,12 @@ def _check_presets(cls: type[Method]) -> None:
 
 
 class LossMethod(Method[OptionsT]):
-    """A method with one loss; the trainer does everything else."""
+    """A method with one loss; the trainer does everything else.
+
+    A step has two parts: ``draw`` makes its random numbers, ``descend`` takes them to the weights.
+    On a GPU a small network's steps are captured and replayed, where ``step_kind`` states which
+    steps are alike.
+    """
 
     @abstractmethod
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
@@ -225,12 +230,28 @@ class LossMethod(Method[OptionsT]):
     def transform_gradients(self, model: nn.Module) -> None:
         """Change the gradients in place, before they are clipped."""
 
-    def update(self, session: Session, step: int) -> Tensor:
-        """Draw batches, evaluate ``loss``, minimise it."""
+    def step_kind(self, step: int) -> Hashable | None:
+        """A name of the steps that differ from ``step`` in their batches alone; None: no others.
+
+        ``loss`` of two steps of one kind is the same function of model and batches: it reads
+        nothing back from the device, and draws nothing but dropout.
+        """
+        return None
+
+    def draw(self, session: Session, step: int) -> Batches:
+        """The batches of a step, and whatever else is random in it."""
         drawn = {split: session.batch(split, step) for split in SPLITS if split in self.needs}
-        loss = self.loss(session.model, Batches(self.name, drawn), step)
+        return Batches(self.name, drawn)
+
+    def descend(self, session: Session, batches: Batches, step: int) -> Tensor:
+        """Minimise ``loss`` on ``batches``; returns it."""
+        loss = self.loss(session.model, batches, step)
         session.minimise(loss, self.transform_gradients)
         return loss.detach()
+
+    def update(self, session: Session, step: int) -> Tensor:
+        """``draw``, then ``descend``."""
+        return self.descend(session, self.draw(session, step), step)
 
 
 def dsm_loss(model: Model, batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -62,10 +62,12 @@ class Batches:
     Attributes:
         method: Name of the method, for errors.
         drawn: The batches by split.
+        noise: Further random numbers of the step that the method draws, by name.
     """
 
     method: str
     drawn: Mapping[Split, Batch]
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def retain(self) -> Batch:

@@ -36,22 +36,30 @@ class EMA:
         self.buffers = {name: buffer.clone() for name, buffer in stored_buffers(network).items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """One update from the network's weights, in place."""
+    def update(self, weight: Tensor | None = None) -> None:
+        """One update from the network's weights, in place.
+
+        Args:
+            weight: Memory that has ``weight`` of each update, for those that are replayed.
+        """
         mean = list(self.parameters.values())
-        if self.use_warmup and self.count == 0:
+        if weight is not None:
+            torch._foreach_lerp_(mean, self._current, [weight] * len(mean))
+        elif self.weight == 1:
             torch._foreach_copy_(mean, self._current)
         else:
-            torch._foreach_lerp_(mean, self._current, 1 - self._decay())
+            torch._foreach_lerp_(mean, self._current, self.weight)
         if self.buffers:
-            for name, buffer in stored_buffers(self.network).items():
-                self.buffers[name].copy_(buffer)
+            current = stored_buffers(self.network)
+            torch._foreach_copy_(list(self.buffers.values()), [current[n] for n in self.buffers])
         self.count += 1
 
-    def _decay(self) -> float:
+    @property
+    def weight(self) -> float:
+        """1 - d of the next update; 1, a copy, in the first one of a warm-up."""
         if not self.use_warmup:
-            return self.decay
-        return min(self.decay, (1 + self.count) / (10 + self.count))
+            return 1 - self.decay
+        return 1 - min(self.decay, (1 + self.count) / (10 + self.count)) if self.count else 1.0
 
     @property
     def tensors(self) -> dict[str, Tensor]:

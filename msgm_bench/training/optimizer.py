@@ -45,6 +45,38 @@ class Optimizer:
         self.gradient_norm = torch.zeros((), device=self.parameters[0].device)
         self.guard: WeightGuard | None = None
         self._averaging = budget.ema_decay > 0
+        self._rate: Tensor | None = None  # eta and 1 - d, where a captured step reads them
+        self._weight: Tensor | None = None
+        self._is_captured = False
+        if self.gradient_norm.is_cuda:
+            self.hold_rates_on_device()
+
+    def hold_rates_on_device(self) -> None:
+        """Hold eta, and 1 - d of the EMA, in tensors, of the type that fused Adam reads.
+
+        A GPU has them whether its steps are captured or not, so that both end with one number.
+        """
+        place = self.gradient_norm
+        self._rate = place.new_zeros((), dtype=torch.float32 if place.is_cuda else torch.float64)
+        self._weight = torch.zeros_like(place)
+
+    def set_rates(self) -> None:
+        """Set eta and 1 - d of the next step."""
+        rate: float | Tensor = self.learning_rate(self.step)
+        if self._rate is not None and self._weight is not None:
+            rate = self._rate.fill_(rate)
+            self._weight.fill_(self.ema.weight)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[None]:
+        """A block whose steps are recorded: they read eta and 1 - d from memory."""
+        self._is_captured = True
+        try:
+            yield
+        finally:
+            self._is_captured = False
 
     def minimise(
         self,
@@ -83,25 +115,27 @@ class Optimizer:
     def _move(self, mask: Tensor | None) -> None:
         """One step of Adam with the parameters' ``grad``, clipped and masked; then the EMA."""
         self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters, self.budget.max_grad_norm)
+        if not self._is_captured:
+            self.set_rates()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        with self._known_move():
+            group["capturable"] = self._is_captured
+        with self.known_move():
             with self._masked(mask):
                 self.optimizer.step()
             self._average()
 
     def _average(self) -> None:
         if self._averaging:
-            self.ema.update()
+            self.ema.update(self._weight if self._is_captured else None)
 
-    def _known_move(self) -> AbstractContextManager[None]:
+    def known_move(self) -> AbstractContextManager[None]:
         """A block in which the weight guard allows changes."""
         return contextlib.nullcontext() if self.guard is None else self.guard.allowed()
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[None]:
         """A block in which the method changes weights, without autograd; then the EMA."""
-        with self._known_move(), torch.no_grad():
+        with self.known_move(), torch.no_grad():
             yield
             self._average()
 
@@ -128,11 +162,11 @@ class Optimizer:
         moments = None if keep_moments else copy.deepcopy(self.optimizer.state_dict())
         averaging, self._averaging = self._averaging, False
         try:
-            with self._known_move():
+            with self.known_move():
                 yield
         finally:
             self._averaging = averaging
-            with self._known_move():
+            with self.known_move():
                 self._load(weights)
             if moments is not None:
                 self.optimizer.load_state_dict(moments)

@@ -16,6 +16,7 @@ from msgm_bench.api import Model
 from msgm_bench.errors import OptionError, shorten
 
 Precision = Literal["fp32", "tf32", "bf16"]
+MAX_CAPTURED_WEIGHTS = 4_000_000
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 
 
@@ -76,6 +77,17 @@ class Runtime:
         if self.compile:
             model.network.compile()
         return model
+
+    def captures(self, model: Model) -> bool:
+        """Whether training steps of ``model`` are captured and replayed as CUDA graphs.
+
+        Small networks on one GPU: starting their kernels takes longer than the kernels. Compiled
+        ones are not, nor those of several processes, which speak to each other in each step.
+        """
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if self.device.type != "cuda" or self.compile or distributed:
+            return False
+        return sum(weight.numel() for weight in model.parameters()) <= MAX_CAPTURED_WEIGHTS
 
     def round_frozen(self, model: Model) -> None:
         """Store frozen weights of matrix products and convolutions in bf16, where ``bf16`` is on.

@@ -15,14 +15,10 @@ from torch import Tensor
 from msgm_bench.api import Method, Model, PromptBook, Training
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.diffusion import derive_seed
-from msgm_bench.errors import (
-    DivergenceError,
-    OptionError,
-    PluginError,
-    StorageError,
-)
+from msgm_bench.errors import DivergenceError, OptionError, PluginError, StorageError
 from msgm_bench.training import checkpoint
 from msgm_bench.training.batches import NoisedBatches
+from msgm_bench.training.captured_step import update_function
 from msgm_bench.training.interrupt import deferred
 from msgm_bench.training.method_state import load_stored_state, stored_state
 from msgm_bench.training.runtime import Runtime
@@ -89,6 +85,7 @@ class Trainer(TrainingSession):
         self.runtime = runtime
         self.preparation_steps, self.preparation_passes = 0, 0.0
         self.log = TrainLog()
+        self.update_step = update_function(self, runtime)
 
     def run(
         self, folder: Path, on_step: ProgressCallback, on_end: Callable[[], None] | None = None
@@ -214,7 +211,7 @@ class Trainer(TrainingSession):
         self.horizon = self._expected_steps()
         seed_device(derive_seed(self.seed, "dropout", self.step), self.runtime.device)
         self.model.train()
-        loss = self.method.update(self, self.step)
+        loss = self.update_step(self.step)
         self._check_moves()
         self.step += 1
         every = max(1, self.total_steps // LOGGED_ROWS)
@@ -230,7 +227,7 @@ class Trainer(TrainingSession):
             self.guard.check()
 
     def _finite(self) -> bool:
-        return all(bool(torch.isfinite(p).all()) for p in self.parameters)
+        return bool(torch.stack([torch.isfinite(p).all() for p in self.parameters]).all())
 
     def _row(self, loss: Tensor) -> dict[str, float]:
         """The scalars of this step; the only synchronisation of the loop with the device."""

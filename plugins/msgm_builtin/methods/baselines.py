@@ -25,6 +25,10 @@ class Standard(LossMethod):
         """L on D."""
         return dsm_loss(model, batches.all)
 
+    def step_kind(self, step: int) -> str:
+        """All steps are alike."""
+        return self.name
+
 
 class Unseen(LossMethod):
     """Trained from scratch on D_g, which is D without D_f: a baseline, not an oracle.
@@ -44,6 +48,10 @@ class Unseen(LossMethod):
         """L on D_g."""
         return dsm_loss(model, batches.retain)
 
+    def step_kind(self, step: int) -> str:
+        """All steps are alike."""
+        return self.name
+
 
 class Finetune(LossMethod[WeightsOptions]):
     """The base model trained on with D_g alone: forgetting by neglect.
@@ -61,6 +69,10 @@ class Finetune(LossMethod[WeightsOptions]):
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """L on D_g."""
         return dsm_loss(model, batches.retain)
+
+    def step_kind(self, step: int) -> str:
+        """All steps are alike."""
+        return self.name
 
 
 @hookimpl

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
-from msgm_bench import Method, Session, hookimpl
+from msgm_bench import Batches, Method, Session, hookimpl
 from msgm_builtin.methods.msgm_base import MSGM
 
 
@@ -23,15 +24,19 @@ class Erase(MSGM):
     name = "erase"
     citation = "MSGM, arXiv:2412.07229, section 4.1 (EraseDiff); yunfengdiao/Moderated-... d48987f"
 
-    def update(self, session: Session, step: int) -> Tensor:
-        """Draw u ``[N, *shape]``, then step as every MSGM."""
+    def draw(self, session: Session, step: int) -> Batches:
+        """Batches and u ``[N, *shape]``."""
         noise = session.noise("target", step, count=session.batch_size)
-        self.target = noise.uniform(session.model.shape)
-        return super().update(session, step)
+        u = noise.uniform(session.model.shape)
+        return replace(super().draw(session, step), noise={"u": u})
+
+    def target(self, batches: Batches) -> Tensor:
+        """u ``[N, *shape]``."""
+        return batches.noise["u"]
 
     def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
         """E |eps_hat - u|^2 / D."""
-        return (eps_hat - self.target).square().mean()
+        return (eps_hat - eps).square().mean()
 
 
 @hookimpl

@@ -43,17 +43,29 @@ class MSGM(LossMethod[MSGMOptionsT]):
         """L of the step."""
         alpha, forget = self.options.alpha, batches.forget
         L_g = dsm_loss(model, batches.retain)
-        if step % self.options.forget_interval:
+        if not self.has_forget_loss(step):
             return alpha * L_g
         eps_hat = model.eps(forget.x_t, forget.t, forget.condition)
-        L_f = self.forget_loss(eps_hat, forget.eps)
+        L_f = self.forget_loss(eps_hat, self.target(batches))
         norm, cosine = norm_and_cosine(eps_hat, forget.eps)
         self.record(loss_retain=L_g, loss_forget=L_f, norm_forget=norm, cosine_forget=cosine)
         return alpha * L_g + (1 - alpha) * L_f
 
+    def step_kind(self, step: int) -> bool:
+        """Steps with L_f, and steps without."""
+        return self.has_forget_loss(step)
+
+    def has_forget_loss(self, step: int) -> bool:
+        """Whether L_f is a part of L at ``step``."""
+        return step % self.options.forget_interval == 0
+
+    def target(self, batches: Batches) -> Tensor:
+        """What L_f compares eps_hat with, ``[N, *shape]``."""
+        return batches.forget.eps
+
     @abstractmethod
     def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
-        """L_f of predictions and noise ``[N, *shape]`` on D_f, a scalar."""
+        """L_f of predictions and ``target``, ``[N, *shape]`` on D_f, a scalar."""
 
     def check(self, recorded: Mapping[str, float]) -> None:
         """Stop a score that explodes on D_f.

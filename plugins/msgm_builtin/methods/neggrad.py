@@ -62,6 +62,10 @@ class NegGrad(LossMethod[NegGradOptions]):
         self.record(loss_retain=L_r, loss_forget=L_f)
         return self.options.retain_weight * L_r - L_f
 
+    def step_kind(self, step: int) -> str:
+        """All steps are alike."""
+        return self.name
+
     def clipped_error(self, error: Tensor) -> Tensor:
         """Mean of the squared errors ``[N, *shape]``, clipped at ``max_error``."""
         c = self.options
