@@ -35,7 +35,7 @@ def script(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_benchmarks_run(name, script, capsys, cache):
+def test_benchmarks_run(name, script, capsys, cache, fast):
     """Hardware above the table, and in each row the ratio of its one pair."""
     state = torch.get_rng_state()
     script(name).main(["--smoke"])
