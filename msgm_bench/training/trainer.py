@@ -86,6 +86,7 @@ class Trainer(TrainingSession):
         self.preparation_steps, self.preparation_passes = 0, 0.0
         self.log = TrainLog()
         self.update_step = update_function(self, runtime)
+        self._modules: list[torch.nn.Module] = []
 
     def run(
         self, folder: Path, on_step: ProgressCallback, on_end: Callable[[], None] | None = None
@@ -134,6 +135,7 @@ class Trainer(TrainingSession):
         assert self.guard is not None
         torch.manual_seed(derive_seed(self.seed, "setup"))
         self.method.setup(self)
+        self._modules = list(self.model.modules())
         self.guard.check()
         self.preparation_passes = self.passes.count
         self._restore(folder)
@@ -210,7 +212,7 @@ class Trainer(TrainingSession):
     def _advance(self, on_step: ProgressCallback) -> None:
         self.horizon = self._expected_steps()
         seed_device(derive_seed(self.seed, "dropout", self.step), self.runtime.device)
-        self.model.train()
+        self._enter_training()
         loss = self.update_step(self.step)
         self._check_moves()
         self.step += 1
@@ -221,6 +223,11 @@ class Trainer(TrainingSession):
             self.log.rows.append({"step": self.step, **values})
             self._check(values)
         on_step(self.step, self.total_steps, values)
+
+    def _enter_training(self) -> None:
+        """``model.train()`` where a module evaluates: the call is a hundredth of a small step."""
+        if not all(module.training for module in self._modules):
+            self.model.train()
 
     def _check_moves(self) -> None:
         if self.guard is not None:
