@@ -66,6 +66,10 @@ class StorageError(MsgmBenchError):
     """A folder cannot be written, a disk is full, or a stored file is damaged."""
 
 
+class RankError(MsgmBenchError):
+    """Another process of the same run has ended, or does not answer."""
+
+
 def shorten(text: str, limit: int = NAME_LIMIT) -> str:
     """``text``, cut to ``limit`` letters with an ellipsis at the end."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

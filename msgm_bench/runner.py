@@ -16,6 +16,7 @@ from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.cache import Cache, load_json
 from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.stage import Stage
+from msgm_bench.experiment import shared_stages
 from msgm_bench.experiment.evaluation_plan import null_metrics
 from msgm_bench.experiment.evaluation_stages import JUDGE_REPORT, ROWS
 from msgm_bench.experiment.graph import Graph, build_graph
@@ -34,6 +35,7 @@ from msgm_bench.storage import storage_errors, sweep
 log = logging.getLogger(__name__)
 
 
+@shared_stages.in_all_processes
 def run(spec: RunSpec, out: str | Path = "runs") -> Result:
     """Train, unlearn, score; go on where an earlier attempt stopped.
 
@@ -51,6 +53,7 @@ def run(spec: RunSpec, out: str | Path = "runs") -> Result:
     return _run_plan(resolve(spec), output_folder(out))
 
 
+@shared_stages.in_all_processes
 def run_grid(
     specs: Sequence[RunSpec],
     out: str | Path = "runs",
@@ -162,7 +165,7 @@ def _run_plan(plan: Plan, out: Path) -> Result:
     hook.run_started(spec=spec.model_dump(), folder=str(target))
     if plan.skipped is not None:
         return _finish(target, Result(status="skipped", reason=plan.skipped.reason, spec=spec))
-    cache, graph = Cache(), build_graph(plan)
+    cache, graph = shared_stages.shared_cache(plan.spec), build_graph(plan)
     cache.reserve(graph.stages.values())
     known: dict[str, Entry] = {}
     titles = graph.titles
@@ -192,8 +195,7 @@ def run_stage(
         return known[stage.key]
     hook, listed = registry().manager.hook, (titles or {}).get(stage.key, stage.name)
     entry = cache.find(stage.key)
-    cached = entry is not None
-    started = time.monotonic()
+    cached, started = entry is not None, time.monotonic()
     if entry is None:
         needs = {k: run_stage(v, cache, known, titles).path for k, v in stage.needs.items()}
         started = time.monotonic()

@@ -74,8 +74,8 @@ def draw_nothing(*arguments):
     """Replace the pictures of a run folder, which take longer than the tiny run itself."""
 
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     [
         "msgm_bench.cli.run_and_show",
         "msgm_bench.boards",
@@ -115,7 +115,7 @@ class Child:
     def __init__(self, arguments, env: Mapping[str, str], path: Path, output: Path) -> None:
         self.output = output
         parameters = (list(arguments), dict(os.environ) | dict(env), str(path), str(output))
-        self.process = _CONTEXT.Process(target=_child, args=parameters)
+        self.process = CONTEXT.Process(target=_child, args=parameters)
         self.process.start()
 
     def code(self) -> int:

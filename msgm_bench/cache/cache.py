@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 VARIABLE = "MSGM_BENCH_CACHE"
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
+StageRunner = Callable[[Stage, Path, Mapping[str, Path], ProgressCallback], None]
+
 
 class Cache:
     """A folder of finished stages, and of unfinished ones that can go on.
@@ -56,15 +58,17 @@ class Cache:
 
     Args:
         root: The folder; ``MSGM_BENCH_CACHE`` or the user's cache folder by default.
+        run: Runs a stage; its own ``run`` by default.
 
     Raises:
         StorageError: The folder cannot be made.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, run: StageRunner | None = None) -> None:
         chosen = root or os.environ.get(VARIABLE) or platformdirs.user_cache_dir("msgm-bench")
         self.root = Path(chosen).expanduser().absolute()
         self._leases: dict[str, int] = {}
+        self._run = run or _run_alone
         weakref.finalize(self, _close, self._leases)
         self.read_only = self._is_read_only()
 
@@ -151,7 +155,7 @@ class Cache:
             work, done = self.partial(stage.key), self.root / "done" / stage.key
             self._clear(work, done)
             started = time.monotonic()
-            stage.run(work, needs, report)
+            self._run(stage, work, needs, report)
             files = {path.name: describe(path) for path in payload(work)}
             record = StageRecord(
                 name=stage.name,
@@ -224,6 +228,12 @@ def load_json(entry: Path, name: str) -> Any:
         return read_json(entry / name)
     except StorageError as error:
         raise StorageError(error.what, error.allowed, "repeat the command") from error
+
+
+def _run_alone(
+    stage: Stage, work: Path, needs: Mapping[str, Path], report: ProgressCallback
+) -> None:
+    stage.run(work, needs, report)
 
 
 def _close(leases: dict[str, int]) -> None:

@@ -40,6 +40,16 @@ class Stage(ABC):
         """Number of units of progress."""
         return 1
 
+    @property
+    def shared_on(self) -> str | None:
+        """Type of the devices on which several processes run it together; None: one runs it."""
+        return None
+
+    @property
+    def reason_not_to_share(self) -> str:
+        """Why one process runs a stage that others of its kind share; empty: no need to say."""
+        return ""
+
     @abstractmethod
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Write the outcome into a folder.

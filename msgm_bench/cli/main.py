@@ -18,6 +18,7 @@ from msgm_bench.cli import terminal
 from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.cli.plugin_commands import distribution_name, load_command, plugin_commands
 from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, did_you_mean, shorten
+from msgm_bench.launch import leads
 from msgm_bench.quarantine import reason_of
 
 log = logging.getLogger(__name__)
@@ -138,15 +139,15 @@ def call(args: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as exit_:
         return int(exit_.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        terminal.echo("\nstopped; repeat the command to resume", err=True)
+        _print_once("\nstopped; repeat the command to resume")
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        terminal.echo(_click_message(error), err=True)
+        _print_once(_click_message(error))
         return ExitCode.USAGE
     except MsgmBenchError as error:
         if error.__cause__ is not None:
             log.debug("its cause", exc_info=error.__cause__)
-        terminal.echo(f"error: {error}", err=True)
+        _print_once(f"error: {error}")
         return ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED
     except SystemExit as exit_:
         return _code_of_exit(exit_)
@@ -157,6 +158,12 @@ def call(args: Sequence[str] | None = None) -> int:
         terminal.echo(f"error: unexpected {reason_of(error)}; msgm-bench -v shows where", err=True)
         return ExitCode.FAILED
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _print_once(message: str) -> None:
+    """Print to stderr what the processes of a launcher all have to report."""
+    if leads():
+        terminal.echo(message, err=True)
 
 
 def _click_message(error: click.ClickException) -> str:

@@ -16,6 +16,7 @@ from msgm_bench.errors import StorageError, UsageError, shorten
 from msgm_bench.experiment.spec import RunSpec, parse_spec
 from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.experiment.trackers import Choice, check_trackers
+from msgm_bench.launch import launched
 from msgm_bench.quarantine import stdout_to_stderr
 from msgm_bench.registry import registry
 from msgm_bench.runner import dry_run, run_grid
@@ -70,10 +71,21 @@ def run_and_show(
 ) -> int:
     """Run a grid and print its results; the exit code.
 
-    The output of plugins goes to stderr, so that stdout holds the results alone.
+    The output of plugins goes to stderr, so that stdout holds the results alone. Of the processes
+    of a launcher the first one prints.
     """
     with stdout_to_stderr(), show_progress(len(specs)):
         results = run_grid(specs, out, executor, trackers)
+    if launched().leads:
+        _show(specs, results, out, as_json)
+    states = {result.status for result in results}
+    if states == {"skipped"}:
+        return ExitCode.USAGE
+    return ExitCode.FAILED if "failed" in states else ExitCode.OK
+
+
+def _show(specs: Sequence[RunSpec], results: Sequence[Result], out: Path, as_json: bool) -> None:
+    """Print the results, and draw them side by side."""
     if as_json:
         documents = [json.loads(result.to_json()) for result in results]
         echo_json(documents[0] if len(documents) == 1 else documents)
@@ -81,10 +93,6 @@ def run_and_show(
         print_results(specs, results, out)
     for figure in _draw_comparisons(specs, out):
         echo(f"Side by side: {figure}", err=as_json)
-    states = {result.status for result in results}
-    if states == {"skipped"}:
-        return ExitCode.USAGE
-    return ExitCode.FAILED if "failed" in states else ExitCode.OK
 
 
 def print_results(specs: Sequence[RunSpec], results: Sequence[Result], out: Path) -> None:

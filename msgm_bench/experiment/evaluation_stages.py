@@ -128,6 +128,11 @@ class DrawArtifact(Stage):
         stages = {BASE: self.base, JUDGE_STAGE: self.judge}
         return self.model.files | {name: s for name, s in stages.items() if s is not None}
 
+    @property
+    def shared_on(self) -> str | None:
+        """The device's type; a task that trains copies of the model has no items to share."""
+        return None if self.task.trains else self.runtime.device.type
+
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Draw chunk by chunk."""
         context = self._context(work, needs)

@@ -15,6 +15,7 @@ from msgm_bench import quarantine
 from msgm_bench.api import Executor, Result
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.experiment.plan import Plan, resolve
+from msgm_bench.experiment.shared_stages import refuse
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.trackers import Choice, active_trackers
 
@@ -57,7 +58,11 @@ def run_jobs(
 
     An executor may raise, stop early, or put the exception that ended a worker in the place of a
     result: the reasons are those exceptions in their order, and at last what stopped the executor.
+
+    Raises:
+        UsageError: A launcher has started several processes.
     """
+    refuse(executor)
     outcomes: dict[str, Result | str] = {}
     reasons = []
     last = f"executor {executor.name!r} returned no result of this run"

@@ -66,6 +66,11 @@ class ItemStage(Stage):
         """The base model."""
         return self.base.files
 
+    @property
+    def shared_on(self) -> str | None:
+        """The device's type."""
+        return self.runtime.device.type
+
     def load(self, folder: Path) -> Examples:
         """The items, on the CPU, mapped from the file."""
         labels = self.labels

@@ -27,6 +27,7 @@ from msgm_bench.experiment.model_card import (
 from msgm_bench.experiment.model_io import add_part, load_model, save_model, weights_hash
 from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.training_plan import TrainingPlan
+from msgm_bench.ranks import current as current_ranks
 from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
@@ -105,9 +106,26 @@ class Train(ModelStage):
         """Passes or steps of the budget."""
         return self.training.budget.passes or self.training.budget.steps
 
+    @property
+    def shared_on(self) -> str | None:
+        """The device's type; a closed form has no batches to share."""
+        return None if self.training.method.closed_form else self.runtime.device.type
+
+    @property
+    def reason_not_to_share(self) -> str:
+        """Why a closed form runs in one process."""
+        closed_form = self.training.method.closed_form
+        return f"{self.training.method.name} is a closed form without batches" * closed_form
+
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
-        """Train, and write weights, card and log; the log stays where training fails, too."""
+        """Train, and write weights, card and log; the log stays where training fails, too.
+
+        Of several processes the first one writes.
+        """
         trainer = self._trainer(needs)
+        if current_ranks().rank:
+            trainer.run(work, report)
+            return
 
         def save_optimizer() -> None:
             save_tensors(work / OPTIMIZER, trainer.continuation())

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from msgm_bench.errors import StorageError
+from msgm_bench.ranks import current as current_ranks
 from msgm_bench.storage.concatenation import concatenate_files
 from msgm_bench.storage.tensors import load_tensors, save_tensors
 
@@ -25,7 +26,8 @@ def compute_in_chunks(
     """Write ``folder/name``: the tensors of items 0 .. total-1, computed ``size`` at a time.
 
     Memory holds one chunk at a time. A chunk that an earlier attempt finished is not computed
-    again.
+    again. Processes that work together take turns with chunks that are smaller by their number,
+    and the first one joins all.
 
     Args:
         folder: Where chunks are, and the joined file will be.
@@ -35,25 +37,30 @@ def compute_in_chunks(
         compute: The tensors of ``count`` items from ``start`` on.
         report: Receives the number of finished items.
     """
-    parts = []
-    for start in range(0, total, size):
+    ranks, paths = current_ranks(), []
+    size = -(-size // ranks.count)
+    for i, start in enumerate(range(0, total, size)):
         path, count = folder / f"chunk-{start:08d}.safetensors", min(size, total - start)
-        if not _is_finished(path):
-            save_tensors(path, compute(start, count))
-        parts.append(path)
-        report(start + count)
-    concatenate_files(folder / name, parts)
-    for path in folder.glob(PATTERN):
-        path.unlink()
+        paths.append(path)
+        if i % ranks.count == ranks.rank:
+            if not _is_finished(path, count):
+                save_tensors(path, compute(start, count))
+            report(start + count)
+    ranks.barrier()
+    if ranks.rank == 0:
+        concatenate_files(folder / name, paths)
+        for path in folder.glob(PATTERN):
+            path.unlink()
 
 
-def _is_finished(path: Path) -> bool:
-    """Whether a chunk is there and whole; a damaged one is deleted."""
+def _is_finished(path: Path, count: int) -> bool:
+    """Whether a chunk of ``count`` items is there and whole; any other is deleted."""
     if not path.exists():
         return False
     try:
-        load_tensors(path)
+        if all(len(tensor) == count for tensor in load_tensors(path).values()):
+            return True
     except StorageError:
-        path.unlink()
-        return False
-    return True
+        pass
+    path.unlink()
+    return False

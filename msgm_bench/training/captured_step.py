@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from msgm_bench.api import Batch, Batches, LossMethod, Method
+from msgm_bench.ranks import current as current_ranks
 
 if TYPE_CHECKING:
     from msgm_bench.training.runtime import Runtime
@@ -220,9 +221,11 @@ class CapturedSteps:
 def update_function(session: TrainingSession, runtime: Runtime) -> Callable[[int], Tensor]:
     """What makes an outer step, by its number: replays where ``runtime`` captures, or the method.
 
+    The processes of a launcher run each step one by one: no graph holds another process's work.
     A loss that it returns may be overwritten by the next step.
     """
-    if runtime.captures(session.model):
+    is_alone = current_ranks().count == 1
+    if is_alone and runtime.captures(session.model):
         return CapturedSteps(session, CudaGraphs(runtime.device)).update
     return lambda step: session.method.update(session, step)
 

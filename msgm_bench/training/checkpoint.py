@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from msgm_bench.errors import StorageError
+from msgm_bench.ranks import current as current_ranks
 from msgm_bench.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -30,18 +32,42 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The folder's checkpoint, or None.
+    """The folder's checkpoint, or None; the same in all processes of a run.
 
     A damaged checkpoint is deleted: training starts again and ends with the same weights.
+
+    Raises:
+        StorageError: The processes find different ones.
     """
     path = folder / NAME
-    if not path.exists():
+    content = _content(path)
+    _check_same("" if content is None else hashlib.sha256(content).hexdigest())
+    if content is None:
         return None
-    content = path.read_bytes()
     body, seal = content[:-SEAL], content[-SEAL:]
     if hashlib.sha256(body).digest() != seal:
         log.warning("checkpoint %s is damaged: this stage starts again", path.name)
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process of the run may be first
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     return state
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _check_same(digest: str) -> None:
+    """Compare the checkpoints that the processes of a run find.
+
+    Raises:
+        StorageError: They differ: the folder is not one that all of them see.
+    """
+    if len(set(current_ranks().gather(digest))) > 1:
+        raise StorageError(
+            "the processes of this run find different checkpoints",
+            "a cache (MSGM_BENCH_CACHE) on a disk that all of them share",
+        )

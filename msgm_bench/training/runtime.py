@@ -14,6 +14,7 @@ from torch import nn
 
 from msgm_bench.api import Model
 from msgm_bench.errors import OptionError, shorten
+from msgm_bench.launch import launched
 
 Precision = Literal["fp32", "tf32", "bf16"]
 MAX_CAPTURED_WEIGHTS = 4_000_000
@@ -47,14 +48,21 @@ class Runtime:
     ) -> Self:
         """The named device; ``auto`` is a GPU if there is one, else the CPU.
 
-        Without ``threads`` as many as the process has.
+        Without ``threads`` as many as the process has. Each process of a launcher has a GPU of its
+        own, by its number on the machine.
 
         Raises:
             OptionError: The device does not exist here, or the precision is unknown.
         """
         if precision not in PRECISIONS:
             raise OptionError(f"precision {precision!r}", ", ".join(PRECISIONS))
+        launch = launched()
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        if launch.count > 1 and name == "cuda":
+            name = f"cuda:{launch.local_rank}"
+        if launch.count > 1 and device.startswith("cuda:"):
+            what = f"device {shorten(device)!r} for {launch.count} processes"
+            raise OptionError(what, "auto, cpu, cuda")
         try:
             chosen = torch.device(name)
         except RuntimeError as error:
@@ -134,28 +142,42 @@ class Runtime:
             torch.set_num_threads(threads)
 
     def determinants(self) -> dict[str, Any]:
-        """Properties on which results depend: part of every stage's key."""
+        """Properties on which results depend: part of every stage's key.
+
+        On a CPU, where results are equal to the bit, sums depend on the number of threads and of
+        processes.
+        """
         return {
             "torch": torch.__version__.split("+")[0],
             "device": self.device.type,
             "precision": self.precision,
             "compile": self.compile,
             "threads": self.threads if self.device.type == "cpu" else 0,
-        }
+        } | (_processes() if self.device.type == "cpu" else {})
 
     def hardware(self) -> dict[str, Any]:
         """Hardware and peak memory, for provenance."""
         cuda = self.device.type == "cuda"
-        return self.determinants() | {
-            "name": torch.cuda.get_device_name(self.device) if cuda else "CPU",
-            "peak_memory_mib": round(self.peak_memory() / 2**20),
-        }
+        return (
+            self.determinants()
+            | _processes()
+            | {
+                "name": torch.cuda.get_device_name(self.device) if cuda else "CPU",
+                "peak_memory_mib": round(self.peak_memory() / 2**20),
+            }
+        )
 
     def peak_memory(self) -> int:
         """Bytes: of the device's allocator on a GPU, of this process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return peak_resident_bytes()
+
+
+def _processes() -> dict[str, int]:
+    """The number of processes that a launcher started, where there are several."""
+    count = launched().count
+    return {"processes": count} if count > 1 else {}
 
 
 def peak_resident_bytes() -> int:

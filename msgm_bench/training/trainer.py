@@ -16,9 +16,12 @@ from msgm_bench.api import Method, Model, PromptBook, Training
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.diffusion import derive_seed
 from msgm_bench.errors import DivergenceError, OptionError, PluginError, StorageError
+from msgm_bench.ranks import current as current_ranks
 from msgm_bench.training import checkpoint
+from msgm_bench.training.batch_shares import BatchShares
 from msgm_bench.training.batches import NoisedBatches
 from msgm_bench.training.captured_step import update_function
+from msgm_bench.training.generators import seed_device
 from msgm_bench.training.interrupt import deferred
 from msgm_bench.training.method_state import load_stored_state, stored_state
 from msgm_bench.training.runtime import Runtime
@@ -84,7 +87,7 @@ class Trainer(TrainingSession):
         )
         self.runtime = runtime
         self.preparation_steps, self.preparation_passes = 0, 0.0
-        self.log = TrainLog()
+        self.log, self.ranks = TrainLog(), current_ranks()
         self.update_step = update_function(self, runtime)
         self._modules: list[torch.nn.Module] = []
 
@@ -114,13 +117,14 @@ class Trainer(TrainingSession):
 
     @contextlib.contextmanager
     def _in_session(self) -> Iterator[None]:
-        """Precision, counted passes and guarded weights; the process is left as it was."""
+        """Precision, shares, counted passes, guarded weights; the process is left as it was."""
         base = None if self._base is None else self._base.network
         guard = WeightGuard(self.method.name, self.model.network, base)
         cuda = [self.device] if self.device.type == "cuda" else []
         with (
             torch.random.fork_rng(cuda),
             self.runtime.active(),
+            BatchShares(self.ranks, self._networks).sharing(),
             self.passes.counting(),
             guard.watching(),
         ):
@@ -149,10 +153,11 @@ class Trainer(TrainingSession):
                     self._run_preparation_step(units, on_step)
                 else:
                     self._advance(on_step)
-                if interrupt.is_requested or time.monotonic() - stored > CHECKPOINT_SECONDS:
+                stops = self.ranks.any(interrupt.is_requested)
+                if stops or time.monotonic() - stored > CHECKPOINT_SECONDS:
                     self.store(folder)
                     stored = time.monotonic()
-                if interrupt.is_requested:
+                if stops:
                     raise KeyboardInterrupt
         self._check_end(units)
 
@@ -255,8 +260,8 @@ class Trainer(TrainingSession):
     # Checkpoints -------------------------------------------------------------------------
 
     def store(self, folder: Path) -> None:
-        """Write a checkpoint of everything that the next step depends on."""
-        if not (torch.isfinite(self.gradient_norm) and self._finite()):
+        """Write a checkpoint of everything that the next step depends on, in one process."""
+        if self.ranks.rank or not (torch.isfinite(self.gradient_norm) and self._finite()):
             return  # the last finite checkpoint stays; the next logged step stops the run
         state = self.state_dict() | {
             "step": self.step,
@@ -289,14 +294,3 @@ class Trainer(TrainingSession):
         self.method.recorded = state["recorded"]
         for name, part in self._states.items():
             load_stored_state(part, state["states"][name], self._networks)
-
-
-def seed_device(seed: int, device: torch.device) -> None:
-    """Seed torch's global generators of the CPU and of ``device``.
-
-    The numbers are those after ``torch.manual_seed``, which seeds every kind of device that torch
-    knows and takes a fiftieth of a step of a small network.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed_all(seed)

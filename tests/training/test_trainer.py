@@ -12,7 +12,7 @@ from torch import nn
 
 from msgm_bench import Data, Examples, Method, dsm_loss
 from msgm_bench.errors import DivergenceError, IncompatibleError, PluginError, StorageError
-from msgm_bench.training import checkpoint
+from msgm_bench.training import checkpoint, generators
 from msgm_bench.training import trainer as training
 
 CPU = torch.device("cpu")
@@ -280,5 +280,5 @@ def test_steps_seed_as_manual_seed_does():
     """Dropout draws what it draws after ``torch.manual_seed``."""
     torch.manual_seed(2**62 + 7)
     expected = torch.rand(5)
-    training.seed_device(2**62 + 7, torch.device("cpu"))
+    generators.seed_device(2**62 + 7, torch.device("cpu"))
     assert torch.equal(torch.rand(5), expected)
