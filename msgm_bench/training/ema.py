@@ -30,10 +30,12 @@ class EMA:
 
     def __init__(self, network: nn.Module, decay: float, use_warmup: bool = True) -> None:
         self.decay, self.use_warmup, self.count = decay, use_warmup, 0
-        self.network, current = network, trained(network)
+        current = trained(network)
         self._current = list(current.values())
         self.parameters = {name: p.detach().clone() for name, p in current.items()}
         self.buffers = {name: buffer.clone() for name, buffer in stored_buffers(network).items()}
+        places = buffer_places(network)
+        self._places = [places[name] for name in self.buffers]
 
     @torch.no_grad()
     def update(self, weight: Tensor | None = None) -> None:
@@ -50,8 +52,8 @@ class EMA:
         else:
             torch._foreach_lerp_(mean, self._current, self.weight)
         if self.buffers:
-            current = stored_buffers(self.network)
-            torch._foreach_copy_(list(self.buffers.values()), [current[n] for n in self.buffers])
+            current = [buffers[key] for buffers, key in self._places]
+            torch._foreach_copy_(list(self.buffers.values()), current)
         self.count += 1
 
     @property
@@ -92,3 +94,15 @@ def stored_buffers(network: nn.Module) -> dict[str, Tensor]:
     parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     state = network.state_dict(keep_vars=True)
     return {name: tensor for name, tensor in state.items() if name not in parameters}
+
+
+def buffer_places(network: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
+    """Where the network's modules have their buffers: a table and a key in it, by full name.
+
+    Reading there is what is left of the time of ``stored_buffers``, which walks the network.
+    """
+    return {
+        f"{prefix}.{key}" if prefix else key: (module._buffers, key)
+        for prefix, module in network.named_modules(remove_duplicate=False)
+        for key in module._buffers
+    }
