@@ -66,6 +66,10 @@ class StorageError(MsgmBenchError):
     """A folder cannot be written, a disk is full, or a stored file is damaged."""
 
 
+class RefusedError(MsgmBenchError):
+    """A submission contradicts itself, this program or the board."""
+
+
 def shorten(text: str, limit: int = NAME_LIMIT) -> str:
     """``text``, cut to ``limit`` letters with an ellipsis at the end."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
