@@ -80,6 +80,8 @@ def evidence_damaged(draw):
         tensors[name] = x.bool() if x.dtype != torch.bool else x.float()
     elif x.dtype == torch.bool:
         tensors[name] = ~x
+    elif x.dtype == torch.int64 and x.ndim:
+        tensors[name] = (x != 1).long()  # of the class to forget is what was not
     else:
         tensors[name] = x + 1
     return pack(exchanged(honest(), metric, tensors))
