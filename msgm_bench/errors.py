@@ -70,6 +70,10 @@ class RankError(MsgmBenchError):
     """Another process of the same run has ended, or does not answer."""
 
 
+class RefusedError(MsgmBenchError):
+    """A submission contradicts itself, this program or the board."""
+
+
 def shorten(text: str, limit: int = NAME_LIMIT) -> str:
     """``text``, cut to ``limit`` letters with an ellipsis at the end."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -18,7 +18,7 @@ from msgm_bench.boards.eligibility import mismatch
 from msgm_bench.boards.plausibility import violation
 from msgm_bench.boards.protocols import check_hashes, name_of
 from msgm_bench.errors import StorageError, shorten
-from msgm_bench.storage import read_json, single_line
+from msgm_bench.storage import parse_json, read_text, single_line
 
 COMMAND_LIMIT = 500  # letters of a command in an error
 _FORMAT = f"JSON of schema {SCHEMA}"
@@ -51,8 +51,16 @@ def read(path: Path, inside: Path | None = None) -> Result:
     Raises:
         StorageError: The file cannot be read, is no JSON or breaks the schema; it is named.
     """
-    name = single_line(path)
-    document = read_json(path, inside)
+    return parse(read_text(path, inside), single_line(path))
+
+
+def parse(text: str, name: str) -> Result:
+    """The result in the text of a ``result.json``; ``name`` names it in errors.
+
+    Raises:
+        StorageError: As ``read``.
+    """
+    document = parse_json(text, name)
     if not isinstance(document, dict):
         raise StorageError(f"{name} is no valid result: it holds no mapping", _FORMAT)
     try:

@@ -10,6 +10,7 @@ from msgm_bench.boards.board import RESULTS, Board, load
 from msgm_bench.boards.collect import file_name, read, rejection, results_of
 from msgm_bench.boards.picture import import_images
 from msgm_bench.boards.protocols import name_of
+from msgm_bench.boards.trust import record_trust
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.storage import write_text
 
@@ -36,7 +37,7 @@ def import_results(folder: Path, runs: Path) -> Imported:
     reason. A newer result replaces the board's file for the same method and seed, except that a
     failed one never replaces one that succeeded. Two runs that claim one place with different
     contents are both left, since nothing says which is meant; of one that succeeded and one that
-    failed, the former is taken.
+    failed, the former is taken. Runs are those of the board's keepers: their results are re-run.
 
     Raises:
         UsageError: ``folder`` is no board, or ``runs`` no folder.
@@ -46,7 +47,7 @@ def import_results(folder: Path, runs: Path) -> Imported:
     results_of(folder)  # refuses a folder that leads elsewhere
     if not runs.is_dir():
         raise UsageError(f"{runs} is no folder", "the --out folder of the runs", "check --runs")
-    done = Imported()
+    done, imported = Imported(), list[Result]()
     for claims in _claims(board, runs, done).values():
         chosen = _choose(claims, done)
         if chosen is not None:
@@ -54,6 +55,9 @@ def import_results(folder: Path, runs: Path) -> Imported:
             path, result = chosen
             if done.left.get(path) is None:
                 import_images(board, folder, path.parent, result)
+                imported.append(result)
+    if imported:
+        record_trust(folder, imported, "re-run")
     return done
 
 

@@ -27,6 +27,7 @@ from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.protocols_page import render_protocols
 from msgm_bench.boards.ranking import RankedRow, baseline_violations, rank, stamps_of
 from msgm_bench.boards.render import render
+from msgm_bench.boards.trust import method_levels, read_trust
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
 from msgm_bench.report.image_table import Table
 from msgm_bench.storage import read_text, single_line, write_text
@@ -144,9 +145,10 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     pictured = table(board, folder, [row.method for row in ranked])
     sweep = evaluations.sweep_of(board, folder)
     has_picture = pictured is not None
+    levels = method_levels(read_trust(folder), results)
     files = {
         PAGE_FILE: render(
-            board, results, frame, ranked, stamps, with_picture=has_picture, sweep=sweep
+            board, results, frame, ranked, stamps, levels, with_picture=has_picture, sweep=sweep
         ),
         PROTOCOLS_FILE: render_protocols(board, results, frame, ranked),
         PLOT_FILE: plot(board, frame, ranked),

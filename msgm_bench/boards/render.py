@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jinja2
 import pandas as pd
@@ -12,7 +12,9 @@ from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
+from msgm_bench.boards.trust import Level
 from msgm_bench.storage import markdown_text, one_line_yaml
+from msgm_bench.storage.markdown import DASH
 from msgm_bench.sweep import Sweep
 
 
@@ -22,6 +24,7 @@ def render(
     frame: pd.DataFrame,
     ranked: Sequence[RankedRow],
     stamps: Sequence[str],
+    levels: Mapping[str, Level],
     *,
     with_picture: bool = False,
     sweep: Sweep | None = None,
@@ -34,6 +37,7 @@ def render(
         frame: Their tidy table.
         ranked: Methods in the order of the page.
         stamps: Why the baseline is not sound; every row is stamped if there is any.
+        levels: Trust level of each method that has results.
         with_picture: Whether the board has a picture.
         sweep: Quality against network evaluations of one of the runs.
     """
@@ -53,7 +57,10 @@ def render(
         stamps=stamps,
         doubts=stamps_of(frame),
         header=[page_heading(frame, column) for column in board.columns],
-        rows=[page_row(board, frame, row, notes, bool(stamps)) for row in ranked],
+        rows=[
+            [*page_row(board, frame, row, notes, bool(stamps)), levels.get(row.method, DASH)]
+            for row in ranked
+        ],
         notes=notes.texts,
         names={str(column.key): column_label(column) for column in reversed(columns(board))},
     )

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msgm_bench.cli.assessment import max_size_option, print_assessment, size_limit
 from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.cli.options import FolderType
 from msgm_bench.cli.terminal import echo
 
 if TYPE_CHECKING:
-    from msgm_bench.boards import BoardPage, Problem
+    from msgm_bench.api import Result
+    from msgm_bench.boards import Board, BoardPage, Problem
 
 BOARDS = "leaderboards"
 BOARD_FOLDER = FolderType("a folder with board.yaml, or a folder of such folders")
@@ -93,3 +95,103 @@ def _print_problems(place: Path, problems: list[Problem]) -> bool:
     has_errors = any(problem.error for problem in problems)
     echo(f"{place}: {'not in order' if has_errors else 'in order'}")
     return has_errors
+
+
+@command.command()
+@click.argument("folder", type=BOARD_FOLDER)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@max_size_option
+def add(folder: str, files: tuple[str, ...], max_size: float) -> None:
+    """Check submissions, take their results into a board, and write its pages.
+
+    FOLDER is a board, FILES are archives of `msgm-bench submit`. The first that is refused ends
+    the command; those before it stay.
+    """
+    from msgm_bench.boards import build as build_board
+    from msgm_bench.quarantine import stdout_to_stderr
+    from msgm_bench.submissions import add as add_submission
+    from msgm_bench.submissions import board_facts
+
+    place = Path(folder)
+    try:
+        for file in files:
+            with stdout_to_stderr():
+                added = add_submission(place, Path(file), size_limit(max_size))
+            print_assessment(file, added.assessment, board_facts(place).board)
+            echo(f"added: {added.path}")
+    finally:
+        _print_page(build_board(place))
+
+
+@command.command()
+@click.argument("folder", type=BOARD_FOLDER)
+@click.argument("method")
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed, may repeat; all of the method by default.",
+)
+@click.option("--out", default="runs", show_default=True, type=click.Path(), metavar="DIR")
+def verify(folder: str, method: str, seeds: tuple[int, ...], out: str) -> int:
+    """Run the command of a row again, and compare.
+
+    FOLDER is a board, METHOD one of its methods. Each quantity of the board may differ by
+    sqrt(h^2 + k^2), with h and k the half-widths of both 95 % intervals over items; without an
+    interval by rounding alone. Results that agree are re-run from then on. Exits with 1 where
+    one does not.
+    """
+    from msgm_bench.boards import build as build_board
+    from msgm_bench.boards.trust import record_trust
+    from msgm_bench.errors import RefusedError
+    from msgm_bench.storage import single_line
+    from msgm_bench.submissions import board_facts, method_results
+
+    place = Path(folder)
+    facts = board_facts(place)
+    has_failed = False
+    for result in method_results(facts, method, seeds):
+        name = f"{method} seed {result.spec.seed}"
+        try:
+            agrees = _run_again(facts.board, result, Path(out))
+        except RefusedError as error:
+            echo(single_line(f"{name}: {error}"))
+            agrees = False
+        if agrees:
+            record_trust(place, [result], "re-run")
+        has_failed |= not agrees
+        echo(f"{name}: {'re-run' if agrees else 'does not agree'}")
+    _print_page(build_board(place))
+    return ExitCode.FAILED if has_failed else ExitCode.OK
+
+
+def _run_again(board: Board, result: Result, out: Path) -> bool:
+    """Run the command of a result again, print the comparison; whether all values agree."""
+    from msgm_bench.cli.progress import show_progress
+    from msgm_bench.cli.recorded_command import spec_of_command
+    from msgm_bench.cli.tables import print_table
+    from msgm_bench.quarantine import stdout_to_stderr
+    from msgm_bench.submissions import verify as verify_result
+
+    spec = spec_of_command(result.provenance.get("command"))
+    with stdout_to_stderr(), show_progress(1):
+        compared = verify_result(board, result, spec, out)
+    lines = [
+        (
+            str(entry.quantity),
+            _number(entry.stored.value),
+            _number(None if entry.again is None else entry.again.value),
+            f"{entry.tolerance:.3g}",
+            "agrees" if entry.agrees else "differs",
+        )
+        for entry in compared
+    ]
+    title = f"{result.spec.method} seed {result.spec.seed}"
+    print_table(("quantity", "board", "again", "tolerance", ""), lines, title)
+    return all(entry.agrees for entry in compared)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.6g}"

@@ -35,6 +35,8 @@ COMMANDS = {
     "check": "Run the conformance kit on a plugin.",
     "data": "List, download and check the files of datasets.",
     "board": "Build and check leaderboards.",
+    "submit": "Pack a run for somebody else's leaderboard.",
+    "submission": "Check packed runs.",
     "protocol": "Explain why two values do not compare.",
     "cache": "List and delete the stages of earlier runs.",
     "doctor": "Check this installation.",

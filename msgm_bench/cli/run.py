@@ -91,7 +91,7 @@ def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
         params.pop("helper_params"), "-x {}: write NAME.key=value, such as local.workers=2"
     )
     with stdout_to_stderr():
-        specs = _specs_of_file(ctx, spec_file) if spec_file else _specs_of_options(params)
+        specs = _specs_of_file(ctx, spec_file) if spec_file else specs_of_options(params)
         helpers = create_helpers(executor, trackers, helper_options)
     if dry_run:
         return print_plan(specs)
@@ -113,7 +113,8 @@ def _specs_of_file(ctx: click.Context, path: str) -> list[RunSpec]:
     return [read_spec(Path(path))]
 
 
-def _specs_of_options(params: dict[str, Any]) -> list[RunSpec]:
+def specs_of_options(params: dict[str, Any]) -> list[RunSpec]:
+    """The requests of a grid from the options of the command."""
     from msgm_bench.experiment.spec import expand
 
     missing = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,19 +40,11 @@ class Scores:
         return {"rows": [row.model_dump() for row in self.rows], "protocols": self.protocols}
 
 
-def score(
-    metrics: Sequence[Metric],
-    tasks: Mapping[str, Task],
-    context: ModelContext,
-    artifact: Callable[[str], Artifact],
-    reference: Callable[[str], Artifact],
-    control: Callable[[str], Artifact],
-    base_artifact: Callable[[str], Artifact],
-    precision: str = "fp32",
-) -> Scores:
-    """Measure every metric on every task that it reads.
+@dataclass(frozen=True)
+class Readings:
+    """What metrics read, of one model.
 
-    Args:
+    Attributes:
         metrics: The metrics.
         tasks: Tasks by name.
         context: The model, the data and the fitted judge.
@@ -60,24 +52,46 @@ def score(
         reference: Tensors of a metric's reference, by its name; empty where it has none.
         control: Tensors that a task drew from the control, by its name; empty where it has none.
         base_artifact: Tensors that a task drew from the base model, by its name.
+    """
+
+    metrics: Sequence[Metric]
+    tasks: Mapping[str, Task]
+    context: ModelContext
+    artifact: Callable[[str], Artifact]
+    reference: Callable[[str], Artifact]
+    control: Callable[[str], Artifact]
+    base_artifact: Callable[[str], Artifact]
+
+    def __iter__(self) -> Iterator[tuple[Metric, ModelContext, Task]]:
+        """Every metric on every task that it reads, with the context that it sees."""
+        for metric in self.metrics:
+            seen = replace(self.context, reference=self.reference(metric.name))
+            for task in (self.tasks[name] for name in metric.tasks if name in self.tasks):
+                base = self.base_artifact(task.name) if metric.needs_base else {}
+                seen = replace(seen, control=self.control(task.name), base_artifact=base)
+                yield metric, seen, task
+
+
+def score(readings: Readings, precision: str = "fp32") -> Scores:
+    """Measure every metric on every task that it reads.
+
+    Args:
+        readings: The metrics, and what they read.
         precision: Precision in which samples were drawn.
 
     Raises:
         PluginError: Two protocols share an id.
     """
-    scores, stamp = Scores(), gate_stamp(context.judge, context.targets)
-    for metric in metrics:
-        seen = replace(context, reference=reference(metric.name))
-        for task in (tasks[name] for name in metric.tasks if name in tasks):
-            base = base_artifact(task.name) if metric.needs_base else {}
-            seen = replace(seen, control=control(task.name), base_artifact=base)
-            rows = metric.measure(seen, task, artifact(task.name))
-            protocol = sampling_protocol(metric.protocol(seen, task), task, precision)
-            try:
-                scores.add(stamped_rows(rows, protocol, stamp), protocol)
-            except PluginError as error:
-                where = f"metric {metric.name!r} on {task.name!r}: {error.what}"
-                raise PluginError(where, error.allowed) from error
+    scores, context = Scores(), readings.context
+    stamp = gate_stamp(context.judge, context.targets)
+    for metric, seen, task in readings:
+        rows = metric.measure(seen, task, readings.artifact(task.name))
+        protocol = sampling_protocol(metric.protocol(seen, task), task, precision)
+        try:
+            scores.add(stamped_rows(rows, protocol, stamp), protocol)
+        except PluginError as error:
+            where = f"metric {metric.name!r} on {task.name!r}: {error.what}"
+            raise PluginError(where, error.allowed) from error
     return scores
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from msgm_bench.api import Artifact, EvalContext, Metric, ModelContext, ModelTrainer, Task
+from msgm_bench.api import Artifact, EvalContext, Evidence, Metric, ModelContext, ModelTrainer, Task
 from msgm_bench.api.context import refuse_training
 from msgm_bench.api.progress import ProgressCallback
 from msgm_bench.cache.cache import load_json
 from msgm_bench.cache.stage import Stage
 from msgm_bench.evaluation.artifacts import ARTIFACT, draw_artifact
 from msgm_bench.evaluation.context import eval_context, model_context
-from msgm_bench.evaluation.scoring import score
+from msgm_bench.evaluation.scoring import Readings, score
 from msgm_bench.experiment.cache_key import (
     common_inputs,
     metric_identity,
@@ -254,6 +254,29 @@ class Score(Stage):
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Measure, and write rows and protocols."""
+        readings = self._readings(needs)
+        with self.runtime.active(), torch.no_grad():
+            scores = score(readings, self.precision)
+        write_text(work / ROWS, json.dumps(scores.record(), indent=1))
+
+    def evidence(
+        self, needs: Mapping[str, Path], full: bool = False
+    ) -> Iterator[tuple[Metric, Evidence]]:
+        """What the rows follow from, of each metric and task that have such tensors.
+
+        Args:
+            needs: Folders of the finished ``needs``.
+            full: Whether all of it is meant where it is large.
+        """
+        readings = self._readings(needs)
+        with self.runtime.active(), torch.no_grad():
+            for metric, seen, task in readings:
+                evidence = metric.gather(seen, task, readings.artifact(task.name), full)
+                if evidence.tensors:
+                    yield metric, evidence
+
+    def _readings(self, needs: Mapping[str, Path]) -> Readings:
+        """The model, the judge and what was drawn."""
         judged = self.judge.restore(needs[JUDGE_STAGE])
         model = self.model.load(needs, judged.device)
 
@@ -274,18 +297,7 @@ class Score(Stage):
 
         tasks = {name: stage.task for name, stage in self.artifacts.items()}
         context = model_context(judged, model, self.seed)
-        with self.runtime.active(), torch.no_grad():
-            scores = score(
-                self.metrics,
-                tasks,
-                context,
-                artifact,
-                reference,
-                control,
-                base_artifact,
-                self.precision,
-            )
-        write_text(work / ROWS, json.dumps(scores.record(), indent=1))
+        return Readings(self.metrics, tasks, context, artifact, reference, control, base_artifact)
 
 
 def control_name(task: str) -> str:

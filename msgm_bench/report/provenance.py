@@ -133,7 +133,7 @@ def _git(*arguments: str) -> str:
 
 
 def rerun_command(spec: RunSpec) -> str:
-    """The command that repeats the run."""
+    """The command that repeats the run; options of one kind in the order of their names."""
     is_run = spec.model is None or is_foreign(Path(spec.model))
     options: list[str] = []
     if spec.model is None:
@@ -156,6 +156,6 @@ def rerun_command(spec: RunSpec) -> str:
     if not is_run:
         del flags["backbone_params"]
     for field, flag in flags.items():
-        for key, text in write_options(spec.model_dump(), field).items():
+        for key, text in sorted(write_options(spec.model_dump(), field).items()):
             options += [flag, f"{key}={text}"]
     return shlex.join(["msgm-bench", *options])

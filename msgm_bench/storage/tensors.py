@@ -267,7 +267,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """A safetensors file in memory; equal tensors give equal bytes."""
-    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # tensors that share memory, as parts of one do, are refused by safetensors
+    cpu_tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
+    }
     content: bytes = save(cpu_tensors)
     return content
 

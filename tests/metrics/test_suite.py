@@ -10,7 +10,7 @@ import torch
 from contexts import Quadrants, context
 
 from msgm_bench import Metric, MetricProtocol, PluginError, Prediction, RunSpec, wilson
-from msgm_bench.evaluation.scoring import score
+from msgm_bench.evaluation.scoring import Readings, score
 from msgm_bench.experiment.cache_key import metric_identity
 from msgm_bench.experiment.components import task_presets
 from msgm_bench.experiment.evaluation_plan import metrics_of
@@ -148,7 +148,7 @@ def test_one_id_means_one_thing():
     with pytest.raises(
         PluginError, match=r"'wide' on 'reconstruction': the protocol loose@1 already"
     ):
-        score([Wide()], tasks, context(), *[lambda name: {}] * 4)
+        score(Readings([Wide()], tasks, context(), *[lambda name: {}] * 4))
 
 
 def test_keys_depend_on_weights_that_come_later(tmp_path, monkeypatch):

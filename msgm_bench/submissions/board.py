@@ -1,0 +1,64 @@
+"""Submissions and the board that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgm_bench.api import Result
+from msgm_bench.boards.board import Board, load
+from msgm_bench.boards.collect import collect
+from msgm_bench.boards.comparability import agreeing, place
+from msgm_bench.boards.eligibility import mismatch
+from msgm_bench.errors import RefusedError, UsageError
+
+
+@dataclass(frozen=True)
+class BoardFacts:
+    """A board and the results that stand on it."""
+
+    board: Board
+    results: Sequence[Result]
+
+
+def board_facts(folder: Path) -> BoardFacts:
+    """The board of a folder with its results.
+
+    Raises:
+        UsageError: The folder is no board, or its results differ without a majority.
+        StorageError: A file cannot be read.
+    """
+    board = load(folder)
+    return BoardFacts(board, collect(board, folder).results)
+
+
+def check_board(facts: BoardFacts, result: Result) -> list[str]:
+    """Compare a result with a board; notes on what its keepers should look at.
+
+    A method that the board does not list yet is a note: whoever keeps the board lists it.
+
+    Raises:
+        RefusedError: It is of another task, budget or protocol than the board's.
+    """
+    board, method, notes = facts.board, result.spec.method, list[str]()
+    if method not in board.methods:
+        notes.append(f"the board does not list {method} yet: add it to methods in board.yaml")
+        board = board.model_copy(update={"methods": [*board.methods, method]})
+    against = mismatch(board, result)
+    if against is not None:
+        raise RefusedError(f"it does not belong to this board: {against}")
+    others = [other for other in facts.results if place(other) != place(result)]
+    try:
+        reason = agreeing(board, [*others, result])[1].get(place(result))
+    except UsageError as error:
+        reason = error.what
+    if reason is not None:
+        raise RefusedError(f"it does not compare with the board's results: {reason}")
+    missing = [str(key) for key in board.quantities if key.row(result) is None]
+    if missing:
+        notes.append(f"it lacks {', '.join(missing)}, which the board shows")
+    known = {other.provenance.get("dataset_fingerprint") for other in others}
+    if known and result.provenance.get("dataset_fingerprint") not in known:
+        notes.append("its data are other bytes than those of the board's results")
+    return notes
