@@ -6,18 +6,18 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from msgm_bench.api import Batch, Batches, LossMethod, Method
+from msgm_bench.api import Batch, Batches, LossMethod, Method, Model
 from msgm_bench.ranks import current as current_ranks
 
 if TYPE_CHECKING:
     from msgm_bench.training.runtime import Runtime
-    from msgm_bench.training.session import TrainingSession
+    from msgm_bench.training.trainer import Trainer
 
 WARM_STEPS = 3
 T = TypeVar("T")
@@ -79,7 +79,10 @@ class CudaGraphs:
         """Record ``function`` in a graph."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with (
+                torch.cuda.device(self.device),
+                torch.cuda.graph(graph, stream=torch.cuda.Stream(self.device)),
+            ):
                 result = function()
         except RuntimeError:
             torch.rand(1, device=self.device)  # raises where the capture has not ended cleanly
@@ -124,64 +127,75 @@ class CapturedSteps:
     What the host does in a step, passes and updates of the average, is added at each replay.
 
     Args:
-        session: The training.
+        method: The method.
         graphs: Captures and replays.
+
+    Attributes:
+        reason: Why all steps run one by one; None while they do not.
     """
 
-    def __init__(self, session: TrainingSession, graphs: Graphs) -> None:
-        self.session, self.graphs = session, graphs
+    def __init__(self, method: Method, graphs: Graphs) -> None:
+        self.method, self.graphs = method, graphs
         self._warmed: Counter[Hashable] = Counter()
         self._captures: dict[Hashable, Capture] = {}
-        self._reason = reason_to_run_eagerly(session.method)
-        session.hold_rates_on_device()
-        if self._reason:
-            log.info("steps of %s run one by one: %s", session.method.name, self._reason)
+        self.reason = reason_to_run_eagerly(method)
+        if self.reason:
+            log.info("steps of %s run one by one: %s", method.name, self.reason)
 
-    def update(self, step: int) -> Tensor:
-        """One outer step; returns its loss, which the next step of the kind overwrites."""
-        method, kind = self.session.method, None
-        if not self._reason:
-            assert isinstance(method, LossMethod)
-            kind = method.step_kind(step)
+    def update(self, session: Trainer, step: int) -> Tensor:
+        """One outer step; returns its loss, which the next step of the kind overwrites.
+
+        Args:
+            session: The training, whose rates are on the device.
+            step: Number of the step.
+        """
+        method = self.method
+        if self.reason or not isinstance(method, LossMethod):
+            return method.update(session, step)
+        kind, batches = method.step_kind(step), method.draw(session, step)
         if kind is None:
-            return method.update(self.session, step)
-        assert isinstance(method, LossMethod)
-        batches = method.draw(self.session, step)
+            return method.descend(session, batches, step)
         if kind not in self._captures:
-            loss = self._first_steps(method, kind, batches, step)
+            loss = self._first_steps(session, method, kind, batches, step)
             if loss is not None:
                 return loss
-        return self._replay(self._captures[kind], batches)
+        return self._replay(session, self._captures[kind], batches)
 
     def _first_steps(
-        self, method: LossMethod, kind: Hashable, batches: Batches, step: int
+        self,
+        session: Trainer,
+        method: LossMethod,
+        kind: Hashable,
+        batches: Batches,
+        step: int,
     ) -> Tensor | None:
         """The loss of a step before the capture; None once the kind is captured."""
 
         def descend() -> Tensor:
-            return method.descend(self.session, batches, step)
+            return method.descend(session, batches, step)
 
         self._warmed[kind] += 1
         if self._warmed[kind] < WARM_STEPS:
             return self.graphs.warm_up(descend)
-        before = self._counters()
-        cuda = [self.session.device] if self.session.device.type == "cuda" else []
+        before = counters(session)
+        cuda = [session.device] if session.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(cuda):  # whatever replaces this step draws the same
                 if self._warmed[kind] == WARM_STEPS:
                     return self.graphs.rehearse(descend)
-                self._captures[kind] = self._capture(method, batches, step)
+                self._captures[kind] = self._capture(session, method, batches, step)
             return None
         except RuntimeError as error:
-            self._set_counters(*before)
-            self._reason = str(error).partition("\n")[0] or type(error).__name__
-            log.warning("steps of %s run one by one: %s", method.name, self._reason)
+            set_counters(session, *before)
+            self.reason = str(error).partition("\n")[0] or type(error).__name__
+            log.warning("steps of %s run one by one: %s", method.name, self.reason)
             return descend()
 
-    def _capture(self, method: LossMethod, batches: Batches, step: int) -> Capture:
+    def _capture(
+        self, session: Trainer, method: LossMethod, batches: Batches, step: int
+    ) -> Capture:
         """Capture a step, which is not done; the host's counters stay."""
-        session, static = self.session, copy_of(batches)
-        thirds, averaged = self._counters()
+        static, (thirds, averaged) = copy_of(batches), counters(session)
 
         def function() -> Outcome:
             known, method.recorded = method.recorded, {}
@@ -193,41 +207,42 @@ class CapturedSteps:
                 method.recorded = known
 
         outcome, replay = self.graphs.capture(function)
-        after = self._counters()
-        self._set_counters(thirds, averaged)
+        after = counters(session)
+        set_counters(session, thirds, averaged)
         return Capture(static, outcome, replay, after[0] - thirds, after[1] - averaged)
 
-    def _replay(self, capture: Capture, batches: Batches) -> Tensor:
+    def _replay(self, session: Trainer, capture: Capture, batches: Batches) -> Tensor:
         """One step on ``batches``: the device's part replayed, the host's part beside it."""
-        session, method, outcome = self.session, self.session.method, capture.outcome
-        thirds, averaged = self._counters()
+        outcome, (thirds, averaged) = capture.outcome, counters(session)
         torch._foreach_copy_(list(tensors(capture.batches)), list(tensors(batches)))
         session.set_rates()
         with session.known_move():
             capture.replay()
             increment_version(session.parameters)
-        self._set_counters(thirds + capture.thirds, averaged + capture.averaged)
+        set_counters(session, thirds + capture.thirds, averaged + capture.averaged)
         session.gradient_norm = outcome.gradient_norm
-        method.recorded |= outcome.recorded
+        self.method.recorded |= outcome.recorded
         return outcome.loss
 
-    def _counters(self) -> tuple[int, int]:
-        return self.session.passes.thirds, self.session.ema.count
 
-    def _set_counters(self, thirds: int, averaged: int) -> None:
-        self.session.passes.thirds, self.session.ema.count = thirds, averaged
+def counters(session: Trainer) -> tuple[int, int]:
+    """What the host counts in a step: thirds of passes in items, updates of the average."""
+    return session.passes.thirds, session.ema.count
 
 
-def update_function(session: TrainingSession, runtime: Runtime) -> Callable[[int], Tensor]:
-    """What makes an outer step, by its number: replays where ``runtime`` captures, or the method.
+def set_counters(session: Trainer, thirds: int, averaged: int) -> None:
+    """Undo, or go on from, ``counters``."""
+    session.passes.thirds, session.ema.count = thirds, averaged
+
+
+def captured_steps(method: Method, model: Model, runtime: Runtime) -> CapturedSteps | None:
+    """The captured steps of ``method``, where ``runtime`` captures those of ``model``.
 
     The processes of a launcher run each step one by one: no graph holds another process's work.
-    A loss that it returns may be overwritten by the next step.
     """
-    is_alone = current_ranks().count == 1
-    if is_alone and runtime.captures(session.model):
-        return CapturedSteps(session, CudaGraphs(runtime.device)).update
-    return lambda step: session.method.update(session, step)
+    if current_ranks().count > 1 or not runtime.captures(model):
+        return None
+    return CapturedSteps(method, CudaGraphs(runtime.device))
 
 
 def reason_to_run_eagerly(method: Method) -> str | None:
@@ -261,7 +276,8 @@ def copy_of(batches: Batches) -> Batches:
 
     def copied(batch: Batch) -> Batch:
         values = {field.name: getattr(batch, field.name) for field in fields(Batch)}
-        return Batch(**{k: None if v is None else v.clone() for k, v in values.items()})
+        clones: dict[str, Any] = {k: v if v is None else v.clone() for k, v in values.items()}
+        return Batch(**clones)
 
     drawn = {split: copied(batch) for split, batch in batches.drawn.items()}
     noise = {name: value.clone() for name, value in batches.noise.items()}

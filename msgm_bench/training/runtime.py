@@ -89,11 +89,9 @@ class Runtime:
     def captures(self, model: Model) -> bool:
         """Whether training steps of ``model`` are captured and replayed as CUDA graphs.
 
-        Small networks on one GPU: starting their kernels takes longer than the kernels. Compiled
-        ones are not, nor those of several processes, which speak to each other in each step.
+        Small networks on a GPU that are not compiled: starting kernels takes longer than they do.
         """
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if self.device.type != "cuda" or self.compile or distributed:
+        if self.device.type != "cuda" or self.compile:
             return False
         return sum(weight.numel() for weight in model.parameters()) <= MAX_CAPTURED_WEIGHTS
 

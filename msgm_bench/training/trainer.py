@@ -20,7 +20,7 @@ from msgm_bench.ranks import current as current_ranks
 from msgm_bench.training import checkpoint
 from msgm_bench.training.batch_shares import BatchShares
 from msgm_bench.training.batches import NoisedBatches
-from msgm_bench.training.captured_step import update_function
+from msgm_bench.training.captured_step import captured_steps
 from msgm_bench.training.generators import seed_device
 from msgm_bench.training.interrupt import deferred
 from msgm_bench.training.method_state import load_stored_state, stored_state
@@ -88,7 +88,7 @@ class Trainer(TrainingSession):
         self.runtime = runtime
         self.preparation_steps, self.preparation_passes = 0, 0.0
         self.log, self.ranks = TrainLog(), current_ranks()
-        self.update_step = update_function(self, runtime)
+        self.captured_steps = captured_steps(method, model, runtime)
         self._modules: list[torch.nn.Module] = []
 
     def run(
@@ -218,7 +218,8 @@ class Trainer(TrainingSession):
         self.horizon = self._expected_steps()
         seed_device(derive_seed(self.seed, "dropout", self.step), self.runtime.device)
         self._enter_training()
-        loss = self.update_step(self.step)
+        captured = self.captured_steps
+        loss = (captured or self.method).update(self, self.step)
         self._check_moves()
         self.step += 1
         every = max(1, self.total_steps // LOGGED_ROWS)

@@ -64,11 +64,10 @@ def test_captured_steps_are_eager_steps(method, network, precision, cuda, tmp_pa
     """Weights, averages, passes and losses; the U-Net drops out the same units."""
     runtime = replace(cuda, precision=precision)
     captured, eager = (trainer_of(runtime, method, network) for _ in range(2))
-    graphs = CapturedSteps(captured, CudaGraphs(runtime.device))
-    captured.update_step = graphs.update
-    eager.update_step = lambda step: eager.method.update(eager, step)
+    graphs = CapturedSteps(captured.method, CudaGraphs(runtime.device))
+    captured.captured_steps, eager.captured_steps = graphs, None
     logs = [t.run(tmp_path / str(i), silent).rows for i, t in enumerate((captured, eager))]
-    assert graphs._reason is None
+    assert graphs.reason is None
     assert len(graphs._captures) == len({eager.method.step_kind(step) for step in range(STEPS)})
     torch.testing.assert_close(weights(captured), weights(eager), rtol=0, atol=TOLERANCE)
     assert captured.passes.thirds == eager.passes.thirds
@@ -79,7 +78,7 @@ def test_captured_steps_are_eager_steps(method, network, precision, cuda, tmp_pa
 def test_small_networks_are_captured(cuda, tmp_path):
     """The runtime chooses it by itself."""
     trainer = trainer_of(cuda, "obt")
-    assert isinstance(trainer.update_step.__self__, CapturedSteps)
+    assert isinstance(trainer.captured_steps, CapturedSteps)
 
 
 @pytest.mark.parametrize("backbone", ["vpsde", "ddpm", "vesde"])
@@ -90,7 +89,7 @@ def test_no_step_waits_for_the_device(method, backbone, cuda, tmp_path):
     options = {"selective_amnesia": {"samples_per_class": 4, "nfe": 2, "fisher_timesteps": 2}}
     trainer = trainer_of(cuda, method, backbone=backbone, classes=classes, steps=1000)
     trainer.method = registry().create("methods", method, options.get(method, {}))
-    trainer.update_step = lambda step: trainer.method.update(trainer, step)
+    trainer.captured_steps = None
     if trainer.method.closed_form or trainer.method.skip(trainer.model, "finetune"):
         pytest.skip("trains no such model step by step")
     with trainer._in_session():

@@ -73,7 +73,8 @@ def trainer_of(method, **budget):
 def capturing(trainer, refuses=""):
     """The fake graphs under a trainer."""
     graphs = FakeGraphs(trainer, refuses)
-    trainer.update_step = CapturedSteps(trainer, graphs).update
+    trainer.hold_rates_on_device()
+    trainer.captured_steps = CapturedSteps(trainer.method, graphs)
     return graphs
 
 
