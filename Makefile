@@ -50,7 +50,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-gpu: $(READY)  ## tests, benchmark and a small board on a CUDA device: runs/gpu/report.md
+gpu: $(READY)  ## tests, benchmarks, profile, demo and a small board on a CUDA device: runs/gpu/report.md
 	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## everything that can be made again

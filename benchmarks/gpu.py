@@ -1,7 +1,8 @@
-"""Try a device: its tests, the benchmark and one small image board, and a report of them.
+"""Try a device: its tests, benchmarks, profile, a demo and one small board, and a report of them.
 
-    python benchmarks/gpu.py                 on a CUDA device, less than ten minutes
-    python benchmarks/gpu.py --device cpu    the same with tiny budgets: does it run at all?
+    python benchmarks/gpu.py                          on a CUDA device
+    python benchmarks/gpu.py --device cpu             the same with tiny budgets: does it run?
+    python benchmarks/gpu.py --device cpu --smoke     the profile alone, in its smallest sizes
 
 The report, ``runs/gpu/report.md``, names the hardware. Exit code 1 where a part failed; the other
 parts are run and reported all the same.
@@ -55,16 +56,21 @@ class Outcome:
     seconds: float
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the parts, write the report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--precision", default="bf16", choices=("fp32", "tf32", "bf16"))
+    parser.add_argument("--smoke", action="store_true", help="the profile in its smallest sizes")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     runtime = Runtime.select(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    for part in parts(runtime, options.out.resolve()):
+    out = options.out.resolve()
+    chosen = benchmarks(runtime, options.precision, out)
+    chosen = chosen[-1:] if options.smoke else [*parts(runtime, out), *chosen]
+    for part in chosen:
         print(f"{part.title} ...", flush=True)
         outcomes.append(run(part))
         print(f"  {status(outcomes[-1])}", flush=True)
@@ -74,10 +80,30 @@ def main() -> None:
     sys.exit(any(outcome.code for outcome in outcomes) or any(o.code is None for o in outcomes))
 
 
+def environment(runtime: Runtime, out: Path) -> dict[str, str]:
+    """The device of the tests, and a cache of the report's own: nothing is answered from before."""
+    return {"MSGM_BENCH_TEST_DEVICE": str(runtime.device), "MSGM_BENCH_CACHE": str(out / "cache")}
+
+
+def benchmarks(runtime: Runtime, precision: str, out: Path) -> list[Part]:
+    """Training steps beside plain loops, not compiled and compiled, and the profile."""
+    whole, env = runtime.device.type == "cuda", environment(runtime, out)
+    words = ("--device", str(runtime.device), "--precision", precision)
+    words += () if whole else ("--smoke",)
+    step = (sys.executable, "benchmarks/training_step.py", *words, "--workload", "mlp")
+    unet = (*step, "--workload", "ddpm", "--compile")
+    listed = [
+        Part("Training step", (*step, "--workload", "ddpm" if whole else "small"), 300, env),
+        Part("Training step, compiled", unet, 600, env),
+        Part("Profile", (sys.executable, "benchmarks/profile_step.py", *words), 900, env),
+    ]
+    return listed if whole else [listed[0], listed[2]]
+
+
 def parts(runtime: Runtime, out: Path) -> list[Part]:
-    """Tests, benchmark, board; a CPU gets budgets that say only whether they run."""
+    """Tests, ratios, demo, board; a CPU gets budgets that say only whether they run."""
     device, whole = str(runtime.device), runtime.device.type == "cuda"
-    env = {"MSGM_BENCH_TEST_DEVICE": device, "MSGM_BENCH_CACHE": str(out / "cache")}
+    env = environment(runtime, out)
     plain = ("-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist")
     tests = (sys.executable, "-m", "pytest", *plain, "-m", "gpu", "tests/gpu", "--durations=5")
     speed = (sys.executable, "benchmarks/speed.py", "--device", device)
@@ -90,9 +116,16 @@ def parts(runtime: Runtime, out: Path) -> list[Part]:
         *(word for name in METHODS for word in ("--method", name)),
         *("--device", device, "--out", str(out / "board")),
     )
+    demo = (
+        *(*PYTHON, "run", "--dataset", "digits", "--forget", "3,7", "--backbone", "vesde"),
+        *(word for name in METHODS for word in ("--method", name)),
+        *("--seed", "0", "--device", device, "--out", str(out / "demo")),
+        *(() if whole else ("--steps", "10", "--samples", "16")),
+    )
     return [
-        Part("Tests", tests, 240, env),
-        Part("Benchmark", (*speed, "--pairs", "7" if whole else "1"), 120, env),
+        Part("Tests", tests, 600, env),
+        Part("Ratios", (*speed, *(() if whole else ("--smoke",))), 120, env),
+        Part("Demo: digits, as make demo", demo, 230, env),
         Part("Board: digits, a small U-Net", board, 230, env),
     ]
 
