@@ -24,8 +24,6 @@ from msgm_bench.storage.archives import ARCHIVE_LIMIT
 from msgm_bench.storage.tensors import pack_tensors
 from msgm_bench.submissions.archive import Exhibit, OmittedCard, Submission, pack
 
-MANIFEST_ROOM = MIB // 4  # bytes for the manifest and the archive's own
-
 
 def make(run: Path, full: bool = False, limit: int = ARCHIVE_LIMIT) -> Submission:
     """The submission of a run folder, whose stages are in the cache.
@@ -103,25 +101,19 @@ def _check_evidence(submission: Submission) -> None:
 
 def _within(submission: Submission, limit: int) -> Submission:
     """The submission without its largest evidence, until it fits."""
-    sizes = {
-        exhibit: len(pack_tensors(exhibit.evidence.tensors)) for exhibit in submission.exhibits
-    }
-    room = limit - len(submission.document) - len(submission.request) - MANIFEST_ROOM
-    fitting = sorted(submission.exhibits, key=sizes.__getitem__)
-    while fitting and sum(sizes[exhibit] for exhibit in fitting) > room:
-        fitting.pop()
-    chosen = tuple(exhibit for exhibit in submission.exhibits if exhibit in fitting)
-    omitted = tuple(
-        OmittedCard(metric=exhibit.metric, task=exhibit.evidence.task, bytes=sizes[exhibit])
-        for exhibit in submission.exhibits
-        if exhibit not in fitting
-    )
-    submission = replace(submission, exhibits=chosen, omitted=omitted)
-    size = len(pack(submission))
+    exhibits = submission.exhibits
+    sizes = {exhibit: len(pack_tensors(exhibit.evidence.tensors)) for exhibit in exhibits}
+    fitting, size = submission, len(pack(submission))
+    while size > limit and fitting.exhibits:
+        largest = max(fitting.exhibits, key=sizes.__getitem__)
+        card = OmittedCard(metric=largest.metric, task=largest.evidence.task, bytes=sizes[largest])
+        rest = tuple(exhibit for exhibit in fitting.exhibits if exhibit is not largest)
+        fitting = replace(fitting, exhibits=rest, omitted=(*fitting.omitted, card))
+        size = len(pack(fitting))
     if size > limit:
         raise StorageError(
             f"the submission of {submission.name} is {size / MIB:.1f} MiB without any evidence",
             f"at most {limit / MIB:g} MiB",
             "raise --max-size",
         )
-    return submission
+    return fitting
