@@ -19,7 +19,12 @@ from msgm_bench.diffusion.process import Process
 from msgm_bench.errors import OptionError
 
 RHO = 7.0
+STABLE_ORDER = 2  # of items whose steps are unstable at ORDER
+TOLERANCE = 0.1
+"""Largest sum over the nodes of the corrections' rms, in units of sqrt(1 + (sigma/a)^2)."""
+MOST_NODES = 1024
 NOT_FINITE = "eps_hat or its divergence is not finite"
+UNSTABLE = f"its steps do not settle with {MOST_NODES} nodes"
 
 
 @dataclass
@@ -32,6 +37,7 @@ class Trace:
         shape: Shape of an item.
         probes: Number of probes of an item at a node, all on one graph.
         is_fresh: Whether each node has probes of its own; else those of the first node stay.
+        items: Indices of the items that are solved; None: all.
     """
 
     eps: CountedEps
@@ -39,6 +45,7 @@ class Trace:
     shape: tuple[int, ...]
     probes: int
     is_fresh: bool
+    items: Tensor | None = None
     _drawn: list[Tensor] | None = None
 
     def __call__(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +54,10 @@ class Trace:
             return exact(self.eps, x, t)
         if self.is_fresh or self._drawn is None:
             self._drawn = [self.noise.rademacher(self.shape).to(x) for _ in range(self.probes)]
-        return hutchinson_mean(self._drawn)(self.eps, x, t)
+        probes = self._drawn
+        if self.items is not None:  # drawn for all, so that no item's depend on who else is here
+            probes = [probe[self.items] for probe in probes]
+        return hutchinson_mean(probes)(self.eps, x, t)
 
 
 def adams_nll(
@@ -71,8 +81,14 @@ def adams_nll(
     at its end; and the step is made again through the new node and the three before it, with the
     same weights for the divergence. Exponential Adams of fourth order; the first steps, which have
     fewer nodes, leave an error of third order where e^u is small.
-    The state is float64, eps_hat is evaluated in x's dtype. No item depends on its batch, and an
-    item whose values are not finite fails alone: the cost is the number of nodes.
+    The state is float64, eps_hat is evaluated in x's dtype.
+
+    Where the flow is stiff, as of items that a model has unlearned, such steps are unstable, and
+    the value is far off without an error. The corrections tell: an item whose corrections of
+    xbar, each as rms over dimensions and over sqrt(1 + (sigma/a)^2), add up to more than
+    ``TOLERANCE`` is solved again by steps of second order with twice the nodes, and so on up to
+    ``MOST_NODES``, beyond which it fails. No item depends on its batch, and an item whose values
+    are not finite fails alone.
 
     Args:
         eps: The noise predictor.
@@ -81,7 +97,7 @@ def adams_nll(
         noise: The source of the probes, used by 'hutchinson' only.
         condition: Condition of each item [N], for -log p(x | condition); None: -log p(x).
         divergence: 'exact' (D vector-Jacobian products a node) or 'hutchinson' (``probes``).
-        nodes: Number of nodes and of evaluations, at least 4.
+        nodes: Number of nodes and of evaluations, at least 4, of an item whose steps settle.
         probes: Rademacher probes of an item at a node.
         fresh_probes: Whether every node draws its own, whose errors average out over the path;
             without, the result is that of one quadratic form, for comparisons of nodes.
@@ -103,14 +119,26 @@ def adams_nll(
     source = noise if divergence == "hutchinson" else None
     trace = Trace(counted, source, shape, probes, fresh_probes)
     with torch.no_grad():
-        nats = _integrate(trace, process, x, nodes)
-    failed = ~torch.isfinite(nats)
-    reasons = dict.fromkeys(torch.nonzero(failed).flatten().tolist(), NOT_FINITE)
-    return Likelihood(torch.where(failed, math.inf, nats), failed, counted.nfe, reasons)
+        nats, unsettled = _integrate(trace, process, x, nodes, ORDER)
+        evaluations = torch.full((len(x),), nodes, device=x.device)
+        while bool(unsettled.any()) and 2 * nodes <= MOST_NODES:
+            nodes, items = 2 * nodes, torch.nonzero(unsettled).flatten()
+            trace.items, counted.condition = items, None if condition is None else condition[items]
+            nats[items], unsettled[items] = _integrate(
+                trace, process, x[items], nodes, STABLE_ORDER
+            )
+            evaluations[items] += nodes
+    failed = ~torch.isfinite(nats) | unsettled
+    reasons = dict.fromkeys(torch.nonzero(~torch.isfinite(nats)).flatten().tolist(), NOT_FINITE)
+    reasons |= dict.fromkeys(torch.nonzero(unsettled).flatten().tolist(), UNSTABLE)
+    nats = torch.where(failed, math.inf, nats)
+    return Likelihood(nats, failed, counted.nfe, dict(sorted(reasons.items())), evaluations)
 
 
-def _integrate(trace: Trace, process: Process, x: Tensor, nodes: int) -> Tensor:
-    """-log p(x), NaN where a value was not finite on the way."""
+def _integrate(
+    trace: Trace, process: Process, x: Tensor, nodes: int, order: int
+) -> tuple[Tensor, Tensor]:
+    """-log p(x), NaN where a value was not finite on the way, and whether steps are unstable."""
     ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
     low, high = process.noise_to_signal(ends).tolist()
     us = karras_grid(low, high, nodes, RHO).log().tolist()
@@ -118,6 +146,7 @@ def _integrate(trace: Trace, process: Process, x: Tensor, nodes: int) -> Tensor:
     y = x.flatten(1).double() / a_ends[0].to(x.device)
     y = torch.cat([y, torch.zeros_like(y[:, :1])], 1)  # xbar and (log p) / D
     is_finite = torch.ones(len(y), dtype=torch.bool, device=y.device)
+    corrections = torch.zeros(len(y), dtype=y.dtype, device=y.device)
 
     def slope(y: Tensor, u: float) -> Tensor:
         value = _slope(trace, process, y, u, x)
@@ -125,11 +154,15 @@ def _integrate(trace: Trace, process: Process, x: Tensor, nodes: int) -> Tensor:
         # an item that failed stands still: no value of its own reaches the network again
         return torch.where(is_finite[:, None], value, 0.0)
 
-    y = adams_flow(slope, y, us)
+    def on_correction(u: float, change: Tensor) -> None:
+        rms = change[:, :-1].square().mean(1).sqrt()
+        corrections.add_(rms / math.sqrt(1 + math.exp(2 * u)))
+
+    y = adams_flow(slope, y, us, order, on_correction)
     D = y.shape[1] - 1
     prior = process.prior_logp(a_ends[1].to(y) * y[:, :-1])
     nats = -(prior + D * (torch.log(a_ends[1] / a_ends[0]).to(y) - y[:, -1]))
-    return torch.where(is_finite, nats, math.nan)
+    return torch.where(is_finite, nats, math.nan), is_finite & (corrections > TOLERANCE)
 
 
 def _slope(trace: Trace, process: Process, y: Tensor, u: float, like: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 from msgm_bench.diffusion.exponential_weights import exponential_weights
 
 ORDER = 4
+Correction = Callable[[float, Tensor], None]
+"""Called at each node after the first with u, and y as corrected less y as predicted."""
 
 
 @dataclass
@@ -19,17 +21,19 @@ class History:
     """What was evaluated at the last nodes, the latest last.
 
     Attributes:
+        order: How many nodes are remembered.
         u: log(sigma/a) of each.
         slopes: dy/du e^-u at each, such as eps_hat, ``[N, ...]``.
     """
 
+    order: int = ORDER
     u: list[float] = field(default_factory=list)
     slopes: list[Tensor] = field(default_factory=list)
 
     def add(self, u: float, slope: Tensor) -> None:
-        """Append a node, and forget what is before the last ``ORDER``."""
-        self.u = [*self.u[1 - ORDER :], u]
-        self.slopes = [*self.slopes[1 - ORDER :], slope]
+        """Append a node, and forget what is before the last ``order``."""
+        self.u = [*self.u[1 - self.order :], u]
+        self.slopes = [*self.slopes[1 - self.order :], slope]
 
     def step(self, low: float, high: float) -> Tensor:
         """int_low^high e^u p(u) du, p the polynomial through the nodes."""
@@ -38,27 +42,38 @@ class History:
         return math.exp(high) * torch.stack(terms).sum(0)
 
 
-def adams_flow(slope: Callable[[Tensor, float], Tensor], y: Tensor, us: Sequence[float]) -> Tensor:
+def adams_flow(
+    slope: Callable[[Tensor, float], Tensor],
+    y: Tensor,
+    us: Sequence[float],
+    order: int = ORDER,
+    on_correction: Correction | None = None,
+) -> Tensor:
     """y at the last of ``us``, of dy/du = e^u f(y, u) from y at the first of them.
 
-    A step is predicted with f as the polynomial in u through the last four nodes, e^u integrated
-    exactly; f is evaluated once at its end; and the step is made again through the new node and
-    the three before it. Fourth order; the first steps, which have fewer nodes, leave an error of
-    third order where e^u is small. The last node is evaluated, too.
+    A step is predicted with f as the polynomial in u through the last ``order`` nodes, e^u
+    integrated exactly; f is evaluated once at its end; and the step is made again through the new
+    node and those before it. The first steps, which have fewer nodes, leave an error of third order
+    where e^u is small. The last node is evaluated, too. The lower the order, the stiffer a flow may
+    be before steps of a given length are unstable.
 
     Args:
         slope: f(y, u), one evaluation of the network.
         y: State, ``[N, ...]``.
         us: Nodes, monotone: upwards is the way to T.
+        order: Nodes of the polynomial, 2 to 4.
+        on_correction: Called with each correction.
 
     Source: Hochbruck and Ostermann 2010, section 2.5; Zhang and Chen 2023, arXiv:2204.13902,
     equation 15, with a corrector as in Zhao et al. 2023, arXiv:2302.04867.
     """
-    history, before = History(), y
+    history, before = History(order), y
     for i, u in enumerate(us):
         history.add(u, slope(y, u))
         if i:
-            y = before + history.step(us[i - 1], u)
+            predicted, y = y, before + history.step(us[i - 1], u)
+            if on_correction is not None:
+                on_correction(u, y - predicted)
         before = y
         if i + 1 < len(us):
             y = y + history.step(u, us[i + 1])

@@ -32,12 +32,21 @@ class Likelihood:
         failed: Which items failed [N], bool.
         nfe: Calls of eps_hat, those of failed attempts included.
         reasons: Why, for each failed item's index.
+        evaluations: Network evaluations of each item [N]; None: ``nfe`` of each.
     """
 
     nats: Tensor
     failed: Tensor
     nfe: int
     reasons: dict[int, str] = field(default_factory=dict)
+    evaluations: Tensor | None = None
+
+    @property
+    def item_nfe(self) -> Tensor:
+        """Network evaluations of each item, ``int64 [N]``."""
+        if self.evaluations is not None:
+            return self.evaluations
+        return torch.full((len(self.nats),), self.nfe, device=self.nats.device)
 
 
 def bits_per_dim(nats: Tensor, dim: int, offset: float = 0.0) -> Tensor:

@@ -29,11 +29,12 @@ def bits(nats: torch.Tensor) -> torch.Tensor:
 
 
 def test_32_nodes_give_the_density(mixture: GaussianMixture, process: Process) -> None:
-    """The exact trace at 32 nodes is within 0.01 bits/dim of dopri5 at 1e-7, item by item."""
+    """The exact trace is within 0.01 bits/dim of dopri5 at 1e-7; all but one item take 32 nodes."""
     x, eps = draw(mixture, N), mixture.eps(process)
     tight = ode_nll(eps, process, x, Noise(0, 0, N), rtol=1e-7, atol=1e-7, max_nfe=9999)
     result = adams_nll(eps, process, x, Noise(0, 0, N))
-    assert result.nfe == 32
+    assert (result.evaluations == 32).sum() >= N - 1
+    assert result.nfe == result.evaluations.max() <= 96
     assert not result.failed.any()
     assert bits(result.nats - tight.nats).abs().max() < 0.01
 
@@ -122,9 +123,9 @@ def test_one_graph_a_node_whatever_the_probes(mixture: GaussianMixture) -> None:
         return eps(x, t)
 
     x = draw(mixture, 3)
-    options = {"divergence": "hutchinson", "probes": 3, "nodes": 9}
+    options = {"divergence": "hutchinson", "probes": 3, "nodes": 32}
     result = adams_nll(counting, process, x, Noise(0, 0, 3), **options)
-    assert result.nfe == len(seen) == 9
+    assert result.nfe == len(seen) == 32
     assert seen == sorted(seen)
     assert seen[0] == pytest.approx(process.t_min)
     assert seen[-1] == pytest.approx(process.T)
@@ -154,6 +155,51 @@ def test_failing_items_leave_the_others_alone(mixture: GaussianMixture) -> None:
     assert bool(torch.isinf(result.nats[[2, 5]]).all())
     assert result.nfe == 32
     torch.testing.assert_close(result.nats[sound], alone.nats, rtol=1e-12, atol=1e-12)
+
+
+def decay(process: Process):
+    """eps_hat = -k x / (a^2 + sigma^2)^(1/2) with the condition k: the larger k, the stiffer."""
+
+    def eps(x: torch.Tensor, t: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        a, sigma = process.marginal(t)
+        return (-k / (a.square() + sigma.square()).sqrt()).to(x)[:, None] * x
+
+    return eps
+
+
+def test_stiff_items_are_solved_by_shorter_steps(process: Process) -> None:
+    """xbar_T = xbar e^(-k A) and log p has -D k A, A = asinh(s_T) - asinh(s_min), s = sigma/a.
+
+    At 32 nodes the steps of k = 12 are unstable: up to 0.03 bits/dim of some hundred are lost to
+    shorter ones. Items that are not stiff keep 32, and no item depends on the others.
+    """
+    x = torch.tensor([[0.3, -0.2], [0.5, 0.9], [-0.4, 0.1]], dtype=torch.float64)
+    k = torch.tensor([0.0, 12.0, 0.3], dtype=torch.float64)
+    ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
+    a, _ = process.marginal(ends)
+    s = process.noise_to_signal(ends)
+    A = s[1].asinh() - s[0].asinh()
+    x_T = a[1] / a[0] * x * torch.exp(-k * A)[:, None]
+    exact = -(process.prior_logp(x_T) + 2 * torch.log(a[1] / a[0]) - 2 * k * A)
+    options = {"divergence": "hutchinson"}
+    result = adams_nll(decay(process), process, x, Noise(0, 0, 3), condition=k, **options)
+    assert bits(result.nats - exact).abs().max() < 0.03
+    assert result.evaluations[[0, 2]].tolist() == [32, 32]
+    assert result.evaluations[1] >= 96
+    alone = adams_nll(decay(process), process, x[1:2], Noise(0, 1, 1), condition=k[1:2], **options)
+    torch.testing.assert_close(alone.nats, result.nats[1:2], rtol=1e-9, atol=1e-9)
+    assert alone.evaluations == result.evaluations[1]
+
+
+def test_items_that_never_settle_fail_alone() -> None:
+    """With 1,024 nodes still unstable: infinite, with the reason; the others have their values."""
+    process = VarianceExploding()
+    x, k = torch.full((2, 2), 0.5, dtype=torch.float64), torch.tensor([1e5, 0.0])
+    result = adams_nll(decay(process), process, x, Noise(0, 0, 2), condition=k)
+    assert result.failed.tolist() == [True, False]
+    assert bool(torch.isinf(result.nats[0]))
+    assert bool(result.nats[1].isfinite())
+    assert list(result.reasons) == [0]
 
 
 def test_a_condition_gives_the_conditional_density(mixture: GaussianMixture) -> None:

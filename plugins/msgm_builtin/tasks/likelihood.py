@@ -78,9 +78,10 @@ class Likelihood(Task[LikelihoodOptions]):
     both under protocols of their own.
     Items are dequantised uniformly; the value is the mean over ``repeats`` draws.
     A batch whose integration fails is bisected down to the items that fail. ``solver=adams`` fails
-    item by item, costs its nodes whatever the model, and draws fresh probes at each of them; the
-    first ``check_items`` of each split are solved with as many nodes and with twice as many, the
-    same probe throughout, and the difference is reported beside the NLL.
+    item by item, costs its nodes, more of items whose flow is stiff (``adams_nll``), and draws
+    fresh probes at each of them; the first ``check_items`` of each split are solved with as many
+    nodes and with twice as many, the same probe throughout, and the difference is reported beside
+    the NLL.
     """
 
     name = "likelihood"
@@ -133,7 +134,8 @@ class Likelihood(Task[LikelihoodOptions]):
             return Cost(c.repeats * (c.timesteps or model.process.grid_points() or 1))
         vjps = model.dim if c.divergence == "exact" else c.probes if self.is_adams else 1
         if self.is_adams:
-            return Cost(self.nodes * (c.repeats + (3 if c.check_items else 0)), vjps)
+            nfe = self.nodes * (c.repeats + (3 if c.check_items else 0))
+            return Cost(nfe, vjps, f"{self.nodes} nodes a solution; stiff items take more")
         if c.steps is not None:
             return Cost(c.repeats * c.steps * STEP_NFE[c.solver], vjps)
         assumed = min(c.max_nfe, round(ADAPTIVE_NFE * (1e-5 / c.rtol) ** 0.2))
@@ -159,18 +161,21 @@ class Likelihood(Task[LikelihoodOptions]):
         batch = items(context, self.options.count)[start : start + count]
         draws = [self.nats(context, batch, start, repeat) for repeat in range(self.options.repeats)]
         nats, nfe = zip(*draws, strict=True)
-        drawn = {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.full((count,), sum(nfe))}
+        drawn = {"nats": torch.stack(nats).mean(dim=0), "nfe": torch.stack(nfe).sum(dim=0).cpu()}
         if self.is_adams:
-            drawn["solver_error"] = self.solver_error(context, batch, start)
-            drawn["nfe"] += torch.where(drawn["solver_error"] < 0, 0, 3 * self.nodes).cpu()
+            drawn["solver_error"], check_nfe = self.solver_error(context, batch, start)
+            drawn["nfe"] += check_nfe.cpu()
         return drawn
 
-    def solver_error(self, context: ModelContext, batch: Examples, start: int) -> Tensor:
-        """|difference| ``[N]`` in nats between as many nodes and twice as many; -1: not checked.
+    def solver_error(
+        self, context: ModelContext, batch: Examples, start: int
+    ) -> tuple[Tensor, Tensor]:
+        """|difference| ``[N]`` in nats between as many nodes and twice as many, and evaluations.
 
-        Both have the same dequantisation and one probe an item, so that the solver alone differs;
-        infinite where an integration failed.
+        -1 and 0: not checked. Both have the same dequantisation and one probe an item, so that the
+        solver alone differs; infinite where an integration failed.
         """
+        nfe = torch.zeros(len(batch), dtype=torch.int64, device=context.device)
         error = torch.full((len(batch),), -1.0, dtype=torch.float64, device=context.device)
         sizes = split_sizes(context, self.options.count)
         for first, size in zip((0, sizes[0]), sizes, strict=True):
@@ -179,18 +184,19 @@ class Likelihood(Task[LikelihoodOptions]):
             if low < high:
                 part = slice(low - start, high - start)
                 coarse, fine = (
-                    self.solve(context, batch[part], low, 0, nodes, fresh_probes=False).nats
+                    self.solve(context, batch[part], low, 0, nodes, fresh_probes=False)
                     for nodes in (self.nodes, 2 * self.nodes)
                 )
-                error[part] = (coarse - fine).abs().nan_to_num(nan=torch.inf)
-        return error
+                error[part] = (coarse.nats - fine.nats).abs().nan_to_num(nan=torch.inf)
+                nfe[part] = coarse.item_nfe + fine.item_nfe
+        return error, nfe
 
     def nats(
         self, context: ModelContext, batch: Examples, start: int, repeat: int
-    ) -> tuple[Tensor, int]:
-        """NLL of one dequantisation in nats ``[N]``, and the network evaluations of the batch."""
+    ) -> tuple[Tensor, Tensor]:
+        """NLL of one dequantisation in nats ``[N]``, and the network evaluations of each item."""
         nll = self.solve(context, batch, start, repeat, self.nodes)
-        return nll.nats, nll.nfe
+        return nll.nats, nll.item_nfe
 
     def solve(
         self,
