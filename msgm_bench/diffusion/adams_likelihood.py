@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from msgm_bench.diffusion.divergence import exact, hutchinson_mean
-from msgm_bench.diffusion.exponential_adams import ORDER, adams_flow
+from msgm_bench.diffusion.exponential_adams import ORDER, Corrections, adams_flow
 from msgm_bench.diffusion.likelihood import Likelihood
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.noise_prediction import ConditionalEpsFn, CountedEps, EpsFn
@@ -20,8 +20,6 @@ from msgm_bench.errors import OptionError
 
 RHO = 7.0
 STABLE_ORDER = 2  # of items whose steps are unstable at ORDER
-TOLERANCE = 0.1
-"""Largest sum over the nodes of the corrections' rms, in units of sqrt(1 + (sigma/a)^2)."""
 MOST_NODES = 1024
 NOT_FINITE = "eps_hat or its divergence is not finite"
 UNSTABLE = f"its steps do not settle with {MOST_NODES} nodes"
@@ -84,10 +82,9 @@ def adams_nll(
     The state is float64, eps_hat is evaluated in x's dtype.
 
     Where the flow is stiff, as of items that a model has unlearned, such steps are unstable, and
-    the value is far off without an error. The corrections tell: an item whose corrections of
-    xbar, each as rms over dimensions and over sqrt(1 + (sigma/a)^2), add up to more than
-    ``TOLERANCE`` is solved again by steps of second order with twice the nodes, and so on up to
-    ``MOST_NODES``, beyond which it fails. No item depends on its batch, and an item whose values
+    the value is far off without an error. Their corrections tell (`Corrections`): such an item is
+    solved again by steps of second order with twice the nodes, and so on up to ``MOST_NODES``,
+    beyond which it fails. No item depends on its batch, and an item whose values
     are not finite fails alone.
 
     Args:
@@ -146,7 +143,7 @@ def _integrate(
     y = x.flatten(1).double() / a_ends[0].to(x.device)
     y = torch.cat([y, torch.zeros_like(y[:, :1])], 1)  # xbar and (log p) / D
     is_finite = torch.ones(len(y), dtype=torch.bool, device=y.device)
-    corrections = torch.zeros(len(y), dtype=y.dtype, device=y.device)
+    corrections = Corrections(y)
 
     def slope(y: Tensor, u: float) -> Tensor:
         value = _slope(trace, process, y, u, x)
@@ -154,15 +151,11 @@ def _integrate(
         # an item that failed stands still: no value of its own reaches the network again
         return torch.where(is_finite[:, None], value, 0.0)
 
-    def on_correction(u: float, change: Tensor) -> None:
-        rms = change[:, :-1].square().mean(1).sqrt()
-        corrections.add_(rms / math.sqrt(1 + math.exp(2 * u)))
-
-    y = adams_flow(slope, y, us, order, on_correction)
+    y = adams_flow(slope, y, us, order, lambda u, change: corrections(u, change[:, :-1]))
     D = y.shape[1] - 1
     prior = process.prior_logp(a_ends[1].to(y) * y[:, :-1])
     nats = -(prior + D * (torch.log(a_ends[1] / a_ends[0]).to(y) - y[:, -1]))
-    return torch.where(is_finite, nats, math.nan), is_finite & (corrections > TOLERANCE)
+    return torch.where(is_finite, nats, math.nan), is_finite & corrections.are_unstable
 
 
 def _slope(trace: Trace, process: Process, y: Tensor, u: float, like: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 from msgm_bench.diffusion.exponential_weights import exponential_weights
 
 ORDER = 4
+TOLERANCE = 0.1
+"""Largest sum of corrections of steps that are stable (``Corrections``)."""
 Correction = Callable[[float, Tensor], None]
 """Called at each node after the first with u, and y as corrected less y as predicted."""
 
@@ -40,6 +42,31 @@ class History:
         weights = exponential_weights(self.u, low, high, 1.0)
         terms = [w * slope for w, slope in zip(weights, self.slopes, strict=True)]
         return math.exp(high) * torch.stack(terms).sum(0)
+
+
+class Corrections:
+    """Sum over the nodes of each item's corrections, which tells unstable steps from stable ones.
+
+    A correction of xbar counts as its rms over dimensions, over sqrt(1 + (sigma/a)^2). Of flows
+    that the steps follow the sum is 0.02 to 0.05 at 32 nodes, of others 0.1 and more.
+
+    Attributes:
+        total: The sums, float64 [N].
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        """Start at zero for each item of ``like``."""
+        self.total = torch.zeros(len(like), dtype=torch.float64, device=like.device)
+
+    def __call__(self, u: float, change: Tensor) -> None:
+        """Add a correction of xbar [N, ...] at u."""
+        rms = change.double().flatten(1).square().mean(1).sqrt()
+        self.total += rms / math.sqrt(1 + math.exp(2 * u))
+
+    @property
+    def are_unstable(self) -> Tensor:
+        """Which items' steps are unstable, bool [N]."""
+        return self.total > TOLERANCE
 
 
 def adams_flow(

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from msgm_bench.diffusion.exponential_adams import adams_flow
+from msgm_bench.diffusion.exponential_adams import Corrections, adams_flow
 from msgm_bench.diffusion.exponential_samplers import Node
 from msgm_bench.diffusion.noise import Noise
 from msgm_bench.diffusion.noise_prediction import CountedEps, EpsFn
@@ -64,7 +64,9 @@ class HeunEncoder:
 class AdamsEncoder:
     """d xbar / du = e^u eps_hat(a xbar, t), u = log(sigma / a), by exponential Adams steps.
 
-    Deterministic, of fourth order, on Karras et al.'s grid, upwards.  nfe = nodes.
+    Deterministic, of fourth order, on Karras et al.'s grid, upwards.  nfe = nodes.  Where the flow
+    is stiff, as of items that a model has unlearned, too few nodes make unstable steps: the latent
+    of such an item is NaN.
     Source: Song et al. 2021, Eq. 13; `adams_flow`.
 
     Attributes:
@@ -86,14 +88,15 @@ class AdamsEncoder:
         """Return z [N, *item_shape] of x [N, *item_shape], and the evaluations of each."""
         us = _upwards(process, self.nodes).log().tolist()
         first, last = Node.at(process, us[0]), Node.at(process, us[-1])
-        counted = CountedEps(eps)
+        counted, corrections = CountedEps(eps), Corrections(x)
 
         def slope(xbar: Tensor, u: float) -> Tensor:
             node = Node.at(process, u)
             return counted(node.a * xbar, node.t)
 
         with torch.no_grad():
-            z = last.a * adams_flow(slope, x / first.a, us)
+            z = last.a * adams_flow(slope, x / first.a, us, on_correction=corrections)
+        z[corrections.are_unstable] = torch.nan
         return Samples(z, counted.nfe)
 
 

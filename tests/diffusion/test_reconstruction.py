@@ -176,6 +176,24 @@ def test_bad_times(t, gaussian):
             reconstruct_latent(HeunEncoder(5), decode, eps, process, x0, t, noise)
 
 
+def test_a_stiff_item_has_no_latent_rather_than_a_wrong_one():
+    """xbar decays by e^(-k asinh(sigma/a)): k = 10 is NaN at 32 nodes, and right at 512."""
+    process, x0 = VarianceExploding(), torch.tensor([[0.5, 0.2], [0.5, -0.3]])
+    k = torch.tensor([[0.1], [10.0]])
+
+    def eps(x, t):
+        a, sigma = process.marginal(t)
+        return -k * x / (a.square() + sigma.square()).sqrt()[:, None]
+
+    coarse, fine = (AdamsEncoder(nodes)(eps, process, x0).x for nodes in (32, 512))
+    assert coarse.isnan().all(1).tolist() == [False, True]
+    ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
+    s = process.noise_to_signal(ends).asinh()
+    exact = x0 * torch.exp(-k * (s[1] - s[0]))
+    assert torch.allclose(fine, exact, atol=1e-3)
+    assert torch.allclose(coarse[0], fine[0], atol=1e-3)
+
+
 def test_encoding_takes_a_step():
     """None at all is refused."""
     with pytest.raises(OptionError, match="steps=0"):

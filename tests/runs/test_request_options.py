@@ -168,8 +168,8 @@ def test_reasons_are_shown_and_kept(cache, new_registry, bench, tmp_path, monkey
 @pytest.mark.parametrize(
     ("preset", "ways"),
     [
-        ("quick", ("adams", "deis", 100)),
-        ("full", ("adams", "deis", 100)),
+        ("quick", ("heun", "heun", 400)),
+        ("full", ("heun", "heun", 400)),
         ("paper", ("heun", "heun", 1000)),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_coarse_grid_needs_no_remedy():
     coarse = {"backbone": "ddpm", "backbone_params": {"steps": 100}}
     partial = {"variant": "partial", "sampler": "ancestral"}
     chosen = {"task_params": {"reconstruction": partial}}
-    assert resolve(spec(**coarse)).evaluation.tasks["reconstruction"].options.nfe == 100
+    assert resolve(spec(**coarse)).evaluation.tasks["reconstruction"].options.nfe == 400
     assert resolve(spec(**coarse, **chosen)).evaluation.tasks["reconstruction"].options.nfe == 2
     with pytest.raises(OptionError, match="at most 2 steps"):
         resolve(spec(**coarse, task_params={"reconstruction": partial | {"nfe": 20}}))
