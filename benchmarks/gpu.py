@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     outcomes = []
     out = options.out.resolve()
-    chosen = benchmarks(runtime, options.precision, out)
+    whole = runtime.device.type == "cuda" and not options.smoke
+    chosen = benchmarks(runtime, options.precision, whole, out)
     chosen = chosen[-1:] if options.smoke else [*parts(runtime, out), *chosen]
     for part in chosen:
         print(f"{part.title} ...", flush=True)
@@ -85,9 +86,9 @@ def environment(runtime: Runtime, out: Path) -> dict[str, str]:
     return {"MSGM_BENCH_TEST_DEVICE": str(runtime.device), "MSGM_BENCH_CACHE": str(out / "cache")}
 
 
-def benchmarks(runtime: Runtime, precision: str, out: Path) -> list[Part]:
+def benchmarks(runtime: Runtime, precision: str, whole: bool, out: Path) -> list[Part]:
     """Training steps beside plain loops, not compiled and compiled, and the profile."""
-    whole, env = runtime.device.type == "cuda", environment(runtime, out)
+    env = environment(runtime, out)
     words = ("--device", str(runtime.device), "--precision", precision)
     words += () if whole else ("--smoke",)
     step = (sys.executable, "benchmarks/training_step.py", *words, "--workload", "mlp")

@@ -76,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
         chosen.steps, chosen.items = 2, 2
     is_cuda = meter.runtime.device.type == "cuda"
     listed = workloads(meter.smoke)
-    names = chosen.workload or (("ddpm", "small", "mlp") if is_cuda else ("small",))
+    usual = ("ddpm", "small", "mlp") if is_cuda else ("small",)
+    names = chosen.workload or [name for name in usual if name in listed]
     for name in names:
         if name not in listed:
             raise SystemExit(f"--workload {name}: choose from {', '.join(listed)}")
