@@ -17,7 +17,14 @@ from msgm_bench import __version__
 from msgm_bench.cli import terminal
 from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.cli.plugin_commands import distribution_name, load_command, plugin_commands
-from msgm_bench.errors import MsgmBenchError, PluginError, UsageError, did_you_mean, shorten
+from msgm_bench.errors import (
+    MsgmBenchError,
+    PluginError,
+    RankError,
+    UsageError,
+    did_you_mean,
+    shorten,
+)
 from msgm_bench.launch import leads
 from msgm_bench.quarantine import reason_of
 
@@ -149,7 +156,7 @@ def call(args: Sequence[str] | None = None) -> int:
     except MsgmBenchError as error:
         if error.__cause__ is not None:
             log.debug("its cause", exc_info=error.__cause__)
-        _print_once(f"error: {error}")
+        _print_once(f"error: {error}", by_all=isinstance(error, RankError))
         return ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED
     except SystemExit as exit_:
         return _code_of_exit(exit_)
@@ -162,9 +169,9 @@ def call(args: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _print_once(message: str) -> None:
-    """Print to stderr what the processes of a launcher all have to report."""
-    if leads():
+def _print_once(message: str, by_all: bool = False) -> None:
+    """Print to stderr what the processes of a launcher all have to report, or each for itself."""
+    if by_all or leads():
         terminal.echo(message, err=True)
 
 

@@ -114,8 +114,8 @@ class Train(ModelStage):
     @property
     def reason_not_to_share(self) -> str:
         """Why a closed form runs in one process."""
-        closed_form = self.training.method.closed_form
-        return f"{self.training.method.name} is a closed form without batches" * closed_form
+        method = self.training.method
+        return f"{method.name} is a closed form without batches" if method.closed_form else ""
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Train, and write weights, card and log; the log stays where training fails, too.
