@@ -262,12 +262,7 @@ class Score(Stage):
     def evidence(
         self, needs: Mapping[str, Path], full: bool = False
     ) -> Iterator[tuple[Metric, Evidence]]:
-        """What the rows follow from, of each metric and task that have such tensors.
-
-        Args:
-            needs: Folders of the finished ``needs``.
-            full: Whether all of it is meant where it is large.
-        """
+        """What the rows follow from, where a metric has such tensors (``Metric.evidence``)."""
         readings = self._readings(needs)
         with self.runtime.active(), torch.no_grad():
             for metric, seen, task in readings:
@@ -278,26 +273,20 @@ class Score(Stage):
     def _readings(self, needs: Mapping[str, Path]) -> Readings:
         """The model, the judge and what was drawn."""
         judged = self.judge.restore(needs[JUDGE_STAGE])
-        model = self.model.load(needs, judged.device)
 
-        def artifact(task: str) -> Artifact:
-            return map_tensors(needs[self.artifacts[task].name] / ARTIFACT)
+        def drawn(name: str) -> Artifact:
+            return map_tensors(needs[name] / ARTIFACT)
 
-        def reference(metric: str) -> Artifact:
-            stage = self.references.get(metric)
-            return {} if stage is None else load_tensors(needs[stage.name] / REFERENCE)
-
-        def control(task: str) -> Artifact:
-            if task not in self.controls:
-                return {}
-            return map_tensors(needs[control_name(task)] / ARTIFACT)
-
-        def base_artifact(task: str) -> Artifact:
-            return map_tensors(needs[base_name(task)] / ARTIFACT)
-
-        tasks = {name: stage.task for name, stage in self.artifacts.items()}
-        context = model_context(judged, model, self.seed)
-        return Readings(self.metrics, tasks, context, artifact, reference, control, base_artifact)
+        references = {k: needs[stage.name] / REFERENCE for k, stage in self.references.items()}
+        return Readings(
+            self.metrics,
+            {name: stage.task for name, stage in self.artifacts.items()},
+            model_context(judged, self.model.load(needs, judged.device), self.seed),
+            artifact=lambda task: drawn(self.artifacts[task].name),
+            reference=lambda name: load_tensors(references[name]) if name in references else {},
+            control=lambda task: drawn(control_name(task)) if task in self.controls else {},
+            base_artifact=lambda task: drawn(base_name(task)),
+        )
 
 
 def control_name(task: str) -> str:

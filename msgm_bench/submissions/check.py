@@ -100,8 +100,8 @@ def _check_request(spec: RunSpec, result: Result) -> None:
         if ours != theirs:
             raise RefusedError(f"its request has {name} {ours!r}, and its result {theirs!r}")
     names = [("datasets", spec.dataset), ("backbones", spec.backbone), ("methods", spec.method)]
-    if any(installed(*name) is None for name in names) and spec.model is None:
-        return  # without its options nothing says how their values are written
+    if spec.model is not None or any(installed(*name) is None for name in names):
+        return  # a stranger's path is not looked at; unknown options have no known text
     if result.provenance.get("command") != rerun_command(spec):
         raise RefusedError("its command is not that of its request", rerun_command(spec))
 
