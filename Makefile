@@ -12,7 +12,7 @@ demo: $(READY)  ## train, unlearn, score and rank on real digits
 		--method standard --method unseen --method ort --method obt --seed 0 --out runs/demo
 
 demo-text: $(READY)  ## forget a concept of text-to-image models, attack it, and rank
-	OMP_NUM_THREADS=1 $(BIN)/msgm-bench run --dataset scenes --forget circle --backbone t2i --text \
+	$(BIN)/msgm-bench run --dataset scenes --forget circle --backbone t2i --text \
 		--method standard --method unseen --method uce --method ca --seed 0 \
 		--executor local -x local.workers=2 --out runs/demo-text
 
