@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-text test lint types boards docs check release gpu clean
+.PHONY: demo demo-text test slow lint types boards docs check release gpu clean
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
@@ -18,6 +18,9 @@ demo-text: $(READY)  ## forget a concept of text-to-image models, attack it, and
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+
+slow: $(READY)  ## tests of more than ten seconds: kills, clusters (Slurm and Ray where installed)
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(READY)  ## style, words and the direction of imports
 	$(BIN)/ruff check .
