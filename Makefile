@@ -16,7 +16,7 @@ demo-text: $(READY)  ## forget a concept of text-to-image models, attack it, and
 		--method standard --method unseen --method uce --method ca --seed 0 \
 		--executor local -x local.workers=2 --out runs/demo-text
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests but the long ones
 	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
 slow: $(READY)  ## tests of more than ten seconds: kills, clusters (Slurm and Ray where installed)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_harness import results, tiny
 
-from msgm_bench import OptionError, Resources, StorageError
+from msgm_bench import OptionError, OptionText, Resources, StorageError
 from msgm_bench.testing import check_executor, check_tracker
 from msgm_bench.training.interrupt import deferred
 from msgm_builtin.executors.local import Local
@@ -106,7 +106,8 @@ def environment(names):
     [
         ({}, ["5", "GPU-b"]),
         ({"per_gpu": 2}, ["5", "5", "GPU-b", "GPU-b"]),
-        ({"gpus": (1,)}, ["GPU-b"]),
+        ({"gpus": OptionText("1")}, ["GPU-b"]),
+        ({"gpus": OptionText("0,1")}, ["5", "GPU-b"]),
         ({"gpus": (1, 0), "per_gpu": 2, "workers": 3}, ["5", "GPU-b", "GPU-b"]),
     ],
 )
@@ -169,6 +170,27 @@ def test_an_interrupt_ends_jobs_between_two_steps(tmp_path):
     assert second.cancelled()
     assert place.read_text("utf-8") == "stored"
     until(lambda: not alive(worker), 30)
+
+
+@pytest.mark.slow
+def test_an_interrupt_in_a_worker_stops_the_command(
+    probe, fast, cache, bench, tmp_path, monkeypatch
+):
+    """The run that trains stores a checkpoint, and the same command again goes on from it."""
+    monkeypatch.setenv("PROBE_KILL", "SIGINT|train obt|5")
+    monkeypatch.setenv("PYTHONPATH", f"{probe}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    arguments = tiny("--executor", "local", "-x", "local.workers=1", out=tmp_path / "runs")
+    code, _, err = bench(*arguments)
+    assert code == 130
+    assert "repeat the command to resume" in err
+    assert [path.name for path in cache.glob("partial/*/checkpoint.pt")] == ["checkpoint.pt"]
+    assert not list((tmp_path / "runs").iterdir())
+    monkeypatch.delenv("PROBE_KILL")
+    monkeypatch.setenv("PROBE_LOG", str(tmp_path / "log"))
+    assert bench(*arguments)[0] == 0
+    events = [json.loads(line) for line in (tmp_path / "log").read_text("utf-8").splitlines()]
+    steps = [event[2] for event in events if event[:2] == ["step_ended", "train obt"]]
+    assert steps == list(range(6, 21))
 
 
 def test_a_grid_in_processes(fast, cache, bench, tmp_path, monkeypatch):

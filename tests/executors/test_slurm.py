@@ -16,7 +16,7 @@ from pathlib import Path
 import fake_slurm
 import pytest
 
-from msgm_bench import MsgmBenchError, Resources, UsageError
+from msgm_bench import MsgmBenchError, OptionText, Resources, UsageError
 from msgm_bench.testing import check_executor
 from msgm_builtin.executors import slurm as slurm_executor
 from msgm_builtin.executors.slurm import Slurm
@@ -145,7 +145,7 @@ def test_options_are_those_of_sbatch(tmp_path):
     """Partition, account, limits and further options; threads are the CPUs of a job."""
     options = {
         "partition": "gpu", "account": "lab", "minutes": 30, "gpus": 1, "memory": 1.5,
-        "setup": ("module load cuda",), "sbatch": {"constraint": "a100"},
+        "setup": OptionText("module load cuda"), "sbatch": OptionText("{constraint: a100}"),
     }  # fmt: skip
     parameters = Slurm.create(options).parameters(Resources(4, True, tmp_path))
     assert parameters["partition"] == "gpu"

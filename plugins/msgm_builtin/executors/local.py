@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from msgm_bench import Executor, MsgmBenchError, OptionError, Options, Resources, hookimpl
 
@@ -30,9 +29,17 @@ class LocalOptions(Options):
         "carry, and 2 without a GPU",
     )  # fmt: skip
     gpus: tuple[int, ...] | None = Field(
-        None, description="numbers of the GPUs, of those that the command sees; by default all"
+        None, description="numbers such as 0,1, of the GPUs that the command sees; by default all"
     )
     per_gpu: int = Field(1, ge=1, le=64, description="processes that share one GPU")
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        """``0,1`` and ``1`` of a command line are lists, too."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return [value] if isinstance(value, int) else value
 
 
 class Local(Executor[LocalOptions]):
@@ -73,6 +80,8 @@ class Local(Executor[LocalOptions]):
         Raises:
             OptionError: A number is not that of a GPU.
         """
+        import torch  # not in a process before its first job
+
         variable = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         visible = ([name.strip() for name in variable.split(",")] if variable else []) or [

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from msgm_bench import Executor, MsgmBenchError, Options, Resources, UsageError, hookimpl
 from msgm_builtin.executors.extra import require
@@ -31,7 +31,7 @@ class SlurmOptions(Options):
     partition: str | None = Field(None, description="partition; by default the cluster's own")
     account: str | None = Field(None, description="account that is charged")
     qos: str | None = Field(None, description="quality of service")
-    minutes: int = Field(240, ge=1, description="time limit of a job, after which it resumes")
+    minutes: int = Field(240, ge=5, description="time limit of a job, after which it resumes")
     resumes: int = Field(20, ge=0, description="times that a job resumes after its time limit")
     cpus: int | None = Field(None, ge=1, description="CPUs of a job; by default its threads")
     gpus: int = Field(0, ge=0, description="GPUs of a job")
@@ -40,6 +40,12 @@ class SlurmOptions(Options):
     setup: tuple[str, ...] = Field((), description="shell lines before a job, such as module load")
     sbatch: dict[str, Any] = Field({}, description="further options of sbatch, by name")
     folder: str = Field("", description="keeps scripts and logs; by default they go at the end")
+
+    @field_validator("setup", mode="before")
+    @classmethod
+    def _lines(cls, value: Any) -> Any:
+        """A text is one line."""
+        return [value] if isinstance(value, str) else value
 
 
 class Slurm(Executor[SlurmOptions]):
