@@ -5,19 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-text test lint types boards docs check release gpu clean
+.PHONY: demo demo-text test slow lint types boards docs check release gpu clean
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
 		--method standard --method unseen --method ort --method obt --seed 0 --out runs/demo
 
 demo-text: $(READY)  ## forget a concept of text-to-image models, attack it, and rank
-	OMP_NUM_THREADS=1 $(BIN)/msgm-bench run --dataset scenes --forget circle --backbone t2i --text \
+	$(BIN)/msgm-bench run --dataset scenes --forget circle --backbone t2i --text \
 		--method standard --method unseen --method uce --method ca --seed 0 \
 		--executor local -x local.workers=2 --out runs/demo-text
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests but the long ones
 	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+
+slow: $(READY)  ## tests of more than ten seconds: kills, clusters (Slurm and Ray where installed)
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(READY)  ## style, words and the direction of imports
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 
 import pytest
@@ -785,46 +786,59 @@ def test_defects_of_metrics_are_named(cls, sentence):
 # Executors and trackers --------------------------------------------------------------------
 
 
+def future_of(function, job, caught=Exception):
+    """The future of a job that is done at once, in this process."""
+    future = concurrent.futures.Future()
+    try:
+        future.set_result(function(job))
+    except caught as error:
+        future.set_exception(error)
+    return future
+
+
 class Serial(Executor):
-    """One cell after the other, here."""
+    """One job after the other, in this process."""
 
     name = "serial"
 
-    def map(self, function, cells):
-        """Exceptions in the place of results."""
-        for cell in cells:
-            try:
-                yield function(cell)
-            except Exception as error:  # noqa: BLE001 - the contract of an executor
-                yield error
+    def pool(self, resources):
+        """Of no workers."""
+        return pool_of(future_of)
 
 
-def executor(map_):
+def pool_of(submit):
+    """A pool that submits so."""
+    methods = {"submit": lambda self, function, job: submit(function, job)}
+    return type("Pool", (concurrent.futures.Executor,), methods)()
+
+
+def executor(submit):
     """An executor with a defect."""
-    return type("Changed", (Serial,), {"__doc__": "A defect.", "map": map_})
+    return type("Changed", (Serial,), {"__doc__": "A defect.", "pool": lambda *_: pool_of(submit)})
 
 
-def swallowing(self, function, cells):
+def uncaught(function, job):
+    """What a job raises is raised by ``submit``."""
+    return future_of(function, job, caught=())
+
+
+def swallowing(function, job):
     """Nothing stops it."""
-    for cell in cells:
-        try:
-            yield function(cell)
-        except BaseException as error:  # noqa: BLE001 - the defect
-            yield error
+    try:
+        return future_of(function, job)
+    except KeyboardInterrupt:
+        return future_of(lambda job: None, job)
 
 
 @planted(
-    (executor(lambda self, f, cells: (f(cell) for cell in cells)), "takes the others down"),
-    (executor(lambda self, f, cells: reversed(list(Serial.map(self, f, cells)))), "the place of"),
-    (
-        executor(lambda self, f, cells: list(Serial.map(self, f, cells))[:-1]),
-        "results of 8 runs",
-    ),
-    (executor(lambda self, f, cells: [f(("run", 0))]), "results of no runs"),
+    (executor(uncaught), "submit raises what a job ends with"),
+    (executor(lambda f, job: f(("do", job[1]))), "submit returns no future"),
+    (executor(lambda f, job: future_of(f, ("do", 0))), "the outcome of job 1 is"),
+    (executor(lambda f, job: future_of(f, ("do", job[1]))), "of job 3, which is to raise, is"),
     (executor(swallowing), "swallows a KeyboardInterrupt"),
 )
 def test_defects_of_executors_are_named(cls, sentence):
-    """Order, failures, Ctrl-C."""
+    """Outcomes, failures, Ctrl-C; a KeyboardInterrupt may be raised by either."""
     check_executor(Serial)
     with pytest.raises(AssertionError, match=sentence):
         check_executor(cls)

@@ -26,7 +26,7 @@ from msgm_bench.api.data import (
 from msgm_bench.api.dequantization import Codec, IdentityCodec, UniformDequantization, half_range
 from msgm_bench.api.embedder import Embedder
 from msgm_bench.api.evidence import Evidence
-from msgm_bench.api.executor import Executor
+from msgm_bench.api.executor import Executor, Resources
 from msgm_bench.api.judge import Judge, JudgeOptions, Prediction
 from msgm_bench.api.method import LossMethod, Method, Regime, WeightsOptions, dsm_loss
 from msgm_bench.api.metric import Metric
@@ -102,6 +102,7 @@ __all__ = [
     "PromptGroup",
     "Prompts",
     "Regime",
+    "Resources",
     "Result",
     "Row",
     "Sampler",

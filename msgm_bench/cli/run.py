@@ -83,6 +83,7 @@ def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
     option, `-p METHOD.key=value` for one method. The same command resumes a stopped run.
     """
     from msgm_bench.cli.run_and_show import create_helpers, print_plan, run_and_show
+    from msgm_bench.experiment.grid import worker_specs
     from msgm_bench.quarantine import stdout_to_stderr
 
     out, as_json, dry_run = params.pop("out"), params.pop("as_json"), params.pop("dry_run")
@@ -93,6 +94,7 @@ def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
     with stdout_to_stderr():
         specs = _specs_of_file(ctx, spec_file) if spec_file else specs_of_options(params)
         helpers = create_helpers(executor, trackers, helper_options)
+        specs = specs if executor is None else worker_specs(specs)
     if dry_run:
         return print_plan(specs)
     return run_and_show(specs, Path(out), as_json, *helpers)

@@ -74,8 +74,8 @@ def run_and_show(
     The output of plugins goes to stderr, so that stdout holds the results alone. Of the processes
     of a launcher the first one prints.
     """
-    with stdout_to_stderr(), show_progress(len(specs)):
-        results = run_grid(specs, out, executor, trackers)
+    with stdout_to_stderr(), show_progress(len(specs)) as display:
+        results = run_grid(specs, out, executor, trackers, display.worker)
     if launched().leads:
         _show(specs, results, out, as_json)
     states = {result.status for result in results}

@@ -36,7 +36,7 @@ TRACK_FLAGS: Mapping[Track, list[str]] = {
     "class": ["--conditional"],
     "text": ["--text"],
 }
-CORE = ("api", "diffusion", "training", "evaluation", "experiment", "runner")
+CORE = ("api", "diffusion", "training", "evaluation", "experiment", "execution", "runner")
 PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn")
 
 

@@ -13,6 +13,7 @@ from msgm_bench.cache.cache import Cache, load_json
 from msgm_bench.cache.entry import Entry
 from msgm_bench.errors import MsgmBenchError, UsageError
 from msgm_bench.evaluation.artifacts import ARTIFACT
+from msgm_bench.execution import run_stage
 from msgm_bench.experiment.evaluation_plan import check_tasks
 from msgm_bench.experiment.evaluation_stages import ROWS
 from msgm_bench.experiment.graph import Graph, build_graph
@@ -23,7 +24,6 @@ from msgm_bench.experiment.reference_plan import ReferencePlan
 from msgm_bench.experiment.spec import RunSpec, parse_spec
 from msgm_bench.experiment.stored_result import RESULT, read_result
 from msgm_bench.registry import registry
-from msgm_bench.runner import run_stage
 from msgm_bench.storage import read_yaml, single_line
 from msgm_bench.storage.tensors import load_tensors
 from msgm_bench.sweep.record import Point, Sweep, is_of

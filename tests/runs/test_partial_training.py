@@ -10,12 +10,12 @@ import torch
 
 from msgm_bench.cache.cache import Cache
 from msgm_bench.errors import IncompatibleError, UsageError
+from msgm_bench.execution import run_stage
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.model_card import BASE_FOLDER, CARD, WEIGHTS, read_card
 from msgm_bench.experiment.model_io import load_model
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.runner import run_stage
 from msgm_bench.storage.tensors import load_tensors
 
 CPU = torch.device("cpu")

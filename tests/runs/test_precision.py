@@ -9,9 +9,9 @@ from cli_harness import only, tiny
 from msgm_bench import RunSpec
 from msgm_bench.cache.cache import Cache
 from msgm_bench.evaluation.artifacts import ARTIFACT
+from msgm_bench.execution import run_stage
 from msgm_bench.experiment.graph import artifact_stage, build_graph
 from msgm_bench.experiment.plan import resolve
-from msgm_bench.runner import run_stage
 from msgm_bench.storage.tensors import load_tensors
 
 

@@ -22,6 +22,7 @@ from msgm_bench.cache.cache import Cache
 from msgm_bench.cli.main import call
 from msgm_bench.errors import StorageError
 from msgm_bench.estimate.run_estimate import estimate_run
+from msgm_bench.execution import archive_other_base, run_stage
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.model_io import load_model
 from msgm_bench.experiment.plan import resolve
@@ -29,7 +30,7 @@ from msgm_bench.experiment.pretrained import check_origin
 from msgm_bench.registry import registry
 from msgm_bench.report import run_folder
 from msgm_bench.report.export import export
-from msgm_bench.runner import archive_other_base, dry_run, run_stage
+from msgm_bench.runner import dry_run
 
 diffusers = LazyModule("diffusers")
 

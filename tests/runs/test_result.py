@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import json
 import pickle
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from cli_harness import FAST_PLUGINS, only, results, tiny
 
-from msgm_bench import RunSpec, UsageError, run, run_grid
+from msgm_bench import Executor, RunSpec, UsageError, run, run_grid
 from msgm_bench.api import Result
 from msgm_bench.cache.fingerprint import source_of
 from msgm_bench.cli.main import call
@@ -218,23 +219,32 @@ def test_a_grid_is_checked_before_it_runs(fast, cache, tmp_path):
     assert not list(cache.glob("done/*"))
 
 
-class Backwards:
-    """An executor that runs the last run first, through pickle as a process would."""
+class Pickling(Executor):
+    """An executor whose jobs go through pickle, as to a process."""
 
-    name = "backwards"
+    name = "pickling"
 
-    def map(self, function, cells):
-        """In order, whatever the order of the work."""
-        jobs = [pickle.loads(pickle.dumps((function, cell))) for cell in cells]
-        found = [job(cell) for job, cell in reversed(jobs)]
-        return iter(reversed(found))
+    def pool(self, resources):
+        """Of no workers: a job is done when it is submitted."""
+        return Here()
+
+
+class Here(concurrent.futures.Executor):
+    """Does jobs in this process."""
+
+    def submit(self, function, job):
+        """The future of a job that is done."""
+        function, job = pickle.loads(pickle.dumps((function, job)))
+        future = concurrent.futures.Future()
+        future.set_result(pickle.loads(pickle.dumps(function(job))))
+        return future
 
 
 def test_an_executor_gets_picklable_cells(fast, cache, tmp_path):
     """Any executor ends with the results that the plain loop ends with."""
     specs = [RunSpec(method=name, **OPTIONS) for name in ("obt", "unseen")]
     loop = run_grid(specs, tmp_path / "loop")
-    other = run_grid(specs, tmp_path / "executor", Backwards())
+    other = run_grid(specs, tmp_path / "executor", Pickling())
     assert [r.spec.method for r in other] == ["obt", "unseen"]
     assert [r.metrics for r in other] == [r.metrics for r in loop]
 

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from tiny_pipeline import edit, our_pictures, their_pictures, write_pipeline
 
 from msgm_bench.cache.cache import Cache
+from msgm_bench.execution import run_stage
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.report import run_folder
-from msgm_bench.runner import run_stage
 from msgm_text.datasets.scenes_language import vocabulary
 
 diffusers = LazyModule("diffusers")
