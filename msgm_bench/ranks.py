@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import timedelta
@@ -100,6 +101,7 @@ class _Group(Ranks):
 
 
 ALONE = Ranks()
+_peer_ended = threading.Event()
 _current: ContextVar[Ranks] = ContextVar("ranks", default=ALONE)
 
 
@@ -141,6 +143,11 @@ def at_work(device_type: str) -> Iterator[None]:
         raise (failure or error) from error
     group.close()
     _raise_worst(failure, reports)
+
+
+def has_lost_another() -> bool:
+    """Whether another process has ended or hangs, so that this one is about to end as well."""
+    return _peer_ended.is_set()
 
 
 _INTERRUPTED, _UNANSWERED = "interrupted", "unanswered"
@@ -241,4 +248,5 @@ def _answered() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        _peer_ended.set()
         raise RankError("another process of this run has ended or hangs", hint=REPEAT) from error

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import signal
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from msgm_bench import ranks
@@ -73,9 +76,33 @@ def in_all_processes(function: Callable[P, T]) -> Callable[P, T]:
         launch = launched()
         if launch.count == 1:
             return function(*args, **kwargs)
-        return _lead(lambda: function(*args, **kwargs)) if launch.leads else cast(T, _follow())
+        with _interrupted_by_sigterm():
+            return _lead(lambda: function(*args, **kwargs)) if launch.leads else cast(T, _follow())
 
     return call
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does.
+
+    When a process dies, launchers send it to the others; these are about to end with the reason
+    then, and ignore it.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if not ranks.has_lost_another():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if not ranks.has_lost_another():
+            signal.signal(signal.SIGTERM, before)
 
 
 def refuse(executor: Executor) -> None:
