@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import time
+import types
 
 import pytest
 from cli_harness import results, tiny
@@ -50,6 +51,13 @@ def test_no_node_has_so_many(options, kind, tmp_path):
         Ray.create(options)._request([NODE], Resources(1, True, tmp_path))
 
 
+def test_no_cluster_at_an_address(tmp_path, monkeypatch):
+    """Said at once, as the reason of the runs that would be sent."""
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    with pytest.raises(MsgmBenchError, match=r"no Ray cluster at '127\.0\.0\.1:1'.*refused"):
+        Ray.create({"address": "127.0.0.1:1"}).pool(Resources(1, False, tmp_path))
+
+
 def die_at_first(path):
     """End the worker in the first attempt."""
     if not os.path.exists(path):
@@ -64,24 +72,34 @@ def work_on():
         time.sleep(0.05)
 
 
+@pytest.fixture
+def patience(monkeypatch):
+    """Time for a cluster to start on a busy machine."""
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
+
+
 @with_ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_of_this_machine(fast, cache, bench, tmp_path, monkeypatch):
-    """Conformance, a second attempt, an interrupt, a grid, and no cluster at an address."""
-    import cloudpickle
+def test_ray_conforms(patience):
+    """Outcomes, exceptions, a worker that dies, Ctrl-C, on a cluster of this machine."""
+    check_executor(Ray, {"retries": 0})
+
+
+@with_ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_of_this_machine(patience, fast, cache, bench, tmp_path):
+    """A second attempt, an interrupt, and a grid."""
+    from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # of a machine that is busy
-    check_executor(Ray, {"retries": 0})
     pool = Ray.create({"retries": 1}).pool(Resources(1, False, tmp_path))
     assert pool.submit(die_at_first, str(tmp_path / "mark")).result() == "resumed"
     future = pool.submit(work_on)
     time.sleep(2)
     pool.shutdown(cancel_futures=True)
     assert isinstance(future.exception(), KeyboardInterrupt)
-    with pytest.raises(MsgmBenchError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
-        Ray.create({"address": "127.0.0.1:1"}).pool(Resources(1, False, tmp_path))
     code, _, err = bench(
         *tiny("--executor", "ray", method=("obt", "unseen"), out=tmp_path / "runs")
     )

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from msgm_bench import Executor, MsgmBenchError, OptionError, Options, Resources
 from msgm_builtin.executors.extra import require
 
 Future = concurrent.futures.Future[Any]
+CONNECTION_SECONDS = 20.0
 GRACE = 60.0  # seconds for the step at hand, when the command is interrupted
 
 
@@ -54,6 +56,7 @@ class Ray(Executor[RayOptions]):
         threads = str(resources.threads)
         variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         variables |= {k: v for k, v in os.environ.items() if k.startswith("MSGM_BENCH_")}
+        _reach(self.options.address)
         try:
             ray.init(
                 address=self.options.address,
@@ -149,6 +152,23 @@ class _Tasks(concurrent.futures.Executor):
             future.set_exception(raised)
         else:
             future.set_result(outcome)
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself tries for many minutes.
+
+    Raises:
+        MsgmBenchError: There is nothing at ``HOST:PORT``.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal() and "/" not in host):
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECTION_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise MsgmBenchError(
+            f"no Ray cluster at {address!r}: {error}", hint="`ray start --head` starts one"
+        ) from error
 
 
 def _do(
