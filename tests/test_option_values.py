@@ -51,7 +51,7 @@ def refusal(cls, name, value):
         ({"forget_fraction": "1"}, "a number below 1"),
         ({"reduction": "max"}, "sum or mean"),
         ({"safe_class": "last"}, "a whole number or next or random"),
-        ({"sigma_range": "[1, 2, 3]"}, "at most 2 entries"),
+        ({"sigma_range": "[1, 2, 3]"}, "2 or fewer entries"),
         ({"sigma_range": "[2, 1]"}, "two positive numbers, the smaller one first"),
         ({"override": "x" * 1001}, "text of at most 1000 letters"),
         ({"weights": "Ä"}, "text that matches ^[a-z0-9]"),

@@ -135,7 +135,7 @@ def test_one_template_needs_no_list(folder):
     [
         ({"template": "a photo"}, "no place"),
         ({"absent_template": ["without {name}"]}, "no place"),
-        ({"unrecognisable_prompts": []}, "at least 1 item"),
+        ({"unrecognisable_prompts": []}, "1 or more entries"),
         ({"prompts": {"Cat": ["one", "two", "three"]}}, "prompts"),
     ],
 )

@@ -338,9 +338,9 @@ def test_a_network_of_a_library_is_trained_where_there_are_no_weights():
     [
         ({"library": "timm", "name": "resnet_of_mine"}, "timm has no network 'resnet_of_mine'"),
         ({"library": "torchvision", "name": "inception_v3"}, "torchvision has no network"),
-        ({"library": "timm", "name": "hf-hub:someone/evil"}, "pattern"),
-        ({"library": "timm", "name": "local-dir:/tmp"}, "pattern"),
-        ({"library": "keras", "name": "resnet50"}, "'timm' or 'torchvision'"),
+        ({"library": "timm", "name": "hf-hub:someone/evil"}, "text that matches"),
+        ({"library": "timm", "name": "local-dir:/tmp"}, "text that matches"),
+        ({"library": "keras", "name": "resnet50"}, "library: timm or torchvision"),
         ({"library": "timm", "name": "test_vit"}, r"shape \(1, 8, 8\)"),
         (TIMM | {"mean": [0.5, 0.5, 0.5]}, r"shape \(1, 8, 8\)"),
     ],

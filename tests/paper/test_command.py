@@ -89,7 +89,8 @@ def test_a_real_run(run_command, bench):
         assert document["status"] == "not comparable"
         assert document["measured"]["n"] == 32
         (reason,) = document["reasons"]
-        assert reason.startswith("options beside the preset: --steps 20 --samples 32 -b width=16")
+        assert reason.startswith("options beside the preset: --steps 20 --samples 32 -b depth=1")
+        assert "-b width=16" in reason
         assert "-t likelihood.rtol" in reason
 
 

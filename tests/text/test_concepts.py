@@ -92,7 +92,7 @@ def test_files_are_searched_here_and_in_the_data_folders(here, monkeypatch):
         ({}, UsageError, "neither a file nor a set was named"),
         ({"file": "x.yaml", "set": "unlearncanvas"}, UsageError, "beside -d file="),
         ({"file": "x.yaml"}, UsageError, "no file of prompts x.yaml"),
-        ({"set": "hub"}, OptionError, "'unlearncanvas'"),
+        ({"set": "hub"}, OptionError, "allowed: unlearncanvas"),
         ({"captions": ["a painting"]}, OptionError, "lacks the place {concept}"),
         ({"resolution": 500}, OptionError, "multiple of 8"),
         ({"guidance": -2}, OptionError, "a number of at least -1"),
