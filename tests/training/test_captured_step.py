@@ -192,7 +192,7 @@ class Stepwise(type(method_of("ort"))):
 )
 def test_methods_without_kinds_run_eagerly(cls, reason, tmp_path, caplog):
     """A loss that may depend on the step in another way than the kinds is never replayed."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "msgm_bench.training")
     trainer = trainer_of(cls.create(), steps=8)
     graphs = capturing(trainer)
     trainer.run(tmp_path, silent)
