@@ -9,7 +9,8 @@ READY := $(VENV)/.ready
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
-		--method standard --method unseen --method ort --method obt --seed 0 --out runs/demo
+		--method standard --method unseen --method ort --method obt --seed 0 \
+		--executor local -x local.workers=2 --out runs/demo
 
 demo-text: $(READY)  ## forget a concept of text-to-image models, attack it, and rank
 	$(BIN)/msgm-bench run --dataset scenes --forget circle --backbone t2i --text \
