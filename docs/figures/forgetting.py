@@ -2,10 +2,10 @@ r"""The picture at the top of the README: score fields of four models, and where
 
     msgm-bench run --dataset gaussians --forget middle --backbone vesde \
         --method standard --method unseen --method ort --method obt \
-        --seed 0 --samples 4000 --out runs/figure
+        --seed 0 --samples 4000 --threads 1 --out runs/figure
     python docs/figures/forgetting.py runs/figure docs/figures/forgetting.png
 
-Four minutes of one CPU core. Each panel shows s(x, t) = -eps_hat(x, t) / sigma(t) at t = 0.08, the
+Two minutes of one CPU core. Each panel shows s(x, t) = -eps_hat(x, t) / sigma(t) at t = 0.08, the
 time of Figure 1 of the MSGM paper (arXiv:2412.07229), the model's own samples coloured by the exact
 posterior of the mixture, and UR, the share of samples in the forgotten component.
 """
