@@ -84,8 +84,8 @@ def adams_nll(
     Where the flow is stiff, as of items that a model has unlearned, such steps are unstable, and
     the value is far off without an error. Their corrections tell (`Corrections`): such an item is
     solved again by steps of second order with twice the nodes, and so on up to ``MOST_NODES``,
-    beyond which it fails. No item depends on its batch, and an item whose values
-    are not finite fails alone.
+    beyond which it fails. So is an item whose values are not finite, to which unstable steps lead,
+    too. No item depends on its batch, and items fail one by one.
 
     Args:
         eps: The noise predictor.
@@ -126,10 +126,12 @@ def adams_nll(
             )
             evaluations[items] += nodes
     failed = ~torch.isfinite(nats) | unsettled
-    reasons = dict.fromkeys(torch.nonzero(~torch.isfinite(nats)).flatten().tolist(), NOT_FINITE)
-    reasons |= dict.fromkeys(torch.nonzero(unsettled).flatten().tolist(), UNSTABLE)
+    reasons = {
+        i: UNSTABLE if math.isfinite(nats[i]) else NOT_FINITE
+        for i in torch.nonzero(failed).flatten().tolist()
+    }
     nats = torch.where(failed, math.inf, nats)
-    return Likelihood(nats, failed, counted.nfe, dict(sorted(reasons.items())), evaluations)
+    return Likelihood(nats, failed, counted.nfe, reasons, evaluations)
 
 
 def _integrate(
@@ -155,7 +157,7 @@ def _integrate(
     D = y.shape[1] - 1
     prior = process.prior_logp(a_ends[1].to(y) * y[:, :-1])
     nats = -(prior + D * (torch.log(a_ends[1] / a_ends[0]).to(y) - y[:, -1]))
-    return torch.where(is_finite, nats, math.nan), is_finite & corrections.are_unstable
+    return torch.where(is_finite, nats, math.nan), ~is_finite | corrections.are_unstable
 
 
 def _slope(trace: Trace, process: Process, y: Tensor, u: float, like: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def test_an_item_does_not_depend_on_its_batch(mixture: GaussianMixture, process:
 
 
 def test_failing_items_leave_the_others_alone(mixture: GaussianMixture) -> None:
-    """Items with values that are not finite are infinite with a reason, at the same cost."""
+    """Items whose values never are finite are infinite with a reason; the others cost 32."""
     process = VarianceExploding()
     x = draw(mixture, 7)
     x[[2, 5]] = torch.tensor([[1e3, 0.0], [2e3, 1.0]], dtype=torch.float64)
@@ -153,7 +153,8 @@ def test_failing_items_leave_the_others_alone(mixture: GaussianMixture) -> None:
     assert result.failed.nonzero().flatten().tolist() == sorted(result.reasons) == [2, 5]
     assert all(result.reasons.values())
     assert bool(torch.isinf(result.nats[[2, 5]]).all())
-    assert result.nfe == 32
+    assert result.evaluations[sound].tolist() == [32] * 5
+    assert result.nfe == sum(32 * 2**i for i in range(6))
     torch.testing.assert_close(result.nats[sound], alone.nats, rtol=1e-12, atol=1e-12)
 
 
@@ -189,6 +190,26 @@ def test_stiff_items_are_solved_by_shorter_steps(process: Process) -> None:
     alone = adams_nll(decay(process), process, x[1:2], Noise(0, 1, 1), condition=k[1:2], **options)
     torch.testing.assert_close(alone.nats, result.nats[1:2], rtol=1e-9, atol=1e-9)
     assert alone.evaluations == result.evaluations[1]
+
+
+def test_unstable_steps_that_overflow_are_shortened_too() -> None:
+    """Where 32 nodes leave the range of a network's numbers, shorter steps give the closed form."""
+    process = VariancePreserving()
+    stiff = decay(process)
+
+    def overflowing(x: torch.Tensor, t: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return stiff(x, t, k).masked_fill(x.abs() > 1e6, math.nan)
+
+    x, k = torch.tensor([[0.5, 0.9]], dtype=torch.float64), torch.tensor([12.0])
+    ends = torch.tensor([process.t_min, process.T], dtype=torch.float64)
+    a, _ = process.marginal(ends)
+    A = process.noise_to_signal(ends).asinh().diff()
+    x_T = a[1] / a[0] * x * torch.exp(-k * A)
+    exact = -(process.prior_logp(x_T) + 2 * torch.log(a[1] / a[0]) - 2 * k * A)
+    result = adams_nll(overflowing, process, x, Noise(0, 0, 1), condition=k)
+    assert not result.reasons
+    assert result.evaluations[0] > 32
+    assert bits(result.nats - exact).abs().max() < 0.03
 
 
 def test_items_that_never_settle_fail_alone() -> None:
