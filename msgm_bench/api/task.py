@@ -59,6 +59,8 @@ class Task(Plugin[TaskOptionsT], ABC):
     """Draws an artifact from a model, once; all metrics of the task share it.
 
     Attributes:
+        on_request: Whether it runs only where the request names it (``--task``); else it is a
+            part of every run.
         measures: Whether the artifact is a measurement (a likelihood), which is computed in fp32
             whatever the precision of training and sampling, and no sample.
         needs_base: Whether it looks at the base model, too (``context.base``).
@@ -71,6 +73,7 @@ class Task(Plugin[TaskOptionsT], ABC):
             the base does not know (``PromptBook.unknown``) is its control.
     """
 
+    on_request: ClassVar[bool] = False
     measures: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False
     needs_judge: ClassVar[bool] = False

@@ -133,6 +133,9 @@ class RunConditions(Options):
         None, ge=1, description="budget of all but the reference and the baseline; none: steps"
     )
     base: str | None = Field(None, description="sha256 of a given base model; none: trained here")
+    tasks: list[Name] = Field(
+        [], max_length=MOST, description="tasks beside those of every run (--task)"
+    )
     dataset_params: Values = Field({}, description="options of the dataset (-d)")
     backbone_params: Values = Field({}, description="options of the backbone (-b)")
     method_params: dict[Name, Values] = Field({}, description="options of methods (-p), by method")

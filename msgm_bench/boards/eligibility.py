@@ -64,9 +64,12 @@ def training(spec: SpecRecord) -> Mapping[str, Any]:
 
 
 def _options(board: Board, spec: SpecRecord) -> Iterator[str]:
-    """Options that the board states and the result has otherwise."""
+    """Tasks and options that the board states and the result lacks or has otherwise."""
     conditions = board.run
     tasks = spec.settings.get("tasks", {})
+    for name in conditions.tasks:
+        if name not in tasks:
+            yield f"it has no task {name}: run it with --task {name}"
     stated: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("-d ", conditions.dataset_params, spec.dataset_params),
         ("-b ", conditions.backbone_params, spec.backbone_params),

@@ -88,9 +88,12 @@ def stated(run: RunConditions) -> list[str]:
     flags += [(f"-p {name}.", options) for name, options in run.method_params.items()]
     flags += [(f"-t {name}.", options) for name, options in run.task_params.items()]
     return [
-        f"{flag}{key}={value if isinstance(value, str) else one_line_yaml(value)}"
-        for flag, options in flags
-        for key, value in options.items()
+        *(f"--task {name}" for name in run.tasks),
+        *(
+            f"{flag}{key}={value if isinstance(value, str) else one_line_yaml(value)}"
+            for flag, options in flags
+            for key, value in options.items()
+        ),
     ]
 
 

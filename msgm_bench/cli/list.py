@@ -26,7 +26,7 @@ def command(kind: str | None, as_json: bool) -> None:
     with stdout_to_stderr():
         plugins: dict[str, list[dict[str, Any]]] = {
             name: [
-                {"name": e.cls.name, "summary": e.cls.summary(), "from": str(e.provenance)}
+                {"name": e.cls.name, "summary": _summary(e.cls), "from": str(e.provenance)}
                 for e in registry().entries(name)
             ]
             for name in kinds
@@ -40,3 +40,10 @@ def command(kind: str | None, as_json: bool) -> None:
             print_table(("name", "summary", "from"), rows, name)
     for broken in registry().broken:
         echo(f"broken: {broken.provenance}: {broken.reason}", err=True)
+
+
+def _summary(cls: Any) -> str:
+    """What the plugin is for, and whether a run has it only where it is requested."""
+    summary: str = cls.summary()
+    on_request = getattr(cls, "on_request", False)
+    return f"{summary} On request: --task {cls.name}." if on_request else summary

@@ -170,6 +170,13 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = [
         "-d", "dataset_params", type=KEY_VALUE, multiple=True, help="Option of the dataset."
     ),
     click.option(
+        "--task",
+        "tasks",
+        metavar="NAME",
+        multiple=True,
+        help="Task beside those of every run; `list task` says which. May be repeated.",
+    ),
+    click.option(
         "-t",
         "task_params",
         type=KEY_VALUE,

@@ -19,7 +19,7 @@ from msgm_bench.api import (
     Task,
     merge,
 )
-from msgm_bench.errors import PluginError
+from msgm_bench.errors import PluginError, UsageError
 from msgm_bench.evaluation.context import eval_context, model_context
 from msgm_bench.experiment.components import create
 from msgm_bench.experiment.judge import judge_of
@@ -113,18 +113,27 @@ def plan_evaluation(
 def tasks_of(
     spec: RunSpec, settings: Settings, required: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Task]:
-    """Every registered task with the preset's options, the user's and ``samples``.
+    """The tasks of every run and those on request that ``spec`` names.
 
-    ``required`` holds options that the model needs, by task; they lie above them all.
+    They have the preset's options, the user's and ``samples``; ``required`` holds options that
+    the model needs, by task, which lie above them all.
 
     Raises:
-        UsageError: An option is wrong, or a task is unknown.
+        UsageError: An option is wrong, a task is unknown, or its options are stated and it is not
+            requested.
     """
-    for name in spec.task_params:
+    for name in (*spec.tasks, *spec.task_params):
         registry().entry("tasks", name)
     tasks = {}
     for name in registry().names("tasks"):
-        cls = registry().entry("tasks", name).cls
+        cls = cast(type[Task], registry().entry("tasks", name).cls)
+        if cls.on_request and name not in spec.tasks:
+            if name in spec.task_params:
+                raise UsageError(
+                    f"options of the task {name!r}, which runs on request only",
+                    f"--task {name} beside them",
+                )
+            continue
         layers = (spec.task_params.get(name, {}), required.get(name, {}))
         options: Mapping[str, Any] = settings.tasks.get(name, {})
         for layer in layers:

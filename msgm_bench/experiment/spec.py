@@ -46,6 +46,7 @@ class RunSpec(BaseModel):
     params: dict[str, Any] = Field({}, description="options of the method")
     backbone_params: dict[str, Any] = Field({}, description="options of the backbone")
     dataset_params: dict[str, Any] = Field({}, description="options of the dataset")
+    tasks: tuple[str, ...] = Field((), description="tasks beside those of every run")
     task_params: dict[str, dict[str, Any]] = Field({}, description="options of each task")
     metric_params: dict[str, dict[str, Any]] = Field({}, description="options of each metric")
     judge_params: dict[str, Any] = Field({}, description="options of the judge, and its `name`")
@@ -89,6 +90,12 @@ class RunSpec(BaseModel):
             if isinstance(name, bool) or not isinstance(name, str | int):
                 raise ValueError(f"{name!r} is no name: put it in quotes if it is one")
         return tuple(str(name) for name in names if str(name).strip())
+
+    @field_validator("tasks")
+    @classmethod
+    def _sorted(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Each name once, in the order of the alphabet: the same tasks are the same run."""
+        return tuple(sorted(set(names)))
 
     @property
     def seeds(self) -> dict[str, int]:

@@ -150,6 +150,7 @@ def rerun_command(spec: RunSpec) -> str:
         if name == "seed" or value != RunSpec.model_fields[name].default:
             options += [f"--{name.replace('_', '-')}", str(value)]
     options += ["--compile"] if spec.compile else []
+    options += [word for name in spec.tasks for word in ("--task", name)]
     flags = {field: flag for flag, field in FLAGS.items()}
     if spec.model is not None:
         del flags["params"]

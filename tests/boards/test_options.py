@@ -180,3 +180,12 @@ def test_without_a_stated_budget_nothing_is_compared(equal, definition, run, wri
     del definition["run"]["passes"]
     write(equal, [run("standard"), run("obt", passes=None, learning_rate=0.01)], definition)
     assert left_out(equal) == {}
+
+
+def test_tasks_of_a_board_are_in_every_result(tmp_path, definition, make, write):
+    """A result without the task does not stand; the page names it as on a command line."""
+    definition["run"]["tasks"] = ["relearning"]
+    tasks = {"settings": {"tasks": {"relearning": {}}}}
+    write(tmp_path, [make("alpha", 0, **tasks), make("beta", 0)], definition)
+    assert "run it with --task relearning" in left_out(tmp_path)["beta-s0.json"]
+    assert "`--task relearning`" in build(tmp_path).text

@@ -9,13 +9,22 @@ import pytest
 import torch
 from contexts import Quadrants, context
 
-from msgm_bench import Metric, MetricProtocol, PluginError, Prediction, RunSpec, wilson
+from msgm_bench import (
+    Metric,
+    MetricProtocol,
+    PluginError,
+    Prediction,
+    RunSpec,
+    UsageError,
+    wilson,
+)
 from msgm_bench.evaluation.scoring import Readings, score
 from msgm_bench.experiment.cache_key import metric_identity
 from msgm_bench.experiment.components import task_presets
 from msgm_bench.experiment.evaluation_plan import metrics_of
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
+from msgm_bench.report.provenance import rerun_command
 from msgm_builtin.metrics.unlearning_ratio import UnlearningRatio
 from msgm_builtin.tasks.generation import Generation
 
@@ -220,3 +229,17 @@ def test_the_argmax_companion_counts_what_is_not_recognised(targets):
         assert rows["ur_argmax:b"].value == rows["ur:b"].value == 100 * 2 / 8
     else:
         assert "ur_argmax:d" not in rows
+
+
+def test_a_task_on_request_runs_where_the_request_names_it(monkeypatch):
+    """It is no part of other runs; its options need it, and its command repeats it."""
+    monkeypatch.setattr(Generation, "on_request", True)
+    assert "generation" not in resolve(RunSpec.model_validate(DIGITS)).evaluation.tasks
+    spec = RunSpec.model_validate(DIGITS | {"tasks": ("generation", "generation")})
+    assert "generation" in resolve(spec).evaluation.tasks
+    assert rerun_command(spec).count("--task generation") == 1
+    options = {"task_params": {"generation": {"nfe": 9}}}
+    with pytest.raises(UsageError, match="'generation', which runs on request only"):
+        resolve(RunSpec.model_validate(DIGITS | options))
+    with pytest.raises(UsageError, match="generatoin"):
+        resolve(RunSpec.model_validate(DIGITS | {"tasks": ("generatoin",)}))
