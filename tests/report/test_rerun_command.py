@@ -16,6 +16,7 @@ from msgm_bench.report.provenance import rerun_command
 from msgm_bench.storage import dump_yaml, parse_yaml
 from msgm_builtin.datasets.image_folder import ImageFolder
 
+HELP = ["-h", "--help"]  # a click command remembers its help option from the first call
 RUN = {"dataset": "image_folder", "forget": "cat", "backbone": "vesde", "method": "obt"}
 LETTERS = st.one_of(
     st.sampled_from(list(" ,\"'#~\n\r\t\\;[]{}:&*!|>%@`=-+.0123aAé")),
@@ -42,7 +43,7 @@ def typed(line):
         )
         program, verb, *words = shlex.split(line)
         assert (program, verb) == ("msgm-bench", "run")
-        run_command.main([*words, "--dry-run"], standalone_mode=False)
+        run_command.main([*words, "--dry-run"], standalone_mode=False, help_option_names=HELP)
     return specs
 
 
