@@ -236,6 +236,20 @@ def _run_alone(
     stage.run(work, needs, report)
 
 
+@contextlib.contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Let every cache that names no folder of its own lie in ``folder``, those of workers, too."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
 def _close(leases: dict[str, int]) -> None:
     while leases:
         os.close(leases.popitem()[1])

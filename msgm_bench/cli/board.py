@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from msgm_bench.boards import Board, BoardPage, Problem
 
 BOARDS = "leaderboards"
+VERIFY_CACHE = "verify-cache"
 BOARD_FOLDER = FolderType("a folder with board.yaml, or a folder of such folders")
 RUNS_FOLDER = FolderType("a folder of run folders, such as runs/")
 
@@ -135,16 +137,23 @@ def add(folder: str, files: tuple[str, ...], max_size: float) -> None:
     help="Seed, may repeat; all of the method by default.",
 )
 @click.option("--out", default="runs", show_default=True, type=click.Path(), metavar="DIR")
-def verify(folder: str, method: str, seeds: tuple[int, ...], out: str) -> int:
+@click.option(
+    "--cached",
+    is_flag=True,
+    help="Take finished stages from this machine's cache; by default all is computed again.",
+)
+def verify(folder: str, method: str, seeds: tuple[int, ...], out: str, cached: bool) -> int:
     """Run the command of a row again, and compare.
 
-    FOLDER is a board, METHOD one of its methods. Each quantity of the board may differ by
-    sqrt(h^2 + k^2), with h and k the half-widths of both 95 % intervals over items; without an
-    interval by rounding alone. Results that agree are re-run from then on. Exits with 1 where
-    one does not.
+    FOLDER is a board, METHOD one of its methods. The stages of the run have a cache of their own,
+    OUT/verify-cache; a verification that was stopped goes on there. Each quantity of the board may
+    differ by sqrt(h^2 + k^2), with h and k the half-widths of both 95 % intervals over items;
+    without an interval by rounding alone. Results that agree are re-run from then on. Exits with
+    1 where one does not.
     """
     from msgm_bench.boards import build as build_board
     from msgm_bench.boards.trust import record_trust
+    from msgm_bench.cache.cache import cache_in
     from msgm_bench.errors import RefusedError
     from msgm_bench.storage import single_line
     from msgm_bench.submissions import board_facts, method_results
@@ -154,8 +163,10 @@ def verify(folder: str, method: str, seeds: tuple[int, ...], out: str) -> int:
     has_failed = False
     for result in method_results(facts, method, seeds):
         name = f"{method} seed {result.spec.seed}"
+        own_cache = contextlib.nullcontext() if cached else cache_in(Path(out) / VERIFY_CACHE)
         try:
-            agrees = _run_again(facts.board, result, Path(out))
+            with own_cache:
+                agrees = _run_again(facts.board, result, Path(out))
         except RefusedError as error:
             echo(single_line(f"{name}: {error}"))
             agrees = False

@@ -10,6 +10,7 @@ import yaml
 from cli_harness import only, tiny
 
 from msgm_bench.boards.trust import read_trust
+from msgm_bench.cache.cache import Cache
 from msgm_bench.errors import RefusedError, StorageError, UsageError
 from msgm_bench.submissions import check, make, pack, unpack
 
@@ -62,9 +63,13 @@ def test_a_run_is_submitted_recomputed_and_run_again(run, bench, tmp_path):
     assert (code, "added: " in out) == (0, True)
     assert "| recomputed |" in (place / "README.md").read_text("utf-8")
     assert bench("board", "check", place)[0] == 0
+    done = Cache().root / "done"
+    before = {path.name for path in done.iterdir()}
     assert json.loads((place / "results" / "obt-s0.json").read_text()) == only(run)
 
     code, out, _ = bench("board", "verify", place, "obt", "--seed", 0, "--out", "again")
+    assert {path.name for path in done.iterdir()} == before
+    assert len([*(tmp_path / "again" / "verify-cache" / "done").iterdir()]) == len(before)
     assert (code, out.count("agrees"), "obt seed 0: re-run" in out) == (0, 2, True)
     assert "| re-run |" in (place / "README.md").read_text("utf-8")
     assert read_trust(place)["obt-s0"].submission is not None
@@ -93,7 +98,7 @@ def test_a_value_that_a_new_run_does_not_give_stays_claimed(run, bench, tmp_path
 
     bench("board", "build", place)
     assert "| claimed |" in (place / "README.md").read_text("utf-8")
-    code, out, _ = bench("board", "verify", place, "obt")
+    code, out, _ = bench("board", "verify", place, "obt", "--cached")
     assert (code, out.count("differs"), "obt seed 0: does not agree" in out) == (1, 1, True)
     assert "| claimed |" in (place / "README.md").read_text("utf-8")
 
