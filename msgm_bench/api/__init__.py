@@ -36,6 +36,7 @@ from msgm_bench.api.plugin import Options, OptionsT, Plugin, option_error, parse
 from msgm_bench.api.prompts import PROMPT_GROUPS, Prompt, PromptBook, PromptGroup
 from msgm_bench.api.result import Direction, MetricProtocol, Result, Row, SpecRecord, digest
 from msgm_bench.api.sampler import Sampler
+from msgm_bench.api.search_space import Choices, LinearRange, LogRange, Multiples, OneOf
 from msgm_bench.api.session import Batch, Batches, Session, Split
 from msgm_bench.api.settings import (
     PRESETS,
@@ -58,6 +59,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Box",
+    "Choices",
     "Codec",
     "Conditioned",
     "Conditioning",
@@ -79,6 +81,8 @@ __all__ = [
     "Judge",
     "JudgeOptions",
     "Labels",
+    "LinearRange",
+    "LogRange",
     "LossFunction",
     "LossMethod",
     "MeasuredRows",
@@ -89,6 +93,8 @@ __all__ = [
     "Model",
     "ModelContext",
     "ModelTrainer",
+    "Multiples",
+    "OneOf",
     "OptionText",
     "Options",
     "OptionsT",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from msgm_bench.api.data import Data
 from msgm_bench.api.model import Model
 from msgm_bench.api.plugin import Options, OptionsT, Plugin, parse_options
+from msgm_bench.api.search_space import Choices, check_search_space
 from msgm_bench.api.session import SPLITS, Batch, Batches, Session
 from msgm_bench.api.settings import check_presets, on_track
 from msgm_bench.diffusion import per_item
@@ -50,6 +51,8 @@ class Method(Plugin[OptionsT], ABC):
             step, no optimiser and no average.
         unsupported_tasks: Tasks that its models cannot do, with the reason (a one-step
             generator has no likelihood).
+        search_space: What a tuning may choose: choices of its options, by name, and of settings
+            of its training, by ``training.`` and the name.
     """
 
     regimes: ClassVar[tuple[Regime, ...]] = ("retrain",)
@@ -59,6 +62,7 @@ class Method(Plugin[OptionsT], ABC):
     is_control: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
     unsupported_tasks: ClassVar[Mapping[str, str]] = {}
+    search_space: ClassVar[Mapping[str, Choices]] = {}
 
     def __init__(self, options: OptionsT | None = None) -> None:
         super().__init__(options)
@@ -69,7 +73,8 @@ class Method(Plugin[OptionsT], ABC):
         """Refuse unknown regimes and needs, and contradictions between attributes.
 
         Raises:
-            PluginError: Regimes, needs, ``unsupported_tasks`` or presets are wrong.
+            PluginError: Regimes, needs, ``unsupported_tasks``, presets or the search space are
+                wrong.
         """
         super().validate()
         _check_words(cls, "regimes", cls.regimes, REGIMES)
@@ -105,6 +110,7 @@ class Method(Plugin[OptionsT], ABC):
                 f"method {cls.name!r} gives no reason why it does not support {wordless[0]!r}"
             )
         _check_presets(cls)
+        check_search_space(cls)
 
     def part(self, model: Model, regime: Regime) -> str:
         """Name of the part of the network that it trains: by its option ``weights``, or ``all``.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from msgm_bench.api.plugin import Options, Plugin, option_error
-from msgm_bench.errors import OptionError, PluginError
+from msgm_bench.errors import OptionError, PluginError, did_you_mean, shorten
 
 Preset = Literal["quick", "full", "paper"]
 PRESETS: tuple[Preset, ...] = ("quick", "full", "paper")
@@ -53,6 +53,10 @@ class Training(Options):
     )
 
 
+STATED = tuple(name for name in Training.model_fields if name not in ("steps", "passes"))
+"""Settings that a run may state for its method's training (--training)."""
+
+
 class Settings(Options):
     """Settings of a run from the presets of all its plugins, before the user's options.
 
@@ -71,23 +75,47 @@ class Settings(Options):
     text: dict[str, Any] = {}
 
     def budget(
-        self, finetune: bool, steps: int | None = None, passes: int | None = None
+        self,
+        finetune: bool,
+        steps: int | None = None,
+        passes: int | None = None,
+        stated: Mapping[str, Any] | None = None,
     ) -> Training:
-        """The training budget of a regime; ``steps`` and ``passes`` replace the preset's.
+        """The training budget of a regime; ``steps``, ``passes``, ``stated`` replace the preset's.
 
         Raises:
-            OptionError: A preset, ``steps`` or ``passes`` is out of range, or a training from
-                new weights has ``continue_optimizer``.
+            OptionError: A preset, ``steps``, ``passes`` or one of ``stated`` is out of range or
+                none of ``STATED``, or a training from new weights has ``continue_optimizer``.
         """
-        chosen = merge(self.training, self.finetuning if finetune else {})
+        check_stated(stated or {})
+        chosen = merge(self.training, self.finetuning if finetune else {}, stated or {})
         if chosen.get("continue_optimizer") and not finetune:
-            raise OptionError("continue_optimizer in the preset's training", "in its finetuning")
+            raise OptionError(
+                "continue_optimizer in a training from new weights", "in its finetuning"
+            )
         overrides = {"steps": steps, "passes": passes}
         chosen |= {name: value for name, value in overrides.items() if value is not None}
         try:
             return Training.model_validate(chosen)
         except ValidationError as error:
             raise option_error("training", Training, chosen, error) from error
+
+
+def check_stated(stated: Mapping[str, Any]) -> None:
+    """Refuse settings of training that a run cannot state.
+
+    Raises:
+        OptionError: One is none of ``STATED``.
+    """
+    for key in stated:
+        if key not in STATED:
+            near = did_you_mean(str(key), STATED)
+            own = f"it is --{key} of the run" if key in Training.model_fields else ""
+            raise OptionError(
+                f"training has no setting {shorten(str(key))!r} to state{near}",
+                ", ".join(STATED),
+                own,
+            )
 
 
 def check_presets(cls: type[Plugin]) -> None:

@@ -86,6 +86,7 @@ def stated(run: RunConditions) -> list[str]:
     """The options that all results have, as on a command line."""
     flags = [("-d ", run.dataset_params), ("-b ", run.backbone_params)]
     flags += [(f"-p {name}.", options) for name, options in run.method_params.items()]
+    flags += [(f"--training {name}.", settings) for name, settings in run.training.items()]
     flags += [(f"-t {name}.", options) for name, options in run.task_params.items()]
     return [
         *(f"--task {name}" for name in run.tasks),

@@ -59,6 +59,13 @@ if TYPE_CHECKING:
 )
 @click.option("-p", "params", type=KEY_VALUE, multiple=True, help="Option of the methods.")
 @click.option(
+    "--training",
+    "training_params",
+    type=KEY_VALUE,
+    multiple=True,
+    help="Setting of the methods' training, such as learning_rate; not of baselines.",
+)
+@click.option(
     "-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Option of the backbone."
 )
 @click.option(
@@ -80,7 +87,8 @@ def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
 
     SPEC_FILE is the spec.yaml of a run folder, and repeats that run. Several methods, backbones
     or seeds make a grid that shares base models. `-p key=value` is for every method that has the
-    option, `-p METHOD.key=value` for one method. The same command resumes a stopped run.
+    option, `-p METHOD.key=value` for one method; so is `--training`. The same command resumes a
+    stopped run.
     """
     from msgm_bench.cli.run_and_show import create_helpers, print_plan, run_and_show
     from msgm_bench.experiment.grid import worker_specs
@@ -131,6 +139,7 @@ def specs_of_options(params: dict[str, Any]) -> list[RunSpec]:
         params.pop("backbones"),
         params.pop("seeds") or (0,),
         dict(params.pop("params")),
+        dict(params.pop("training_params")),
         **pop_plugin_options(params),
         **params,
     )

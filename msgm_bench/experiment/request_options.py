@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgm_bench.api import read_option, write_option
+from msgm_bench.api import Training, read_option, write_option
 from msgm_bench.registry import registry
 
 PLAIN = {  # fields with options of one plugin: its kind, and the field that names it
@@ -19,7 +19,7 @@ SCOPED = {"task_params": "tasks", "metric_params": "metrics"}  # with options by
 def read_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a request in which every ``OptionText`` is read by the type of its option."""
     fields = dict(values)
-    for name in (*PLAIN, "judge_params"):
+    for name in (*PLAIN, "judge_params", "training_params"):
         if isinstance(options := fields.get(name), Mapping):
             fields[name] = {
                 key: read_option(value, option_type(fields, name, key))
@@ -59,6 +59,9 @@ def write_options(values: Mapping[str, Any], field: str) -> dict[str, str]:
 
 def option_type(values: Mapping[str, Any], field: str, key: str) -> Any:
     """Annotation of an option of the plugin that ``values`` name; ``Any`` if none declares it."""
+    if field == "training_params":
+        setting = Training.model_fields.get(key)
+        return Any if setting is None else setting.annotation
     if field != "judge_params":
         kind, name = PLAIN[field]
         return _annotation(kind, values.get(name), key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -50,6 +50,9 @@ class RunSpec(BaseModel):
     task_params: dict[str, dict[str, Any]] = Field({}, description="options of each task")
     metric_params: dict[str, dict[str, Any]] = Field({}, description="options of each metric")
     judge_params: dict[str, Any] = Field({}, description="options of the judge, and its `name`")
+    training_params: dict[str, Any] = Field(
+        {}, description="settings of the method's own training, not of the base model's"
+    )
     regime: Regime | None = Field(None, description="empty: the first that the method declares")
     preset: Preset | None = Field(None, description="empty: the dataset's own default")
     seed: int = Field(0, ge=0, lt=2**63, description="all three seeds")
@@ -159,6 +162,7 @@ def expand(
     backbones: Sequence[str],
     seeds: Sequence[int],
     params: Mapping[str, Any],
+    training_params: Mapping[str, Any] | None = None,
     **common: Any,
 ) -> list[RunSpec]:
     """The grid of methods x backbones x seeds, which shares its base models.
@@ -169,47 +173,78 @@ def expand(
         seeds: Seeds.
         params: Options of the methods; ``name.key`` for one of them, ``key`` for all that
             have it.
+        training_params: Settings of the methods' training; ``name.key`` for one of them, ``key``
+            for all but the baselines.
         common: Further fields of every ``RunSpec``.
 
     Raises:
         UsageError: An option that no selected method has, or an unknown name.
     """
-    options = {name: _options_of(name, methods, params) for name in methods}
+    stated = training_params or {}
+    options = {name: _options_of(name, params) for name in methods}
+    training = {name: _training_of(name, stated) for name in methods}
     _refuse_unused(methods, params)
+    _refuse_unused_training(methods, stated)
     return [
         parse_spec(
-            common | {"method": m, "backbone": b, "seed": s, "params": options[m]},
+            common
+            | {"method": m, "backbone": b, "seed": s, "params": options[m]}
+            | {"training_params": training[m]},
         )
         for b, s, m in dict.fromkeys(itertools.product(backbones, seeds, methods))
     ]
 
 
-def _fields(method: str) -> list[str]:
-    cls: type[Method] = registry().entry("methods", method).cls  # type: ignore[assignment]
-    return list(cls.options_type.model_fields)
+def _method(name: str) -> type[Method]:
+    return cast(type[Method], registry().entry("methods", name).cls)
 
 
-def _options_of(name: str, methods: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
-    fields, own = _fields(name), {}
+def _options_of(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of one method: its own, and those of all methods that it has."""
+    return _own(name, params, _method(name).options_type.model_fields)
+
+
+def _training_of(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of one method's training; those of all methods are for no baseline."""
+    common = [key for key in params if "." not in key and not _method(name).baseline]
+    return _own(name, params, common)
+
+
+def _own(name: str, params: Mapping[str, Any], common: Collection[str]) -> dict[str, Any]:
+    own = {}
     for key, value in params.items():
         scope, dot, option = key.rpartition(".")
-        if (dot and scope == name) or (not dot and key in fields):
+        if (dot and scope == name) or (not dot and key in common):
             own[option] = value
     return own
 
 
 def _refuse_unused(methods: Sequence[str], params: Mapping[str, Any]) -> None:
     for key in params:
-        scope, dot, _ = key.rpartition(".")
-        if dot and scope not in methods:
-            raise UsageError(
-                f"option {shorten(key)!r} is for {shorten(scope)!r}, "
-                "which is not among the methods",
-                ", ".join(methods),
-            )
-        known = sorted({field for method in methods for field in _fields(method)})
-        if not dot and key not in known:
+        _refuse_other_method(methods, key)
+        known = sorted({f for method in methods for f in _method(method).options_type.model_fields})
+        if "." not in key and key not in known:
             raise OptionError(
                 f"no selected method has an option {shorten(key)!r}{did_you_mean(key, known)}",
                 ", ".join(known) or "the selected methods have no options",
             )
+
+
+def _refuse_unused_training(methods: Sequence[str], params: Mapping[str, Any]) -> None:
+    for key in params:
+        _refuse_other_method(methods, key)
+        if "." not in key and all(_method(name).baseline for name in methods):
+            raise UsageError(
+                f"--training {shorten(key)}, and all methods are baselines",
+                "a method beside them: a baseline trains as its preset says",
+                "leave it out, or choose -d and --preset for another budget",
+            )
+
+
+def _refuse_other_method(methods: Sequence[str], key: str) -> None:
+    scope, dot, _ = key.rpartition(".")
+    if dot and scope not in methods:
+        raise UsageError(
+            f"option {shorten(key)!r} is for {shorten(scope)!r}, which is not among the methods",
+            ", ".join(methods),
+        )

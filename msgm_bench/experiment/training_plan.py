@@ -98,7 +98,8 @@ def training_in_regime(
     """The method in the regime of the request; baselines keep their own.
 
     Raises:
-        IncompatibleError: The method does not know the regime.
+        IncompatibleError: The method does not know the regime, or has no training of its own.
+        OptionError: A setting of its training is unknown or out of range.
     """
     allowed = regimes_of(method, spec)
     regime = spec.regime or allowed[0]
@@ -110,7 +111,13 @@ def training_in_regime(
             )
         regime = allowed[0]
     passes = None if method.baseline else spec.passes
-    budget = settings.budget(regime == "finetune", spec.steps, passes)
+    if spec.training_params and (method.baseline or method.closed_form):
+        raise IncompatibleError(
+            f"--training {', '.join(spec.training_params)} for the method {method.name!r}",
+            "methods that train and are no baseline",
+            "leave it out: a baseline trains as its preset says, a closed form not at all",
+        )
+    budget = settings.budget(regime == "finetune", spec.steps, passes, spec.training_params)
     return TrainingPlan(method, regime, budget, pass_items)
 
 

@@ -25,6 +25,7 @@ from msgm_bench.registry import registry
 
 FLAGS = {
     "-p": "params",
+    "--training": "training_params",
     "-b": "backbone_params",
     "-d": "dataset_params",
     "-t": "task_params",
@@ -153,7 +154,7 @@ def rerun_command(spec: RunSpec) -> str:
     options += [word for name in spec.tasks for word in ("--task", name)]
     flags = {field: flag for flag, field in FLAGS.items()}
     if spec.model is not None:
-        del flags["params"]
+        del flags["params"], flags["training_params"]
     if not is_run:
         del flags["backbone_params"]
     for field, flag in flags.items():

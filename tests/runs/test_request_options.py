@@ -8,10 +8,10 @@ import pytest
 import yaml
 from cli_harness import only, tiny
 
-from msgm_bench import IncompatibleError, OptionError, RunSpec, UsageError
+from msgm_bench import IncompatibleError, OptionError, OptionText, RunSpec, UsageError
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
-from msgm_bench.experiment.spec import parse_spec
+from msgm_bench.experiment.spec import expand, parse_spec
 from msgm_bench.report.provenance import rerun_command
 from msgm_bench.runner import dry_run
 from msgm_builtin.datasets.digits import Digits
@@ -273,3 +273,64 @@ def test_where_no_model_is_runs_are_named(bench, tmp_path):
         code, _, err = bench(*words, *data)
         assert code == 2
         assert "allowed: a run folder" in err
+
+
+# Training ---------------------------------------------------------------------------------
+
+
+def test_training_of_the_method_alone():
+    """--training changes the method's budget, the command and the folder, not the base model."""
+    chosen = spec(method="ort", regime="finetune", training_params={"learning_rate": 0.0123})
+    plan, plain = resolve(chosen), resolve(spec(method="ort", regime="finetune"))
+    assert plan.training.budget.learning_rate == 0.0123
+    assert plan.training.base.budget == plain.training.base.budget
+    assert plan.training.budget.model_copy(update={"learning_rate": 5e-4}) == plain.training.budget
+    assert "--training learning_rate=0.0123" in rerun_command(chosen)
+    assert chosen.folder != plain.spec.folder
+
+
+def test_a_grid_states_training_of_one_method_or_of_all_but_baselines():
+    """``key`` skips baselines, ``METHOD.key`` names one; texts are read by the setting's type."""
+    common = {"dataset": "digits", "forget": "3,7"}
+    specs = expand(
+        ["standard", "ort", "obt"],
+        ["vesde"],
+        [0],
+        {},
+        {"learning_rate": OptionText("1e-3"), "obt.ema_decay": OptionText("0")},
+        **common,
+    )
+    assert [s.training_params for s in specs] == [
+        {},
+        {"learning_rate": 1e-3},
+        {"learning_rate": 1e-3, "ema_decay": 0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training_params": {"learning_rat": 1}}, "did you mean 'learning_rate'"),
+        ({"training_params": {"steps": 9}}, "it is --steps of the run"),
+        ({"training_params": {"learning_rate": -1}}, "'learning_rate' of training = -1"),
+        ({"method": "unseen", "training_params": {"learning_rate": 1}}, "are no baseline"),
+    ],
+)
+def test_training_that_cannot_be_stated_is_refused(changes, words):
+    """Unknown settings, budgets, values out of range and baselines, before anything is trained."""
+    with pytest.raises(UsageError) as caught:
+        resolve(spec(**{"method": "ort", **changes}))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "words"),
+    [
+        (["standard", "unseen"], "learning_rate", "all methods are baselines"),
+        (["ort"], "obt.learning_rate", "not among the methods"),
+    ],
+)
+def test_training_that_nobody_has_is_refused(methods, key, words):
+    """A setting that no selected method would take is no typo that passes."""
+    with pytest.raises(UsageError, match=words):
+        expand(methods, ["vesde"], [0], {}, {key: 1}, dataset="digits", forget="3,7")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from msgm_bench import Batches, LossMethod, Method, Model, WeightsOptions, dsm_loss, hookimpl
+from msgm_bench import (
+    Batches,
+    LossMethod,
+    Method,
+    Model,
+    Multiples,
+    WeightsOptions,
+    dsm_loss,
+    hookimpl,
+)
 
 
 class Standard(LossMethod):
@@ -65,6 +74,7 @@ class Finetune(LossMethod[WeightsOptions]):
     citation = "MSGM, arXiv:2412.07229, section 3.2 (Erasing by Fine-tuning)"
     regimes = ("finetune",)
     needs = frozenset({"retain"})
+    search_space = {"training.learning_rate": Multiples(0.1, 10.0)}
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """L on D_g."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msgm_bench import Batch, Data, Method, Model, Prompts, Regime, Session, dsm_loss, hookimpl
-from msgm_builtin.methods.erasediff_options import PRESETS, EraseDiffOptions
+from msgm_builtin.methods.erasediff_options import PRESETS, SEARCH_SPACE, EraseDiffOptions
 from msgm_builtin.methods.gradients import clip_norm
 from msgm_builtin.methods.prediction_loss import prediction_loss
 from msgm_builtin.methods.relabel import anchors_of, relabelled_eps, relabelling_texts
@@ -33,6 +33,7 @@ class EraseDiff(Method[EraseDiffOptions]):
     regimes = ("finetune", "retrain")
     needs = frozenset({"retain", "forget"})
     presets = PRESETS
+    search_space = SEARCH_SPACE
     anchored: Prompts | None = None
 
     def skip(self, model: Model, regime: Regime) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Model, Session, WeightsOptions
+from msgm_bench import Choices, LogRange, Model, Multiples, OneOf, Session, WeightsOptions
 
 
 class EraseDiffOptions(WeightsOptions):
@@ -99,4 +99,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "full": {"finetuning": BUDGET},
     "paper": RELEASED,
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "forget_weight": LogRange(0.003, 3.0),
+    "inner_interval": OneOf((1, 10, 50)),
+    "training.learning_rate": Multiples(0.1, 10.0),
 }

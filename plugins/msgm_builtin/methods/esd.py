@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from msgm_bench import Method, Model, Regime, Session, guided, hookimpl
-from msgm_builtin.methods.esd_options import PRESETS, ESDOptions
+from msgm_builtin.methods.esd_options import PRESETS, SEARCH_SPACE, ESDOptions
 from msgm_builtin.methods.esd_trajectory import trajectory_states
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
 from msgm_builtin.methods.labels import label_tensor
@@ -33,6 +33,7 @@ class ESD(Method[ESDOptions]):
     regimes = ("finetune",)
     needs = frozenset({"base"})
     presets = PRESETS
+    search_space = SEARCH_SPACE
 
     def part(self, model: Model, regime: Regime) -> str:
         """``auto`` is ``cross``, as in ESD-x, of networks that have cross-attention."""

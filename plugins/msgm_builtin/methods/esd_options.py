@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import WeightsOptions
+from msgm_bench import Choices, LogRange, Multiples, OneOf, WeightsOptions
 
 
 class ESDOptions(WeightsOptions):
@@ -58,4 +58,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": QUICK | {"text": QUICK_PROMPTS},
     "full": PUBLISHED,
     "paper": PUBLISHED,
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "eta": LogRange(0.3, 5.0),
+    "retain_weight": OneOf((0.0, 1.0, 3.0, 10.0)),
+    "training.learning_rate": Multiples(0.1, 10.0),
 }

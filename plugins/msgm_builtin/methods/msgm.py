@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msgm_bench import Method, hookimpl
+from msgm_bench import Method, OneOf, hookimpl
 from msgm_builtin.methods.msgm_base import MSGM, MSGMOptions
 
 
@@ -73,6 +73,11 @@ class Obtuse(MSGM[ObtuseOptions]):
     """
 
     name = "obt"
+    search_space = {
+        **MSGM.search_space,
+        "hinge": OneOf((None, 0.5, 1.0)),
+        "norm_weight": OneOf((0.0, 0.1, 0.5)),
+    }
 
     def forget_loss(self, eps_hat: Tensor, eps: Tensor) -> Tensor:
         """E eps_hat . eps / D with its stabilisers."""

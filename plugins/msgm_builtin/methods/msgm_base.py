@@ -10,7 +10,16 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from msgm_bench import Batches, DivergenceError, LossMethod, Model, WeightsOptions, dsm_loss
+from msgm_bench import (
+    Batches,
+    DivergenceError,
+    LossMethod,
+    Model,
+    Multiples,
+    OneOf,
+    WeightsOptions,
+    dsm_loss,
+)
 
 
 class MSGMOptions(WeightsOptions):
@@ -38,6 +47,11 @@ class MSGM(LossMethod[MSGMOptionsT]):
     regimes = ("retrain", "finetune")
     needs = frozenset({"retain", "forget"})
     presets = {"quick": {"method": {"alpha": 0.75}}}
+    search_space = {
+        "alpha": OneOf((0.5, 0.6, 0.75, 0.85, 0.9, 0.95, 0.98, 0.99)),
+        "forget_interval": OneOf((1, 2, 4, 8)),
+        "training.learning_rate": Multiples(0.1, 10.0),
+    }
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:
         """L of the step."""

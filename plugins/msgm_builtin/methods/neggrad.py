@@ -10,9 +10,11 @@ from torch import Tensor
 
 from msgm_bench import (
     Batches,
+    LogRange,
     LossMethod,
     Method,
     Model,
+    Multiples,
     WeightsOptions,
     dsm_loss,
     hookimpl,
@@ -51,6 +53,11 @@ class NegGrad(LossMethod[NegGradOptions]):
             "method": {"retain_weight": 50.0},  # 1 damages the samples of D_g
             "text": {"method": {"retain_weight": 5.0}},
         }
+    }
+    search_space = {
+        "retain_weight": LogRange(1.0, 300.0),
+        "max_error": LogRange(0.3, 3.0),
+        "training.learning_rate": Multiples(0.1, 10.0),
     }
 
     def loss(self, model: Model, batches: Batches, step: int) -> Tensor:

@@ -20,7 +20,7 @@ from msgm_bench import (
 )
 from msgm_builtin.methods.gradients import restricted_gradient
 from msgm_builtin.methods.rgd_coreset import coreset
-from msgm_builtin.methods.rgd_options import PRESETS, RGDOptions
+from msgm_builtin.methods.rgd_options import PRESETS, SEARCH_SPACE, RGDOptions
 
 
 class RGD(Method[RGDOptions]):
@@ -42,6 +42,7 @@ class RGD(Method[RGDOptions]):
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
     presets = PRESETS
+    search_space = SEARCH_SPACE
 
     def check_data(self, data: Data, targets: Sequence[int]) -> None:
         """Refuse groups that the data do not have.

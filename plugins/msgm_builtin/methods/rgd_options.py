@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Examples, Model, Prompts, WeightsOptions
+from msgm_bench import Choices, Examples, LogRange, Model, Multiples, Prompts, WeightsOptions
 
 
 class RGDOptions(WeightsOptions):
@@ -69,4 +69,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"finetuning": {"ema_decay": 0.0}, "method": {"retain_items": "batch"}},
     "full": PUBLISHED | {"text": PROMPTS},
     "paper": PUBLISHED | {"text": PROMPTS},
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "retain_weight": LogRange(0.3, 30.0),
+    "alpha": Multiples(0.1, 10.0),
+    "training.learning_rate": Multiples(0.1, 10.0),
 }

@@ -17,7 +17,7 @@ from msgm_builtin.methods.relabel import (
     relabelling_texts,
 )
 from msgm_builtin.methods.salun_mask import Saliency
-from msgm_builtin.methods.salun_options import PRESETS, RELABELS, SalUnOptions
+from msgm_builtin.methods.salun_options import PRESETS, RELABELS, SEARCH_SPACE, SalUnOptions
 
 
 class SalUn(Method[SalUnOptions]):
@@ -37,6 +37,7 @@ class SalUn(Method[SalUnOptions]):
     regimes = ("finetune",)
     needs = frozenset({"retain", "forget"})
     presets = PRESETS
+    search_space = SEARCH_SPACE
     anchored: Prompts | None = None
 
     def skip(self, model: Model, regime: Regime) -> str | None:

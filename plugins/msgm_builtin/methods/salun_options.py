@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Model, Prompts, WeightsOptions
+from msgm_bench import Choices, LinearRange, Model, Multiples, Prompts, WeightsOptions
 
 RELABELS = ("anchor", "next_class", "random_class")
 
@@ -105,4 +105,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": QUICK,
     "full": RELEASED | {"text": PROMPTS},
     "paper": RELEASED | {"text": PROMPTS},
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "alpha": Multiples(0.1, 10.0),
+    "mask_fraction": LinearRange(0.1, 1.0),
+    "training.learning_rate": Multiples(0.1, 10.0),
 }

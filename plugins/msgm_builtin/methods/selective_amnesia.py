@@ -13,7 +13,11 @@ from msgm_builtin.methods.fisher import Fisher, squared_norm
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
 from msgm_builtin.methods.gradients import flatten, matching_parameters, trained_parameters
 from msgm_builtin.methods.labels import label_tensor
-from msgm_builtin.methods.selective_amnesia_options import PRESETS, SelectiveAmnesiaOptions
+from msgm_builtin.methods.selective_amnesia_options import (
+    PRESETS,
+    SEARCH_SPACE,
+    SelectiveAmnesiaOptions,
+)
 
 
 class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
@@ -37,6 +41,7 @@ class SelectiveAmnesia(Method[SelectiveAmnesiaOptions]):
     regimes = ("finetune",)
     needs = frozenset({"base"})
     presets = PRESETS
+    search_space = SEARCH_SPACE
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip a model of prompts, or None.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import WeightsOptions
+from msgm_bench import Choices, LogRange, Multiples, WeightsOptions
 
 
 class SelectiveAmnesiaOptions(WeightsOptions):
@@ -49,4 +49,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"method": QUICK},
     "full": {"finetuning": BUDGET},
     "paper": RELEASED,
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "gamma": LogRange(0.3, 10.0),
+    "ewc_weight": Multiples(0.1, 10.0),
+    "training.learning_rate": Multiples(0.1, 10.0),
 }

@@ -31,6 +31,7 @@ from msgm_builtin.methods.sfd_noise import check_noise_levels, generator_sigma, 
 from msgm_builtin.methods.sfd_options import (
     DRAWING_TASKS,
     PRESETS,
+    SEARCH_SPACE,
     UNSUPPORTED_TASKS,
     SFDOptions,
 )
@@ -56,6 +57,7 @@ class SFD(Method[SFDOptions]):
     needs = frozenset({"base"})
     unsupported_tasks = UNSUPPORTED_TASKS
     presets = PRESETS
+    search_space = SEARCH_SPACE
 
     def skip(self, model: Model, regime: Regime) -> str | None:
         """Reason to skip a model without conditions, or captions with a safe class, or None."""

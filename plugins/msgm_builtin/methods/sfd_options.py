@@ -7,7 +7,17 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from msgm_bench import Data, Model, OptionError, Prompts, WeightsOptions
+from msgm_bench import (
+    Choices,
+    Data,
+    LinearRange,
+    LogRange,
+    Model,
+    Multiples,
+    OptionError,
+    Prompts,
+    WeightsOptions,
+)
 from msgm_builtin.methods.anchors import check_anchors
 
 
@@ -125,4 +135,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": QUICK,
     "full": PUBLISHED | {"text": PROMPTS},
     "paper": PUBLISHED | {"text": PROMPTS},
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "alpha": LinearRange(0.8, 1.5),
+    "forget_weight": LogRange(0.01, 1.0),
+    "forget_fraction": LinearRange(0.1, 0.5),
+    "fake_learning_rate": Multiples(0.2, 5.0),
+    "training.learning_rate": Multiples(0.2, 5.0),
 }

@@ -21,7 +21,7 @@ from msgm_bench import (
 from msgm_builtin.methods.anchors import anchored_prompts, check_anchors, texts_with_anchors
 from msgm_builtin.methods.generated_data import GeneratedItems, uniform_choice
 from msgm_builtin.methods.prediction_loss import prediction_loss
-from msgm_text.methods.ca_options import PRESETS, CAOptions
+from msgm_text.methods.ca_options import PRESETS, SEARCH_SPACE, CAOptions
 
 
 class CA(Method[CAOptions]):
@@ -44,6 +44,7 @@ class CA(Method[CAOptions]):
     regimes = ("finetune",)
     needs = frozenset({"retain", "base"})
     presets = PRESETS
+    search_space = SEARCH_SPACE
 
     def part(self, model: Model, regime: Regime) -> str:
         """``auto`` is ``cross_kv``, as published, of networks that have cross-attention."""

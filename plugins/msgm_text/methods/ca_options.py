@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import WeightsOptions
+from msgm_bench import Choices, LogRange, Multiples, OneOf, WeightsOptions
 
 
 class CAOptions(WeightsOptions):
@@ -44,3 +44,8 @@ QUICK = {
     "method": {"num_items": 256, "nfe": 25, "guidance": 2.0},
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {"quick": QUICK, "full": PUBLISHED, "paper": PUBLISHED}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "retain_weight": LogRange(0.1, 10.0),
+    "target": OneOf(("model", "noise")),
+    "training.learning_rate": Multiples(0.1, 10.0),
+}

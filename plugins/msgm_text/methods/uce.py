@@ -25,7 +25,7 @@ from msgm_text.methods.subject_tokens import (
     erased_tokens,
     preserved_tokens,
 )
-from msgm_text.methods.uce_options import PRESETS, UCEOptions
+from msgm_text.methods.uce_options import PRESETS, SEARCH_SPACE, UCEOptions
 
 
 class UCE(Method[UCEOptions]):
@@ -52,6 +52,7 @@ class UCE(Method[UCEOptions]):
     needs = frozenset()
     closed_form = True
     presets = PRESETS
+    search_space = SEARCH_SPACE
 
     def part(self, model: Model, regime: Regime) -> str:
         """Keys and values of cross-attention."""

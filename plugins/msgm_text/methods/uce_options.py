@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from msgm_bench import Options
+from msgm_bench import Choices, LogRange, Options
 from msgm_text.methods.subject_tokens import TokenChoice
 
 
@@ -35,4 +35,9 @@ class UCEOptions(Options):
 # a small text encoder, which was trained on whole captions, knows no lone name
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"method": {"prompts": "captions", "tokens": "all"}}
+}
+SEARCH_SPACE: Mapping[str, Choices] = {
+    "lamb": LogRange(0.01, 10.0),
+    "erase_scale": LogRange(0.1, 10.0),
+    "preserve_scale": LogRange(0.1, 10.0),
 }
