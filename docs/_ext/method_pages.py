@@ -21,6 +21,8 @@ SECTION = """{mark}
 
 {options}
 
+{space}
+
 ## Rows on the boards
 
 {rows}
@@ -39,7 +41,9 @@ def with_generated_end(page: Path) -> str:
     written, _, _ = page.read_text("utf-8").partition(MARK)
     tables = list(board_tables(page.stem))
     rows = "\n\n".join(tables) or "On none: no result of this method has been handed in."
-    end = SECTION.format(mark=MARK, options=options_table(page.stem), rows=rows)
+    end = SECTION.format(
+        mark=MARK, options=options_table(page.stem), space=space(page.stem), rows=rows
+    )
     return f"{written.rstrip()}\n\n{end}"
 
 
@@ -53,6 +57,13 @@ def options_table(name: str) -> str:
         for option, field in fields.items()
     ]
     return "\n".join(["| option | default | meaning |", "|---|---|---|", *lines])
+
+
+def space(name: str) -> str:
+    """What a tuning may choose, in a sentence."""
+    choices = registry().entry("methods", name).cls.search_space
+    parts = [f"`{option}` from `{kind}`" for option, kind in choices.items()]
+    return f"A [tuning](../tuning.md) chooses {', '.join(parts) or 'nothing: it is a baseline'}."
 
 
 def spelled(value: object) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
@@ -27,6 +28,22 @@ def _names(value: Any) -> Any:
     if not isinstance(listed, list):
         return listed
     return [str(name) if type(name) is int else name for name in listed]
+
+
+Origin = Literal["tuned", "by hand", "published", "preset"]
+ORIGINS: Mapping[Origin, str] = {
+    "tuned": "the best of as many trials as each tuned method had, on classes and seeds that are "
+    "not ranked",
+    "by hand": "chosen by hand on this very task",
+    "published": "of the method's paper or code",
+    "preset": "of the preset, which nobody chose for this task",
+}
+ALL = "all"  # methods without an origin of their own, but for the reference and the baseline
+
+
+def _origins(value: Any) -> Any:
+    """``{all: word}`` for a lone word."""
+    return {ALL: value} if isinstance(value, str) else value
 
 
 MOST = 100  # entries of any list: a page that somebody reads
@@ -178,6 +195,11 @@ class Board(Options):
     rank: Quantity = Field(description="the quantity that ranks")
     gate: Gate = Field(description="retain quality without which no method is ranked")
     baseline: Baseline = Field(description="bands in which the base models must lie")
+    options: Annotated[dict[Name, Origin], BeforeValidator(_origins)] = Field(
+        {},
+        description="how the options of the methods were chosen: tuned, by hand, published or "
+        "preset, by method or for all",
+    )
     commands: Names = Field(description="what made the results, one command an entry")
     picture: Picture | None = Field(None, description="the picture of the page; none: no picture")
 
@@ -191,14 +213,25 @@ class Board(Options):
         for part, named in (
             ("run.method_params", self.run.method_params),
             ("run.training", self.run.training),
+            ("options", {name: word for name, word in self.options.items() if name != ALL}),
         ):
-            for name in set(named) - set(self.methods):
+            for name in sorted(set(named) - set(self.methods)):
                 raise ValueError(f"{part}: {name!r} is not among the board's methods")
         return self
 
     def exempt(self, method: str) -> bool:
         """Whether a method keeps its own regime and budget: the reference and the baseline."""
         return method in (self.gate.reference, self.baseline.method)
+
+    def origin(self, method: str) -> Origin | None:
+        """How the options of a method were chosen; None where nobody says, or none were."""
+        return self.options.get(method, None if self.exempt(method) else self.options.get(ALL))
+
+    @property
+    def origins(self) -> dict[Origin, list[str]]:
+        """The methods by how their options were chosen, without words that no method has."""
+        named = {word: [m for m in self.methods if self.origin(m) == word] for word in ORIGINS}
+        return {word: methods for word, methods in named.items() if methods}
 
     @property
     def quantities(self) -> list[Quantity]:

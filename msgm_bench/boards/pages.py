@@ -28,6 +28,7 @@ from msgm_bench.boards.protocols_page import render_protocols
 from msgm_bench.boards.ranking import RankedRow, baseline_violations, rank, stamps_of
 from msgm_bench.boards.render import render
 from msgm_bench.boards.trust import method_levels, read_trust
+from msgm_bench.boards.tuned_options import tuning_of
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
 from msgm_bench.report.image_table import Table
 from msgm_bench.storage import read_text, single_line, write_text
@@ -131,10 +132,11 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     """The page that follows from the board and its results, not written.
 
     Raises:
-        UsageError: The board is wrong, results differ and nothing says which are meant, or
-            ``sweep.json`` is of a run of another board.
-        StorageError: ``board.yaml`` or ``sweep.json`` cannot be read, or ``results`` leads out of
-            the board.
+        UsageError: The board is wrong, results differ and nothing says which are meant,
+            ``sweep.json`` is of a run of another board, or tuned options are not those of
+            ``tuning.json``.
+        StorageError: ``board.yaml``, ``sweep.json`` or ``tuning.json`` cannot be read, or
+            ``results`` leads out of the board.
     """
     board = load(folder)
     collected = collect(board, folder)
@@ -144,13 +146,14 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     stamps = baseline_violations(frame, board.baseline)
     pictured = table(board, folder, [row.method for row in ranked])
     sweep = evaluations.sweep_of(board, folder)
+    tuning = tuning_of(board, folder, {result.spec.seed for result in results})
     has_picture = pictured is not None
     levels = method_levels(read_trust(folder), results)
     files = {
         PAGE_FILE: render(
             board, results, frame, ranked, stamps, levels, with_picture=has_picture, sweep=sweep
         ),
-        PROTOCOLS_FILE: render_protocols(board, results, frame, ranked),
+        PROTOCOLS_FILE: render_protocols(board, results, frame, ranked, tuning),
         PLOT_FILE: plot(board, frame, ranked),
     }
     return BoardPage(

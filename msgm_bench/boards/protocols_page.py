@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from msgm_bench.api.result import Result
-from msgm_bench.boards.board import Board
+from msgm_bench.boards.board import ORIGINS, Board
 from msgm_bench.boards.departures import departures
 from msgm_bench.boards.eligibility import POLICY, training
 from msgm_bench.boards.markdown import Footnotes, code
 from msgm_bench.boards.protocols import flatten
 from msgm_bench.boards.ranking import RankedRow
 from msgm_bench.boards.render import page_heading, role, seeds_of, template, values
+from msgm_bench.boards.tuning_record import TuningRecord
 from msgm_bench.storage import single_line
 from msgm_bench.storage.markdown import DASH
 
@@ -45,6 +46,7 @@ def render_protocols(
     results: Sequence[Result],
     frame: pd.DataFrame,
     ranked: Sequence[RankedRow],
+    tuning: TuningRecord | None = None,
 ) -> str:
     """The text of ``protocols.md``."""
     notes = Footnotes()
@@ -67,6 +69,8 @@ def render_protocols(
         protocols=protocol_settings(board, results),
         policies=policies(board, results),
         without_passes=without_passes(board, results),
+        tuning=tuning,
+        origin_texts=ORIGINS,
         shared=shared,
         own={name: own[name] for name in board.methods if own.get(name)},
         provenance=provenance(results),

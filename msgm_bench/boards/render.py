@@ -9,7 +9,7 @@ import pandas as pd
 
 from msgm_bench.api.result import Result
 from msgm_bench.api.track import track_name
-from msgm_bench.boards.board import Board, Column, Quantity, RunConditions
+from msgm_bench.boards.board import ORIGINS, Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
 from msgm_bench.boards.trust import Level
@@ -58,10 +58,15 @@ def render(
         doubts=stamps_of(frame),
         header=[page_heading(frame, column) for column in board.columns],
         rows=[
-            [*page_row(board, frame, row, notes, bool(stamps)), levels.get(row.method, DASH)]
+            [
+                *page_row(board, frame, row, notes, bool(stamps)),
+                *([board.origin(row.method) or DASH] if board.origins else []),
+                levels.get(row.method, DASH),
+            ]
             for row in ranked
         ],
         notes=notes.texts,
+        origin_texts=ORIGINS,
         names={str(column.key): column_label(column) for column in reversed(columns(board))},
     )
 

@@ -124,6 +124,9 @@ def _print_plugin(entry: Any) -> None:
     ]
     if rows:
         print_table(("option", "type", "default", "meaning"), rows, "\nOptions")
+    if space := getattr(cls, "search_space", {}):
+        choices = [(key, str(choice)) for key, choice in space.items()]
+        print_table(("option", "choices"), choices, "\nTuned by `msgm-bench tune`")
     for preset, settings in cls.presets.items():
         echo(f"preset {preset}: {dict(settings)}")
     echo("")

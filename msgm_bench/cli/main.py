@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 COMMANDS = {
     "run": "Train a base model, unlearn, score: one run, or a grid.",
     "evaluate": "Score a trained model.",
+    "tune": "Choose options of a board's methods, with as many trials for each.",
     "sweep": "Measure quality over a setting of the evaluation.",
     "export": "Write the model of a run for diffusers.",
     "compare": "Print a ranked table of results.",
