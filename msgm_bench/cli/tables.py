@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -54,6 +54,16 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[str]], title: str 
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+def print_grid(lines: Iterable[tuple[str, str]], indent: int = 3, width: int = 12) -> None:
+    """Print labels of at least ``width`` letters beside texts, which are folded."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(min_width=indent + width, max_width=WIDTH // 2, overflow="fold")
+    grid.add_column(overflow="fold")
+    for label, text in lines:
+        grid.add_row(" " * indent + label, text)
+    console().print(grid)
 
 
 def print_comparison(results: Sequence[Result]) -> None:
