@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from msgm_bench.explanation import Divergence, ResultComparison, ValuePair
 
-VALUE = 70  # letters of a value in a line
+VALUE = 200  # letters of a value in a line
 
 
 @click.command()

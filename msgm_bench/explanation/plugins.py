@@ -21,7 +21,8 @@ def code_text(result: Result, kind: str, name: str) -> str:
     if cls is None:
         state = "which is not installed here"
     else:
-        state = "as installed here" if _source(cls) == recorded else "other than installed here"
+        is_same = _source(cls) == recorded  # type: ignore[arg-type]  # classes have a hash
+        state = "as installed here" if is_same else "other than installed here"
     return f"{short_hash(recorded)}, {state}"
 
 
