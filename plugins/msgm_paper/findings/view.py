@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -29,8 +30,8 @@ def show(findings: Sequence[Finding], others: Sequence[tuple[str, str]]) -> None
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=20)
         for where, reason in others:
-            grid.add_row(Text(f"  {where}"), Text(reason))
-        console.print(grid)
+            grid.add_row(Text(where), Text(reason))
+        console.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _facts(lines: Sequence[tuple[str, str]]) -> Table:
