@@ -114,6 +114,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def name_without_version(protocol: str) -> str:
+    """``name`` of ``name@version``."""
+    return protocol.rpartition("@")[0]
+
+
 def meaning(result: Result, key: Quantity) -> tuple[str, str, str, str, str]:
     """Protocol, its hash, unit, direction and task of a quantity that the result has."""
     row = key.row(result)

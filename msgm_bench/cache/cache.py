@@ -65,8 +65,7 @@ class Cache:
     """
 
     def __init__(self, root: Path | None = None, run: StageRunner | None = None) -> None:
-        chosen = root or os.environ.get(VARIABLE) or platformdirs.user_cache_dir("msgm-bench")
-        self.root = Path(chosen).expanduser().absolute()
+        self.root = default_root() if root is None else root.expanduser().absolute()
         self._leases: dict[str, int] = {}
         self._run = run or _run_alone
         weakref.finalize(self, _close, self._leases)
@@ -216,6 +215,12 @@ class Cache:
     def _has_work(self, key: str) -> bool:
         """Whether there is a finished or an unfinished stage with this key."""
         return any(os.path.lexists(self.root / part / key) for part in ("done", "partial"))
+
+
+def default_root() -> Path:
+    """The folder that ``MSGM_BENCH_CACHE`` names, else the user's cache folder."""
+    chosen = os.environ.get(VARIABLE) or platformdirs.user_cache_dir("msgm-bench")
+    return Path(chosen).expanduser().absolute()
 
 
 def load_json(entry: Path, name: str) -> Any:

@@ -37,6 +37,8 @@ COMMANDS = {
     "sweep": "Measure quality over a setting of the evaluation.",
     "export": "Write the model of a run for diffusers.",
     "compare": "Print a ranked table of results.",
+    "explain": "Explain how a number came about.",
+    "diff": "Name what two results differ in.",
     "list": "List the installed plugins.",
     "info": "Explain a plugin, or describe a run before it begins.",
     "new": "Write a plugin to start from.",

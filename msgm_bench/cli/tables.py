@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -54,6 +55,16 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[str]], title: str 
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+def print_grid(lines: Iterable[tuple[str, str]], indent: int = 3, width: int = 12) -> None:
+    """Print labels of at least ``width`` letters beside texts, which are folded."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(min_width=width, max_width=WIDTH // 2, overflow="fold")
+    grid.add_column(overflow="fold")
+    for label, text in lines:
+        grid.add_row(label, text)
+    console().print(Padding(grid, (0, 0, 0, indent)))
 
 
 def print_comparison(results: Sequence[Result]) -> None:

@@ -20,11 +20,14 @@ class Caveat:
         reason: In words.
         where: Field of a value to patterns, one of which must fit; all fields must.
         blocks: Whether the value is no target at all; otherwise the reason is a remark.
+        place: Place in the paper, where the reason is an error that nothing here can compute; the
+            others have a finding, or are no errors.
     """
 
     reason: str
     where: Mapping[str, Sequence[str]]
     blocks: bool = True
+    place: str = ""
 
     def concerns(self, entry: PublishedValue) -> bool:
         """Whether the caveat holds for the value."""
@@ -43,10 +46,12 @@ CAVEATS = (
     Caveat(
         "the paper does not say which of its two variants this is; obt is taken",
         {"table": ("1",), "method": ("msgm",)},
+        place="table 1",
     ),
     Caveat(
         "the paper's headings are Unseen and Unlearning: which is ort and which obt is a guess",
         {"table": ("5",), "method": ("*[?]",)},
+        place="table 5",
     ),
     Caveat(
         "broken FID: the authors' fid.py never adds the distance between the means",
@@ -55,6 +60,7 @@ CAVEATS = (
     Caveat(
         "one batch: the authors' inpainting.py stops after it (200 images for CelebA)",
         {"task": ("inpainting",), "metric": ("acc", "fid"), "method": MODELS},
+        place="table 3, ACC and FID",
     ),
     Caveat(
         "suspected uint8 wrap-around: PSNR hardly moves while SSIM spans 0.54 to 0.93, and squares "
@@ -77,23 +83,27 @@ CAVEATS = (
         "run_lib.py), about +0.03 bits/dim; here it is averaged",
         {"method": ("standard", "unseen"), "metric": ("nll",), "unit": ("bits/dim",)},
         blocks=False,
+        place="tables 2 and 5, Standard and Unseen",
     ),
     Caveat(
         "the authors' EraseDiff is another loss (method erase): 0.99 L_g + 0.01 |eps_hat - u|^2 at "
         "every fourth step, u uniform; 39.6 times less weight than EraseDiff's lambda = 0.1",
         {"method": ("erasediff",)},
         blocks=False,
+        place="tables 2, 5 and 6, EraseDiff",
     ),
     Caveat(
         "a training-set figure: the authors train on STL-10's train and test images and evaluate "
         "on train",
         {"dataset": ("stl10",), "metric": ("nll", "acc", "clip", "ssim")},
         blocks=False,
+        place="tables 2 and 3, STL-10",
     ),
     Caveat(
         "the authors cast restored images to bytes without a clamp, so that values outside wrap",
         {"task": ("inpainting", "reconstruction"), "method": MODELS},
         blocks=False,
+        place="tables 3 and 4",
     ),
     Caveat(
         "the paper judged with CLIP, the preset's judge is another",
@@ -115,16 +125,19 @@ CAVEATS = (
         "no MNIST configuration is published: network, sigma_max and budget are the bench's",
         {"dataset": ("mnist",)},
         blocks=False,
+        place="section 4.1",
     ),
     Caveat(
         "the paper states neither network nor budget of its toy",
         {"dataset": ("gaussians",)},
         blocks=False,
+        place="section 3.2",
     ),
     Caveat(
         "the authors' code squares element by element (-p product=elementwise), unlike equation 7",
         {"method": ("ort*",)},
         blocks=False,
+        place="equation 7",
     ),
     Caveat(
         "the authors' code descends the opposite sign (-p sign=released) of equation 8",
@@ -137,6 +150,11 @@ CAVEATS = (
         blocks=False,
     ),
 )
+
+
+def read_errors() -> tuple[tuple[str, str], ...]:
+    """Errors that were read in the paper or in its authors' code: place and reason."""
+    return tuple((caveat.place, caveat.reason) for caveat in CAVEATS if caveat.place)
 
 
 def objections(entry: PublishedValue) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from msgm_paper.results import Collected, Measurement
 
 RUNS = "runs"
+ALL = "all"  # of the findings
 
 
 @click.group()
@@ -31,9 +32,21 @@ def command() -> None:
     help="Folder of runs or of a board.  [the results in the program, and runs]",
 )
 @click.option("--commands", "as_commands", is_flag=True, help="Print the commands of missing runs.")
+@click.option(
+    "--findings",
+    "finding",
+    is_flag=False,
+    flag_value=ALL,
+    metavar="[NAME]",
+    help="Compute the paper's errors, or that of one name.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def msgm(
-    tables: tuple[int, ...], folders: tuple[str, ...], as_commands: bool, as_json: bool
+    tables: tuple[int, ...],
+    folders: tuple[str, ...],
+    as_commands: bool,
+    finding: str | None,
+    as_json: bool,
 ) -> None:
     """Show the tables of the MSGM paper (arXiv:2412.07229) beside measured values.
 
@@ -41,7 +54,15 @@ def msgm(
     metric's margin around the published value: a wide interval reproduces nothing. It differs
     where the interval lies wholly outside, and is not comparable where the paper's number or the
     run is of another kind; the notes give the reasons.
+
+    `--findings` lists the errors of the paper instead, and shows each by a computation of its
+    own; all take less than a minute.
     """
+    if finding is not None:
+        if tables or folders or as_commands:
+            raise click.UsageError("--findings stands alone, or with --json")
+        _print_findings(finding, as_json)
+        return
     if as_commands and as_json:
         raise click.UsageError("--json contains the commands: leave out --commands")
     from msgm_paper.assessment import assess
@@ -65,6 +86,23 @@ def msgm(
         from msgm_paper.view import show
 
         show(assessments)
+
+
+def _print_findings(name: str, as_json: bool) -> None:
+    """Compute and print findings; with all of them the errors that nothing here can compute."""
+    from msgm_paper.caveats import read_errors
+    from msgm_paper.findings import find
+
+    findings = find(name)
+    others = read_errors() if name == ALL else ()
+    if as_json:
+        read = [{"where": where, "reason": reason} for where, reason in others]
+        document = {"computed": [asdict(finding) for finding in findings], "read": read}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        return
+    from msgm_paper.findings.view import show
+
+    show(findings, others)
 
 
 def _check_tables(tables: Sequence[int], numbers: Sequence[int]) -> Sequence[int]:

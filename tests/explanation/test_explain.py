@@ -1,0 +1,200 @@
+"""How a number came about: nothing that a result records is left out, and nothing is made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_harness import tiny
+
+from msgm_bench.boards import read
+from msgm_bench.errors import StorageError, UnknownNameError, UsageError
+from msgm_bench.explanation import explain, read_source
+from msgm_bench.explanation.stages import stages_of
+from msgm_bench.storage.archives import pack_files
+
+BOARDS = Path(__file__).parents[2] / "leaderboards"
+FIRST = sorted(min(folder.glob("results/*.json")) for folder in BOARDS.iterdir() if folder.is_dir())
+
+
+def text_of(explanation):
+    """All facts of all steps."""
+    steps = [*explanation.steps]
+    steps += [step for part in explanation.measurements for step in part.steps]
+    return "\n".join(f"{step.summary}\n{step.facts}" for step in steps)
+
+
+@pytest.mark.parametrize("path", FIRST, ids=lambda path: path.parent.parent.name)
+def test_results_of_boards_are_explained_wholly(path):
+    """Every row stands in one measurement, and every stage, code digest and hash in a step."""
+    result = read(path)
+    explanation = explain(result)
+    rows = [row.key for part in explanation.measurements for row in part.rows]
+    assert sorted(rows) == sorted(row.key for row in result.metrics)
+    text = text_of(explanation)
+    for key in result.provenance["stages"].values():
+        assert key[:12] in text
+    for row in result.metrics:
+        assert result.protocols[row.protocol].hash in text
+    assert explanation.command == result.provenance["command"]
+
+
+@pytest.mark.parametrize("path", FIRST, ids=lambda path: path.parent.parent.name)
+def test_one_metric(path):
+    """The rows of that name and no others, in any case of letters."""
+    result = read(path)
+    for name in {row.metric for row in result.metrics}:
+        rows = [row for part in explain(result, name.upper()).measurements for row in part.rows]
+        assert {row.key for row in rows} == {r.key for r in result.metrics if r.metric == name}
+
+
+def test_steps_state_what_the_result_states(make):
+    """Options, seeds, budget, cost and the judge's quality are those of the result."""
+    explanation = explain(make(), "share")
+    titles = [step.title for step in explanation.steps]
+    assert titles == ["Data", "Base model", "Method"]
+    (measurement,) = explanation.measurements
+    assert [step.title for step in measurement.steps] == ["Artifact", "Judge", "Metric"]
+    text = text_of(explanation)
+    for part in (
+        "strength = 0.5",
+        "100 steps, batches of 16, learning rate 0.001, seed 4",
+        "100 passes in 1.5 s",
+        "sampling seed 5",
+        "nfe = 32",
+        "accuracy 95 % of 40 held-out items",
+        "90 %: below, its rows carry a stamp",
+        "no installed metric has this protocol",
+        "ffffffffffff",
+    ):
+        assert part in text, part
+
+
+def test_metrics_without_a_judge(make):
+    """What no judge had a say in has no step of one."""
+    (measurement,) = explain(make(), "cost").measurements
+    assert [step.title for step in measurement.steps] == ["Artifact", "Metric"]
+
+
+def test_unknown_metrics(make):
+    """The nearest name is suggested, and all names are listed."""
+    with pytest.raises(UnknownNameError, match="did you mean 'share'") as error:
+        explain(make(), "shar")
+    assert error.value.allowed == "cost, share"
+
+
+def test_runs_without_values(make):
+    """A failed run is refused with its own reason."""
+    failed = make().model_copy(
+        update={"status": "failed", "reason": "out of memory", "metrics": []}
+    )
+    with pytest.raises(UsageError, match="failed and has no values: out of memory"):
+        explain(failed)
+
+
+def test_a_real_run(bench, cache, fast):
+    """Its stages have their folders in the cache, and the formula, source and command are there."""
+    code, _, err = bench(*tiny("--regime", "finetune"))
+    assert code == 0, err
+    (path,) = Path("runs").glob("*/result.json")
+    result = read(path)
+    stages = stages_of(result)
+    assert set(stages) == set(result.provenance["stages"])
+    for stage in stages.values():
+        assert stage.folder == cache / "done" / stage.key
+        assert (stage.folder / "stage.json").is_file()
+    assert "20, batches of 512" in text_of(explain(result, "nll"))
+    assert "in this cache" in text_of(explain(result, "nll", cache / "other"))
+    assert not (cache / "other").exists()
+    code, out, err = bench("explain", path.parent, "ur")
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    assert "Share of samples that the judge recognises and assigns to D_f" in text
+    assert "arXiv:2412.07229" in text
+    assert "as installed here" in text
+    assert result.provenance["command"] in out
+
+
+@pytest.mark.parametrize("key", ["../../outside", "/etc", "A" * 64, "1" * 63, ""])
+def test_keys_that_are_none(make, key, tmp_path):
+    """What is no SHA-256 never becomes a part of a path."""
+    result = make({"provenance:stages": {"base": key, "measure": "5" * 64}})
+    assert set(stages_of(result, tmp_path)) == {"measure"}
+
+
+def test_free_parts_of_a_provenance(make):
+    """Shapes that nobody promised are passed over."""
+    result = make(
+        {
+            "provenance:seconds": [1],
+            "provenance:passes": {"base": "many"},
+            "provenance:hardware": None,
+            "provenance:command": 7,
+            "provenance:judge": {"accuracy": "good"},
+        }
+    )
+    explanation = explain(result)
+    assert explanation.command == ""
+    assert "s, not in" not in text_of(explanation)
+
+
+# Sources -----------------------------------------------------------------------------------
+
+
+def test_sources(make, write, tmp_path):
+    """A run folder and its file are one result."""
+    result, folder = make(), write(make())
+    for path in (folder, folder / "result.json"):
+        source = read_source(path)
+        assert (source.result, source.is_submission) == (result, False)
+
+
+def test_sources_that_are_none(make, write, forge, tmp_path):
+    """An empty folder, a board, an edited file, an archive of something else: the reason."""
+    with pytest.raises(UsageError, match="holds no result"):
+        read_source(tmp_path)
+    (tmp_path / "board.yaml").write_text("title: x", encoding="utf-8")
+    with pytest.raises(UsageError) as error:
+        read_source(tmp_path)
+    assert "results/" in error.value.hint
+    edited = tmp_path / "edited.json"
+    edited.write_text(forge(make(), seed=9), encoding="utf-8")
+    with pytest.raises(StorageError, match="it was edited"):
+        read_source(edited)
+    archive = tmp_path / "x.zip"
+    archive.write_bytes(pack_files({"a.json": b"{}"}))
+    with pytest.raises(Exception, match=r"no manifest\.json"):
+        read_source(archive)
+
+
+# The command -------------------------------------------------------------------------------
+
+
+def test_command(make, write, bench, monkeypatch):
+    """Overview and steps fit 80 columns, but for the command that is to be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = write(make())
+    for metric in ((), ("share",)):
+        code, out, err = bench("explain", folder, *metric)
+        assert (code, err) == (0, "")
+        head, _, command = out.partition("The command that repeats all of it")
+        assert make().provenance["command"] in command
+        lines = head.splitlines()[1:]
+        assert max(map(len, lines)) <= 80
+    assert "10 %, 95 % interval 9 to 11, n = 100, lower is better" in out
+
+
+def test_a_metric_that_is_none(make, write, bench):
+    """Exit code 2, and the nearest name."""
+    code, _, err = bench("explain", write(make()), "shares")
+    assert code == 2
+    assert "did you mean 'share'" in err
+
+
+def test_hostile_words(make, write, bench):
+    """Markup and escapes of a stranger's result are text."""
+    words = {"spec:forget": ["[bold]b", "\x1b[31mred"], "provenance:command": "x\x1b[2J\ny"}
+    code, out, err = bench("explain", write(make(words)), "share")
+    assert (code, err) == (0, "")
+    assert "[bold]b" in out
+    assert "\x1b" not in out
