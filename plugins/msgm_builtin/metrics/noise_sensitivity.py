@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -81,7 +81,7 @@ class NoiseSensitivity(Metric[NoiseSensitivityOptions]):
     name = "noise_sensitivity"
     citation = "worst case of several: Croce and Hein 2020, arXiv:2003.01690; the rest is ours"
     tasks = ("noise_sensitivity",)
-    columns = (
+    columns: ClassVar[tuple[MetricColumn, ...]] = (
         MetricColumn(
             metric="ur_worst",
             label="UR, worst sampler",
