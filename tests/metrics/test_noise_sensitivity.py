@@ -150,15 +150,15 @@ def test_the_default_setting_is_the_first_and_each_label_is_there_once():
     task = NoiseSensitivity.create(options)
     plain = [setting.label for setting in task.settings(context().model)]
     grid = ["dpmpp_2m_sde:32", "deis:8", "deis:32", "dpmpp_2m_sde:8"]
-    assert plain == [*grid, "dpmpp_2m_sde:32:noise0.9", "dpmpp_2m_sde:32:noise1.1"]
+    assert plain == [*grid, "deis:32:noise0.9", "deis:32:noise1.1"]
     conditional = gaussians(ExactClasses, Labels(3)).model
     labels = [setting.label for setting in task.settings(conditional)]
     assert labels == [
         *(f"{label}:w1" for label in grid),
         "dpmpp_2m_sde:32:w0",
         "dpmpp_2m_sde:32:w3",
-        "dpmpp_2m_sde:32:w1:noise0.9",
-        "dpmpp_2m_sde:32:w1:noise1.1",
+        "deis:32:w1:noise0.9",
+        "deis:32:w1:noise1.1",
     ]
     assert [SamplerSetting("a", 4, w).passes for w in (None, 0.0, 2.0)] == [1, 1, 2]
 
@@ -166,7 +166,7 @@ def test_the_default_setting_is_the_first_and_each_label_is_there_once():
 def test_scaled_noise_scales_what_a_linear_flow_draws():
     """The flow of a Gaussian is affine in x_T: samples at 0.9, 1 and 1.1 are equally far apart."""
     model_context = context(process=VariancePreserving())
-    options = {"sampler": "heun", "nfe": 20, "samplers": (), "count": 5}
+    options = {"sampler": "heun", "noise_sampler": "heun", "nfe": 20, "samplers": (), "count": 5}
     task = NoiseSensitivity.create(options)
     x = task.draw(model_context, 0, 15)["x"].double().view(3, 5, -1)
     torch.testing.assert_close(x[2] - x[0], x[0] - x[1], rtol=1e-3, atol=1e-4)
@@ -190,10 +190,11 @@ def test_samples_of_all_settings_begin_with_the_same_noise():
 
 def test_the_code_of_every_sampler_is_in_the_key():
     """The artifact is of all samplers of the grid, each with its options."""
-    task = NoiseSensitivity.create({"samplers": ("deis", "heun"), "budgets": (8,)})
-    used = task_identity(task)["uses"]
+    options = {"samplers": ("deis", "heun"), "budgets": (8,), "noise_sampler": "unipc"}
+    used = task_identity(NoiseSensitivity.create(options))["uses"]
     names = [(plugin["name"], plugin["options"]["nfe"]) for plugin in used]
-    assert names == [("dpmpp_2m_sde", 32), ("deis", 8), ("heun", 8)]
+    scaled = [("unipc", 32), ("unipc", 32)]
+    assert names == [("dpmpp_2m_sde", 32), ("deis", 8), ("heun", 8), *scaled]
 
 
 # Statistics ---------------------------------------------------------------------------------

@@ -94,8 +94,13 @@ class NoiseSensitivityOptions(CountOptions):
     noise_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.9, 1.1),
         max_length=MOST,
-        description="standard deviations of x_T, in units of the prior's, that are tried with the "
-        "default sampler",
+        description="standard deviations of x_T, in units of the prior's, that are tried with "
+        "`noise_sampler`",
+    )
+    noise_sampler: str = Field(
+        "deis",
+        description="sampler of `noise_scales`, with the default budget; on its way a stochastic "
+        "one forgets them",
     )
 
 
@@ -103,9 +108,9 @@ class NoiseSensitivity(Task[NoiseSensitivityOptions]):
     """Samples by many samplers and budgets, to see whether one of them undoes the forgetting.
 
     The settings are the default one, then every sampler with every budget at its guidance, then
-    other guidance and x_T ~ N(0, s^2 sigma_prior^2 I) at its sampler. Of class-conditional models
-    the samples are of the classes to forget, in turn. Sample j of each setting begins with the
-    same noise, which all methods of a board share.
+    other guidance, then x_T ~ N(0, s^2 sigma_prior^2 I) by a sampler that carries it to the end.
+    Of class-conditional models the samples are of the classes to forget, in turn. Sample j of each
+    setting begins with the same noise, which all methods of a board share.
 
     Attributes:
         has_prompts: Whether it draws images of prompts.
@@ -124,7 +129,7 @@ class NoiseSensitivity(Task[NoiseSensitivityOptions]):
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The default sampler, and those that it is compared with."""
-        default, *others = self.default_and_grid(None)
+        default, *others = distinct([*self.default_and_grid(None), *self.scaled(None)])
         return {"samplers": default.choice} | {
             f"samplers:{setting.label}": setting.choice for setting in others
         }
@@ -142,17 +147,24 @@ class NoiseSensitivity(Task[NoiseSensitivityOptions]):
         grid = [SamplerSetting(name, nfe, guidance) for name in c.samplers for nfe in c.budgets]
         return distinct([default, *grid])
 
+    def scaled(self, guidance: float | None) -> list[SamplerSetting]:
+        """The settings of scaled noise."""
+        c = self.options
+        options = c.sampler_options if c.noise_sampler == c.sampler else {}
+        return [
+            SamplerSetting(c.noise_sampler, c.nfe, guidance, scale, options)
+            for scale in c.noise_scales
+        ]
+
     def settings(self, model: Model) -> list[SamplerSetting]:
         """All settings, the default one first; of one label there is one."""
         c, has_condition = self.options, model.conditioning is not None
-        default, *grid = self.default_and_grid(c.guidance if has_condition else None)
-        weights = c.weights if has_condition else ()
-        guided = [SamplerSetting(c.sampler, c.nfe, w, 1.0, c.sampler_options) for w in weights]
-        scaled = [
-            SamplerSetting(c.sampler, c.nfe, default.guidance, scale, c.sampler_options)
-            for scale in c.noise_scales
+        w = c.guidance if has_condition else None
+        guided = [
+            SamplerSetting(c.sampler, c.nfe, weight, 1.0, c.sampler_options)
+            for weight in (c.weights if has_condition else ())
         ]
-        return distinct([default, *grid, *guided, *scaled])
+        return distinct([*self.default_and_grid(w), *guided, *self.scaled(w)])
 
     def total(self, context: ModelContext) -> int:
         """``count`` samples of each setting."""
