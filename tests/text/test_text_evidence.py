@@ -20,6 +20,7 @@ from msgm_text.metrics.concept_accuracy import (
 from msgm_text.metrics.drift import DriftMetric
 from msgm_text.metrics.in_prompt import InPromptAccuracy
 from msgm_text.metrics.prompt_evidence import name_tensor, names_of
+from msgm_text.metrics.relearning_steps import RelearningSteps
 from msgm_text.tasks.drift import Drift
 from msgm_text.tasks.prompt_generation import PromptGeneration
 
@@ -176,3 +177,20 @@ def test_searches_that_cannot_be_are_refused():
     del tensors["rates"]
     with pytest.raises(MsgmBenchError, match=r"'rates' .* is missing"):
         EmbeddingAttackSuccess.recompute(evidence)
+
+
+def test_the_steps_of_relearning_follow_from_hits():
+    """Half of the base's 80 % is there after 20 steps on the most items, 8, and not after 10."""
+    units = {
+        "hits": torch.arange(5) < torch.tensor([4, 0, 5, 5, 1, 2])[:, None],
+        "of_base": torch.arange(6) == 0,
+        "items": torch.tensor([0, 0, 4, 4, 8, 8]),
+        "steps": torch.tensor([0, 0, 10, 20, 10, 20]),
+    }
+    evidence = Evidence("relearning", "relearning/judge@1", {}, ("a",), units)
+    values = {row.metric: row.value for row in RelearningSteps.recompute(evidence)}
+    assert (values["relearn_steps"], values["relearn_steps_control"]) == (20, None)
+    assert (values["relearned:base"], values["relearned:4:10"]) == (80, 100)
+    assert (values["relearned:0:0"], values["relearned:8:20"]) == (0, 40)
+    with pytest.raises(MsgmBenchError, match=r"of \[2, 6\] units"):
+        RelearningSteps.recompute(of_strangers(evidence, steps=torch.zeros(2).long()))
