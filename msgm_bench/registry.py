@@ -199,6 +199,11 @@ class Registry:
         return self.entry(kind, name).cls.create(options)
 
 
+def kind_of(role: str) -> str:
+    """The kind of a key of ``uses()``: ``KIND``, or ``KIND:ROLE`` where there are several."""
+    return role.partition(":")[0]
+
+
 def _returned(kind: str, value: Any) -> list[Any]:
     """The classes that a hook returned, as a list.
 

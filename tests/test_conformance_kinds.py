@@ -583,10 +583,14 @@ def test_defects_of_samplers_are_named(cls, sentence):
 # Tasks and metrics -------------------------------------------------------------------------
 
 
+TWO_SAMPLERS = {"nfe": 8, "samplers": ("deis",), "budgets": (6,), "weights": (1.0,)}
+SMALL_OPTIONS = dict.fromkeys(("noise_sensitivity", "prompt_noise_sensitivity"), TWO_SAMPLERS)
+
+
 @named("tasks")
 def test_tasks_conform(cls):
     """All of them, small, on both tracks."""
-    check_task(cls)
+    check_task(cls, SMALL_OPTIONS.get(cls.name))
 
 
 class DrawOptions(GenerationOptions):
@@ -672,7 +676,11 @@ def test_metrics_conform(cls):
         torch.manual_seed(0)
         model = toy_model(None, data).requires_grad_(False)
         context = toy_context(data=data, model=model, judge=judge, targets=(1,))
-    check_metric(cls, context=context)
+    tasks = {
+        name: registry().create("tasks", name, options | {"batch_size": 4})
+        for name, options in SMALL_OPTIONS.items()
+    }
+    check_metric(cls, context=context, tasks=tasks)
 
 
 class BrightnessOptions(Options):

@@ -82,7 +82,10 @@ class Task(Plugin[TaskOptionsT], ABC):
     has_concept_control: ClassVar[bool] = False
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-        """Plugins that it draws with, ``{kind: (name, options)}``; checked before training."""
+        """Plugins that it draws with, ``{kind: (name, options)}``; checked before training.
+
+        Several plugins of one kind have keys ``kind:ROLE``.
+        """
         return {}
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 from msgm_bench.api import Embedder, Metric, Plugin, Task
 from msgm_bench.cache.fingerprint import plugin_source, source_of
 from msgm_bench.experiment.loaded_data import LoadedData
-from msgm_bench.registry import registry
+from msgm_bench.registry import kind_of, registry
 from msgm_bench.training import Runtime
 
 
@@ -52,4 +52,4 @@ def metric_identity(metric: Metric) -> dict[str, Any]:
 
 def _plugins(uses: Mapping[str, tuple[str, Mapping[str, Any]]]) -> list[Plugin]:
     """The plugins that another one uses, made with their options."""
-    return [registry().create(kind, *choice) for kind, choice in sorted(uses.items())]
+    return [registry().create(kind_of(role), *choice) for role, choice in sorted(uses.items())]

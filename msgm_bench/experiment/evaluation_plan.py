@@ -28,7 +28,7 @@ from msgm_bench.experiment.model_card import Limits
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.quarantine import errors_of
-from msgm_bench.registry import registry
+from msgm_bench.registry import kind_of, registry
 
 NO_BASE = "it looks at the base model, which is not known of a stored model"
 
@@ -186,8 +186,8 @@ def check_tasks(tasks: Mapping[str, Task], model: Model) -> None:
     """
     for task in tasks.values():
         task.check(model)
-        for kind, (name, options) in task.uses().items():
-            plugin = registry().create(kind, name, options)
+        for role, (name, options) in task.uses().items():
+            plugin = registry().create(kind_of(role), name, options)
             if isinstance(plugin, Sampler):
                 plugin.check(model, task.start)
 
@@ -213,8 +213,8 @@ def metrics_of(spec: RunSpec, tasks: Mapping[str, Task], settings: Settings) -> 
         if set(names) & set(tasks):
             layers = (settings.metrics, spec.metric_params)
             metric = cls.create(merge(*(layer.get(cls.name, {}) for layer in layers)))
-            for kind, choice in metric.uses().items():
-                registry().create(kind, *choice)
+            for role, choice in metric.uses().items():
+                registry().create(kind_of(role), *choice)
             metrics.append(metric)
     return tuple(metrics)
 
@@ -223,8 +223,8 @@ def null_metrics(metrics: Sequence[Metric], judge: Judge) -> tuple[Skipped, ...]
     """The metrics whose values will be null, because their embedder cannot embed here."""
     reasons = {}
     for metric in metrics:
-        for kind, choice in metric.uses().items():
-            plugin = registry().create(kind, *choice)
+        for role, choice in metric.uses().items():
+            plugin = registry().create(kind_of(role), *choice)
             reason = plugin.missing_weights(judge) if isinstance(plugin, Embedder) else None
             if reason is not None:
                 reasons[metric.name] = reason

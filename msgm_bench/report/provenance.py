@@ -21,7 +21,7 @@ from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.request_options import write_options
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.training_stages import LOG
-from msgm_bench.registry import registry
+from msgm_bench.registry import kind_of, registry
 
 FLAGS = {
     "-p": "params",
@@ -103,7 +103,7 @@ def code_digests(plan: Plan) -> dict[str, str]:
     names |= {("metrics", metric.name) for metric in evaluation.metrics}
     uses = [task.uses() for task in evaluation.tasks.values()]
     uses += [metric.uses() for metric in evaluation.metrics]
-    names |= {(kind, name) for helpers in uses for kind, (name, _) in helpers.items()}
+    names |= {(kind_of(role), name) for helpers in uses for role, (name, _) in helpers.items()}
     names |= set() if plan.data.drawing is None else {("samplers", plan.data.drawing.sampler)}
     plugins = {
         f"{kind}/{name}": plugin_source(registry().entry(kind, name).cls)

@@ -97,6 +97,7 @@ UNSUPPORTED_TASKS = {
     "likelihood": "sfd leaves a one-step generator, which has no density to evaluate",
     "inpainting": "sfd leaves a one-step generator, without steps that hold known pixels",
     "reconstruction": "sfd leaves a one-step generator, which denoises pure noise only",
+    "noise_sensitivity": "sfd leaves a one-step generator, which has one sampler",
     "drift": "sfd leaves a one-step generator, which denoises pure noise only",
     "embedding_attack": "sfd leaves a one-step generator, whose noise prediction has no error",
     "relearning": "sfd leaves a one-step generator, which denoising cannot train on",

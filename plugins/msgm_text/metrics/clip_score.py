@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from msgm_bench import (
     Artifact,
+    Evidence,
     Interval,
     MeasuredRows,
     Metric,
@@ -28,8 +29,11 @@ from msgm_bench.storage import single_line
 from msgm_builtin.embedders import clip_files
 from msgm_builtin.metrics.embedding import BATCH, create_embedder, row_or_reason
 from msgm_builtin.metrics.row_checks import out_of_range
+from msgm_text.metrics.prompt_evidence import group_tensors, items_of_groups, storable
 from msgm_text.metrics.prompt_metric import RETAINED
 from msgm_text.tasks.prompt_sets import book_of
+
+FIELDS = {"split": "samples", "unit": "1"}
 
 
 class ClipScoreOptions(Options):
@@ -73,28 +77,46 @@ class ClipScore(Metric[ClipScoreOptions]):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retained prompts, then of each group; one that is null where CLIP is not here."""
-        groups = {k: v for k, v in book_of(context.data).groups(context.targets).items() if v}
-        retained = [i for group in RETAINED for i in groups.get(group, ())]
-        prompts = artifact["prompt"].cpu()
-        fields: dict[str, Any] = {
-            "task": task.name,
-            "split": "samples",
-            "protocol": self.protocol(context, task).id,
-            "unit": "1",
-        }
+        protocol = self.protocol(context, task)
         try:
-            cosines = self.cosines(context, artifact)
+            tensors = self.score_tensors(context, artifact)
         except MsgmBenchError as error:
-            n = int(torch.isin(prompts, torch.tensor(retained)).sum())
+            groups = book_of(context.data).groups(context.targets)
+            members = torch.tensor([i for group in RETAINED for i in groups[group]])
+            n = int(torch.isin(artifact["prompt"].cpu(), members).sum())
+            fields: dict[str, Any] = {"task": task.name, "protocol": protocol.id, **FIELDS}
             reason = single_line(error)
             return [Row(metric=self.name, value=None, reason=reason, n=n, direction="up", **fields)]
-        rows = []
-        for name, members in {"": retained, **{f"_{k}": v for k, v in groups.items()}}.items():
-            values = 100 * cosines[torch.isin(prompts, torch.tensor(members))]
-            is_retained = name.removeprefix("_") in ("", *RETAINED)
-            more = {"n": len(values), "direction": "up" if is_retained else "none", **fields}
-            rows.append(score_row(values, metric=f"clip_score{name}", **more))
+        forget = tuple(context.data.classes[target] for target in context.targets)
+        return self.recompute(Evidence(task.name, protocol.id, protocol.settings, forget, tensors))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Cosine of each image and its prompt, and its group; nothing where CLIP is not here."""
+        try:
+            return self.score_tensors(context, artifact)
+        except MsgmBenchError:
+            return {}
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from the cosine of each image."""
+        cosines, rows = evidence.numbers("cosine"), []
+        for suffix, chosen, is_retained in items_of_groups(evidence, RETAINED, len(cosines)):
+            values = 100 * cosines[chosen]
+            more = {"n": len(values), "direction": "up" if is_retained else "none", **FIELDS}
+            rows.append(score_row(values, metric=f"{cls.name}{suffix}", **evidence.common, **more))
         return rows
+
+    def score_tensors(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
+        """The evidence.
+
+        Raises:
+            StorageError: As of ``cosines``.
+        """
+        cosine = storable(self.cosines(context, artifact))
+        return {"cosine": cosine} | group_tensors(context, artifact)
 
     def cosines(self, context: ModelContext, artifact: Artifact) -> Tensor:
         """cos(e(x), e(prompt)) of each image, float64 ``[N]``; NaN of one that is not finite.

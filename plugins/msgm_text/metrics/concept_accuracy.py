@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from msgm_bench import (
     Artifact,
+    Evidence,
     Metric,
     MetricColumn,
     ModelContext,
@@ -13,9 +17,15 @@ from msgm_bench import (
     Row,
     hookimpl,
 )
-from msgm_text.metrics.judged_images import judge_pairs, judge_prompts
+from msgm_text.metrics.judged_images import (
+    JudgedPrompts,
+    item_pairs,
+    item_tensors,
+    judge_prompts,
+)
+from msgm_text.metrics.prompt_evidence import name_tensor
 from msgm_text.metrics.prompt_metric import (
-    Fields,
+    CONCEPTS,
     PromptMetric,
     concept_rows,
     sample_rows,
@@ -63,17 +73,29 @@ class UnlearningAccuracy(PromptMetric):
     )
     protocols = ("unlearning_accuracy/prompts",)
 
-    def rows(self, context: ModelContext, artifact: Artifact, fields: Fields) -> list[Row]:
-        """The headline, its concepts, the further groups, and the floors."""
-        target = judge_prompts(context, artifact, self.group)
-        unlearned = ~target.shows_concept
-        rows = sample_rows("ua", unlearned, target.recognised, fields)
-        rows += concept_rows("ua", unlearned, target.concepts, context, fields)
+    def judged_tensors(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
+        """Concepts that the judge sees in the images of each group, and in real items of D_f."""
+        tensors = self.judge_group(context, artifact).tensors(self.group)
         groups = book_of(context.data).groups(context.targets)
         for group in (name for name in ERASED if groups[name]):
-            images = judge_prompts(context, artifact, group)
+            tensors |= judge_prompts(context, artifact, group).tensors(group)
+        names = {CONCEPTS: name_tensor(context.data.classes)}
+        targets = {"targets": torch.tensor(context.targets)}
+        return tensors | item_tensors(context, context.forget, "forget") | names | targets
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The headline, its concepts, the further groups, and the floors."""
+        fields = evidence.common | {"unit": "%"}
+        target = JudgedPrompts.of(evidence, cls.group)
+        unlearned = ~target.shows_concept
+        rows = sample_rows("ua", unlearned, target.recognised, fields)
+        rows += concept_rows("ua", unlearned, target, evidence, fields)
+        for group in (name for name in ERASED if name in evidence):
+            images = JudgedPrompts.of(evidence, group)
             rows += sample_rows(f"ua_{group}", ~images.shows_concept, images.recognised, fields)
-        present, recognised = judge_pairs(context, context.forget, context.targets)
+        targets = evidence.integers("targets").tolist()
+        present, recognised = item_pairs(evidence, "forget", targets)
         common = {"split": "forget", **fields}
         return [
             *rows,
@@ -92,14 +114,23 @@ class RetainAccuracy(PromptMetric):
 
     citation = UnlearningAccuracy.citation
 
-    def rows(self, context: ModelContext, artifact: Artifact, fields: Fields) -> list[Row]:
+    def judged_tensors(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
+        """Concepts that the judge sees in the images, and in real items of D_g."""
+        return (
+            self.judge_group(context, artifact).tensors(self.group)
+            | item_tensors(context, context.retain, "retain")
+            | {CONCEPTS: name_tensor(context.data.classes)}
+        )
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
         """The headline and its companions."""
-        images, metric = judge_prompts(context, artifact, self.group), self.headline
-        concepts = images.concepts.unique().tolist()
-        present, _ = judge_pairs(context, context.retain, concepts)
+        fields, metric = evidence.common | {"unit": "%"}, cls.headline
+        images = JudgedPrompts.of(evidence, cls.group)
+        present, _ = item_pairs(evidence, "retain", images.concepts.unique().tolist())
         return [
             *sample_rows(metric, images.shows_concept, images.recognised, fields),
-            *concept_rows(metric, images.shows_concept, images.concepts, context, fields),
+            *concept_rows(metric, images.shows_concept, images, evidence, fields),
             share_row(present, metric=f"{metric}_clean", split="retain", **fields),
         ]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from msgm_bench import (
     Artifact,
     Direction,
+    Evidence,
     Interval,
     MeasuredRows,
     Metric,
@@ -22,7 +23,9 @@ from msgm_bench import (
     mean_interval,
 )
 from msgm_builtin.metrics.embedding import row_or_reason
+from msgm_builtin.metrics.judged import check_lengths
 from msgm_builtin.metrics.row_checks import out_of_range
+from msgm_text.metrics.prompt_evidence import group_tensors, items_of_groups, storable
 from msgm_text.metrics.prompt_metric import RETAINED
 from msgm_text.tasks.prompt_sets import book_of
 
@@ -55,26 +58,27 @@ class DriftMetric(Metric):
 
     def measure(self, context: ModelContext, task: Task, artifact: Artifact) -> list[Row]:
         """Rows of retained prompts, then of each group."""
-        drift = artifact["drift"].double().cpu()
-        relative = drift / artifact["base"].double().cpu()
-        prompts = artifact["prompt"].cpu()
-        protocol = self.protocol(context, task).id
-        common: dict[str, Any] = {
-            "task": task.name,
-            "split": "samples",
-            "protocol": protocol,
-            "unit": "1",
-        }
-        groups = {k: v for k, v in book_of(context.data).groups(context.targets).items() if v}
-        retained = [i for group in RETAINED for i in groups.get(group, ())]
+        return self.recompute(self.gather(context, task, artifact))
+
+    def evidence(
+        self, context: ModelContext, task: Task, artifact: Artifact, full: bool = False
+    ) -> dict[str, Tensor]:
+        """Both squares of each item, and its group of prompts."""
+        squares = {name: storable(artifact[name]) for name in ("drift", "base")}
+        return squares | group_tensors(context, artifact)
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The rows of ``measure`` from the squares of each item."""
+        drift, base = evidence.numbers("drift"), evidence.numbers("base")
+        check_lengths(evidence, drift, base)
+        common: dict[str, Any] = evidence.common | {"split": "samples", "unit": "1"}
         rows = []
-        for name, members in {"": retained, **{f"_{k}": v for k, v in groups.items()}}.items():
-            chosen = torch.isin(prompts, torch.tensor(members))
-            is_retained = name.removeprefix("_") in ("", *RETAINED)
+        for suffix, chosen, is_retained in items_of_groups(evidence, RETAINED, len(drift)):
             direction: Direction = "down" if is_retained else "none"
-            for metric, values in (("drift", drift), ("drift_relative", relative)):
+            for metric, values in (("drift", drift), ("drift_relative", drift / base)):
                 rows.append(
-                    mean_row(values[chosen], metric=metric + name, direction=direction, **common)
+                    mean_row(values[chosen], metric=metric + suffix, direction=direction, **common)
                 )
         return rows
 

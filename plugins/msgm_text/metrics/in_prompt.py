@@ -7,9 +7,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from msgm_bench import Artifact, Metric, MetricColumn, ModelContext, Row, hookimpl
-from msgm_text.metrics.judged_images import concept_mask, judge_items, judge_prompts
-from msgm_text.metrics.prompt_metric import Fields, PromptMetric, sample_rows, share_row
+from msgm_bench import Artifact, Evidence, Metric, MetricColumn, ModelContext, Row, hookimpl
+from msgm_text.metrics.judged_images import Judged, concept_mask, images_of, judge_items
+from msgm_text.metrics.prompt_evidence import check_same_length, name_tensor, names_of
+from msgm_text.metrics.prompt_metric import (
+    NothingToCountError,
+    PromptMetric,
+    sample_rows,
+    share_row,
+)
 from msgm_text.tasks.prompt_sets import book_of
 
 
@@ -41,38 +47,62 @@ class InPromptAccuracy(PromptMetric):
     )
     protocols = ("in_prompt_accuracy/prompts",)
 
-    def rows(self, context: ModelContext, artifact: Artifact, fields: Fields) -> list[Row]:
-        """The headline and its companions; null where pairs ask for nothing else."""
-        book, A = book_of(context.data), len(context.data.classes)
-        images = judge_prompts(context, artifact, self.group)
-        wanted = torch.zeros(len(images.prompts), A, dtype=torch.bool)
-        for row, i in zip(wanted, images.prompts.tolist(), strict=True):
+    def judged_tensors(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
+        """Concepts that are seen in images of pairs and real items of D_f, and should be."""
+        book, images = book_of(context.data), self.judge_group(context, artifact)
+        targets, prompts = list(context.targets), artifact["prompt"].cpu()
+        chosen = prompts[images_of(context, artifact, self.group)].tolist()
+        wanted = torch.zeros(len(chosen), len(context.data.classes), dtype=torch.bool)
+        for row, i in zip(wanted, chosen, strict=True):
             row[list(book[i].concepts)] = True
-        wanted[:, list(context.targets)] = False
+        wanted[:, targets] = False
+        if not bool(wanted.any()):
+            raise NothingToCountError("no pair asks for anything but the concepts to forget")
+        real = concept_mask(context.forget.y.cpu(), len(context.data.classes)).clone()
+        real[:, targets] = False
+        domains = [[name in names for name in book.concepts] for names in book.domains.values()]
+        return {
+            **images.tensors("pair"),
+            "pair_wanted": wanted,
+            **judge_items(context, context.forget).tensors("forget"),
+            "forget_wanted": real,
+            "domains": torch.tensor(domains).reshape(len(domains), wanted.shape[1]).bool(),
+            "domain_names": name_tensor([*book.domains]),
+        }
+
+    @classmethod
+    def recompute(cls, evidence: Evidence) -> list[Row]:
+        """The headline and its companions."""
+        fields = evidence.common | {"unit": "%"}
+        images, wanted = Judged.of(evidence, "pair"), wanted_of(evidence, "pair")
         more = wanted.any(dim=1)
-        if not bool(more.any()):
-            return self.null_rows("no pair asks for anything but the concepts to forget", fields)
         counted = shows_all(images.present, wanted)[more]
         rows = sample_rows("in_prompt", counted, images.recognised[more], fields)
         common = {"split": "samples", "direction": "up", **fields}
         if images.objects is not None:
             bound = shows_all(images.objects, wanted[:, None]).any(dim=1)[more]
             rows.append(share_row(bound, metric="in_prompt_bound", **common))
-        for domain, members in retained_domains(context):
+        for domain, members in domains_of(evidence):
             part = wanted & members
             some = part.any(dim=1)
             if bool(some.any()) and not bool((part == wanted).all()):
                 counted = shows_all(images.present, part)[some]
                 rows.append(share_row(counted, metric=f"in_prompt:{domain}", **common))
-        return [*rows, self.clean_row(context, fields)]
+        real, wanted = Judged.of(evidence, "forget"), wanted_of(evidence, "forget")
+        present = shows_all(real.present, wanted)[wanted.any(dim=1)]
+        return [*rows, share_row(present, metric="in_prompt_clean", split="forget", **fields)]
 
-    def clean_row(self, context: ModelContext, fields: Fields) -> Row:
-        """The share of real items of D_f in which the judge sees all that they keep."""
-        wanted = concept_mask(context.forget.y.cpu(), len(context.data.classes)).clone()
-        wanted[:, list(context.targets)] = False
-        present = shows_all(judge_items(context, context.forget).present, wanted)
-        more = wanted.any(dim=1)
-        return share_row(present[more], metric="in_prompt_clean", split="forget", **fields)
+
+def wanted_of(evidence: Evidence, name: str) -> Tensor:
+    """The concepts that the images ``name`` should show beside D_f, ``bool [N, A]``.
+
+    Raises:
+        MsgmBenchError: They are missing, or not those of the images.
+    """
+    wanted, present = evidence.mask(f"{name}_wanted", 2), evidence.mask(name, 2)
+    check_same_length(evidence, wanted, present)
+    check_same_length(evidence, wanted.T, present.T)
+    return wanted
 
 
 def shows_all(present: Tensor, wanted: Tensor) -> Tensor:
@@ -80,11 +110,15 @@ def shows_all(present: Tensor, wanted: Tensor) -> Tensor:
     return (present | ~wanted).all(dim=-1)
 
 
-def retained_domains(context: ModelContext) -> Iterator[tuple[str, Tensor]]:
-    """Names of the domains, and the mask ``bool [A]`` of their concepts."""
-    book = book_of(context.data)
-    for domain, names in book.domains.items():
-        yield domain, torch.tensor([name in names for name in book.concepts])
+def domains_of(evidence: Evidence) -> Iterator[tuple[str, Tensor]]:
+    """Names of the domains, and the mask ``bool [A]`` of their concepts.
+
+    Raises:
+        MsgmBenchError: They are missing, or not as many.
+    """
+    names, domains = names_of(evidence, "domain_names"), evidence.mask("domains", 2)
+    check_same_length(evidence, domains, torch.empty(len(names)))
+    yield from zip(names, domains, strict=True)
 
 
 @hookimpl

@@ -1,15 +1,17 @@
-"""Concepts that the judge sees in images, batch by batch."""
+"""Concepts that the judge sees in images, batch by batch, and as evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgm_bench import Artifact, Examples, ModelContext, PluginError, PromptGroup
+from msgm_bench import Artifact, Evidence, Examples, ModelContext, PluginError, PromptGroup
+from msgm_text.metrics.prompt_evidence import check_indices, check_same_length
 from msgm_text.tasks.prompt_sets import book_of
 
 BATCH = 100  # images that are decoded and judged at once
@@ -31,18 +33,47 @@ class Judged:
     recognised: Tensor
     objects: Tensor | None = field(default=None, kw_only=True)
 
+    @classmethod
+    def of(cls, evidence: Evidence, name: str) -> Self:
+        """The images ``name``, as ``tensors`` wrote them.
+
+        Raises:
+            MsgmBenchError: They are missing, of the wrong kind, or not of one number.
+        """
+        return cls(*_judged_parts(evidence, name), objects=_objects(evidence, name))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Evidence of what the judge sees in the images ``name``."""
+        tensors = {name: self.present, f"{name}_recognised": self.recognised}
+        return tensors if self.objects is None else tensors | {f"{name}_objects": self.objects}
+
 
 @dataclass(frozen=True)
 class JudgedPrompts(Judged):
     """Concepts of the images of a group of prompts.
 
     Attributes:
-        prompts: ``int64 [N]`` index of each image's prompt.
         concepts: ``int64 [N]`` the concept that each image is searched for.
     """
 
-    prompts: Tensor
     concepts: Tensor
+
+    @classmethod
+    def of(cls, evidence: Evidence, name: str) -> Self:
+        """The images ``name``, as ``tensors`` wrote them.
+
+        Raises:
+            MsgmBenchError: As of ``Judged.of``, or a concept that there is not.
+        """
+        present, recognised = _judged_parts(evidence, name)
+        concepts = evidence.integers(f"{name}_concept")
+        check_same_length(evidence, present, concepts)
+        check_indices(evidence, concepts, present.shape[1])
+        return cls(present, recognised, concepts, objects=_objects(evidence, name))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Evidence of what the judge sees, and of what it looks for."""
+        return super().tensors(name) | {f"{name}_concept": self.concepts}
 
     @property
     def shows_concept(self) -> Tensor:
@@ -50,18 +81,40 @@ class JudgedPrompts(Judged):
         return self.present[torch.arange(len(self.concepts)), self.concepts]
 
 
-def judge_prompts(context: ModelContext, artifact: Artifact, group: PromptGroup) -> JudgedPrompts:
-    """The concepts of the images in ``artifact`` whose prompts are of ``group``.
+def _judged_parts(evidence: Evidence, name: str) -> tuple[Tensor, Tensor]:
+    """``present`` and ``recognised``; what is not recognised shows nothing."""
+    present, recognised = evidence.mask(name, 2), evidence.mask(f"{name}_recognised")
+    check_same_length(evidence, present, recognised)
+    return present & recognised[:, None], recognised
+
+
+def _objects(evidence: Evidence, name: str) -> Tensor | None:
+    """``objects``, where the judge tells them apart."""
+    if f"{name}_objects" not in evidence:
+        return None
+    objects, present = evidence.mask(f"{name}_objects", 3), evidence.mask(name, 2)
+    check_same_length(evidence, objects.any(dim=1).T, present.T)
+    check_same_length(evidence, objects, present)
+    return objects & evidence.mask(f"{name}_recognised")[:, None, None]
+
+
+def images_of(context: ModelContext, artifact: Artifact, group: PromptGroup) -> Tensor:
+    """Mask ``bool [N]`` of the images in ``artifact`` whose prompts are of ``group``.
 
     An image belongs to its own prompt by the prompt's index, wherever it lies in the artifact.
+    """
+    members = book_of(context.data).groups(context.targets)[group]
+    return torch.isin(artifact["prompt"].cpu(), torch.tensor(members, dtype=torch.int64))
+
+
+def judge_prompts(context: ModelContext, artifact: Artifact, group: PromptGroup) -> JudgedPrompts:
+    """The concepts of the images in ``artifact`` whose prompts are of ``group``.
 
     Raises:
         MsgmBenchError: The judge cannot judge them.
         PluginError: It predicts other items or other concepts than it should.
     """
-    book = book_of(context.data)
-    members = torch.tensor(book.groups(context.targets)[group], dtype=torch.int64)
-    chosen = torch.isin(artifact["prompt"].cpu(), members)
+    book, chosen = book_of(context.data), images_of(context, artifact, group)
     prompts = artifact["prompt"].cpu()[chosen]
     concepts = torch.tensor([book[i].concept for i in prompts.tolist()], dtype=torch.int64)
     x = artifact["x"][chosen.to(artifact["x"].device)]
@@ -70,7 +123,6 @@ def judge_prompts(context: ModelContext, artifact: Artifact, group: PromptGroup)
     objects = [part.objects for part in judged if part.objects is not None]
     return JudgedPrompts(
         *_joined(context, judged),
-        prompts,
         concepts,
         objects=torch.cat(objects) if objects else None,
     )
@@ -86,21 +138,31 @@ def judge_items(context: ModelContext, items: Examples) -> Judged:
     return Judged(*_joined(context, [_judge(context, context.visible(part)) for part in parts]))
 
 
-def judge_pairs(
-    context: ModelContext, items: Examples, concepts: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+def item_tensors(context: ModelContext, items: Examples, name: str) -> dict[str, Tensor]:
+    """Evidence of the concepts that held-out items carry, and of those that the judge sees.
+
+    Raises:
+        MsgmBenchError: As ``judge_prompts``.
+    """
+    carried = concept_mask(items.y.cpu(), len(context.data.classes))
+    return judge_items(context, items).tensors(name) | {f"{name}_carried": carried}
+
+
+def item_pairs(evidence: Evidence, name: str, concepts: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Masks ``bool [M]`` of the pairs of an item and one of ``concepts`` that it carries.
 
     The pairs whose concept the judge sees, and those whose item it recognises.
 
     Raises:
-        MsgmBenchError: As ``judge_prompts``.
+        MsgmBenchError: The items are not as ``item_tensors`` wrote them, or there is no such
+            concept.
     """
-    judged = judge_items(context, items)
-    y = concept_mask(items.y.cpu(), len(context.data.classes))
-    item, position = y[:, list(concepts)].nonzero(as_tuple=True)
-    chosen = torch.tensor(list(concepts), dtype=torch.int64)[position]
-    return judged.present[item, chosen], judged.recognised[item]
+    judged, carried = Judged.of(evidence, name), evidence.mask(f"{name}_carried", 2)
+    check_same_length(evidence, judged.present, carried)
+    chosen = torch.tensor(list(concepts), dtype=torch.int64)
+    check_indices(evidence, chosen, judged.present.shape[1])
+    item, position = carried[:, chosen].nonzero(as_tuple=True)
+    return judged.present[item, chosen[position]], judged.recognised[item]
 
 
 def concept_mask(labels: Tensor, A: int) -> Tensor:
