@@ -37,8 +37,8 @@ class RelearningSteps(Metric):
 
     name = "relearn_steps"
     citation = "Golatkar et al. 2020, arXiv:1911.04933, section 4 (relearn time)"
-    tasks = ("relearning",)
-    protocols = ("relearning/judge",)
+    tasks = ("prompt_relearning",)
+    protocols = ("relearning/prompts",)
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """The judge, the prompts and the trainings."""
