@@ -23,6 +23,7 @@ from msgm_bench import (
     mean_interval,
     wilson,
 )
+from msgm_builtin.metrics.recovery import steps_row
 from msgm_builtin.metrics.row_checks import all_rows, out_of_range, share_violations
 from msgm_text.tasks.attack_draws import shows
 from msgm_text.tasks.embedding_attack import EmbeddingAttack
@@ -199,17 +200,6 @@ class EmbeddingAttackSuccess(AttackSuccess):
         steps = artifact["steps"][unit]
         assert isinstance(task, EmbeddingAttack)
         return [steps_row(steps, rates, 0.5, task.options.selection, fields)]
-
-
-def steps_row(
-    steps: Tensor, rates: Tensor, threshold: float, n: int, fields: dict[str, Any]
-) -> Row:
-    """The first of ``steps [S]`` whose rate ``[S]`` is at least ``threshold``; null if none is."""
-    reached = (rates >= threshold).nonzero().flatten()
-    if len(reached):
-        return Row(value=float(steps[reached[0]]), n=n, **fields)
-    reason = f"not within {int(steps[-1])} steps: {float(rates.max()):.0%} at most"
-    return Row(value=None, n=n, reason=reason, **fields)
 
 
 def share(mask: Tensor, **fields: Any) -> Row:

@@ -18,8 +18,9 @@ from msgm_bench import (
     Task,
     hookimpl,
 )
+from msgm_builtin.metrics.recovery import steps_row
 from msgm_builtin.metrics.row_checks import all_rows, share_violations
-from msgm_text.metrics.attack_success import NO_CONTROL, share, steps_row
+from msgm_text.metrics.attack_success import NO_CONTROL, share
 from msgm_text.tasks.attack_draws import shows
 
 SHARE = 0.5  # of the base's rate
