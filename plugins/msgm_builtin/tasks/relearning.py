@@ -61,14 +61,14 @@ class RelearningOptions(TaskOptions):
         (64,), min_length=1, description="increasing numbers of items that it trains on, at most"
     )
     steps: tuple[int, ...] = Field(
-        (5, 10, 20, 40, 80), min_length=1, description="increasing numbers of training steps"
+        (5, 10, 20, 40), min_length=1, description="increasing numbers of training steps"
     )
     benign: bool = Field(
         True, description="whether copies also train on items of D_g, and on no other"
     )
-    restarts: int = Field(4, ge=1, description="trainings with items and noise of their own")
-    draws: int = Field(400, ge=1, description="samples behind a rate, spread over the restarts")
-    learning_rate: float = Field(1e-4, gt=0, description="Adam's step size")
+    restarts: int = Field(3, ge=1, description="trainings with items and noise of their own")
+    draws: int = Field(300, ge=1, description="samples behind a rate, spread over the restarts")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's step size")
     train_batch: int = Field(64, ge=1, description="items of a step")
     guidance: float = Field(
         0.0, ge=0, description="w of (1 + w) eps(x, t, c) - w eps(x, t, null), with classes"
