@@ -307,6 +307,18 @@ def test_prompts_have_a_task_of_their_own():
     assert "prompt_relearning" in Relearning.create().skip(toy_text_model())
 
 
+def test_a_likelihood_that_fails_is_null_in_the_difference(tmp_path):
+    """One infinite item leaves no mean, of the model or of both, and no NaN."""
+    seen = gaussians(tmp_path)
+    task, artifact = relearned(seen, steps=(1,), restarts=1, draws=2)
+    failed = {**artifact, "nats": artifact["nats"].clone()}
+    failed["nats"][2, 0] = torch.inf  # after the training on D_f
+    for control in (artifact, failed):
+        rows = named(RelearningNLL.create().measure(replace(seen, control=control), task, failed))
+        assert rows["relearn_nll:forget:64:1"].reason == "1 of 2 integrations failed"
+        assert rows["relearn_nll_excess"].reason == "1 of 2 integrations failed"
+
+
 def test_without_items_there_is_no_likelihood(tmp_path):
     """nll_items = 0: the metric of likelihoods is null with the reason."""
     seen = gaussians(tmp_path)

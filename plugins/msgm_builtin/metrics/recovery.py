@@ -120,9 +120,9 @@ class Recovery:
 
     def base(self) -> Tensor:
         """The rate of the base in each restart ``[R]``."""
-        return self.rates(self.units.positions("base"))
+        return self.unit_rates(self.units.positions("base"))
 
-    def rates(self, positions: Tensor) -> Tensor:
+    def unit_rates(self, positions: Tensor) -> Tensor:
         """The rate of each unit."""
         return self.shows[positions].double().mean(dim=1)
 
@@ -133,14 +133,14 @@ class Recovery:
         area under min(r, r_base).
         """
         base = self.base()
-        rates = [self.rates(positions) for positions in self.units.course(source, items)]
-        capped = [rate if rate.mean() < base.mean() else base for rate in rates]
-        return area(torch.stack(capped), self.units.steps(source, items))
+        rates = [self.unit_rates(positions) for positions in self.units.course(source, items)]
+        bounded = [rate if rate.mean() < base.mean() else base for rate in rates]
+        return area(torch.stack(bounded), self.units.steps(source, items))
 
     def mean_rates(self, source: Source, items: int) -> list[float]:
         """The rate over all restarts at each of ``steps``."""
         course = self.units.course(source, items)
-        return [float(self.rates(positions).mean()) for positions in course]
+        return [float(self.unit_rates(positions).mean()) for positions in course]
 
 
 def unit_tensor(artifact: Artifact) -> Tensor:
@@ -158,7 +158,8 @@ def area(rates: Tensor, steps: list[int]) -> Tensor:
         steps: The numbers of steps, 0 first.
     """
     u = torch.tensor(steps, dtype=torch.float64).log1p()
-    return torch.tensordot(u.diff(), (rates[1:] + rates[:-1]) / 2, dims=1) / u[-1]
+    whole: Tensor = torch.tensordot(u.diff(), (rates[1:] + rates[:-1]) / 2, dims=1)
+    return whole / u[-1]
 
 
 def ratio_interval(a: Tensor, b: Tensor) -> Interval:

@@ -37,7 +37,8 @@ NO_CONTROL = (
     "no model that never saw D_f: there is none for a given base, nor for data without items"
 )
 NO_BASE_RATE = "the base does not show D_f"
-SUFFIXES = {"model": "", "control": "_control"}
+SPLITS: dict[Source, str] = {"forget": "", "retain": "_retain"}
+"""What a copy trains on, and the suffix of its rows."""
 
 
 def _column(metric: str, label: str, position: int) -> MetricColumn:
@@ -129,7 +130,8 @@ class Relearning(Metric):
 def excess_rows(model: Recovery, control: Recovery | None, fields: dict[str, Any]) -> Iterator[Row]:
     """The area beyond the control's, on the most items of each split."""
     base = model.base()
-    for source, metric in (("forget", "relearn_excess"), ("retain", "relearn_excess_retain")):
+    for source, which in SPLITS.items():
+        metric = f"relearn_excess{which}"
         items = model.units.most(source)
         of_row = fields | {"metric": metric, "unit": "1", "direction": "down", "n": len(base)}
         if not items and source == "retain":
@@ -145,21 +147,20 @@ def excess_rows(model: Recovery, control: Recovery | None, fields: dict[str, Any
 def area_rows(recovery: Recovery, suffix: str, fields: dict[str, Any]) -> Iterator[Row]:
     """The area of each curve as a share of the base's rate."""
     base, direction = recovery.base(), "none" if suffix else "down"
-    of_row = fields | {"unit": "1", "direction": direction, "n": len(base)}
+    of_row: dict[str, Any] = fields | {"unit": "1", "direction": direction, "n": len(base)}
     for source, items in recovery.units.curves():
-        name = {"metric": f"recovery{suffix}:{source}:{items}"}
+        of_row |= {"metric": f"recovery{suffix}:{source}:{items}"}
         if base.any():
-            areas = recovery.areas(source, items)
-            yield Row.of(ratio_interval(areas, base), **of_row, **name)
+            yield Row.of(ratio_interval(recovery.areas(source, items), base), **of_row)
         else:
-            yield Row(value=None, reason=NO_BASE_RATE, **of_row, **name)
+            yield Row(value=None, reason=NO_BASE_RATE, **of_row)
 
 
 def half_rows(recovery: Recovery, suffix: str, fields: dict[str, Any]) -> Iterator[Row]:
     """The steps on the most items until half of the base's rate."""
     base, direction = float(recovery.base().mean()), "none" if suffix else "up"
     of_row = fields | {"unit": "steps", "direction": direction}
-    for source, which in (("forget", ""), ("retain", "_retain")):
+    for source, which in SPLITS.items():
         items = recovery.units.most(source)
         if not items:
             continue
@@ -228,7 +229,8 @@ def _curve(rows: Rows, suffix: str, key: str) -> Iterator[tuple[int, float]]:
 
 def _difference_violations(rows: Rows) -> Iterator[str]:
     """Violations of: the excess is the area on the most items less the control's."""
-    for source, metric in (("forget", "relearn_excess"), ("retain", "relearn_excess_retain")):
+    for source, which in SPLITS.items():
+        metric = f"relearn_excess{which}"
         keys = [name.rpartition(":")[2] for name in rows if name.startswith(f"recovery:{source}:")]
         most = max((int(key) for key in keys if key.isdecimal()), default=0)
         names = (metric, f"recovery:{source}:{most}", f"recovery_control:{source}:{most}")

@@ -143,7 +143,7 @@ def excess_row(model: Course, control: Course | None, evidence: Evidence) -> Row
     after = model.last()
     if control is None:
         return Row(value=None, n=len(after), reason=NO_CONTROL, **fields)
-    return mean_row((control.last() - after).nan_to_num(nan=torch.inf).numpy(), **fields)
+    return mean_row((control.last() - after).numpy(), **fields)
 
 
 def mean_rows(course: Course, suffix: str, evidence: Evidence) -> Iterator[Row]:
