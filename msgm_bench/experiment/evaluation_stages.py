@@ -32,8 +32,7 @@ from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, map_tensors, save_tensors
 from msgm_bench.training import Runtime
 
-JUDGE_STAGE = "judge"
-JUDGE, JUDGE_REPORT = "judge.safetensors", "judge.json"
+JUDGE_STAGE, JUDGE, JUDGE_REPORT = "judge", "judge.safetensors", "judge.json"
 REFERENCE, ROWS = "reference.safetensors", "rows.json"
 JUDGE_SEED = 0  # one judge for every seed of a board
 
