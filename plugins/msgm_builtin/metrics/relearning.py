@@ -69,7 +69,7 @@ class Relearning(Metric):
     tasks = ("relearning",)
     columns = (
         _column("relearn_excess", "relearn excess", 70),
-        _column("relearn_excess_retain", "by D_g alone", 71),
+        _column("relearn_excess_retain", "benign excess", 71),
     )
     protocols = ("relearning/judge",)
 
