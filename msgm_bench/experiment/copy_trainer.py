@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -15,12 +16,16 @@ from msgm_bench.storage import read_text, write_text
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
 
-OWNER = "checkpoint.owner"  # names the training that the checkpoint is of
+OWNER = "checkpoint.owner"  # names the training that the checkpoint is of, and its steps
 
 
 @dataclass(frozen=True)
 class CopyTrainer:
-    """Trains copies of a model; the checkpoint of the one that is going on lies in ``folder``.
+    """Trains copies of a model; the checkpoint of the latest one lies in ``folder``.
+
+    A training that a longer one repeats, as the first of its steps, is not done again: the longer
+    one goes on from the checkpoint, which is what a killed one does, too. ``remove_checkpoint``
+    takes it away after the last one.
 
     Attributes:
         model: The model; it stays as it is.
@@ -55,18 +60,35 @@ class CopyTrainer:
             encoded,
         )
         trainer = Trainer(model, _Minimise(loss), batches, budget, self.runtime, seed)
-        self._own_checkpoint(digest([seed, part, len(items), budget.model_dump(mode="json")]))
-        trainer.run(self.folder, _silent)
-        for name in (CHECKPOINT, OWNER):
-            (self.folder / name).unlink(missing_ok=True)
+        key = digest([seed, part, len(items), course_of(budget)])
+        self._own_checkpoint(key, budget.steps)
+        trainer.run(self.folder, _silent, lambda: trainer.store(self.folder))
         return model.requires_grad_(False)
 
-    def _own_checkpoint(self, key: str) -> None:
-        """Remove the checkpoint of another training, and name the one that begins."""
+    def _own_checkpoint(self, key: str, steps: int) -> None:
+        """Remove the checkpoint of another or of a longer training, and name the one that begins.
+
+        Args:
+            key: The training but for its length.
+            steps: Its steps; a checkpoint that stays is of no later one.
+        """
         owner = self.folder / OWNER
-        if not owner.exists() or read_text(owner, limit=1000) != key:
+        known, _, length = (read_text(owner, limit=1000) if owner.exists() else "").partition(" ")
+        if known != key or int(length) > steps:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
-            write_text(owner, key)
+        write_text(owner, f"{key} {steps}")
+
+
+def course_of(budget: Training) -> dict[str, Any]:
+    """What step k of a training depends on: not the number of steps, if its rate does not."""
+    is_open = budget.lr_schedule == "constant" and budget.passes is None
+    return budget.model_dump(mode="json", exclude={"steps"} if is_open else set())
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of the copies that were trained in ``folder``."""
+    for name in (CHECKPOINT, OWNER):
+        (folder / name).unlink(missing_ok=True)
 
 
 def copy_for_training(model: Model, part: str) -> Model:

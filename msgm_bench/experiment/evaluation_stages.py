@@ -25,15 +25,14 @@ from msgm_bench.experiment.cache_key import (
     plugin_identity,
     task_identity,
 )
-from msgm_bench.experiment.copy_trainer import CopyTrainer
+from msgm_bench.experiment.copy_trainer import CopyTrainer, remove_checkpoint
 from msgm_bench.experiment.loaded_data import LoadedData
 from msgm_bench.experiment.model_stage import BASE, MODEL, ModelStage
 from msgm_bench.storage import write_text
 from msgm_bench.storage.tensors import load_tensors, map_tensors, save_tensors
 from msgm_bench.training import Runtime
 
-JUDGE_STAGE = "judge"
-JUDGE, JUDGE_REPORT = "judge.safetensors", "judge.json"
+JUDGE_STAGE, JUDGE, JUDGE_REPORT = "judge", "judge.safetensors", "judge.json"
 REFERENCE, ROWS = "reference.safetensors", "rows.json"
 JUDGE_SEED = 0  # one judge for every seed of a board
 
@@ -138,6 +137,7 @@ class DrawArtifact(Stage):
         context = self._context(work, needs)
         with self.runtime.active():
             draw_artifact(self.task, context, work, report)
+        remove_checkpoint(work)
 
     def _context(self, work: Path, needs: Mapping[str, Path]) -> ModelContext:
         """The model with what else the task looks at."""

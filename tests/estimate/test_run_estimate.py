@@ -31,7 +31,13 @@ from msgm_bench.registry import registry
 from msgm_builtin.tasks.likelihood import Likelihood
 
 pytestmark = pytest.mark.usefixtures("cache")
-TEXT_TASKS = ("drift", "embedding_attack", "prompt_attack", "prompt_generation", "relearning")
+TEXT_TASKS = (
+    "drift",
+    "embedding_attack",
+    "prompt_attack",
+    "prompt_generation",
+    "prompt_relearning",
+)
 DIGITS = {"dataset": "digits", "backbone": "vesde", "forget": "3,7", "method": "obt"}
 
 

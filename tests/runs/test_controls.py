@@ -12,7 +12,13 @@ from tiny_graph import SPEC, graph
 
 from msgm_bench import Method, PluginError, Training, dsm_loss
 from msgm_bench.evaluation.context import model_context
-from msgm_bench.experiment.copy_trainer import CHECKPOINT, OWNER, CopyTrainer, copy_for_training
+from msgm_bench.experiment.copy_trainer import (
+    CHECKPOINT,
+    OWNER,
+    CopyTrainer,
+    copy_for_training,
+    remove_checkpoint,
+)
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.plan import resolve
 from msgm_bench.experiment.skipped import reasons
@@ -35,6 +41,25 @@ def distances(result):
     return {
         row["metric"]: row["value"] for row in result["metrics"] if row["protocol"] == "distance@1"
     }
+
+
+class Copies:
+    """Weights of trained copies, and the steps that they took."""
+
+    def __init__(self, model, folder):
+        self.train = CopyTrainer(model, folder, Runtime(torch.device("cpu")))
+        self.folder, self.done = folder, 0
+
+    def __call__(self, steps, seed, **budget):
+        """The weights after ``steps`` steps."""
+        options = {"batch_size": 8, "learning_rate": 1e-3, "ema_decay": 0.0} | budget
+        trained = self.train(self.loss, toy_images().train, Training(steps=steps, **options), seed)
+        return torch.cat([p.flatten() for p in trained.parameters()])
+
+    def loss(self, model, batch):
+        """DSM, counted."""
+        self.done += 1
+        return dsm_loss(model, batch)
 
 
 def test_control_and_base_are_those_of_runs_of_their_own(probed):
@@ -144,22 +169,40 @@ def test_a_copy_shares_what_is_not_trained():
 
 def test_a_copy_of_fewer_steps_is_on_the_way_to_one_of_more(tmp_path):
     """Step k depends on the seed and k alone: equal trainings are equal, longer ones go on."""
-    model, data = toy_base(None), toy_images()
+    model = toy_base(None)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    train = CopyTrainer(model, tmp_path, Runtime(torch.device("cpu")))
-
-    def weights(steps, seed=1):
-        budget = Training(steps=steps, batch_size=8, ema_decay=0.0, learning_rate=1e-3)
-        trained = train(dsm_loss, data.train, budget, seed)
-        return torch.cat([p.flatten() for p in trained.parameters()])
-
+    trained = Copies(model, tmp_path)
     start = torch.cat([p.flatten() for p in model.parameters()])
-    one, again, two, other = weights(4), weights(4), weights(8), weights(4, seed=2)
+    one, again, two, other = (trained(*of) for of in ((4, 1), (4, 1), (8, 1), (4, 2)))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert 0 < (one - start).norm() < (two - start).norm()
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("budget", "done"),
+    [({}, 8), ({"ema_decay": 0.9}, 8), ({"lr_schedule": "cosine"}, 12)],
+)
+def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path, budget, done):
+    """To the same weights as at once, and only where a step depends on no number of steps."""
+    copies, at_once = Copies(toy_base(None), tmp_path), Copies(toy_base(None), tmp_path / "other")
+    at_once.folder.mkdir()
+    copies(4, 1, **budget)
+    assert torch.equal(copies(8, 1, **budget), at_once(8, 1, **budget))
+    assert (copies.done, at_once.done) == (done, 8)
+
+
+def test_a_shorter_training_begins_again(tmp_path):
+    """The checkpoint of a longer one, or of another seed, is none of its own."""
+    copies = Copies(toy_base(None), tmp_path)
+    short = copies(4, 1)
+    copies(8, 1)
+    assert torch.equal(copies(4, 1), short)
+    assert not torch.equal(copies(8, 2), copies(8, 1))
+    assert copies.done == 4 + 4 + 4 + 8 + 8
+    remove_checkpoint(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

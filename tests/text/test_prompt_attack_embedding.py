@@ -13,7 +13,8 @@ from msgm_bench.testing import check_metric, check_task
 from msgm_bench.testing.toy_text import LENGTH, toy_captions, toy_text_base
 from msgm_bench.testing.toy_tracks import TEXT
 from msgm_bench.testing.toys import toy_context
-from msgm_text.metrics.attack_success import EmbeddingAttackSuccess, steps_row
+from msgm_builtin.metrics.recovery import steps_row
+from msgm_text.metrics.attack_success import EmbeddingAttackSuccess
 from msgm_text.tasks.attack_draws import DrawOptions, Draws
 from msgm_text.tasks.attack_images import concept_images, matches, training_items
 from msgm_text.tasks.attack_prompts import attacked_prompts

@@ -101,6 +101,7 @@ UNSUPPORTED_TASKS = {
     "drift": "sfd leaves a one-step generator, which denoises pure noise only",
     "embedding_attack": "sfd leaves a one-step generator, whose noise prediction has no error",
     "relearning": "sfd leaves a one-step generator, which denoising cannot train on",
+    "prompt_relearning": "sfd leaves a one-step generator, which denoising cannot train on",
 }
 PUBLISHED = {
     "finetuning": {

@@ -26,6 +26,7 @@ from msgm_bench import (
     wilson,
 )
 from msgm_builtin.metrics.judged import check_lengths
+from msgm_builtin.metrics.recovery import steps_row
 from msgm_builtin.metrics.row_checks import all_rows, out_of_range, share_violations
 from msgm_text.tasks.attack_draws import shows
 from msgm_text.tasks.prompt_attack import PromptAttack, best_unit
@@ -253,17 +254,6 @@ class EmbeddingAttackSuccess(AttackSuccess):
         unit = best_unit(drawn, None)
         selection = evidence.settings[evidence.task]["selection"]
         return [steps_row(drawn["steps"][unit], drawn["rates"][unit], 0.5, selection, fields)]
-
-
-def steps_row(
-    steps: Tensor, rates: Tensor, threshold: float, n: int, fields: dict[str, Any]
-) -> Row:
-    """The first of ``steps [S]`` whose rate ``[S]`` is at least ``threshold``; null if none is."""
-    reached = (rates >= threshold).nonzero().flatten()
-    if len(reached):
-        return Row(value=float(steps[reached[0]]), n=n, **fields)
-    reason = f"not within {int(steps[-1])} steps: {float(rates.max()):.0%} at most"
-    return Row(value=None, n=n, reason=reason, **fields)
 
 
 def share(mask: Tensor, **fields: Any) -> Row:

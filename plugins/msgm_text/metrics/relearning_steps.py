@@ -20,8 +20,9 @@ from msgm_bench import (
     Task,
     hookimpl,
 )
+from msgm_builtin.metrics.recovery import steps_row
 from msgm_builtin.metrics.row_checks import all_rows, share_violations
-from msgm_text.metrics.attack_success import NO_CONTROL, share, steps_row
+from msgm_text.metrics.attack_success import NO_CONTROL, share
 from msgm_text.tasks.attack_draws import shows
 
 SHARE = 0.5  # of the base's rate
@@ -40,8 +41,8 @@ class RelearningSteps(Metric):
 
     name = "relearn_steps"
     citation = "Golatkar et al. 2020, arXiv:1911.04933, section 4 (relearn time)"
-    tasks = ("relearning",)
-    protocols = ("relearning/judge",)
+    tasks = ("prompt_relearning",)
+    protocols = ("relearning/prompts",)
 
     def protocol(self, context: ModelContext, task: Task) -> MetricProtocol:
         """The judge, the prompts and the trainings."""

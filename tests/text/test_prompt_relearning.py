@@ -1,4 +1,4 @@
-"""Relearning: units, what is trained, and the steps until the concept is half back."""
+"""Relearning of prompts: units, what is trained, and the steps until the concept is half back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msgm_bench.testing.toy_text import toy_text_model
 from msgm_bench.training import Runtime
 from msgm_text.metrics.attack_success import NO_CONTROL
 from msgm_text.metrics.relearning_steps import RelearningSteps
-from msgm_text.tasks.relearning import Relearning, Unit
+from msgm_text.tasks.prompt_relearning import PromptRelearning, Unit
 
 STEPS = (5, 10, 20)
 CURVE = {"base": 100, "0:0": 0, "4:1": 0, "4:80": 100}
@@ -24,7 +24,7 @@ CURVE = {"base": 100, "0:0": 0, "4:1": 0, "4:80": 100}
 
 def artifact(rates, base=10, restarts=1, draws=10):
     """Images of which so many show a circle, by (items, steps); the same in each restart."""
-    task = Relearning.create(
+    task = PromptRelearning.create(
         {"items": (4, 8), "steps": STEPS, "restarts": restarts, "draws": draws}
     )
     x, columns = [], {"of_base": [], "restart": [], "items": [], "steps": []}
@@ -49,7 +49,7 @@ def rates(before, few, many):
 
 def test_units_are_base_model_and_trainings():
     """The base and the model as it is come first in each restart, then every training."""
-    units = Relearning.create({"items": (2, 4), "steps": (1, 3), "restarts": 2}).units
+    units = PromptRelearning.create({"items": (2, 4), "steps": (1, 3), "restarts": 2}).units
     first = [Unit(0, 0, 0, True), Unit(0, 0, 0)]
     trained = [Unit(0, 2, 1), Unit(0, 2, 3), Unit(0, 4, 1), Unit(0, 4, 3)]
     assert units == first + trained + [replace(unit, restart=1) for unit in first + trained]
@@ -93,7 +93,7 @@ def test_the_model_learns_and_stays(tmp_path):
     train = CopyTrainer(subject.model, tmp_path, Runtime(CPU))
     subject = replace(subject, base=base, trainer=train)
     options = {"nfe": 25, "guidance": 0.0, "draws": 20, "train_batch": 32, "learning_rate": 0.05}
-    task = Relearning.create(options | {"items": (4,), "steps": (1, 80)})
+    task = PromptRelearning.create(options | {"items": (4,), "steps": (1, 80)})
     drawn = task.draw(subject, 0, 4)
     values = named(RelearningSteps.create().measure(subject, task, drawn))
     curve = {f"relearned:{name}": value for name, value in CURVE.items()}
@@ -106,13 +106,13 @@ def test_the_model_learns_and_stays(tmp_path):
 def test_the_trained_part_is_the_models():
     """auto is the network without its text encoder; an unknown part is refused before training."""
     model = toy_text_model()
-    assert Relearning.create()._part(model) == "unet"
-    Relearning.create({"weights": "cross"}).check(model)
+    assert PromptRelearning.create()._part(model) == "unet"
+    PromptRelearning.create({"weights": "cross"}).check(model)
     with pytest.raises(OptionError, match="no such part"):
-        Relearning.create({"weights": "crossed"}).check(model)
+        PromptRelearning.create({"weights": "crossed"}).check(model)
 
 
 def test_the_kit():
     """The task and its metric keep what every task and metric keeps, a kill included."""
-    check_task(Relearning, {"steps": (1, 2), "items": (4,)})
+    check_task(PromptRelearning, {"steps": (1, 2), "items": (4,)})
     check_metric(RelearningSteps)

@@ -1,4 +1,4 @@
-"""Relearning: how soon a model knows a forgotten concept again."""
+"""Relearning of prompts: how soon a model knows a forgotten concept again."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from msgm_text.tasks.attack_images import training_items
 from msgm_text.tasks.attack_prompts import attacked_prompts, book_of
 
 PREVIEW_IMAGES = 8
+STREAM = "relearning"  # of noise
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Unit:
     of_base: bool = False
 
 
-class RelearningOptions(DrawOptions):
+class PromptRelearningOptions(DrawOptions):
     """Budgets of items and steps, and the training."""
 
     items: tuple[int, ...] = Field(
@@ -74,7 +75,7 @@ class RelearningOptions(DrawOptions):
         return {"draws": min(samples, self.draws)}
 
 
-class Relearning(Task[RelearningOptions]):
+class PromptRelearning(Task[PromptRelearningOptions]):
     """Images of the concept's prompts after a few steps of training on a few of its items.
 
     A unit is one training, of ``steps`` steps on ``items`` items, from the model's weights; its
@@ -83,7 +84,7 @@ class Relearning(Task[RelearningOptions]):
     which says what there was to know, and the model as it is, all on the same noise.
     """
 
-    name = "relearning"
+    name = "prompt_relearning"
     citation = "Golatkar et al. 2020, arXiv:1911.04933, section 4 (relearn time)"
     needs_base = True
     needs_judge = True
@@ -91,9 +92,9 @@ class Relearning(Task[RelearningOptions]):
     has_control = True
     presets = {
         "quick": {
-            "tasks": {"relearning": {"nfe": 25, "learning_rate": 3e-4, "items": (128,)}},
+            "tasks": {"prompt_relearning": {"nfe": 25, "learning_rate": 3e-4, "items": (128,)}},
         },
-        "paper": {"tasks": {"relearning": {"guidance": 6.5, "nfe": 100}}},
+        "paper": {"tasks": {"prompt_relearning": {"guidance": 6.5, "nfe": 100}}},
     }
 
     def skip(self, model: Model) -> str | None:
@@ -159,7 +160,7 @@ class Relearning(Task[RelearningOptions]):
         prompts = attacked_prompts(context.data, context.targets, with_word=True)
         which = prompts.turns(self.options.draws)
         texts = [prompts.texts[i] for i in which.tolist()]
-        draws = Draws(context, self.options, self.name)
+        draws = Draws(context, self.options, STREAM)
         model = self._model(context, draws, unit)
         return {
             "x": draws.images(embed(model, texts), "images", unit.restart, model=model),
@@ -174,7 +175,7 @@ class Relearning(Task[RelearningOptions]):
             return context.base
         if not unit.steps:
             return context.model
-        c, stream = self.options, (self.name, unit.items, unit.restart)
+        c, stream = self.options, (STREAM, unit.items, unit.restart)
         seed = derive_seed(context.seed, *stream)
         examples, encoded = training_items(context, draws, unit.items, seed)
         budget = Training(
@@ -202,5 +203,5 @@ class Relearning(Task[RelearningOptions]):
 
 @hookimpl
 def register_tasks() -> Sequence[type[Task]]:
-    """Relearning."""
-    return [Relearning]
+    """Relearning of prompts."""
+    return [PromptRelearning]
