@@ -27,6 +27,7 @@ BUDGET, STEP_BUDGET = 60_000, 16_000  # bytes of the images before compression
 LIMIT = 100_000  # bytes of a sheet that is read, at most
 SIDE = 64  # pixels of an image, at most
 IMAGES = 20  # images of a sheet with one caption, at most
+ASPECT = 2.0  # width by height that a sheet of several captions is near to
 CANVAS, RANGE = 128, 0.15  # pixels of a sheet of points; margin around them
 INK = (74, 124, 189)  # of points, on light and on dark pages
 CAPTIONS = "Captions"  # entry of the PNG
@@ -42,7 +43,7 @@ class Sheet:
         content: Its bytes.
         width: In pixels.
         height: In pixels.
-        captions: Caption of each line of images; one of a sheet that is one square.
+        captions: What its parts show, in the order of reading.
     """
 
     content: bytes
@@ -54,21 +55,26 @@ class Sheet:
 def image_sheet(rows: Mapping[str, Tensor], budget: int = BUDGET) -> bytes:
     """A sheet of [0, 1] images ``[N, C, H, W]`` by caption, all of one size.
 
-    One row becomes a square; several are lines with the first images of each, and of too many rows
-    an even choice.
+    One row becomes a square; of several the first images of each stand side by side, in the order
+    of reading, and of too many rows an even choice is there.
     """
     images = {caption: thumbnails(x) for caption, x in rows.items()}
     most, size = max(map(len, images.values())), next(iter(images.values()))[0].numel()
     room = max(1, budget // size)
     if len(images) == 1:
-        (caption, x), count = next(iter(images.items())), min(most, IMAGES, room)
-        columns = math.ceil(math.sqrt(count))
-        parts = [x[i : min(i + columns, count)] for i in range(0, count, columns)]
-        return _encode([caption], parts)
-    lines = min(len(images), room)
+        ((caption, x),) = images.items()
+        count = min(most, IMAGES, room)
+        return _encode([caption], list(x[:count]), math.ceil(math.sqrt(count)))
     names = list(images)
-    chosen = [names[round(i * (len(names) - 1) / max(1, lines - 1))] for i in range(lines)]
-    return _encode(chosen, [images[name][: room // lines] for name in chosen])
+    blocks = min(len(images), room)
+    chosen = [names[round(i * (len(names) - 1) / max(1, blocks - 1))] for i in range(blocks)]
+    count = min(most, room // blocks)
+    beside = max(1, round(math.sqrt(ASPECT * blocks / count)))
+    cells: list[Tensor | None] = []
+    for name in chosen:
+        own = list(images[name][:count])
+        cells += [*own, *[None] * (count - len(own))]
+    return _encode(chosen, cells, beside * count)
 
 
 def point_sheet(rows: Mapping[str, Tensor], extent: Extent) -> bytes:
@@ -153,20 +159,22 @@ def write_sheet(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def _encode(captions: list[str], lines: Sequence[Tensor]) -> bytes:
-    """A PNG of lines of images: grey or coloured, with transparent gaps."""
-    channels, height, width = lines[0].shape[1:]
+def _encode(captions: list[str], cells: Sequence[Tensor | None], columns: int) -> bytes:
+    """A PNG of images in the order of reading: grey or coloured, with transparent gaps."""
+    channels, height, width = next(cell.shape for cell in cells if cell is not None)
     gap = max(1, width // 16)
-    columns = max(map(len, lines))
     tall, wide = height + gap, width + gap
     depth = (1 if channels == 1 else 3) + 1
-    pixels = np.zeros((len(lines) * tall - gap, columns * wide - gap, depth), np.uint8)
-    for i, line in enumerate(lines):
-        for j, image in enumerate(line):
-            place = pixels[i * tall : i * tall + height, j * wide : j * wide + width]
-            finite = image.float().nan_to_num(0.0, 0.0, 0.0).clamp(0, 1).cpu()
-            place[..., :-1] = np.rint(255 * finite.permute(1, 2, 0).numpy())
-            place[..., -1] = 255
+    lines, columns = math.ceil(len(cells) / columns), min(columns, len(cells))
+    pixels = np.zeros((lines * tall - gap, columns * wide - gap, depth), np.uint8)
+    for i, image in enumerate(cells):
+        if image is None:
+            continue
+        top, left = tall * (i // columns), wide * (i % columns)
+        place = pixels[top : top + height, left : left + width]
+        finite = image.float().nan_to_num(0.0, 0.0, 0.0).clamp(0, 1).cpu()
+        place[..., :-1] = np.rint(255 * finite.permute(1, 2, 0).numpy())
+        place[..., -1] = 255
     return _png(pixels, captions)
 
 

@@ -80,7 +80,7 @@ class BoardSamples:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """Captions of the lines of the sheets, where all have the same ones."""
+        """What the parts of the sheets show, where all have the same captions."""
         captions = {entry.samples.sheet.captions for entry in self.compared if entry.samples}
         return captions.pop() if len(captions) == 1 else ()
 

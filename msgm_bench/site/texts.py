@@ -31,8 +31,10 @@ LETTERS = {
 }
 _LETTER = re.compile(rf"(?<![A-Za-z])({'|'.join(LETTERS)})(?![a-z])")
 _INDEX = re.compile(r"(?<=[^\s_^])([_^])(\{[^{}]*\}|[A-Za-z0-9*]+)")
+_SYMBOL = re.compile(r"(?<![\w^])([A-Za-zα-ω])([_^])([a-z0-9])(?!\w)")
 _FORMULA = re.compile(r"^[^.;:]{1,40}(?<![<>=!])(=|<-)(?!=)\s*\S")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+_LINK = r'<a href="https://arxiv.org/abs/\1" rel="noreferrer noopener">arXiv:\1</a>'
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,40 @@ def prose(value: object) -> Markup:
     return Markup("").join(spans)
 
 
+def worded(value: object) -> Markup:
+    """``prose`` of a docstring: symbols such as D_f are typeset, and arXiv's numbers are links."""
+    parts = re.split(r"(<code>.*?</code>)", str(prose(value)))
+    for i in range(0, len(parts), 2):
+        parts[i] = _SYMBOL.sub(_symbol, _greek(parts[i]))
+    return Markup(_ARXIV.sub(_LINK, "".join(parts)))
+
+
+def _symbol(match: re.Match[str]) -> str:
+    tag = "sub" if match[2] == "_" else "sup"
+    return f"<i>{match[1]}</i><{tag}>{match[3]}</{tag}>"
+
+
 def cited(value: object) -> Markup:
     """Words in which arXiv's numbers are links; the only links that a text of a user can make."""
-    text = str(escape(plain(value)))
-    link = r'<a href="https://arxiv.org/abs/\1" rel="noreferrer noopener">arXiv:\1</a>'
-    return Markup(_ARXIV.sub(link, text))
+    return Markup(_ARXIV.sub(_LINK, str(escape(plain(value)))))
 
 
 def formula(value: object) -> Markup:
-    """A line of a docstring's mathematics with Greek letters, indices and exponents."""
-    text = _LETTER.sub(lambda match: LETTERS[match[1]], plain(value))
-    text = re.sub(r" \. ", " · ", text)
+    """A line of a docstring's mathematics with Greek letters, indices and exponents.
+
+    Two spaces and more part it.
+    """
+    parts = (part for part in re.split(r"\s{2,}", str(value)) if part)
+    return Markup("&emsp;").join(map(_formula, parts))
+
+
+def _formula(part: str) -> Markup:
+    text = re.sub(r" \. ", " · ", _greek(plain(part)))
     return Markup(_INDEX.sub(_raise, str(escape(text))))
+
+
+def _greek(text: str) -> str:
+    return _LETTER.sub(lambda match: LETTERS[match[1]], text)
 
 
 def _raise(match: re.Match[str]) -> str:
@@ -94,13 +118,7 @@ def paragraphs(documented: type) -> Iterator[Paragraph]:
         if all(_FORMULA.match(line) and not line.endswith(".") for line in lines):
             yield Paragraph("formula", Markup("<br>").join(map(formula, lines)))
         else:
-            yield Paragraph("text", cited_prose(" ".join(lines)))
-
-
-def cited_prose(value: object) -> Markup:
-    """``prose`` with the links of ``cited``."""
-    link = r'<a href="https://arxiv.org/abs/\1" rel="noreferrer noopener">arXiv:\1</a>'
-    return Markup(_ARXIV.sub(link, str(prose(value))))
+            yield Paragraph("text", worded(" ".join(lines)))
 
 
 def file_part(name: str) -> str:

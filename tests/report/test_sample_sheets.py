@@ -52,8 +52,8 @@ def test_one_row_is_a_square_of_its_images(tmp_path):
     assert not drawn[:, 8, 3].any()
 
 
-def test_several_rows_are_lines_in_their_order(tmp_path):
-    """A line a caption, the first images of each; colours stay."""
+def test_several_rows_stand_in_their_order(tmp_path):
+    """The first images of each caption, missing ones left open; colours stay."""
     rows = {"a": torch.zeros(4, 3, 8, 8), "b": torch.ones(2, 3, 8, 8)}
     sheet = stored(tmp_path, image_sheet(rows))
     drawn = pixels(sheet.content)
@@ -76,6 +76,18 @@ def test_what_fits_depends_on_the_size_alone(tmp_path, shape):
     side = min(shape[1], 64)
     columns = int(np.ceil(np.sqrt(count)))
     assert sheets[0].width == columns * (side + max(1, side // 16)) - max(1, side // 16)
+
+
+def test_many_rows_stand_side_by_side(tmp_path):
+    """Block k of ``count`` images begins at cell k ``count`` in the order of reading."""
+    rows = {f"row {k}": torch.full((2, 1, 8, 8), k / 20) for k in range(12)}
+    sheet = stored(tmp_path, image_sheet(rows))
+    drawn, columns = pixels(sheet.content), (sheet.width + 1) // 9
+    assert 1 < sheet.width / sheet.height < 3
+    assert columns % 2 == 0
+    for k in range(12):
+        for i in (2 * k, 2 * k + 1):
+            assert drawn[9 * (i // columns), 9 * (i % columns), 0] == round(255 * k / 20)
 
 
 def test_of_many_rows_an_even_choice(tmp_path):
