@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,8 +24,6 @@ from msgm_bench.boards.trust import LEVELS, method_levels, read_trust
 from msgm_bench.hookspecs import Published
 from msgm_bench.site.protocol_view import ProtocolView, protocol_views
 from msgm_bench.storage.markdown import DASH
-
-NARROW = re.compile(" (?=[↓↑]$)")  # the space before an arrow, at which no line ends
 
 
 @dataclass
@@ -234,7 +231,7 @@ def _heading(page: BoardPage, column: Column, numbers: Mapping[str, int]) -> Hea
     directions = set(page.frame.loc[page.frame["key"] == str(column.key), "direction"])
     sign = -1 if directions & {"none"} else direction_sign(page.frame, column.key)
     return Heading(
-        NARROW.sub("\u00a0", heading(page.frame, column)),
+        heading(page.frame, column),
         "ascending" if sign > 0 else "descending",
         numbers.get(str(column.key), 0),
         column in page.board.details,

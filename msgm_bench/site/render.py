@@ -19,7 +19,7 @@ from msgm_bench.site.method_view import MethodView
 from msgm_bench.site.run_view import RunView, short
 from msgm_bench.site.samples import BoardSamples
 from msgm_bench.site.scatter import Scatter, scatter
-from msgm_bench.site.texts import cited, file_part, plain, prose, worded
+from msgm_bench.site.texts import cited, file_part, head, plain, prose, worded
 
 ASSETS = ("site.css", "site.js")
 
@@ -129,6 +129,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         plain=plain,
+        head=head,
         prose=prose,
         worded=worded,
         cited=cited,

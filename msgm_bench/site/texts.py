@@ -33,6 +33,7 @@ _LETTER = re.compile(rf"(?<![A-Za-z])({'|'.join(LETTERS)})(?![a-z])")
 _INDEX = re.compile(r"(?<=[^\s_^])([_^])(\{[^{}]*\}|[A-Za-z0-9*]+)")
 _SYMBOL = re.compile(r"(?<![\w^])([A-Za-zα-ω])([_^])([a-z0-9])(?!\w)")
 _FORMULA = re.compile(r"^[^.;:]{1,40}(?<![<>=!])(=|<-)(?!=)\s*\S")
+_ARROW = re.compile(" (?=[↓↑]$)")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _LINK = r'<a href="https://arxiv.org/abs/\1" rel="noreferrer noopener">arXiv:\1</a>'
 
@@ -53,6 +54,11 @@ class Paragraph:
 def plain(value: object, limit: int = 20 * MAX_LETTERS) -> str:
     """Text on one line, its controls spelled out; templates escape it."""
     return one_line(value, limit)
+
+
+def head(value: object) -> str:
+    """The head of a column on one line that does not end before the arrow."""
+    return _ARROW.sub("\u00a0", plain(value))
 
 
 def prose(value: object) -> Markup:
