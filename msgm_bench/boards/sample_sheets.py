@@ -49,10 +49,11 @@ def import_sheets(board: Board, folder: Path, run: Path, result: Result) -> None
     task = row.task if board.picture is None and row is not None else _pictured(board)
     content = sheet_of(rows.get(task, {}), rows.get(saved_images.DATA, {}))
     _replace(target, content)
+    steps = {step: read_sheet(path, run).content for step, path in _recorded(run)}
     for _, path in step_paths(folder, method):
         _replace(path, None)
-    for step, path in _recorded(run):
-        write_sheet(target.with_name(f"step-{step}.png"), read_sheet(path, run).content)
+    for step, sheet in steps.items():
+        write_sheet(target.with_name(f"step-{step}.png"), sheet)
 
 
 def complete_sheets(board: Board, folder: Path) -> None:
