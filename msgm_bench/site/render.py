@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import jinja2
 
 from msgm_bench.api.track import track_name
+from msgm_bench.boards.board import ORIGINS
 from msgm_bench.boards.index import leaders
 from msgm_bench.boards.markdown import estimate
 from msgm_bench.boards.ranking import rows, stamps_of
@@ -94,6 +95,7 @@ def board_page(view: BoardView, samples: BoardSamples) -> str:
         doubts=stamps_of(page.frame),
         problems=[*page.refusals, *samples.problems],
         bands=bands,
+        origins=ORIGINS,
     )
 
 

@@ -99,6 +99,15 @@ def test_values_trust_and_protocols_are_on_the_page(folder):
     assert "5.100 [" in run
 
 
+def test_a_row_says_how_its_options_were_chosen(folder, definition, write):
+    """Where the board says so: a column of the table, and what its words mean."""
+    assert "Options" not in pages_of(make_site(folder).files)["boards/toy-net-b.html"].text
+    write(folder, [], definition | {"options": {"alpha": "by hand", "beta": "published"}})
+    text = check_sound(make_site(folder).files)["boards/toy-net-b.html"].text
+    assert "Options" in text
+    assert "chosen by hand on this very task): alpha" in text
+
+
 def test_every_machine_writes_the_same_bytes(sheets, tmp_path):
     """Another folder, another order of creation: equal files, and no path or name of a machine."""
     copy = tmp_path / "elsewhere" / "boards"
