@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-text test slow lint types boards docs check release gpu clean
+.PHONY: demo demo-text test slow lint types boards site docs check release gpu clean
 
 demo: $(READY)  ## train, unlearn, score and rank on real digits
 	$(BIN)/msgm-bench run --dataset digits --forget 3,7 --backbone vesde \
@@ -34,6 +34,9 @@ types: $(READY)  ## mypy, strict
 
 boards: $(READY)  ## leaderboard pages are what their results say
 	$(BIN)/msgm-bench board check
+
+site: $(READY)  ## all leaderboards as one static site: build/site/index.html
+	$(BIN)/msgm-bench board site build/site
 
 docs: $(READY)  ## the documentation, into build/docs; a warning or a broken link is an error
 	@$(BIN)/python -c 'import furo, myst_parser, sphinx, sphinx_click' 2>/dev/null || { \

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from msgm_bench.errors import *  # noqa: F403
     from msgm_bench.evaluation.statistics import *  # noqa: F403
     from msgm_bench.experiment.spec import RunSpec as RunSpec
+    from msgm_bench.hookspecs import Published as Published
     from msgm_bench.hookspecs import hookimpl as hookimpl
     from msgm_bench.runner import run as run
     from msgm_bench.runner import run_grid as run_grid
@@ -29,7 +30,7 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "10000"
 
 _HOMES = {
-    "msgm_bench.hookspecs": ("hookimpl",),
+    "msgm_bench.hookspecs": ("hookimpl", "Published"),
     "msgm_bench.errors": (
         "MsgmBenchError",
         "UsageError",

@@ -158,9 +158,11 @@ def archive_other_base(target: Path, base: str | None) -> None:
 
 
 def stored_result(target: Path, graph: Graph) -> Result | None:
-    """The result in the run folder, if it is of these very stages."""
+    """The result in the run folder, if it is of these very stages and nothing is left to do."""
     stored = find_result(target)
     if stored is None or stored.status != "ok":
+        return None
+    if graph.recording is not None and not run_folder.has_recording(target):
         return None
     key = stored.provenance.get("stages", {}).get(graph.rows.name)
     return stored if key == graph.rows.key else None
@@ -204,5 +206,7 @@ def _store_failure(plan: Plan, target: Path, result: Result) -> None:
         log.warning("the result of an earlier run stays in %s", target.name)
         return
     if plan.training is not None:
-        run_folder.copy_log(target, Cache().partial(build_graph(plan).model.key))
+        graph = build_graph(plan)
+        stage = graph.model if graph.recording is None else graph.recording
+        run_folder.copy_log(target, Cache().partial(stage.key))
     run_folder.write_result(target, result)

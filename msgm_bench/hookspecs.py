@@ -2,12 +2,14 @@
 
 A plugin is a module with an entry point of group ``msgm_bench`` that implements any of these
 functions under ``@hookimpl``. Registration hooks return classes; life-cycle hooks receive events
-of a run and return nothing. An exception in a life-cycle hook fails the run.
+of a run and return nothing. An exception in a life-cycle hook fails the run. ``published_values``
+answers pages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -29,6 +31,37 @@ if TYPE_CHECKING:
     )
 
 PROJECT = "msgm_bench"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A value of a paper, beside what results say of it.
+
+    Attributes:
+        method: The method, by its name here.
+        quantity: What is measured, in words.
+        metric: ``metric`` of the rows that answer it.
+        split: Their ``split``.
+        value: The value as published.
+        unit: Its unit.
+        source: Paper and table.
+        status: What the results say of it, in a word or two.
+        notes: Reasons and remarks.
+        measured: What the results have: value, lower and upper end of its 95 % interval, or None.
+    """
+
+    method: str
+    quantity: str
+    metric: str
+    split: str
+    value: float
+    unit: str
+    source: str
+    status: str
+    notes: tuple[str, ...] = ()
+    measured: tuple[float, float, float] | None = None
+
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -135,3 +168,9 @@ def run_ended(result: Result, folder: str) -> None:
 @hookspec
 def run_failed(spec: Mapping[str, Any], folder: str, reason: str) -> None:
     """The run failed for ``reason``; its cached stages stay."""
+
+
+@hookspec
+def published_values(results: Sequence[Result]) -> Sequence[Published]:
+    """Values of papers that the results of a board answer, for its page of the site."""
+    return ()

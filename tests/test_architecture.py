@@ -27,6 +27,7 @@ HOMONYMS = [
     ("captions", "msgm_bench/", "texts of items"),
     ("concepts", "msgm_bench/", "what prompts ask for"),
     ("digits", "msgm_bench/boards/", "decimals of a column"),
+    ("digits", "msgm_bench/site/", "decimals of a column"),
     ("digits", "msgm_bench/api/columns.py", "decimals of a column"),
     ("digits", "msgm_bench/api/result.py", "hexadecimal digits"),
     ("ddpm", "msgm_bench/diffusion/", "the module of a process"),

@@ -10,6 +10,7 @@ from msgm_bench.boards.board import RESULTS, Board, load
 from msgm_bench.boards.collect import file_name, read, rejection, results_of
 from msgm_bench.boards.picture import import_images
 from msgm_bench.boards.protocols import name_of
+from msgm_bench.boards.sample_sheets import import_sheets
 from msgm_bench.boards.trust import record_trust
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.storage import write_text
@@ -55,6 +56,7 @@ def import_results(folder: Path, runs: Path) -> Imported:
             path, result = chosen
             if done.left.get(path) is None:
                 import_images(board, folder, path.parent, result)
+                import_sheets(board, folder, path.parent, result)
                 imported.append(result)
     if imported:
         record_trust(folder, imported, "re-run")

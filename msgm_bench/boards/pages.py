@@ -27,6 +27,7 @@ from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.protocols_page import render_protocols
 from msgm_bench.boards.ranking import RankedRow, baseline_violations, rank, stamps_of
 from msgm_bench.boards.render import render
+from msgm_bench.boards.sample_sheets import complete_sheets
 from msgm_bench.boards.trust import method_levels, read_trust
 from msgm_bench.boards.tuned_options import tuning_of
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
@@ -180,6 +181,7 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     """
     imported = None if runs is None else import_results(folder, runs)
     built = page(folder, imported)
+    complete_sheets(built.board, folder)
     for name, text in built.files.items():
         write_text(folder / name, text)
     draw(folder, built.picture)

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from msgm_bench.api.result import Result, digest
 from msgm_bench.boards.board import PICTURE_FILE, Board, Picture
+from msgm_bench.boards.sample_sheets import IMAGES
 from msgm_bench.errors import StorageError, UsageError, did_you_mean
 from msgm_bench.report import saved_images
 from msgm_bench.report.image_table import Table, draw_tables
+from msgm_bench.report.sample_sheets import thumbnails
 from msgm_bench.storage import MIB, read_bytes, single_line, storage_errors
 
-IMAGES = "images"  # folder of a board with the images of its picture
-SIDE = 64  # pixels of an image in a board, at most
 PICTURE_LIMIT = 64 * MIB
 
 
@@ -40,15 +39,6 @@ def import_images(board: Board, folder: Path, run: Path, result: Result) -> None
         saved_images.write(target, {picture.task: chosen})
     else:
         remove(target / saved_images.IMAGES_FILE)
-
-
-def thumbnails(x: Tensor) -> Tensor:
-    """[0, 1] images ``[N, C, H, W]``, of which larger ones have their longer side at ``SIDE``."""
-    longer = max(x.shape[2:])
-    if longer <= SIDE:
-        return x
-    size = [max(1, round(SIDE * side / longer)) for side in x.shape[2:]]
-    return F.interpolate(x, size, mode="area")
 
 
 def table(board: Board, folder: Path, methods: Sequence[str]) -> Table | None:

@@ -100,6 +100,42 @@ def _print_problems(place: Path, problems: list[Problem]) -> bool:
 
 
 @command.command()
+@click.argument("target", metavar="DIR", type=click.Path())
+@click.option(
+    "--boards",
+    "folder",
+    type=BOARD_FOLDER,
+    default=BOARDS,
+    show_default=True,
+    metavar="FOLDER",
+    help="A folder of boards, or one board.",
+)
+def site(target: str, folder: str) -> int:
+    """Write one static site of all boards into DIR.
+
+    The site needs neither server nor network: open DIR/index.html. DIR is new, empty or an older
+    site, which is replaced. Exits with 1 where a board cannot be shown; the others are.
+    """
+    from msgm_bench.site import build_site
+    from msgm_bench.storage import single_line
+
+    built = build_site(Path(folder), Path(target))
+    for page in built.pages:
+        for refusal in page.refusals:
+            echo(single_line(f"warning: {page.folder}: {refusal}"), err=True)
+        if not page.results:
+            echo(single_line(f"warning: {page.folder} has no results yet"), err=True)
+    for name, reason in built.refused.items():
+        echo(single_line(f"error: {name} is left out: {reason}"), err=True)
+    count = len(built.pages)
+    echo(
+        f"written: {Path(target) / 'index.html'}, {count} board{'s' if count != 1 else ''}, "
+        f"{built.size / 1e6:.2f} MB"
+    )
+    return ExitCode.FAILED if built.refused else ExitCode.OK
+
+
+@command.command()
 @click.argument("folder", type=BOARD_FOLDER)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @max_size_option
@@ -187,6 +223,7 @@ def _run_again(board: Board, result: Result, out: Path) -> bool:
     from msgm_bench.submissions import verify as verify_result
 
     spec = spec_of_command(result.provenance.get("command"))
+    spec = spec.model_copy(update={"record_samples": 0})  # they change no value
     with stdout_to_stderr(), show_progress(1):
         compared = verify_result(board, result, spec, out)
     lines = [

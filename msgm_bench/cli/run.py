@@ -69,6 +69,13 @@ if TYPE_CHECKING:
     "-b", "backbone_params", type=KEY_VALUE, multiple=True, help="Option of the backbone."
 )
 @click.option(
+    "--record-samples",
+    type=click.IntRange(0, 100),
+    metavar="N",
+    default=0,
+    help="Draw samples N times along the training, from the same noise; no value changes by it.",
+)
+@click.option(
     "--executor", metavar="NAME", help="Executor of the grid; without it runs take turns."
 )
 @click.option("--track", "trackers", metavar="NAME", multiple=True, help="Tracker; may repeat.")

@@ -26,6 +26,7 @@ from msgm_bench.experiment.evaluation_stages import (
 from msgm_bench.experiment.item_stages import DrawItems, EncodeItems, ItemStage
 from msgm_bench.experiment.model_stage import BASE, ModelStage
 from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.recording import RecordTraining, TakeRecorded, recording_of
 from msgm_bench.experiment.taken_models import TakeBase, TakeChange, TakeModel
 from msgm_bench.experiment.training_plan import TrainingPlan
 from msgm_bench.experiment.training_stages import Train
@@ -48,6 +49,7 @@ class Graph:
         control: Makes the model that never saw D_f, where a task has a control.
         controls: Draw from it what tasks ask for, by task.
         bases: Draw from the base what metrics compare with, by task.
+        recording: Trains the model and draws samples on the way, where the request has them.
     """
 
     base: Stage | None
@@ -60,6 +62,7 @@ class Graph:
     control: Stage | None = None
     controls: Mapping[str, DrawArtifact] = field(default_factory=dict)
     bases: Mapping[str, DrawArtifact] = field(default_factory=dict)
+    recording: RecordTraining | None = None
 
     @property
     def stages(self) -> dict[str, Stage]:
@@ -71,8 +74,9 @@ class Graph:
         """
         shared = {stage.name: stage for stage in (self.judge, *self.references.values())}
         base = {} if self.base is None else {BASE: self.base}
-        models = {stage.name: stage for stage in (*self.items, self.model)}
-        starts_from_base = self.base in self.model.needs.values()
+        recorded = () if self.recording is None else (self.recording,)
+        models = {stage.name: stage for stage in (*self.items, *recorded, self.model)}
+        starts_from_base = self.base in (self.recording or self.model).needs.values()
         models = base | models if starts_from_base else models | base
         drawn = {stage.name: stage for stage in self.artifacts.values()}
         others = set(self.artifacts.values())  # where the model is the base itself
@@ -105,7 +109,9 @@ def build_graph(plan: Plan) -> Graph:
     evaluation, loaded, seed = plan.evaluation, plan.loaded, plan.spec.seeds["sample"]
     context = eval_context(plan.data, plan.targets, evaluation.judge, plan.runtime.device)
     base = _base_stage(plan)
-    model = _model_stage(plan, base)
+    trained = _model_stage(plan, base)
+    recording = recording_of(plan, trained, context)
+    model = trained if recording is None else TakeRecorded(trained, recording)
     judge = judge_stage(plan, context)
     references = _references(plan, context, judge)
     known_base = base or _base_for_tasks(plan, model)
@@ -135,8 +141,10 @@ def build_graph(plan: Plan) -> Graph:
         bases,
     )
     base = base or (None if known_base is model else known_base)
-    items = model.items if isinstance(model, Train) else ()
-    return Graph(base, items, model, judge, references, artifacts, rows, control, controls, bases)
+    items = trained.items if isinstance(trained, Train) else ()
+    return Graph(
+        base, items, model, judge, references, artifacts, rows, control, controls, bases, recording
+    )
 
 
 def _draw_from(

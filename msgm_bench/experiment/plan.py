@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from msgm_bench.api import Backbone, Data, Dataset, Method, Model, Settings, merge
+from msgm_bench.api import Backbone, Data, Dataset, Method, Model, Settings, Task, merge
 from msgm_bench.experiment.components import (
     create,
     parse_settings,
@@ -20,6 +20,7 @@ from msgm_bench.experiment.loaded_data import LoadedData, data_key, load, log_re
 from msgm_bench.experiment.model_card import Limits, is_foreign, read_card
 from msgm_bench.experiment.model_io import check_model, skeleton
 from msgm_bench.experiment.pretrained import BaseCheckpoint, resolve_base
+from msgm_bench.experiment.recorded_task import recorded_task
 from msgm_bench.experiment.reference_plan import ReferencePlan, plan_references
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec, check_names
@@ -54,6 +55,7 @@ class Plan:
         encodes_once: Whether the codec is so costly that training items are encoded once.
         references: What is trained beside the method because tasks look at it.
         change: SHA-256 of the file that changes the base and is evaluated; None for other runs.
+        recorded_task: Draws samples along the training; None where nothing is recorded.
     """
 
     spec: RunSpec
@@ -70,6 +72,7 @@ class Plan:
     encodes_once: bool = False
     change: str | None = None
     references: ReferencePlan = field(default_factory=ReferencePlan)
+    recorded_task: Task | None = None
 
     @property
     def trainings(self) -> tuple[TrainingPlan, ...]:
@@ -148,6 +151,11 @@ def resolve_on_data(
         encodes_once=model.codec.encodes_once,
         references=plan_references(spec, evaluation, loaded.data, model, training, preset, layers),
         change=change,
+        recorded_task=(
+            recorded_task(evaluation, loaded.stats.shape)
+            if spec.record_samples and training is not None
+            else None
+        ),
     )
 
 

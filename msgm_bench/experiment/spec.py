@@ -77,6 +77,9 @@ class RunSpec(BaseModel):
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; empty: torch's own")
     conditional: bool = Field(False, description="whether the model takes the class of an item")
     text: TextFlag = Field(False, description="whether the model takes a prompt")
+    record_samples: int = Field(
+        0, ge=0, le=100, description="sets of samples along the training; changes no value"
+    )
     base: str | None = Field(
         None, description="a base checkpoint to start from: a folder, or a name on a hub"
     )
@@ -117,7 +120,8 @@ class RunSpec(BaseModel):
     @property
     def folder(self) -> str:
         """Name of the run folder: readable, and unique by the hash of the request."""
-        short = digest(self.model_dump(mode="json", exclude_defaults=True))[:8]
+        request = self.model_dump(mode="json", exclude_defaults=True, exclude={"record_samples"})
+        short = digest(request)[:8]
         backbone = f"{self.backbone}{FOLDER_SUFFIXES[self.track]}"
         names = (path_part(name, SHORT) for name in (backbone, self.method, f"s{self.seed}"))
         return "-".join((path_part(self.dataset, SHORT), slug(self.forget), *names, short))

@@ -130,8 +130,9 @@ class Train(ModelStage):
         def save_optimizer() -> None:
             save_tensors(work / OPTIMIZER, trainer.continuation())
 
+        on_step = self.observe(trainer, work, report)
         try:
-            trainer.run(work, report, save_optimizer if self.saves_optimizer else None)
+            trainer.run(work, on_step, save_optimizer if self.saves_optimizer else None)
         except DivergenceError:
             (work / CHECKPOINT).unlink(missing_ok=True)  # it leads to the same end
             raise
@@ -140,6 +141,10 @@ class Train(ModelStage):
             write_text(work / LOG, "".join(rows))
         self._save(work, trainer.model, needs.get(BASE))
         (work / CHECKPOINT).unlink(missing_ok=True)
+
+    def observe(self, trainer: Trainer, work: Path, report: ProgressCallback) -> ProgressCallback:
+        """What the trainer calls after every step, in the first process: ``report`` alone."""
+        return report
 
     def fresh_model(self) -> Model:
         """The model with weights from the training seed, drawn on the CPU whatever the device."""

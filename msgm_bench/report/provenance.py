@@ -144,7 +144,7 @@ def rerun_command(spec: RunSpec) -> str:
     options += ["--dataset", spec.dataset, "--forget", join_names(spec.forget)]
     options += ["--backbone", spec.backbone] if is_run else []
     options += TRACK_FLAGS[spec.track] if is_run else []
-    scalars = ("preset", "regime", "steps", "passes", "samples")
+    scalars = ("preset", "regime", "steps", "passes", "samples", "record_samples")
     seeds = ("train_seed", "unlearn_seed", "sample_seed")
     for name in ("base", "seed", *scalars, *seeds, "device", "precision", "threads"):
         value = getattr(spec, name)

@@ -19,9 +19,10 @@ from msgm_bench.experiment.model_card import BASE_FOLDER
 from msgm_bench.experiment.model_io import copy_model, load_model
 from msgm_bench.experiment.model_stage import BASE, MODEL
 from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.recording import recorded_sets
 from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.experiment.training_stages import LOG
-from msgm_bench.report import image_grids, plots, saved_images
+from msgm_bench.report import image_grids, plots, sample_sheets, saved_images
 from msgm_bench.report.metric_table import WARNING, metric_table
 from msgm_bench.storage import (
     copy_file,
@@ -34,6 +35,7 @@ from msgm_bench.storage import (
 from msgm_bench.storage.tensors import map_tensors
 
 SPEC, REPORT = "spec.yaml", "report.md"
+RECORDED, SHEET = "recording", "step-{:09d}.png"  # a folder, and a set of samples in it
 
 
 def write(
@@ -54,6 +56,8 @@ def write(
         copy_log(target, model)
         log = [json.loads(line) for line in (model / LOG).read_text("utf-8").splitlines()]
     _draw_pictures(target, plan, stages, entries, log)
+    if stages.recording is not None:
+        _draw_recording(target, plan, entries[stages.recording.name].path)
     write_text(target / REPORT, report(result))
 
 
@@ -84,6 +88,22 @@ def _draw_pictures(
         plots.score_field(target / "score.png", subject, base)
 
 
+def _draw_recording(target: Path, plan: Plan, entry: Path) -> None:
+    """Draw a sheet of samples for each recorded step of the training; older ones go."""
+    folder, data = target / RECORDED, _data_rows(plan)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    for step, rows in recorded_sets(entry):
+        sheet = sample_sheets.sheet_of(rows, data, sample_sheets.STEP_BUDGET)
+        if sheet is not None:
+            sample_sheets.write_sheet(folder / SHEET.format(step), sheet)
+
+
+def has_recording(target: Path) -> bool:
+    """Whether a run folder has samples along its training."""
+    return (target / RECORDED).is_dir()
+
+
 def _draw_preview(path: Path, rows: Mapping[str, Tensor], data: Mapping[str, Tensor]) -> None:
     """Draw the preview of a task: points over the data, one row as a square, several as strips."""
     if all(x.ndim == 2 for x in rows.values()):
@@ -100,14 +120,21 @@ def _preview_rows(
     """Rows of all pictures, by task and caption; those of the data where they are points."""
     rows: dict[str, Mapping[str, Tensor]] = {}
     if subject.model.shape == (2,):
-        retain, forget = plan.data.split(plan.data.test[: saved_images.POINTS], plan.targets)
-        rows[saved_images.DATA] = {"keep": retain.x, "forget": forget.x}
+        rows[saved_images.DATA] = _data_rows(plan)
     for name, stage in stages.artifacts.items():
         artifact = map_tensors(entries[stage.name].path / ARTIFACT)
         preview = stage.task.preview(subject, artifact)
         if preview:
             rows[name] = preview
     return rows
+
+
+def _data_rows(plan: Plan) -> dict[str, Tensor]:
+    """Held-out items to keep and to forget, where they are points; else none."""
+    if plan.loaded.stats.shape != (2,):
+        return {}
+    retain, forget = plan.data.split(plan.data.test[: saved_images.POINTS], plan.targets)
+    return {"keep": retain.x, "forget": forget.x}
 
 
 def spec_text(plan: Plan) -> str:

@@ -9,10 +9,11 @@ from PIL import Image
 
 from msgm_bench.boards import build, check, load
 from msgm_bench.boards.figure import draw
-from msgm_bench.boards.picture import SIDE, import_images, table, thumbnails
+from msgm_bench.boards.picture import import_images, table
 from msgm_bench.errors import UsageError
 from msgm_bench.report import saved_images
 from msgm_bench.report.image_table import Table, draw_tables
+from msgm_bench.report.sample_sheets import SIDE, thumbnails
 from msgm_bench.storage import dump_yaml
 
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)

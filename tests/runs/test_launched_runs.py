@@ -56,6 +56,16 @@ def test_two_processes_make_one_run(pair, bench, tmp_path):
         assert row["value"] == pytest.approx(expected["value"], rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast", "cache")
+def test_the_first_process_draws_along_the_training(pair, tmp_path):
+    """Samples of a training that both share; the other process waits for the next step."""
+    arguments = tiny("--record-samples", "2", method="standard", out=tmp_path / "pair")
+    both = pair(arguments)
+    assert [process.code() for process in both] == [0, 0]
+    assert len([*tmp_path.glob("pair/*/recording/*.png")]) == 3
+
+
 class Closed(Stage):
     """A stage that no process can share."""
 
