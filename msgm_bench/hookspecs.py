@@ -2,7 +2,8 @@
 
 A plugin is a module with an entry point of group ``msgm_bench`` that implements any of these
 functions under ``@hookimpl``. Registration hooks return classes; life-cycle hooks receive events
-of a run and return nothing. An exception in a life-cycle hook fails the run.
+of a run and return nothing. An exception in a life-cycle hook fails the run; in a tracker's, it
+ends its log.
 """
 
 from __future__ import annotations
@@ -135,3 +136,14 @@ def run_ended(result: Result, folder: str) -> None:
 @hookspec
 def run_failed(spec: Mapping[str, Any], folder: str, reason: str) -> None:
     """The run failed for ``reason``; its cached stages stay."""
+
+
+@hookspec
+def job_ended(stopped: bool) -> None:
+    """The runs of the command, or the job of a worker, are over: close what is open.
+
+    It is called whatever became of the last run, which may go on in another job or command.
+
+    Args:
+        stopped: Whether an exception ends them, such as Ctrl-C.
+    """
