@@ -2,8 +2,8 @@
 
 A plugin is a module with an entry point of group ``msgm_bench`` that implements any of these
 functions under ``@hookimpl``. Registration hooks return classes; life-cycle hooks receive events
-of a run and return nothing. An exception in a life-cycle hook fails the run. ``published_values``
-answers pages.
+of a run and return nothing. An exception in a life-cycle hook fails the run; in a tracker's, it
+ends its log. ``published_values`` answers pages.
 """
 
 from __future__ import annotations
@@ -174,3 +174,14 @@ def run_failed(spec: Mapping[str, Any], folder: str, reason: str) -> None:
 def published_values(results: Sequence[Result]) -> Sequence[Published]:
     """Values of papers that the results of a board answer, for its page of the site."""
     return ()
+
+
+@hookspec
+def job_ended(stopped: bool) -> None:
+    """The runs of the command, or the job of a worker, are over: close what is open.
+
+    It is called whatever became of the last run, which may go on in another job or command.
+
+    Args:
+        stopped: Whether an exception ends them, such as Ctrl-C.
+    """

@@ -37,6 +37,7 @@ BASES: Mapping[str, type[Plugin]] = {
 }
 KINDS = tuple(BASES)
 MAX_CLASSES = 1_000  # of one hook: a generator may be infinite
+Wrapper = Callable[[Callable[..., Any], str], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,20 @@ class Registry:
             self._entries[entry.kind][entry.cls.name].append(entry)
         self._provenance[provenance.entry_point] = provenance
 
-    def listen(self, plugin: object, owner: str) -> None:
+    def listen(self, plugin: object, owner: str, wrap: Wrapper = with_owner) -> None:
         """Call the life-cycle hooks of a module or tracker from now on.
 
         Args:
             plugin: Has functions or methods under ``@hookimpl``.
             owner: Its name in the errors of its hooks.
+            wrap: Makes what is called from a hook and its name.
         """
         self.manager.register(plugin)
         for caller in self.manager.get_hookcallers(plugin) or ():
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is plugin:
-                    owned = with_owner(implementation.function, f"{owner}, {caller.name}")
-                    cast(Any, implementation).function = owned  # final to type checkers
+                    wrapped = wrap(implementation.function, f"{owner}, {caller.name}")
+                    cast(Any, implementation).function = wrapped  # final to type checkers
 
     def _check_hooks(self, module: ModuleType) -> None:
         """Refuse unknown hooks, which pluggy never calls."""

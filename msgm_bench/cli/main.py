@@ -35,7 +35,7 @@ COMMANDS = {
     "evaluate": "Score a trained model.",
     "tune": "Choose options of a board's methods, with as many trials for each.",
     "sweep": "Measure quality over a setting of the evaluation.",
-    "export": "Write the model of a run for diffusers.",
+    "export": "Write the model of a run, or its result, for others.",
     "compare": "Print a ranked table of results.",
     "explain": "Explain how a number came about.",
     "diff": "Name what two results differ in.",

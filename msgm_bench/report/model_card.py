@@ -1,4 +1,4 @@
-"""The model card of an export: facts, usage and values in markdown."""
+"""The model card of an export: metadata for the Hub, facts, usage and values in markdown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from msgm_bench.api import Result
 from msgm_bench.api.track import track_name
 from msgm_bench.experiment.pretrained import is_unlearned
 from msgm_bench.report.metric_table import metric_table
+from msgm_bench.report.model_index import card_data, front_matter
 from msgm_bench.storage import markdown_code, markdown_text
 
 COLUMNS = ("metric", "split", "value", "unit", "95 % interval", "n", "protocol")
@@ -25,6 +26,7 @@ def model_card(run: Path, result: Result, sha256: str, usage: str) -> str:
     spec = result.spec
     without = f", without {_forget(result)}" if is_unlearned(result) else ""
     lines = [
+        front_matter(card_data(run.resolve().name, result, "diffusers")),
         f"# {spec.method} on {spec.dataset}{without}",
         "",
         "A diffusion model, scored by msgm-bench.",

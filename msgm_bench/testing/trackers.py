@@ -25,6 +25,7 @@ HOOKS = (
     "metric_computed",
     "run_ended",
     "run_failed",
+    "job_ended",
 )
 
 
@@ -55,6 +56,7 @@ class TrackerCase:
                 _call_all(name, manager.hook)
             late = {"spec": {}, "folder": "out/b", "reason": "died"}
             _call(name, managers[-1].hook, "run_failed", **late)
+            _call(name, managers[-1].hook, "job_ended", stopped=True)
         return stdout.getvalue()
 
 
@@ -141,6 +143,7 @@ def _call_all(name: str, hook: Any) -> None:
     _call(name, hook, "run_ended", result=result, folder="out/a")
     _call(name, hook, "run_started", spec=values, folder="out/b")
     _call(name, hook, "run_failed", spec=values, folder="out/b", reason="diverged\nat step 3")
+    _call(name, hook, "job_ended", stopped=False)
 
 
 def _call(name: str, hook: Any, event: str, **values: Any) -> None:
@@ -149,6 +152,6 @@ def _call(name: str, hook: Any, event: str, **values: Any) -> None:
         getattr(hook, event)(**values)
     except Exception as error:
         raise AssertionError(
-            f"{name}: {event} raises {type(error).__name__}: {error}, which fails the run"
+            f"{name}: {event} raises {type(error).__name__}: {error}, which ends its log"
         ) from error
     assert repr(before) == repr(values), f"{name}: {event} changes its arguments"

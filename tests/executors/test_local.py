@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_harness import results, tiny
 
-from msgm_bench import OptionError, OptionText, Resources, StorageError
+from msgm_bench import OptionError, OptionText, Resources
 from msgm_bench.testing import check_executor, check_tracker
 from msgm_bench.training.interrupt import deferred
 from msgm_builtin.executors.local import Local
@@ -263,13 +263,6 @@ def test_wrong_options(options, message, fast, cache, bench, tmp_path):
         assert code == 2
         assert message in err
         assert not (tmp_path / "runs").exists()
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    """With what to do."""
-    tracker = JsonLines.create({"path": str(tmp_path)})
-    with pytest.raises(StorageError, match="the tracker 'jsonl' cannot write"):
-        tracker.run_started(spec={}, folder="a")
 
 
 def test_numbers_that_are_not_finite_are_null():

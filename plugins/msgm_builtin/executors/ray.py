@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from msgm_bench import Executor, MsgmBenchError, OptionError, Options, Resources, hookimpl
-from msgm_builtin.executors.extra import require
+from msgm_builtin.extra import require
 
 Future = concurrent.futures.Future[Any]
 CONNECTION_SECONDS = 20.0
@@ -52,7 +52,7 @@ class Ray(Executor[RayOptions]):
             UsageError: Ray is not installed, or no node has so many CPUs or GPUs.
             MsgmBenchError: There is no cluster at the address.
         """
-        ray = require("ray", self.name)
+        ray = require("ray", "executor", self.name)
         threads = str(resources.threads)
         variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         variables |= {k: v for k, v in os.environ.items() if k.startswith("MSGM_BENCH_")}

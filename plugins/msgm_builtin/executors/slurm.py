@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from msgm_bench import Executor, MsgmBenchError, Options, Resources, UsageError, hookimpl
-from msgm_builtin.executors.extra import require
 from msgm_builtin.executors.submitted_jobs import ResumableJob, Scheduler, SubmittedJobs
+from msgm_builtin.extra import require
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Slurm(Executor[SlurmOptions]):
             UsageError: submitit is not installed, or this is no machine of a cluster.
             MsgmBenchError: The scheduler does not answer.
         """
-        submitit = require("submitit", self.name)
+        submitit = require("submitit", "executor", self.name)
         if absent := [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]:
             raise UsageError(
                 f"the executor 'slurm' needs {', '.join(absent)}, not found on this machine",

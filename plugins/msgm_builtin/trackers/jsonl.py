@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from msgm_bench import Options, Result, Row, StorageError, Tracker, hookimpl
+from msgm_bench import Options, Result, Row, Tracker, hookimpl
+from msgm_builtin.trackers.append import append, check_appendable
 
 
 class JsonLinesOptions(Options):
@@ -38,6 +38,11 @@ class JsonLines(Tracker[JsonLinesOptions]):
     citation = "https://jsonlines.org"
 
     run = ""
+
+    def __init__(self, options: JsonLinesOptions | None = None) -> None:
+        super().__init__(options)
+        self.path = Path(self.options.path).expanduser()
+        check_appendable(self.path, self.name)
 
     @hookimpl
     def run_started(self, spec: Mapping[str, Any], folder: str) -> None:
@@ -87,21 +92,7 @@ class JsonLines(Tracker[JsonLinesOptions]):
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = {"time": now, "event": event, "run": self.run, **json_value(values)}
         line = json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n"
-        path = Path(self.options.path).expanduser()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            file = os.open(path, flags, 0o666)
-            try:
-                os.write(file, line.encode("utf-8", "backslashreplace"))
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise StorageError(
-                f"the tracker {self.name!r} cannot write {path}: {error.strerror or error}",
-                "a file that can be appended to",
-                f"-x {self.name}.path=FILE",
-            ) from error
+        append(self.path, line, self.name)
 
 
 def json_value(value: Any) -> Any:
