@@ -14,7 +14,14 @@ from msgm_bench.api import Metric, MetricProtocol, ModelContext, Task
 from msgm_bench.evaluation.evidence import differences
 from msgm_bench.storage.tensors import pack_tensors, unpack_tensors
 from msgm_bench.testing.checks import Check, require
-from msgm_bench.testing.metric_trials import MANY, MetricCase, MetricTrial, reference_of, shortened
+from msgm_bench.testing.metric_trials import (
+    MANY,
+    MetricCase,
+    MetricTrial,
+    control_of,
+    reference_of,
+    shortened,
+)
 from msgm_bench.testing.plugins import PLUGIN_CHECKS, variations
 
 
@@ -63,6 +70,7 @@ def _check_repeatable(trial: MetricTrial) -> None:
 
 def _check_counts(trial: MetricTrial) -> None:
     half, context = shortened(trial.task, MANY // 2), trial.context
+    context = replace(context, control=control_of(context, half))
     if half.total(context) < trial.task.total(context):
         artifact = half.draw(context, 0, half.total(context))
         fewer, n = trial.metric.measure(context, half, artifact)[0].n, trial.rows[0].n
