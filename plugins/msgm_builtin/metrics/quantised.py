@@ -142,6 +142,7 @@ class QuantisedRatio(QuantisedShares):
             direction="down",
             track="unconditional",
             position=72,
+            in_tables=False,
         ),
         MetricColumn(
             metric="ur_int4",

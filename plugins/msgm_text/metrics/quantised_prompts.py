@@ -42,7 +42,13 @@ class QuantisedPromptAccuracy(QuantisedShares):
     tasks = ("quantised_prompt_generation",)
     columns = (
         MetricColumn(
-            metric="ua_int8", label="UA int8", digits=1, direction="up", track="text", position=72
+            metric="ua_int8",
+            label="UA int8",
+            digits=1,
+            direction="up",
+            track="text",
+            position=72,
+            in_tables=False,
         ),
         MetricColumn(
             metric="ua_int4", label="UA int4", digits=1, direction="up", track="text", position=73
@@ -71,7 +77,7 @@ class QuantisedPromptAccuracy(QuantisedShares):
             groups = [
                 judge_prompts(context, images, g) for g in ("target", "neighbour", "unrelated")
             ]
-            sizes = torch.tensor([len(group.prompts) for group in groups])
+            sizes = torch.tensor([len(group.concepts) for group in groups])
             tensors["forget"] = torch.arange(int(sizes.sum())) < sizes[0]
             samples = name.replace("x", "samples", 1)
             tensors[f"{samples}_shows"] = torch.cat([group.shows_concept for group in groups])
