@@ -92,7 +92,7 @@ class QuantisedTask(Task[BitsOptionsT]):
     def preview(self, context: ModelContext, artifact: Artifact) -> dict[str, Tensor]:
         """The rows of ``drawing``, of the model and of each copy."""
         names = {"full precision": "x"} | {f"{b} bits": f"x_int{b}" for b in self.options.bits}
-        rows = {}
+        rows = dict[str, Tensor]()
         for label, name in names.items():
             pictures = self.generation.preview(context, {**artifact, "x": artifact[name]})
             rows |= {f"{label}: {caption}": images for caption, images in pictures.items()}

@@ -42,7 +42,13 @@ class QuantisedPromptAccuracy(QuantisedShares):
     tasks = ("quantised_prompt_generation",)
     columns = (
         MetricColumn(
-            metric="ua_int8", label="UA int8", digits=1, direction="up", track="text", position=72
+            metric="ua_int8",
+            label="UA int8",
+            digits=1,
+            direction="up",
+            track="text",
+            position=72,
+            in_tables=False,
         ),
         MetricColumn(
             metric="ua_int4", label="UA int4", digits=1, direction="up", track="text", position=73
