@@ -209,8 +209,8 @@ def membership_violations(rows: Mapping[str, Row], name: str) -> Iterator[str]:
         if value is None or abs(max(value, 100 - value) - headline.value) > TOLERANCE:
             yield f"{name} is not the larger of {name}_auc and what it lacks of 100"
     if excess is not None and excess.value is not None:
-        values = [row.value for row in (auc, control) if row is not None and row.value is not None]
-        if len(values) < 2 or abs(values[0] - values[1] - excess.value) > TOLERANCE:
+        own, other = (None if row is None else row.value for row in (auc, control))
+        if own is None or other is None or abs(own - other - excess.value) > TOLERANCE:
             yield f"{name}_excess is not {name}_auc less {name}_auc_control"
     for metric in (f"{name}_tpr", f"{name}_tpr_control"):
         share = share_row(rows, metric)
