@@ -3,18 +3,29 @@
 The rule. A method is ranked if every seed of it has a value of the rank metric and if its retain
 quality, averaged over the seeds that it shares with the reference, is no more than the gate's
 limit worse than the reference's. Ranked methods are ordered by their mean over seeds. Going down
-that order, a method joins the group of the one above it while it cannot be told from the first of
-that group: the 95 % interval of their paired difference over common seeds holds zero, or there
-are fewer than two common seeds. Where each has one result, of one seed, the 95 % intervals over
-their items must overlap instead: that speaks of two trained models, not of the methods. A group
-shares the rank of its first member (competition ranking: 1=, 1=, 3). Each comparison is made at
-95 %, without correction for the number of comparisons.
+that order, a method joins the group of the one above it while no member of that group leads it. A
+method leads another if the 95 % interval of their paired difference over common seeds, two at
+least, lies on the better side of zero. Where each has one result, of one seed, their 95 %
+intervals over items must lie apart instead: that speaks of two trained models, not of the
+methods. A group shares the rank of its first member (competition ranking: 1=, 1=, 3). Each of
+these comparisons is made at 95 %, without correction for their number.
+
+The interval of a rank is corrected. Of k ranked methods, one has the ranks from 1 + (methods that
+lead it) to k - (methods that it leads), where the k - 1 paired differences of a method have
+intervals at 1 - 0.05/(k - 1) each: then all of them hold together with 95 % (Bonferroni), and so
+does the interval of its rank. One that leads at this level leads at 95 %, too, and stands in
+another group above: no interval leaves out the rank that is shown.
+
+Source of the intervals: Mogstad, Romano, Shaikh, Wilhelm (2024), Review of Economic Studies
+91:476, marginal confidence sets for ranks, here with Student's intervals for few seeds.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -27,6 +38,8 @@ from msgm_bench.storage.markdown import DASH
 
 State = Literal["ranked", "gated", "failed", "missing"]
 _STATES: tuple[State, ...] = ("ranked", "gated", "failed", "missing")
+LEVEL = 0.05
+"""Chance of error that a comparison may have."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,8 @@ class RankedRow:
         rank: From 1; None where it stands below.
         tied: Whether another method shares the rank.
         notes: Why it stands where it stands.
+        interval: First and last rank that 95 % confidence allows; None where no two ranked
+            methods have two seeds in common.
     """
 
     method: str
@@ -46,6 +61,7 @@ class RankedRow:
     rank: int | None = None
     tied: bool = False
     notes: tuple[str, ...] = ()
+    interval: tuple[int, int] | None = None
 
     @property
     def label(self) -> str:
@@ -79,7 +95,30 @@ def rank(
         key=lambda method: (_STATES.index(states[method][0]), methods.index(method)),
     )
     unranked = [RankedRow(method, states[method][0], notes=states[method][1]) for method in below]
-    return _tie(frame, ordered, key) + unranked
+    intervals = rank_intervals(frame, ordered, key, sign)
+    ranked = _tie(frame, ordered, key, sign)
+    return [replace(row, interval=intervals.get(row.method)) for row in ranked] + unranked
+
+
+def rank_intervals(
+    frame: pd.DataFrame, ordered: Sequence[str], key: Quantity, sign: int
+) -> dict[str, tuple[int, int]]:
+    """First and last rank of each method at 95 %; empty without a pair of two common seeds.
+
+    Args:
+        frame: As ``rank`` takes it.
+        ordered: The ranked methods, best mean first.
+        key: What ranks.
+        sign: As of ``direction_sign``.
+    """
+    pairs = list(itertools.combinations(ordered, 2))
+    comparable = [(a, b) for a, b in pairs if len(common_seeds(frame, a, b, key)) > 1]
+    if not comparable:
+        return {}
+    level = LEVEL / (len(ordered) - 1)
+    apart = [(a, b) for a, b in comparable if leads(frame, a, b, key, sign, level)]
+    better, worse = Counter(b for _, b in apart), Counter(a for a, _ in apart)
+    return {method: (1 + better[method], len(ordered) - worse[method]) for method in ordered}
 
 
 def baseline_violations(frame: pd.DataFrame, baseline: Baseline) -> list[str]:
@@ -113,6 +152,12 @@ def rows(frame: pd.DataFrame, method: str, key: Quantity) -> pd.DataFrame:
     return frame.take(chosen.nonzero()[0])
 
 
+def common_seeds(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> pd.DataFrame:
+    """Values of two methods in the columns 0 and 1, by the seeds that both have a value of."""
+    both = [series(frame, a, key), series(frame, b, key)]
+    return pd.concat(both, axis=1, join="inner").dropna()
+
+
 def direction_sign(frame: pd.DataFrame, key: Quantity) -> int:
     """1 where lower is better, -1 where higher is; 1 where nothing was measured.
 
@@ -135,21 +180,30 @@ def failures(frame: pd.DataFrame, method: str, key: Quantity) -> tuple[str, ...]
     return tuple(remarks(chosen[chosen["value"].isna()]))
 
 
-def separable(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> bool:
-    """Whether the seeds that both methods share, or the items of the only one, tell them apart."""
-    both = [series(frame, a, key), series(frame, b, key)]
-    pair = pd.concat(both, axis=1, join="inner").dropna()
+def leads(
+    frame: pd.DataFrame, a: str, b: str, key: Quantity, sign: int, level: float = LEVEL
+) -> bool:
+    """Whether ``a`` is better than ``b`` beyond chance.
+
+    By the seeds that both share, or by the items of the only seed, which is compared at 5 %.
+
+    Args:
+        frame: As ``rank`` takes it.
+        a: A method.
+        b: Another.
+        key: What ranks.
+        sign: As of ``direction_sign``.
+        level: Chance of error of the two-sided comparison over seeds.
+    """
+    both, pair = (series(frame, a, key), series(frame, b, key)), common_seeds(frame, a, b, key)
     if len(pair) == len(both[0]) == len(both[1]) == 1:
-        return _disjoint(frame, a, b, key)
+        ours, theirs = rows(frame, a, key).iloc[0], rows(frame, b, key).iloc[0]
+        low, high = (ours, theirs) if sign > 0 else (theirs, ours)
+        return bool(low["high"] < high["low"])
     if len(pair) < 2:
         return False
-    return not paired_difference(pair[0].to_numpy(), pair[1].to_numpy()).contains(0.0)
-
-
-def _disjoint(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> bool:
-    """Whether the intervals over the items of two results have nothing in common."""
-    both = pd.concat([rows(frame, a, key), rows(frame, b, key)])
-    return bool(both["low"].max() > both["high"].min())
+    difference = paired_difference(pair[0].to_numpy(), pair[1].to_numpy(), 1 - level)
+    return difference.high < 0 if sign > 0 else difference.low > 0
 
 
 def _state(
@@ -185,10 +239,10 @@ def _outside(frame: pd.DataFrame, method: str, reference: str, limit: Limit) -> 
     )
 
 
-def _tie(frame: pd.DataFrame, ordered: Sequence[str], key: Quantity) -> list[RankedRow]:
+def _tie(frame: pd.DataFrame, ordered: Sequence[str], key: Quantity, sign: int) -> list[RankedRow]:
     groups: list[list[str]] = []
     for method in ordered:
-        if groups and not separable(frame, groups[-1][0], method, key):
+        if groups and not any(leads(frame, a, method, key, sign) for a in groups[-1]):
             groups[-1].append(method)
         else:
             groups.append([method])
@@ -198,7 +252,7 @@ def _tie(frame: pd.DataFrame, ordered: Sequence[str], key: Quantity) -> list[Ran
         above = groups[index - 1][0] if index else None
         for method in group:
             notes: tuple[str, ...] = ()
-            if above is not None and not separable(frame, above, method, key):
+            if above is not None and not leads(frame, above, method, key, sign):
                 notes = (f"its seeds do not tell it from {above} of the rank above either",)
             ranked.append(RankedRow(method, "ranked", place, len(group) > 1, notes))
     return ranked

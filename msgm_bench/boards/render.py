@@ -67,6 +67,7 @@ def render(
         ],
         notes=notes.texts,
         origin_texts=ORIGINS,
+        rank_intervals=any(row.interval is not None for row in ranked),
         names={str(column.key): column_label(column) for column in reversed(columns(board))},
     )
 
@@ -150,8 +151,9 @@ def page_row(
     if 0 < count < board.seeds:
         remarks.append(f"{count} of {board.seeds} seeds")
     place = f"**{row.label}**" if row.rank == 1 else row.label
+    interval = "" if row.interval is None else " [{}, {}]".format(*row.interval)
     cells = [
-        f"{place}{' ⚠' if stamped else ''}",
+        f"{place}{interval}{' ⚠' if stamped else ''}",
         f"{code(row.method)}{role(board, row.method)}{notes.mark(*remarks)}",
     ]
     return cells + values(frame, row.method, board.columns, notes)

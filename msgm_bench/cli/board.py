@@ -11,6 +11,7 @@ import click
 from msgm_bench.cli.assessment import max_size_option, print_assessment, size_limit
 from msgm_bench.cli.exit_codes import ExitCode
 from msgm_bench.cli.options import FolderType
+from msgm_bench.cli.power import power
 from msgm_bench.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ RUNS_FOLDER = FolderType("a folder of run folders, such as runs/")
 @click.group()
 def command() -> None:
     """Build and check leaderboards."""
+
+
+command.add_command(power)
 
 
 @command.command()

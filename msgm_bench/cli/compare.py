@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,31 @@ def command(paths: tuple[str, ...], as_csv: bool, figure: str | None) -> None:
     from msgm_bench.boards import compare
     from msgm_bench.cli.tables import print_comparison
     from msgm_bench.errors import UsageError
+
+    if figure is not None and Path(figure).suffix != ".png":
+        raise UsageError(f"--figure {figure}", "a name that ends in .png")
+    results = successful_results(paths)
+    successes = list(results.values())
+    if as_csv:
+        echo(compare(successes).to_csv(index=False).rstrip("\n"))
+    else:
+        print_comparison(successes)
+    if figure is not None:
+        _draw([file.parent for file in results], Path(figure))
+
+
+def successful_results(paths: Iterable[str]) -> dict[Path, Result]:
+    """Results with status ok below the paths, by file; the others are named on stderr.
+
+    Raises:
+        UsageError: There are none.
+    """
+    from msgm_bench.errors import UsageError
     from msgm_bench.storage import single_line
 
     files = [file for path in paths for file in _result_files(Path(path))]
     if not files:
         raise UsageError(f"no result.json under {', '.join(paths)}", "run folders")
-    if figure is not None and Path(figure).suffix != ".png":
-        raise UsageError(f"--figure {figure}", "a name that ends in .png")
     results, reasons = _read_all(files)
     for reason in reasons:
         echo(single_line(f"skipped: {reason}"), err=True)
@@ -46,15 +65,10 @@ def command(paths: tuple[str, ...], as_csv: bool, figure: str | None) -> None:
         if result.status != "ok":
             outcome = f"{result.spec.method}: {result.status}: {result.reason}"
             echo(single_line(outcome), err=True)
-    successes = [result for result in results.values() if result.status == "ok"]
+    successes = {file: result for file, result in results.items() if result.status == "ok"}
     if not successes:
         raise UsageError("none of the results is a successful one", "results with status ok")
-    if as_csv:
-        echo(compare(successes).to_csv(index=False).rstrip("\n"))
-    else:
-        print_comparison(successes)
-    if figure is not None:
-        _draw([file.parent for file in results], Path(figure))
+    return successes
 
 
 def _read_all(files: list[Path]) -> tuple[dict[Path, Result], list[str]]:

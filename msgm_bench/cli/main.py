@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": "Print a ranked table of results.",
     "explain": "Explain how a number came about.",
     "diff": "Name what two results differ in.",
+    "variance": "Say which seeds make a value vary, and how much the items do.",
     "list": "List the installed plugins.",
     "info": "Explain a plugin, or describe a run before it begins.",
     "new": "Write a plugin to start from.",

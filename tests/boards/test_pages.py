@@ -27,10 +27,10 @@ def test_a_complete_board(folder):
     assert "| Rank | Method | UR (%) ↓ | nll, retain (bits/dim) ↓ |" in text
     assert "nll, forget (bits/dim) ↑" in text
     # mean 5.0333, s = 0.0577, t = 4.303: half-width 0.143
-    assert line_of(text, "alpha").startswith("| **1=** | `alpha` | 5.0 ± 0.1 | 2.05 ± 0.02 |")
-    assert line_of(text, "beta").startswith("| **1=** | `beta` | 5.1 ± 0.4 |")
-    assert line_of(text, "ideal").startswith("| 3 | `ideal` (reference) | 10.0 ± 0.5 |")
-    assert line_of(text, "base").startswith("| 4 | `base` (baseline) | 30.0 ± 2.5 |")
+    assert line_of(text, "alpha").startswith("| **1=** [1, 2] | `alpha` | 5.0 ± 0.1 | 2.05 ± 0.0")
+    assert line_of(text, "beta").startswith("| **1=** [1, 2] | `beta` | 5.1 ± 0.4 |")
+    assert line_of(text, "ideal").startswith("| 3 [3, 3] | `ideal` (reference) | 10.0 ± 0.5 |")
+    assert line_of(text, "base").startswith("| 4 [4, 4] | `base` (baseline) | 30.0 ± 2.5 |")
     assert "⚠" not in text
     protocols = (folder / "protocols.md").read_text("utf-8")
     assert "msgm-bench board build BOARD --runs RUNS" in protocols
