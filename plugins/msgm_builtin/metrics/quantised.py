@@ -176,7 +176,14 @@ class QuantisedAccuracy(QuantisedShares):
     citation = "Zhang et al. 2025, arXiv:2410.16454; Heng and Soh 2023, arXiv:2305.10120"
     tasks = ("quantised_class_generation",)
     columns = (
-        MetricColumn(metric="ua_int8", label="UA int8", direction="up", track="class", position=72),
+        MetricColumn(
+            metric="ua_int8",
+            label="UA int8",
+            direction="up",
+            track="class",
+            position=72,
+            in_tables=False,
+        ),
         MetricColumn(metric="ua_int4", label="UA int4", direction="up", track="class", position=73),
     )
     protocols = ("quantised_accuracy/judge",)
