@@ -42,6 +42,7 @@ from msgm_builtin.methods.sfd_losses import (
     generate,
     generator_loss,
 )
+from msgm_builtin.methods.sfd_options import DRAWING_TASKS
 from msgm_builtin.samplers.one_step import OneStep
 
 PROCESS, V = VarianceExploding(0.01, 10.0), 0.25
@@ -468,7 +469,7 @@ def test_one_step_is_what_is_evaluated(bench, cache, fast, new_registry, monkeyp
     task = actual["protocols"][rows["ua"]["protocol"]]["settings"]["class_generation"]
     assert how.items() <= task.items()
     required = actual["provenance"]["limits"]["required_task_options"]
-    assert set(required) == {"class_generation", "prompt_generation", "prompt_attack"}
+    assert set(required) == {*DRAWING_TASKS}
     assert all(options == how for options in required.values())
     (folder,) = (tmp_path / "runs").iterdir()
     assert "class_generation: sampler = one_step, nfe = 1" in (folder / "report.md").read_text()

@@ -92,11 +92,18 @@ class SFDOptions(WeightsOptions):
         return ends
 
 
-DRAWING_TASKS = ("class_generation", "prompt_generation", "prompt_attack")
+DRAWING_TASKS = (
+    "class_generation",
+    "prompt_generation",
+    "prompt_attack",
+    "quantised_class_generation",
+    "quantised_prompt_generation",
+)
 UNSUPPORTED_TASKS = {
     "likelihood": "sfd leaves a one-step generator, which has no density to evaluate",
     "inpainting": "sfd leaves a one-step generator, without steps that hold known pixels",
     "reconstruction": "sfd leaves a one-step generator, which denoises pure noise only",
+    "membership": "sfd leaves a one-step generator, whose noise prediction has no error",
     "noise_sensitivity": "sfd leaves a one-step generator, which has one sampler",
     "drift": "sfd leaves a one-step generator, which denoises pure noise only",
     "embedding_attack": "sfd leaves a one-step generator, whose noise prediction has no error",
