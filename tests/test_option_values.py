@@ -8,6 +8,7 @@ import pytest
 
 from msgm_bench import OptionError
 from msgm_bench.api.option_text import OptionText
+from msgm_bench.api.plugin import parse_options
 from msgm_bench.registry import KINDS, registry
 from msgm_builtin.methods.sfd import SFD
 
@@ -36,7 +37,7 @@ def test_no_value_of_an_option_is_answered_in_pydantics_words(kind):
 def refusal(cls, name, value):
     """The error about a value of an option; None where it is allowed."""
     try:
-        cls.create({name: OptionText(value)})
+        parse_options(cls, {name: OptionText(value)})
     except OptionError as error:
         return error
     return None

@@ -29,18 +29,24 @@ def check_appendable(path: Path, tracker: str, option: str = "path") -> None:
     Raises:
         StorageError: It is a folder, or may not be written.
     """
+    try:
+        reason = _obstacle(path)
+    except OSError as error:  # a name that is too long
+        reason = error.strerror or str(error)
+    if reason:
+        raise _error(path, tracker, reason, option)
+
+
+def _obstacle(path: Path) -> str:
+    """Why a file cannot be appended to; empty where it can."""
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
-    reason = ""
     if path.is_dir():
-        reason = "it is a folder"
-    elif place != path and not place.is_dir():
-        reason = f"{place} is no folder"
-    elif not os.access(place, os.W_OK):
-        reason = "permission denied"
-    if reason:
-        raise _error(path, tracker, reason, option)
+        return "it is a folder"
+    if place != path and not place.is_dir():
+        return f"{place} is no folder"
+    return "" if os.access(place, os.W_OK) else "permission denied"
 
 
 def append(path: Path, lines: str, tracker: str, header: str = "") -> None:
