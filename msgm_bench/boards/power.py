@@ -1,7 +1,7 @@
 r"""Power of the paired t test over seeds: how many seeds and items tell two methods apart.
 
 With S common seeds a ranking tests the differences D_s = x_s - y_s by Student's t. If they are
-normal with mean delta and standard deviation sigma,
+normal with mean delta and variance sigma^2,
 
 .. math:: \text{power}(S) = P[|T| > t_{1 - \alpha/2}(S - 1)], \quad
           T \sim t(S - 1; \delta\sqrt{S}/\sigma) \text{ noncentral}.
@@ -123,7 +123,7 @@ def seeds_needed(effect: float) -> int | None:
 
 
 def sd_factors(seeds: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a standard deviation that ``seeds`` normal values have, as factors of it.
+    """The interval of the sigma that ``seeds`` normal values have, as factors of it.
 
     ``sqrt((S - 1) / q)`` with both quantiles q of chi squared: three seeds leave 0.52 to 6.28.
     """

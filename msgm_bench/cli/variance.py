@@ -87,7 +87,7 @@ def _print(entry: Decomposition, key: Quantity) -> None:
 
 
 def _line(part: Component, entry: Decomposition) -> list[str]:
-    """Name, seeds, degrees of freedom, standard deviation and share of a part."""
+    """Name, seeds, degrees of freedom, sd and share of a part."""
     seeds = str(entry.levels[SEEDS[part.name]]) if part.name in SEEDS else ""
     sd = f"{math.sqrt(part.variance):.3g}"
     if part.estimate < 0:
