@@ -88,16 +88,17 @@ def test_needed_items_are_the_fewest(seeds, difference, variance, share, n):
     spread = PairedSpread(seeds, difference, variance, share * variance, n)
     needed = spread.items_needed
 
-    def reached(items):
+    def power_with(items):
         of_items = min(1.0, share) * variance
         total = variance - of_items + of_items * n / items
-        return power(difference / math.sqrt(total), seeds) >= WANTED - 1e-9
+        return power(difference / math.sqrt(total), seeds)
 
+    rounding = 1e-9
     if math.isinf(needed):
-        assert not reached(1e12)
+        assert power_with(1e15) < WANTED + rounding
     else:
-        assert reached(needed)
-        assert needed == 1 or not reached((needed - 1) * (1 - 1e-9))
+        assert power_with(needed) > WANTED - rounding
+        assert needed == 1 or power_with(needed - 1) < WANTED + rounding
 
 
 def test_no_item_helps_where_seeds_alone_hide_the_difference():
