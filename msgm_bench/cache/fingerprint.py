@@ -73,24 +73,30 @@ def _imports(module: str) -> Iterator[str]:
     if path is None:
         return
     package = module if hasattr(loaded, "__path__") else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
+    for node in _import_statements(Path(path)):
         yield from (name for name in _imported_names(node, package) if name.startswith(f"{top}."))
 
 
-def _imported_names(node: ast.AST, package: str) -> list[str]:
+@functools.cache
+def _import_statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """All import statements of a file, those inside functions, too."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+def _imported_names(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
     """Absolute names of the modules of an import statement in ``package``."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
     source = "." * node.level + (node.module or "")
     source = importlib.util.resolve_name(source, package) if node.level else source
     inner = (f"{source}.{alias.name}" for alias in node.names)
     return [source, *(name for name in inner if name in sys.modules)]
 
 
+@functools.cache
 def _code(path: Path) -> str:
-    """Syntax tree of a module, without docstrings."""
+    """Syntax tree of a module, without docstrings; many plugins import the same modules."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
