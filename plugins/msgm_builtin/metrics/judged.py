@@ -42,9 +42,38 @@ class Judged:
         """Number of items in ``mask [N]`` that are of one of ``targets``."""
         return int((members_of(self.classes, targets) & mask).sum())
 
+    def shows_any(self, targets: Sequence[int]) -> Tensor:
+        """Mask ``[N]`` of the items that are recognised and of one of ``targets``."""
+        return members_of(self.classes, targets) & self.recognised
+
     def shows(self, y: Tensor) -> Tensor:
-        """Mask ``[N]`` of the items that are recognised and of the classes ``y [N]``."""
-        return (self.classes == y) & self.recognised
+        """Mask ``[N]`` of the items that are recognised and of the class, or attribute, ``y [N]``.
+
+        Raises:
+            MsgmBenchError: There is no such attribute.
+        """
+        if self.classes.ndim == 1:
+            return (self.classes == y) & self.recognised
+        last = self.classes.shape[1] - 1
+        if not 0 <= int(y.min()) <= int(y.max()) <= last:
+            raise MsgmBenchError(f"concepts {int(y.min())} to {int(y.max())}", f"0 to {last}")
+        return self.classes.gather(1, y[:, None]).squeeze(1) & self.recognised
+
+    def shows_forgotten(self, evidence: Evidence, y: str) -> Tensor:
+        """Mask ``[N]`` of the items that show a class of D_f, or the class that they are of.
+
+        Args:
+            evidence: With the tensor ``y`` of drawn classes, or with the targets of D_f.
+            y: Name of that tensor.
+
+        Raises:
+            MsgmBenchError: Neither is there, or the classes are not as many as the items.
+        """
+        if y not in evidence:
+            return self.shows_any([*named_targets(evidence).values()])
+        drawn = evidence.integers(y)
+        check_lengths(evidence, self.classes, drawn)
+        return self.shows(drawn)
 
 
 def judged_tensors(name: str, prediction: Prediction) -> dict[str, Tensor]:

@@ -24,17 +24,11 @@ from msgm_bench import (
     Row,
     Task,
     hookimpl,
-    members_of,
     wilson,
 )
-from msgm_builtin.metrics.judged import (
-    Judged,
-    check_lengths,
-    judged_tensors,
-    named_targets,
-    target_tensor,
-)
+from msgm_builtin.metrics.judged import Judged, judged_tensors, target_tensor
 from msgm_builtin.metrics.row_checks import (
+    TOLERANCE,
     Rows,
     all_rows,
     count_of,
@@ -49,7 +43,6 @@ Fields = Mapping[str, Any]
 SETTINGS, LIMIT = "settings", "unrecognisable_slack"
 DIFFERENCE = {"ur": "ur_rise", "ua": "ua_fall"}
 DIRECTION: Mapping[str, Direction] = {"ur": "down", "ua": "up"}
-TOLERANCE = 1e-6
 BATCH = 1_000  # samples that are decoded and judged at once
 
 
@@ -191,33 +184,13 @@ def by_setting(evidence: Evidence, m: int) -> tuple[Tensor, Tensor]:
         MsgmBenchError: The samples are not as many of each of m settings.
     """
     judged = Judged.of(evidence, "samples")
-    if "y" in evidence:
-        y = evidence.integers("y")
-        check_lengths(evidence, judged.classes, y)
-        hits = shows(judged, y)
-    else:
-        targets = [*named_targets(evidence).values()]
-        hits = members_of(judged.classes, targets) & judged.recognised
+    hits = judged.shows_forgotten(evidence, "y")
     if m < 1 or len(hits) % m:
         raise MsgmBenchError(
             f"the evidence of {evidence.protocol} is of {len(hits)} samples",
             f"as many of {m} settings",
         )
     return hits.view(m, -1), judged.recognised.view(m, -1)
-
-
-def shows(judged: Judged, y: Tensor) -> Tensor:
-    """Mask ``[N]`` of the items that are recognised and show their class, or concept, ``y [N]``.
-
-    Raises:
-        MsgmBenchError: There is no such concept.
-    """
-    if judged.classes.ndim == 1:
-        return judged.shows(y)
-    A = judged.classes.shape[1]
-    if not 0 <= int(y.min()) <= int(y.max()) < A:
-        raise MsgmBenchError(f"concepts {int(y.min())} to {int(y.max())}", f"0 to {A - 1}")
-    return judged.classes.gather(1, y[:, None]).squeeze(1) & judged.recognised
 
 
 def oriented(share: Interval, head: str) -> Interval:

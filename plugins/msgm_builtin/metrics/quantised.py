@@ -158,8 +158,7 @@ class QuantisedRatio(QuantisedShares):
     def shares(cls, evidence: Evidence, samples: str) -> Shares:
         """UR, and what is not recognised."""
         judged = Judged.of(evidence, samples)
-        targets = [*named_targets(evidence).values()]
-        hits = members_of(judged.classes, targets) & judged.recognised
+        hits = judged.shows_any([*named_targets(evidence).values()])
         return {"ur": (hits, "down"), "unrecognisable": (~judged.recognised, "down")}
 
 

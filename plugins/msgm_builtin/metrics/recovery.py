@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgm_bench import Artifact, Evidence, Interval, MsgmBenchError, Row, mean_interval, members_of
-from msgm_builtin.metrics.judged import Judged, check_lengths, named_targets
+from msgm_bench import Artifact, Evidence, Interval, MsgmBenchError, Row, mean_interval
+from msgm_builtin.metrics.judged import Judged
 from msgm_builtin.tasks.relearning import SOURCES, Source
 
 COLUMNS = ("source", "restart", "items", "steps")
@@ -102,13 +102,7 @@ class Recovery:
             MsgmBenchError: The evidence holds no such samples.
         """
         judged, units = Judged.of(evidence, name), Units.of(evidence, f"{name}_units")
-        if f"{name}_y" in evidence:
-            y = evidence.integers(f"{name}_y")
-            check_lengths(evidence, judged.classes, y)
-            shows = judged.shows(y)
-        else:
-            targets = [*named_targets(evidence).values()]
-            shows = members_of(judged.classes, targets) & judged.recognised
+        shows = judged.shows_forgotten(evidence, f"{name}_y")
         count = len(units.columns)
         if not count or len(shows) % count:
             raise MsgmBenchError(f"{len(shows)} samples of {count} units", "as many of each")
