@@ -132,11 +132,7 @@ def plan_tuning(
     tasks = [name for name in board.run.tasks if name in used or not results]
     changes = {"tasks": tasks, "method_params": {}, "training": {}}
     chosen = max(1, trials // FINALIST_SHARE) if finalists is None else finalists
-    if not 1 <= chosen <= trials <= MOST_TRIALS:
-        what = f"{chosen} finalists of {trials} trials"
-        raise UsageError(what, f"at most {MOST_TRIALS} trials, and finalists among them")
-    if not 1 <= len(seeds) <= MOST_SEEDS:
-        raise UsageError(f"a tuning with {len(seeds)} seeds", f"1 to {MOST_SEEDS} seeds")
+    _check_numbers(trials, chosen, seeds)
     protocol = Protocol(
         run=board.run.model_copy(update=changes),
         samples=samples,
@@ -155,6 +151,15 @@ def plan_tuning(
             "a forget set (--forget) without the board's classes, and other seeds (--seeds)",
         )
     return plan
+
+
+def _check_numbers(trials: int, finalists: int, seeds: Sequence[int]) -> None:
+    """Refuse impossible numbers of trials, finalists or seeds."""
+    if not 1 <= finalists <= trials <= MOST_TRIALS:
+        what = f"{finalists} finalists of {trials} trials"
+        raise UsageError(what, f"at most {MOST_TRIALS} trials, and finalists among them")
+    if not 1 <= len(seeds) <= MOST_SEEDS:
+        raise UsageError(f"a tuning with {len(seeds)} seeds", f"1 to {MOST_SEEDS} seeds")
 
 
 def _decisive(board: Board) -> list[Quantity]:
