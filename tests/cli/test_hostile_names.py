@@ -19,7 +19,7 @@ RUN = ("--dataset", "harm", "--backbone", "vesde")
 TINY = ("--samples", "8", "-t", "likelihood.rtol=1e-1", "-t", "likelihood.atol=1e-1")
 ESCAPE = "\x1b[31mred\u202e [bold]x[/]"
 FOLDER = ESCAPE.replace("/", "_")
-PLACES = {"cache", "runs", "site", "shown.png", "board", "spec.yaml", "exported", FOLDER}
+PLACES = {"pages", "cache", "runs", "site", "shown.png", "board", "spec.yaml", "exported", FOLDER}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,9 @@ def test_hostile_classes_side_by_side(safely, harm, tmp_path):
     safely("compare", first, second, "--figure", "shown.png")
     assert (tmp_path / "shown.png").stat().st_size > 1000
     safely("protocol", "diff", first / "result.json", second / "result.json")
+    safely("explain", first)
+    safely("explain", first, "odd")
+    safely("diff", first, second)
     safely("cache", "ls")
     safely("export", first, "exported", code=2)
 
@@ -190,10 +193,18 @@ def test_errors_with_hostile_texts(safely, harm, tmp_path):
         ["run", *RUN, "--forget", "x", "--method", "unseen", "--device", ESCAPE],
         ["run", *RUN, "--forget", "x", "--method", "unseen", "--data-dir", ESCAPE],
         ["run", *RUN, "--forget", "x", "--method", "unseen", "--executor", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "unseen", "--task", ESCAPE],
+        ["run", *RUN, "--forget", "x", "--method", "obt", "--training", f"{ESCAPE}=1"],
         ["evaluate", ESCAPE],
         ["export", ESCAPE, ESCAPE],
         ["compare", ESCAPE],
+        ["explain", ESCAPE],
+        ["diff", ESCAPE, ESCAPE],
+        ["variance", ESCAPE],
+        ["tune", "--board", ESCAPE],
         ["board", "build", ESCAPE],
+        ["board", "power", ESCAPE],
+        ["board", "site", "pages", "--boards", ESCAPE],
         ["board", ESCAPE],
         ["protocol", "diff", ESCAPE, ESCAPE],
         ["cache", ESCAPE],
@@ -225,7 +236,13 @@ def test_hostile_files(text, safely, tmp_path):
         ["protocol", "diff", place / "result.json", place / "result.json"],
         ["board", "build", place],
         ["board", "check", place],
+        ["board", "power", place],
+        ["board", "site", "pages", "--boards", place],
         ["export", place, "exported"],
+        ["explain", place],
+        ["explain", place / "result.json", ESCAPE],
+        ["diff", place / "result.json", place],
+        ["variance", place],
     ):
         safely(*arguments, code=pytest.approx(1.5, abs=0.5))
     safely("evaluate", place, *RUN[:2], "--forget", "x", code=2)
