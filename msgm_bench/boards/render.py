@@ -12,6 +12,7 @@ from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import ORIGINS, Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
+from msgm_bench.boards.templating import environment
 from msgm_bench.boards.trust import Level
 from msgm_bench.storage import markdown_text, one_line_yaml
 from msgm_bench.storage.markdown import DASH
@@ -74,18 +75,16 @@ def render(
 
 def template(name: str) -> jinja2.Template:
     """A template of markdown, with the filters that escape."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("msgm_bench.boards"),
+    templates = environment(
+        "msgm_bench.boards",
         autoescape=False,  # markdown: the filters escape
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        markdown_text=markdown_text,
+        code=code,
+        prose=prose,
+        tag_text=tag_text,
+        fenced=fenced,
     )
-    environment.filters.update(
-        markdown_text=markdown_text, code=code, prose=prose, tag_text=tag_text, fenced=fenced
-    )
-    return environment.get_template(name)
+    return templates.get_template(name)
 
 
 def stated(run: RunConditions) -> list[str]:

@@ -13,13 +13,15 @@ from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import ORIGINS
 from msgm_bench.boards.index import leaders
 from msgm_bench.boards.markdown import estimate
+from msgm_bench.boards.pages import BoardPage
 from msgm_bench.boards.ranking import rows, stamps_of
 from msgm_bench.boards.render import label_of
+from msgm_bench.boards.scatter import Scatter, scatter
+from msgm_bench.boards.templating import environment, px
 from msgm_bench.site.board_view import BoardView
 from msgm_bench.site.method_view import MethodView
 from msgm_bench.site.run_view import RunView, short
 from msgm_bench.site.samples import BoardSamples
-from msgm_bench.site.scatter import Scatter, scatter
 from msgm_bench.site.texts import cited, file_part, head, plain, prose, worded
 
 ASSETS = ("site.css", "site.js")
@@ -80,7 +82,13 @@ def card(view: BoardView) -> Card:
     names = (board.run.dataset, board.run.backbone, *board.run.forget, *board.methods)
     label = label_of(board, board.rank)
     track = track_name(board.run.track)
-    return Card(view, track, scatter(page), best, label, value, " ".join(names))
+    return Card(view, track, _drawing(page), best, label, value, " ".join(names))
+
+
+def _drawing(page: BoardPage) -> Scatter | None:
+    """Forgetting against retained quality; None where no method has both values."""
+    drawing = scatter(page.board, page.frame, page.ranked)
+    return drawing if drawing.spots else None
 
 
 def board_page(view: BoardView, samples: BoardSamples) -> str:
@@ -90,7 +98,7 @@ def board_page(view: BoardView, samples: BoardSamples) -> str:
     return _template("board.html.j2").render(
         root="../",
         view=view,
-        drawing=scatter(page),
+        drawing=_drawing(page),
         samples=samples,
         doubts=stamps_of(page.frame),
         problems=[*page.refusals, *samples.problems],
@@ -121,15 +129,9 @@ def assets() -> dict[str, str]:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("msgm_bench.site"),
+    return environment(
+        "msgm_bench.site",
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
         plain=plain,
         head=head,
         prose=prose,
@@ -137,9 +139,8 @@ def _environment() -> jinja2.Environment:
         cited=cited,
         file=file_part,
         short=short,
-        px=lambda value: f"{value:.1f}",
+        px=px,
     )
-    return environment
 
 
 def _template(name: str) -> jinja2.Template:

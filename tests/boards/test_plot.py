@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from msgm_bench.boards import build
 from msgm_bench.boards.axis import Axis, Label, place_labels
-from msgm_bench.boards.plot import BOTTOM, LEFT, RIGHT, TOP, staircase
+from msgm_bench.boards.scatter import BOTTOM, LEFT, RIGHT, TOP, staircase
 
 BOARDS = sorted((Path(__file__).parents[2] / "leaderboards").glob("*/plot.svg"))
 NUMBERS = st.floats(-1e6, 1e6)

@@ -1,0 +1,34 @@
+"""Templates of pages, plots and the site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jinja2
+
+
+def environment(
+    package: str, autoescape: bool, **filters: Callable[..., str]
+) -> jinja2.Environment:
+    """Templates of a package: a name that is missing is an error, and lines of blocks vanish.
+
+    Args:
+        package: Its folder ``templates`` has them.
+        autoescape: Whether what a template prints is escaped as XML.
+        filters: Functions that templates may call, by name.
+    """
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters.update(filters)
+    return templates
+
+
+def px(value: float) -> str:
+    """A length in a drawing, to a tenth of a pixel."""
+    return f"{value:.1f}"
