@@ -68,6 +68,11 @@ class RankedRow:
         """``1``, ``1=`` where tied, or a dash."""
         return DASH if self.rank is None else f"{self.rank}{'=' if self.tied else ''}"
 
+    @property
+    def range(self) -> str:
+        """``[1, 3]``, the interval; empty without one."""
+        return "" if self.interval is None else "[{}, {}]".format(*self.interval)
+
 
 def rank(
     frame: pd.DataFrame, methods: Sequence[str], key: Quantity, gate: Gate | None = None

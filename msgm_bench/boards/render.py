@@ -150,9 +150,9 @@ def page_row(
     if 0 < count < board.seeds:
         remarks.append(f"{count} of {board.seeds} seeds")
     place = f"**{row.label}**" if row.rank == 1 else row.label
-    interval = "" if row.interval is None else " [{}, {}]".format(*row.interval)
+    stamp = "⚠" if stamped else ""
     cells = [
-        f"{place}{interval}{' ⚠' if stamped else ''}",
+        " ".join(word for word in (place, row.range, stamp) if word),
         f"{code(row.method)}{role(board, row.method)}{notes.mark(*remarks)}",
     ]
     return cells + values(frame, row.method, board.columns, notes)

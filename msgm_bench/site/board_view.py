@@ -79,6 +79,7 @@ class Line:
     Attributes:
         method: Its name.
         place: Its rank, or a dash.
+        ranks: The interval of its rank, or nothing.
         order: Its place in the order of the page.
         role: ``reference``, ``baseline`` or nothing.
         is_ranked: Whether it has a rank.
@@ -91,6 +92,7 @@ class Line:
 
     method: str
     place: str
+    ranks: str
     order: int
     role: str
     is_ranked: bool
@@ -214,6 +216,7 @@ def lines(page: BoardPage, notes: Notes, published: Sequence[Published]) -> list
             Line(
                 row.method,
                 row.label,
+                row.range,
                 order,
                 roles.get(row.method, ""),
                 row.rank is not None,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pages_of_sites import broken, pages_of
 
 from msgm_bench.api.result import Result
+from msgm_bench.boards import pages as board_pages
 from msgm_bench.boards.sample_sheets import sheet_path
 from msgm_bench.errors import PluginError, UsageError
 from msgm_bench.report.sample_sheets import image_sheet, write_sheet
@@ -89,9 +90,12 @@ def test_the_site_of_a_board_is_whole(sheets):
 
 
 def test_values_trust_and_protocols_are_on_the_page(folder):
-    """Means with their intervals, the trust level, and the settings behind each column."""
+    """Means and ranks with their intervals, trust level, and the settings behind each column."""
     text = pages_of(make_site(folder).files)["boards/toy-net-b.html"].text
     assert "5.0 ± 0.1" in text
+    ranges = {row.method: row.range for row in board_pages.page(folder).ranked if row.interval}
+    assert ranges, "the board has several seeds"
+    assert all(ranked in text for ranked in ranges.values())
     assert "claimed" in text
     assert "unlearning_ratio/judge@1" in text
     assert "judge.width" in text
