@@ -260,7 +260,7 @@ def hostile(result, word):
     content = json.loads(result.to_json())
     del content["digest"], content["schema"]
     content["provenance"]["command"] = word
-    content["provenance"]["versions"] = {"torch": word}
+    content["provenance"]["versions"] = {"torch": f"1 {word}"}  # what begins as a path is left out
     for row in content["metrics"]:
         row["reason"] = word
     return Result(**content)
