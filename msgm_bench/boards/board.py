@@ -20,6 +20,7 @@ from msgm_bench.storage.validation import allowed_value
 
 BOARD_FILE, RESULTS = "board.yaml", "results"
 PAGE_FILE, PROTOCOLS_FILE, PLOT_FILE = "README.md", "protocols.md", "plot.svg"
+PANELS_FILE = "panels.svg"
 PICTURE_FILE = "picture.png"
 
 
@@ -201,6 +202,9 @@ class Board(Options):
         "preset, by method or for all",
     )
     commands: Names = Field(description="what made the results, one command an entry")
+    panels: list[Column] = Field(
+        [], max_length=6, description="quantities of the second plot, a panel each; none: no plot"
+    )
     picture: Picture | None = Field(None, description="the picture of the page; none: no picture")
 
     @model_validator(mode="after")
@@ -236,7 +240,8 @@ class Board(Options):
     @property
     def quantities(self) -> list[Quantity]:
         """All quantities that the page uses, each once."""
-        used = [*self.columns, *self.details, self.rank, *self.gate.limits, *self.baseline.bands]
+        gates = [*self.gate.limits, *self.baseline.bands]
+        used = [*self.columns, *self.details, *self.panels, self.rank, *gates]
         return list(dict.fromkeys(entry.key for entry in used))
 
 

@@ -13,6 +13,7 @@ from msgm_bench.boards import evaluations
 from msgm_bench.boards.board import (
     BOARD_FILE,
     PAGE_FILE,
+    PANELS_FILE,
     PLOT_FILE,
     PROTOCOLS_FILE,
     Board,
@@ -21,7 +22,8 @@ from msgm_bench.boards.board import (
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.comparability import cores
 from msgm_bench.boards.import_results import Imported, import_results
-from msgm_bench.boards.picture import draw, stale_picture, table
+from msgm_bench.boards.panels import panels
+from msgm_bench.boards.picture import draw, remove, stale_picture, table
 from msgm_bench.boards.plot import plot
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.protocols_page import render_protocols
@@ -64,7 +66,7 @@ class BoardPage:
         frame: Their tidy table.
         ranked: Methods in the order of the page.
         stamps: Bands that the baseline misses.
-        files: Texts of the page, of ``protocols.md`` and of the plot, by name.
+        files: Texts of the page, of ``protocols.md`` and of the plots, by name.
         picture: Images of the methods, or None where there are none.
         sweep: Quality against network evaluations of one of the runs, or None.
         left_out: Files of ``results/`` that do not stand on the page, and why.
@@ -157,6 +159,8 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
         PROTOCOLS_FILE: render_protocols(board, results, frame, ranked, tuning),
         PLOT_FILE: plot(board, frame, ranked),
     }
+    if board.panels:
+        files[PANELS_FILE] = panels(board, frame, ranked)
     return BoardPage(
         folder,
         board,
@@ -184,6 +188,8 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     complete_sheets(built.board, folder)
     for name, text in built.files.items():
         write_text(folder / name, text)
+    if not built.board.panels:
+        remove(folder / PANELS_FILE)
     draw(folder, built.picture)
     evaluations.draw(folder, built.sweep)
     return built

@@ -48,6 +48,7 @@ def render(
         track=track_name(board.run.track),
         picture=board.picture if with_picture else None,
         sweep=sweep,
+        panels=[column_label(column) for column in board.panels],
         stated=stated(board.run),
         pass_items=pass_items(results),
         older=sum(

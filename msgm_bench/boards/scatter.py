@@ -160,7 +160,7 @@ def points_of(board: Board, frame: pd.DataFrame, ranked: Sequence[RankedRow]) ->
         x = spread(frame, row.method, board.gate.limits[0].key)
         y = spread(frame, row.method, board.rank.key)
         if x is not None and y is not None:
-            points.append(Point(row.method, _role(board, row), x, y))
+            points.append(Point(row.method, role_of(board, row), x, y))
     return points
 
 
@@ -192,7 +192,8 @@ def staircase(spots: Sequence[Pair]) -> list[Pair]:
     return corners
 
 
-def _role(board: Board, row: RankedRow) -> str:
+def role_of(board: Board, row: RankedRow) -> str:
+    """``reference``, ``baseline``, ``ranked`` or ``outside``."""
     if row.method == board.gate.reference:
         return "reference"
     if row.method == board.baseline.method:
@@ -214,5 +215,9 @@ def _label(point: Point, x: Axis, y: Axis) -> Label:
     """The method's name; with its value where it stands at the border."""
     values = ((x, point.x[0]), (y, point.y[0]))
     beyond = "".join(f" ({value:.3g})" for axis, value in values if not axis.holds(value))
-    name = point.method if len(point.method) <= NAME else f"{point.method[: NAME - 1]}…"
-    return Label(f"{clean(name)}{beyond}", x(point.x[0]), y(point.y[0]))
+    return Label(f"{short_name(point.method)}{beyond}", x(point.x[0]), y(point.y[0]))
+
+
+def short_name(method: str) -> str:
+    """The name of a method, cut where it is long."""
+    return clean(method if len(method) <= NAME else f"{method[: NAME - 1]}…")

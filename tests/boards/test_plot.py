@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 
 from msgm_bench.boards import build
 from msgm_bench.boards.axis import Axis, Label, place_labels
+from msgm_bench.boards.board import Column
+from msgm_bench.boards.pages import page
+from msgm_bench.boards.panels import covered, panel, spaced
+from msgm_bench.boards.ranking import series
 from msgm_bench.boards.scatter import BOTTOM, LEFT, RIGHT, TOP, staircase
 
 BOARDS = sorted((Path(__file__).parents[2] / "leaderboards").glob("*/plot.svg"))
@@ -79,11 +83,59 @@ def test_the_plot_is_one_document_with_all_methods(folder, definition, everythin
     assert set(definition["methods"]) <= set(texts)
 
 
+def test_panels_are_drawn_where_the_board_has_them(folder, definition, everything, write):
+    """A panel each, in one document whatever the labels; without the key there is no file."""
+    definition["panels"] = [
+        {"metric": "nll", "split": "forget", "label": "a < b & \x1b[31m'c'\""},
+        {"metric": "ur", "split": "samples"},
+    ]
+    write(folder, everything, definition)
+    built = build(folder)
+    root = ET.fromstring((folder / "panels.svg").read_text("utf-8"))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert set(definition["methods"]) <= set(texts)
+    assert "](panels.svg)" in built.text
+    del definition["panels"]
+    write(folder, everything, definition)
+    assert "panels.svg" not in build(folder).text
+    assert not (folder / "panels.svg").exists()
+
+
+@pytest.mark.parametrize(("metric", "split", "sign"), [("ur", "samples", 1), ("nll", "forget", -1)])
+def test_better_is_right_in_a_panel(folder, metric, split, sign):
+    """Dots stand in the order of the means, and the dashed line is the reference's."""
+    built = page(folder)
+    quantity = Column(metric=metric, split=split)
+    drawn = panel(built.board, built.frame, built.ranked, quantity, (100.0, 200.0))
+    rows = [row.method for row in built.ranked]
+    means = {method: series(built.frame, method, quantity.key).mean() for method in rows}
+    by_pixel = sorted(range(len(rows)), key=lambda i: drawn.dots[i].x)
+    assert [rows[i] for i in by_pixel] == sorted(rows, key=lambda method: -sign * means[method])
+    assert drawn.reference == drawn.dots[rows.index(built.board.gate.reference)].x
+    assert all(100 <= dot.left <= dot.x <= dot.right <= 200 for dot in drawn.dots)
+
+
+def test_an_interval_that_is_much_longer_does_not_stretch_the_axis():
+    """Means and near ends count; those more than the means' range away do not."""
+    assert covered([(0.0, -0.5, 0.5), (1.0, -90.0, 92.0)]) == [0.0, 1.0, -0.5, 0.5]
+    assert covered([(1.0, 0.0, 2.0)]) == [1.0, 0.0, 2.0]
+    assert covered([]) == []
+
+
+def test_texts_of_ticks_do_not_touch():
+    """From the left, each that is free of the one before."""
+    ticks = [(10.0 * i, "0.25") for i in range(10)]
+    chosen = spaced(ticks)
+    assert chosen[0] == ticks[0]
+    assert all(b[0] - a[0] > 4 * 6.4 for a, b in itertools.pairwise(chosen))
+    assert len(chosen) >= 2
+
+
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.parent.name)
 def test_pages_are_short(path):
     """A page has at most 80 lines and seven columns of values, and its plot is there."""
-    page = (path.parent / "README.md").read_text("utf-8")
-    assert len(page.splitlines()) <= 80
-    header = next(line for line in page.splitlines() if line.startswith("| Rank"))
+    text = (path.parent / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 80
+    header = next(line for line in text.splitlines() if line.startswith("| Rank"))
     assert 7 <= header.count("|") - 1 <= 11  # rank, method, options and trust among them
-    assert "](plot.svg)" in page
+    assert "](plot.svg)" in text
