@@ -8,6 +8,7 @@ the border.
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -127,13 +128,18 @@ def covered(spreads: Iterable[tuple[float, float, float]]) -> list[float]:
 
 
 def spaced(ticks: Iterable[Tick]) -> list[Tick]:
-    """Ticks from the left, without those whose text would touch the one before."""
-    chosen: list[Tick] = []
-    for at, text in sorted(ticks):
-        needed = 0.0 if not chosen else LETTER * (len(chosen[-1][1]) + len(text)) / 2 + LETTER
-        if not chosen or at - chosen[-1][0] >= needed:
-            chosen.append((at, text))
-    return chosen
+    """Every k-th tick from the left, with the least k for which no texts touch."""
+    listed = sorted(ticks)
+    chosen = (listed[::k] for k in range(1, len(listed) + 1))
+    return next((some for some in chosen if not _touch(some)), listed)
+
+
+def _touch(ticks: Sequence[Tick]) -> bool:
+    """Whether the texts of two neighbours are nearer than a letter."""
+    return any(
+        right - left < LETTER * (1 + (len(a) + len(b)) / 2)
+        for (left, a), (right, b) in itertools.pairwise(ticks)
+    )
 
 
 def _row(i: int) -> float:
