@@ -137,6 +137,18 @@ class BoardView:
         return self.page.board
 
     @property
+    def detail_notes(self) -> set[int]:
+        """Numbers of the notes that only further quantities refer to."""
+        cells = [
+            (cell.notes, head.is_detail)
+            for line in self.lines
+            for cell, head in zip(line.cells, self.headings, strict=True)
+        ]
+        others = {n for line in self.lines for n in line.notes}
+        others |= {n for numbers, is_detail in cells if not is_detail for n in numbers}
+        return set(range(1, len(self.notes) + 1)) - others
+
+    @property
     def settings(self) -> tuple[list[str], dict[str, list[str]]]:
         """Options beside the preset: of all methods, and of each."""
         return settings(self.page.results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -101,6 +102,24 @@ def test_values_trust_and_protocols_are_on_the_page(folder):
     assert "judge.width" in text
     run = pages_of(make_site(folder).files)["runs/toy-net-b/alpha.html"].text
     assert "5.100 [" in run
+
+
+def test_notes_of_further_quantities_come_with_them(folder, definition, everything, write):
+    """A remark on a column that is hidden at first is hidden, too, and keeps its number."""
+    definition["details"] = [definition["columns"].pop()]
+    changed = [json.loads(result.to_json()) for result in everything]
+    for content in changed:
+        del content["digest"], content["schema"]
+        for row in content["metrics"]:
+            if (row["metric"], row["split"]) == ("nll", "forget"):
+                row["reason"] = "far away"
+    write(folder, [Result(**content) for content in changed], definition)
+    page = make_site(folder).files["boards/toy-net-b.html"].decode("utf-8")
+    notes = re.findall(r'<li id="note-(\d+)" value="(\d+)"( class="detail")?>(.*)</li>', page)
+    assert notes
+    assert all(number == value for number, value, _, _ in notes)
+    assert [bool(hidden) for _, _, hidden, _ in notes] == ["far away" in text for *_, text in notes]
+    assert any("far away" in text for *_, text in notes)
 
 
 def test_a_row_says_how_its_options_were_chosen(folder, definition, write):

@@ -64,8 +64,8 @@ function filtered(controls) {
 }
 
 function details(box) {
-  const table = document.getElementById("board");
-  const apply = () => table.classList.toggle("details", box.checked);
+  const ranking = document.getElementById("ranking");
+  const apply = () => ranking.classList.toggle("details", box.checked);
   box.addEventListener("change", apply);
   apply();
 }
