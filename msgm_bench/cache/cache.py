@@ -155,11 +155,12 @@ class Cache:
             self._clear(work, done)
             started = time.monotonic()
             self._run(stage, work, needs, report)
+            seconds = stage.seconds(time.monotonic() - started, needs)
             files = {path.name: describe(path) for path in payload(work)}
             record = StageRecord(
                 name=stage.name,
                 inputs=dict(stage.inputs),
-                seconds=round(time.monotonic() - started, 3),
+                seconds=round(seconds, 3),
                 files=files,
             )
             text = json.dumps(record.model_dump(), indent=1, sort_keys=True)

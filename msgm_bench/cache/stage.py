@@ -60,6 +60,15 @@ class Stage(ABC):
             report: Receives progress.
         """
 
+    def seconds(self, elapsed: float, needs: Mapping[str, Path]) -> float:
+        """Time that the outcome took: ``elapsed``, unless one of the needs has done the work.
+
+        Args:
+            elapsed: Seconds of ``run``.
+            needs: Folders of the finished ``needs``.
+        """
+        return elapsed
+
     @cached_property
     def key(self) -> str:
         """SHA-256 of name, inputs and the keys of the needs."""

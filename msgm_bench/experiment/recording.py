@@ -14,6 +14,7 @@ import torch
 
 from msgm_bench.api import EvalContext, Model, Task
 from msgm_bench.api.progress import ProgressCallback
+from msgm_bench.cache.entry import read_record
 from msgm_bench.cache.stage import Stage
 from msgm_bench.evaluation.context import model_context
 from msgm_bench.experiment.cache_key import task_identity
@@ -27,6 +28,7 @@ from msgm_bench.storage.tensors import load_tensors, save_tensors
 from msgm_bench.training import Trainer
 
 RECORDING = "recording"
+RECORD = "record "  # begins the names of these stages
 STEP = "step"
 FILE = "recorded-{:04d}.safetensors"
 
@@ -62,7 +64,7 @@ class RecordTraining(Train):
     @property
     def name(self) -> str:
         """``record METHOD``."""
-        return f"record {self.training.method.name}"
+        return f"{RECORD}{self.training.method.name}"
 
     @cached_property
     def inputs(self) -> Mapping[str, Any]:
@@ -161,6 +163,11 @@ class TakeRecorded(ModelStage):
     def needs(self) -> Mapping[str, Stage]:
         """The recorded training."""
         return {RECORDING: self.recording}
+
+    def seconds(self, elapsed: float, needs: Mapping[str, Path]) -> float:
+        """Time of the training, samples on the way included."""
+        record = read_record(needs[RECORDING])
+        return elapsed if record is None else elapsed + record.seconds
 
     def run(self, work: Path, needs: Mapping[str, Path], report: ProgressCallback) -> None:
         """Copy weights, card, assets and log."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from msgm_bench.api import Result
 from msgm_bench.api.class_names import comma_list
 from msgm_bench.boards.departures import departures
+from msgm_bench.experiment.recording import RECORD
 from msgm_bench.explanation.plugins import citation, code_text
 from msgm_bench.explanation.stages import StageFacts, stage_facts
 from msgm_bench.explanation.step import Step, facts, mapping, options_text, short_hash
@@ -76,7 +77,8 @@ def _method(result: Result, stages: Stages) -> Step:
     training = spec.settings.get("training", {})
     budget = training.get("passes")
     length = f"{budget} passes" if budget else f"{training.get('steps')} steps"
-    items = [name for name in stages if name.endswith(" items")]
+    names = [f"train {spec.method}", f"{RECORD}{spec.method}"]
+    names += [name for name in stages if name.endswith(" items")]
     texts = facts(
         source=citation("methods", spec.method),
         options=options_text(spec.params),
@@ -86,7 +88,7 @@ def _method(result: Result, stages: Stages) -> Step:
         code=code_text(result, "methods", spec.method),
     )
     summary = f"{spec.method}, {spec.regime}, preset {spec.preset}"
-    return Step("Method", summary, (*texts, *stage_facts(stages, f"train {spec.method}", *items)))
+    return Step("Method", summary, (*texts, *stage_facts(stages, *names)))
 
 
 def _departures(result: Result) -> str:

@@ -18,6 +18,7 @@ from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.fingerprint import plugin_source, source_of
 from msgm_bench.experiment.model_card import is_foreign
 from msgm_bench.experiment.plan import Plan
+from msgm_bench.experiment.recording import RECORD
 from msgm_bench.experiment.request_options import write_options
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.training_stages import LOG
@@ -43,7 +44,9 @@ PACKAGES = ("torch", "diffusers", "torchdiffeq", "numpy", "scipy", "scikit-learn
 
 def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """The facts that a reader needs to repeat a result."""
-    seconds = {name: entry.seconds for name, entry in entries.items()}
+    # a recorded training has its passes and its time under the name of the training
+    own = {name: entry for name, entry in entries.items() if not name.startswith(RECORD)}
+    seconds = {name: entry.seconds for name, entry in own.items()}
     return {
         "command": rerun_command(plan.spec),
         "versions": {"msgm-bench": __version__, "python": platform.python_version()}
@@ -58,7 +61,7 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         **({} if plan.base is None else {"base": asdict(plan.base)}),
         "seeds": plan.spec.seeds,
         "hardware": plan.runtime.hardware(),
-        "passes": training_passes(entries),
+        "passes": training_passes(own),
         "seconds": seconds,
         "wall_seconds": round(sum(seconds.values()), 3),
     }

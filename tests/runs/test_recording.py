@@ -10,6 +10,7 @@ import pytest
 from cli_harness import only, tiny
 from PIL import Image
 
+from msgm_bench.cache.entry import read_record
 from msgm_bench.errors import IncompatibleError
 from msgm_bench.experiment.evaluation_plan import EvaluationPlan
 from msgm_bench.experiment.graph import build_graph
@@ -74,6 +75,9 @@ def test_the_run_folder_has_a_sheet_a_step(bench, cache, fast, tmp_path):
     (folder,) = tmp_path.glob("runs/*/recording")
     steps = [int(path.stem.partition("-")[2]) for path in sorted(folder.glob("*.png"))]
     assert steps == [0, 5, 10, 15, 20]
+    recorded, provenance = entry_of(cache, "record standard"), only(tmp_path / "runs")["provenance"]
+    assert provenance["seconds"]["train standard"] >= read_record(recorded).seconds > 0
+    assert "record standard" not in provenance["seconds"] | provenance["passes"]
     before = {path.name for path in (cache / "done").iterdir()}
     bench(*tiny("--record-samples", "4", method="standard"))
     bench(*tiny(method="standard"))
