@@ -1,7 +1,7 @@
 """The boards' pages in the site: copies below docs/leaderboards, only while Sphinx runs.
 
-Pages of methods link to ../../leaderboards, which works in the repository; in the site the same
-links lead to the copies.
+Pages link to leaderboards beside docs, which works in the repository; in the site the same links
+lead to the copies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def copy_pages(app: Any) -> None:
 
 def redirect_links(app: Any, docname: str, source: list[str]) -> None:
     """Links to the repository's boards lead to their copies."""
-    source[0] = source[0].replace("](../../leaderboards/", "](../leaderboards/")
+    up = "../" * docname.count("/")
+    source[0] = source[0].replace(f"](../{up}leaderboards/", f"]({up}leaderboards/")
 
 
 def remove_copies(app: Any, exception: Exception | None) -> None:

@@ -37,7 +37,7 @@ def source_of(*modules: str) -> str:
     for module in modules:
         for path in _files(module):
             sha.update(path.name.encode())
-            sha.update(_code(path).encode())
+            sha.update(_code(path.read_text(encoding="utf-8")).encode())
     return sha.hexdigest()
 
 
@@ -73,14 +73,14 @@ def _imports(module: str) -> Iterator[str]:
     if path is None:
         return
     package = module if hasattr(loaded, "__path__") else module.rpartition(".")[0]
-    for node in _import_statements(Path(path)):
+    for node in _import_statements(Path(path).read_text(encoding="utf-8")):
         yield from (name for name in _imported_names(node, package) if name.startswith(f"{top}."))
 
 
 @functools.cache
-def _import_statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    """All import statements of a file, those inside functions, too."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+def _import_statements(text: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """All import statements of a module's text, those inside functions, too."""
+    nodes = ast.walk(ast.parse(text))
     return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
 
 
@@ -95,9 +95,9 @@ def _imported_names(node: ast.Import | ast.ImportFrom, package: str) -> list[str
 
 
 @functools.cache
-def _code(path: Path) -> str:
-    """Syntax tree of a module, without docstrings; many plugins import the same modules."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _code(text: str) -> str:
+    """Syntax tree of a module's text, without docstrings; many plugins import the same modules."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
