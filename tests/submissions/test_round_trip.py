@@ -69,7 +69,8 @@ def test_a_run_is_submitted_recomputed_and_run_again(run, bench, tmp_path):
 
     code, out, _ = bench("board", "verify", place, "obt", "--seed", 0, "--out", "again")
     assert {path.name for path in done.iterdir()} == before
-    assert len([*(tmp_path / "again" / "verify-cache" / "done").iterdir()]) == len(before)
+    fresh = {path.name for path in (tmp_path / "again" / "verify-cache" / "done").iterdir()}
+    assert fresh == set(only(run)["provenance"]["stages"].values())
     assert (code, out.count("agrees"), "obt seed 0: re-run" in out) == (0, 2, True)
     assert "| re-run |" in (place / "README.md").read_text("utf-8")
     assert read_trust(place)["obt-s0"].submission is not None
