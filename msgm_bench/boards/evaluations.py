@@ -1,4 +1,4 @@
-"""The figure of a board: quality against network evaluations, of one of its runs."""
+"""The sweep of a board: quality against network evaluations, of one of its runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 from msgm_bench.api.result import Result
 from msgm_bench.boards.board import Board
 from msgm_bench.boards.eligibility import mismatch
-from msgm_bench.boards.picture import remove, stale_png
 from msgm_bench.errors import UsageError
 from msgm_bench.storage import single_line
-from msgm_bench.sweep import SWEEP_FILE, SWEEP_PLOT, Sweep, draw_sweep, read_sweep, sweep_source
+from msgm_bench.sweep import SWEEP_FILE, Sweep, read_sweep
 
 
 def sweep_of(board: Board, folder: Path) -> Sweep | None:
@@ -32,21 +31,3 @@ def sweep_of(board: Board, folder: Path) -> Sweep | None:
             f"make it again: msgm-bench sweep nfe RUN --out {single_line(folder)}",
         )
     return sweep
-
-
-def draw(folder: Path, sweep: Sweep | None) -> None:
-    """Draw the figure beside the page, or remove one without a sweep.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    if sweep is None:
-        remove(folder / SWEEP_PLOT)
-    else:
-        draw_sweep(folder / SWEEP_PLOT, sweep)
-
-
-def stale_figure(folder: Path, sweep: Sweep | None) -> str | None:
-    """Why the figure is not the one of the sweep, with the command that draws it, or None."""
-    expected = None if sweep is None else sweep_source(sweep)
-    return stale_png(folder, SWEEP_PLOT, expected, "sweep of the board")

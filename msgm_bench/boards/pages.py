@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from msgm_bench.api.result import Result
-from msgm_bench.boards import evaluations
 from msgm_bench.boards.board import (
     BOARD_FILE,
     PAGE_FILE,
@@ -21,6 +20,7 @@ from msgm_bench.boards.board import (
 )
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.comparability import cores
+from msgm_bench.boards.evaluations import sweep_of
 from msgm_bench.boards.import_results import Imported, import_results
 from msgm_bench.boards.panels import panels
 from msgm_bench.boards.picture import draw, remove, stale_picture, table
@@ -30,12 +30,16 @@ from msgm_bench.boards.protocols_page import render_protocols
 from msgm_bench.boards.ranking import RankedRow, baseline_violations, rank, stamps_of
 from msgm_bench.boards.render import render
 from msgm_bench.boards.sample_sheets import complete_sheets
+from msgm_bench.boards.scatter import scatter
 from msgm_bench.boards.trust import method_levels, read_trust
 from msgm_bench.boards.tuned_options import tuning_of
 from msgm_bench.errors import MsgmBenchError, StorageError, UsageError
 from msgm_bench.report.image_table import Table
 from msgm_bench.storage import read_text, single_line, write_text
-from msgm_bench.sweep import Sweep
+from msgm_bench.sweep import SWEEP_PLOT, Sweep, sweep_figure
+
+OPTIONAL_PLOTS = {PANELS_FILE, SWEEP_PLOT}
+"""Drawings that not every board has."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
     ranked = rank(frame, board.methods, board.rank.key, board.gate)
     stamps = baseline_violations(frame, board.baseline)
     pictured = table(board, folder, [row.method for row in ranked])
-    sweep = evaluations.sweep_of(board, folder)
+    sweep = sweep_of(board, folder)
     tuning = tuning_of(board, folder, {result.spec.seed for result in results})
     has_picture = pictured is not None
     levels = method_levels(read_trust(folder), results)
@@ -157,10 +161,12 @@ def page(folder: Path, imported: Imported | None = None) -> BoardPage:
             board, results, frame, ranked, stamps, levels, with_picture=has_picture, sweep=sweep
         ),
         PROTOCOLS_FILE: render_protocols(board, results, frame, ranked, tuning),
-        PLOT_FILE: plot(board, frame, ranked),
+        PLOT_FILE: plot(board, scatter(board, frame, ranked)),
     }
     if board.panels:
         files[PANELS_FILE] = panels(board, frame, ranked)
+    if sweep is not None:
+        files[SWEEP_PLOT] = sweep_figure(sweep)
     return BoardPage(
         folder,
         board,
@@ -188,10 +194,9 @@ def build(folder: Path, runs: Path | None = None) -> BoardPage:
     complete_sheets(built.board, folder)
     for name, text in built.files.items():
         write_text(folder / name, text)
-    if not built.board.panels:
-        remove(folder / PANELS_FILE)
+    for name in OPTIONAL_PLOTS - built.files.keys():
+        remove(folder / name)
     draw(folder, built.picture)
-    evaluations.draw(folder, built.sweep)
     return built
 
 
@@ -201,12 +206,13 @@ def check(folder: Path) -> list[Problem]:
         expected = page(folder)
     except MsgmBenchError as error:
         return [Problem(str(error), error=True)]
-    stale = (stale_file(folder, name, text) for name, text in expected.files.items())
-    pictures = (
-        stale_picture(folder, expected.picture),
-        evaluations.stale_figure(folder, expected.sweep),
-    )
-    outdated = (*stale, *pictures)
+    stale = [stale_file(folder, name, text) for name, text in expected.files.items()]
+    left = [
+        f"{name} shows nothing of the board: run msgm-bench board build {single_line(folder)}"
+        for name in sorted(OPTIONAL_PLOTS - expected.files.keys())
+        if (folder / name).exists()
+    ]
+    outdated = (*stale, *left, stale_picture(folder, expected.picture))
     wrong = [*filter(None, outdated), *expected.refusals]
     return [
         *(Problem(text, error=True) for text in wrong),

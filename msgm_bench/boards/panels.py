@@ -8,25 +8,22 @@ the border.
 
 from __future__ import annotations
 
-import itertools
-import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from msgm_bench.boards.axis import LETTER, Axis
 from msgm_bench.boards.board import Board, Column
 from msgm_bench.boards.ranking import RankedRow, direction_sign
 from msgm_bench.boards.render import column_label
 from msgm_bench.boards.scatter import WIDTH, most, role_of, short_name, spread, unit_of
-from msgm_bench.boards.templating import environment, px
+from msgm_bench.drawing.axis import LETTER, Axis, Tick, covered, spaced
+from msgm_bench.drawing.svg import drawing
 from msgm_bench.errors import clean
 
 NAMES, TOP, ROW, GAP, MARGIN = 150.0, 62.0, 20.0, 22.0, 14.0  # pixels
 TITLE_LINES = 3
-Tick = tuple[float, str]
 
 
 @dataclass(frozen=True)
@@ -69,23 +66,29 @@ class Panel:
     dots: list[Dot]
 
 
-def panels(board: Board, frame: pd.DataFrame, ranked: Sequence[RankedRow]) -> str:
-    """The SVG of a board with ``panels``."""
+def panels(
+    board: Board, frame: pd.DataFrame, ranked: Sequence[RankedRow], is_file: bool = True
+) -> str:
+    """The SVG of a board with ``panels``; ``is_file`` as of ``drawing``."""
     bottom = TOP + ROW * len(ranked)
     width = (WIDTH - NAMES - MARGIN - GAP * (len(board.panels) - 1)) / len(board.panels)
     lefts = [NAMES + i * (width + GAP) for i in range(len(board.panels))]
-    template = environment("msgm_bench.boards", True, px=px).get_template("panels.svg.j2")
-    return template.render(
-        title=clean(board.title),
+    drawn = [
+        panel(board, frame, ranked, column, (left, left + width))
+        for column, left in zip(board.panels, lefts, strict=True)
+    ]
+    titles = ", ".join(" ".join(panel.title) for panel in drawn)
+    return drawing(
+        "msgm_bench.boards",
+        "panels.svg.j2",
         width=WIDTH,
         height=round(bottom + 34),
+        title=clean(f"{board.title}: {titles}"),
+        is_file=is_file,
         top=TOP,
         bottom=bottom,
         names=[(_row(i), short_name(row.method)) for i, row in enumerate(ranked)],
-        panels=[
-            panel(board, frame, ranked, column, (left, left + width))
-            for column, left in zip(board.panels, lefts, strict=True)
-        ],
+        panels=drawn,
     )
 
 
@@ -114,32 +117,6 @@ def panel(
     label = clean(f"{column_label(column)} ({unit})" if unit else column_label(column))
     lines = textwrap.wrap(label, max(8, int((right - left) / LETTER)))
     return Panel(lines[:TITLE_LINES], left, right, spaced(axis.ticks), reference, dots)
-
-
-def covered(spreads: Iterable[tuple[float, float, float]]) -> list[float]:
-    """What an axis covers: means, and ends of intervals no further off than the means' range."""
-    listed = list(spreads)
-    means = [mean for mean, _, _ in listed if math.isfinite(mean)]
-    if not means:
-        return []
-    span = (max(means) - min(means)) or math.inf
-    low, high = min(means) - span, max(means) + span
-    return means + [end for _, *ends in listed for end in ends if low <= end <= high]
-
-
-def spaced(ticks: Iterable[Tick]) -> list[Tick]:
-    """Every k-th tick from the left, with the least k for which no texts touch."""
-    listed = sorted(ticks)
-    chosen = (listed[::k] for k in range(1, len(listed) + 1))
-    return next((some for some in chosen if not _touch(some)), listed)
-
-
-def _touch(ticks: Sequence[Tick]) -> bool:
-    """Whether the texts of two neighbours are nearer than a letter."""
-    return any(
-        right - left < LETTER * (1 + (len(a) + len(b)) / 2)
-        for (left, a), (right, b) in itertools.pairwise(ticks)
-    )
 
 
 def _row(i: int) -> float:

@@ -100,35 +100,22 @@ def draw(folder: Path, content: Table | None) -> None:
 
 
 def stale_picture(folder: Path, content: Table | None) -> str | None:
-    """Why the picture is not the one of these images, with the command that draws it, or None."""
-    expected = None if content is None else source(content)
-    return stale_png(folder, PICTURE_FILE, expected, "images of the board")
+    """Why the picture is not the one of these images, with the command that draws it, or None.
 
-
-def stale_png(folder: Path, name: str, expected: str | None, content: str) -> str | None:
-    """Why a PNG was not drawn from ``expected``, with the command that draws it, or None.
-
-    What a picture was drawn from is in its entry ``Source``, since another matplotlib draws other
-    pixels.
-
-    Args:
-        folder: The board.
-        name: The PNG.
-        expected: SHA-256 of its content; None: there is nothing to draw.
-        content: The content in words.
+    What it was drawn from is in its entry ``Source``, since another matplotlib draws other pixels.
     """
-    path = folder / name
+    path = folder / PICTURE_FILE
     again = f"run msgm-bench board build {single_line(folder)}"
-    if expected is None:
-        return f"{name} shows no {content}: {again}" if path.exists() else None
+    if content is None:
+        return f"{PICTURE_FILE} shows no images of the board: {again}" if path.exists() else None
     if not path.exists():
-        return f"{name} is missing: {again}"
+        return f"{PICTURE_FILE} is missing: {again}"
     try:
         with Image.open(io.BytesIO(read_bytes(path, folder, PICTURE_LIMIT))) as opened:
-            fits = opened.info.get("Source") == expected
+            fits = opened.info.get("Source") == source(content)
     except (StorageError, OSError, ValueError, Image.DecompressionBombError):
         fits = False
-    return None if fits else f"{name} is stale: {again}"
+    return None if fits else f"{PICTURE_FILE} is stale: {again}"
 
 
 def remove(path: Path) -> None:

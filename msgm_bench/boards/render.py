@@ -12,11 +12,11 @@ from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import ORIGINS, Board, Column, Quantity, RunConditions
 from msgm_bench.boards.markdown import ARROWS, Footnotes, code, estimate, fenced, prose, tag_text
 from msgm_bench.boards.ranking import RankedRow, rows, stamps_of
-from msgm_bench.boards.templating import environment
 from msgm_bench.boards.trust import Level
 from msgm_bench.storage import markdown_text, one_line_yaml
 from msgm_bench.storage.markdown import DASH
 from msgm_bench.sweep import Sweep
+from msgm_bench.templating import environment
 
 
 def render(

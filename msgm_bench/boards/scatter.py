@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from msgm_bench.boards.axis import Axis, Label, place_labels
 from msgm_bench.boards.board import Board, Quantity
 from msgm_bench.boards.ranking import RankedRow, direction_sign, rows, series
 from msgm_bench.boards.render import label_of
+from msgm_bench.drawing.axis import Axis
+from msgm_bench.drawing.labels import Label, place_labels
 from msgm_bench.errors import clean
 from msgm_bench.evaluation.statistics import seeds_interval
 

@@ -58,14 +58,14 @@ def nfe(
 ) -> None:
     """Draw from the model of RUN with several samplers and budgets, and plot the quality.
 
-    Writes sweep.json and sweep.png. What was drawn before comes from the cache. In the folder of
+    Writes sweep.json and sweep.svg. What was drawn before comes from the cache. In the folder of
     a board both belong to its page: run `board build` afterwards.
     """
     from msgm_bench.cli.progress import show_progress
     from msgm_bench.quarantine import stdout_to_stderr
     from msgm_bench.runner import output_folder
     from msgm_bench.storage import write_text
-    from msgm_bench.sweep import SWEEP_FILE, SWEEP_PLOT, draw_sweep
+    from msgm_bench.sweep import SWEEP_FILE, SWEEP_PLOT, sweep_figure
     from msgm_bench.sweep.nfe import BUDGETS, sweep_nfe
 
     names = _listed(samplers)
@@ -78,7 +78,7 @@ def nfe(
     with stdout_to_stderr(), show_progress(1):
         sweep = sweep_nfe(Path(run), names, numbers, device, samples, announce)
     write_text(folder / SWEEP_FILE, sweep.to_json())
-    draw_sweep(folder / SWEEP_PLOT, sweep)
+    write_text(folder / SWEEP_PLOT, sweep_figure(sweep))
     if as_json:
         echo(sweep.to_json().rstrip("\n"))
     else:

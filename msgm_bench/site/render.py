@@ -8,23 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jinja2
+from markupsafe import Markup
 
 from msgm_bench.api.track import track_name
 from msgm_bench.boards.board import ORIGINS
 from msgm_bench.boards.index import leaders
 from msgm_bench.boards.markdown import estimate
 from msgm_bench.boards.pages import BoardPage
+from msgm_bench.boards.panels import panels
+from msgm_bench.boards.plot import plot
 from msgm_bench.boards.ranking import rows, stamps_of
 from msgm_bench.boards.render import label_of
 from msgm_bench.boards.scatter import Scatter, scatter
-from msgm_bench.boards.templating import environment, px
+from msgm_bench.drawing.svg import style
 from msgm_bench.site.board_view import BoardView
 from msgm_bench.site.method_view import MethodView
 from msgm_bench.site.run_view import RunView, short
 from msgm_bench.site.samples import BoardSamples
 from msgm_bench.site.texts import cited, file_part, head, plain, prose, worded
+from msgm_bench.sweep import sweep_figure
+from msgm_bench.templating import environment, px
 
-ASSETS = ("site.css", "site.js")
+STYLE = "site.css"
+ASSETS = (STYLE, "site.js")
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,16 @@ def _drawing(page: BoardPage) -> Scatter | None:
 def board_page(view: BoardView, samples: BoardSamples) -> str:
     """The page of a board."""
     board, page = view.board, view.page
+    scattered = _drawing(page)
     bands = [(label_of(board, band), band.low, band.high) for band in board.baseline.bands]
     return _template("board.html.j2").render(
         root="../",
         view=view,
-        drawing=_drawing(page),
+        plot=None if scattered is None else Markup(plot(board, scattered, is_file=False)),
+        panels=Markup(panels(board, page.frame, page.ranked, is_file=False))
+        if board.panels
+        else None,
+        sweep=None if page.sweep is None else Markup(sweep_figure(page.sweep, is_file=False)),
         samples=samples,
         doubts=stamps_of(page.frame),
         problems=[*page.refusals, *samples.problems],
@@ -124,7 +135,8 @@ def method_page(method: MethodView) -> str:
 def assets() -> dict[str, str]:
     """Style and script of all pages, by file name."""
     folder = importlib.resources.files(__package__) / "templates"
-    return {name: (folder / name).read_text("utf-8") for name in ASSETS}
+    files = {name: (folder / name).read_text("utf-8") for name in ASSETS}
+    return files | {STYLE: files[STYLE] + style()}
 
 
 @functools.cache

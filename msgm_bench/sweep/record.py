@@ -12,7 +12,7 @@ from msgm_bench.api.result import Name, Record, Row, SpecRecord
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import read_json, single_line
 
-SWEEP_FILE, SWEEP_PLOT = "sweep.json", "sweep.png"
+SWEEP_FILE, SWEEP_PLOT = "sweep.json", "sweep.svg"
 SCHEMA: Literal["msgm-bench/sweep@1"] = "msgm-bench/sweep@1"
 MOST_POINTS, MOST_COLUMNS = 500, 12
 _FORMAT, _AGAIN = f"JSON of schema {SCHEMA}", "make it again: msgm-bench sweep nfe RUN"

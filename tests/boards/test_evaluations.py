@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import xml.etree.ElementTree as ET
 
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msgm_bench import MetricColumn, Row
 from msgm_bench.boards import build, check
+from msgm_bench.drawing.axis import LETTER
 from msgm_bench.errors import MsgmBenchError, StorageError
-from msgm_bench.sweep import Point, Sweep, draw_sweep, read_sweep, sweep_source
+from msgm_bench.sweep import Point, Sweep, read_sweep, sweep_figure
+from msgm_bench.sweep.figure import SAMPLE, WIDTH, legend, value_axis
 
+SVG = "{http://www.w3.org/2000/svg}"
 COLUMNS = [
     MetricColumn(metric="fid", label="FID", direction="down"),
     MetricColumn(metric="ur", label="UR", direction="down"),
@@ -50,16 +56,16 @@ def test_the_page_has_the_figure(folder, sweep):
     """Built, stale once the values differ, and gone with the file."""
     (folder / "sweep.json").write_text(sweep.to_json(), encoding="utf-8")
     text = build(folder).text
-    assert "](sweep.png)" in text
+    assert "](sweep.svg)" in text
     assert "`alpha`, seed 0, by `deis`, `sa`" in text
     assert not errors(folder)
-    other = sweep.model_copy(update={"weights": "b" * 64})
+    other = sweep.model_copy(update={"points": sweep.points[:2]})
     (folder / "sweep.json").write_text(other.to_json(), encoding="utf-8")
-    assert "sweep.png is stale" in errors(folder)[0]
+    assert any("sweep.svg is stale" in error for error in errors(folder))
     (folder / "sweep.json").unlink()
-    assert any("sweep.png shows no sweep" in error for error in errors(folder))
-    assert "sweep.png" not in build(folder).text
-    assert not (folder / "sweep.png").exists()
+    assert any("sweep.svg shows nothing of the board" in error for error in errors(folder))
+    assert "sweep.svg" not in build(folder).text
+    assert not (folder / "sweep.svg").exists()
 
 
 def test_a_sweep_of_another_board_is_refused(folder, sweep):
@@ -71,12 +77,53 @@ def test_a_sweep_of_another_board_is_refused(folder, sweep):
         build(folder)
 
 
-def test_the_picture_names_its_source(sweep, tmp_path):
-    """The PNG's entry ``Source`` is the hash of all values; other values have another."""
-    draw_sweep(tmp_path / "a.png", sweep)
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.info["Source"] == sweep_source(sweep)
-    assert sweep_source(sweep.model_copy(update={"task": "other"})) != sweep_source(sweep)
+def test_the_figure_is_one_document_whatever_the_words(sweep):
+    """A panel a column with its ticks, a line a sampler; labels of others are escaped."""
+    columns = [COLUMNS[0].model_copy(update={"label": "a < b & \x1b[31m'c'\""}), COLUMNS[1]]
+    root = ET.fromstring(sweep_figure(sweep.model_copy(update={"columns": columns})))
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert {"deis", "sa", "8", "16", "UR (%) ↓", "network evaluations a sample"} <= set(texts)
+    assert any(text.startswith("a < b &") for text in texts)
+    lines = [element for element in root.iter(f"{SVG}path") if "line" in element.get("class")]
+    assert len(lines) == 2 + 2 + 2, "two samplers in two panels and in the legend"
+
+
+def test_a_page_has_the_figure_without_a_style_of_its_own(sweep):
+    """Its colours are the page's; a file has them as numbers."""
+    assert "<style" not in sweep_figure(sweep, is_file=False)
+    written = sweep_figure(sweep)
+    assert "<style" in written
+    assert "var(" not in written
+
+
+@pytest.mark.parametrize(
+    ("values", "is_share", "log"),
+    [
+        ([1.0, 4.9], False, False),
+        ([1.0, 5.1], False, True),
+        ([0.0, 90.0], True, False),
+        ([2.0], False, False),
+        ([], False, False),
+    ],
+)
+def test_larger_values_are_higher(values, is_share, log):
+    """On both kinds of axis; one is logarithmic where positive values are far from each other."""
+    axis = value_axis([(value, value, value) for value in values], 200.0, 10.0, is_share)
+    assert axis.log == log
+    assert [axis(v) for v in sorted(values)] == sorted(map(axis, values), reverse=True)
+    assert all(10 <= axis(value) <= 200 for value in values)
+    assert all(float(text) <= 100 for _, text in axis.ticks if is_share)
+
+
+@given(st.lists(st.text("abc_", min_size=1, max_size=30), max_size=40))
+def test_keys_of_a_legend_are_inside_and_apart(names):
+    """Whatever the number and the length of the names."""
+    keys, bottom = legend(names, 300.0)
+    assert all(key.y <= bottom for key in keys)
+    for key, following in itertools.pairwise(keys):
+        end = key.x + SAMPLE + 6 + LETTER * len(key.text)
+        assert end <= WIDTH
+        assert following.y > key.y or following.x > end
 
 
 def test_a_sweep_is_read_as_it_was_written(sweep, tmp_path):

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msgm_bench.boards import build
-from msgm_bench.boards.axis import Axis, Label, place_labels
 from msgm_bench.boards.board import Column
 from msgm_bench.boards.pages import page
-from msgm_bench.boards.panels import covered, panel, spaced
+from msgm_bench.boards.panels import panel
 from msgm_bench.boards.ranking import series
 from msgm_bench.boards.scatter import BOTTOM, LEFT, RIGHT, TOP, staircase
+from msgm_bench.drawing.axis import Axis, covered, spaced
+from msgm_bench.drawing.labels import Label, place_labels
 
 BOARDS = sorted((Path(__file__).parents[2] / "leaderboards").glob("*/plot.svg"))
 NUMBERS = st.floats(-1e6, 1e6)
@@ -128,6 +129,7 @@ def test_texts_of_ticks_do_not_touch():
     assert spaced(ticks) == ticks[::4]
     assert spaced(ticks[::4]) == ticks[::4]
     assert spaced([]) == []
+    assert spaced(ticks, is_upright=True) == ticks[::2], "a line is 13 pixels"
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.parent.name)

@@ -36,7 +36,7 @@ def test_the_run_lies_on_its_own_curve(bench, stored):
     assert row.model_dump() == ratio
     assert point.protocols[row.protocol] == result["protocols"][row.protocol]["hash"]
     assert f"{row.value:.4g}" in out
-    assert (stored / "sweep.png").exists()
+    assert (stored / "sweep.svg").exists()
 
 
 def test_nothing_is_drawn_twice(bench, stored, tmp_path):

@@ -152,7 +152,7 @@ document.addEventListener("DOMContentLoaded", () => {
   all("[data-sortable]").forEach(sortable);
   all("[data-filter]").forEach(filtered);
   all("[data-details]").forEach(details);
-  all(".scatter").forEach(spots);
+  all("#plot").forEach(spots);
   all("[data-compare]").forEach(compared);
   all("[data-film]").forEach(film);
   all("pre.command").forEach(copyable);

@@ -1,17 +1,15 @@
-"""Axes of a plot, with their ticks, and labels that do not lie on each other."""
+"""Axes of a plot, with their ticks."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LOG_RATIO = 30.0  # largest over smallest value from which an axis is logarithmic
 LETTER, LINE = 6.4, 13.0  # pixels: width of a letter and height of a line at 11 px
-MARKER = 6.0  # pixels: half a marker with its margin
-DISTANCES = (9.0, 20.0, 34.0, 50.0, 70.0, 92.0, 118.0)
-DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1))
-Box = tuple[float, float, float, float]
+Tick = tuple[float, str]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Axis:
         return self.worst + share * (self.best - self.worst)
 
     @property
-    def ticks(self) -> list[tuple[float, str]]:
+    def ticks(self) -> list[Tick]:
         """Pixels and texts of round values."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -88,67 +86,32 @@ class Axis:
         return [(self(n * step), f"{n * step + 0.0:.{digits}f}") for n in range(first, last + 1)]
 
 
-@dataclass(frozen=True)
-class Label:
-    """A text beside a point, in pixels.
+def covered(spreads: Iterable[tuple[float, float, float]]) -> list[float]:
+    """What an axis covers: means, and ends of intervals no further off than the means' range."""
+    listed = list(spreads)
+    means = [mean for mean, _, _ in listed if math.isfinite(mean)]
+    if not means:
+        return []
+    span = (max(means) - min(means)) or math.inf
+    low, high = min(means) - span, max(means) + span
+    return means + [end for _, *ends in listed for end in ends if low <= end <= high]
 
-    Attributes:
-        text: What it says.
-        x: The point's.
-        y: The point's.
-        left: Left end of the text.
-        base: Its base line.
-        leader: The end of a line from the point, or None where the text is near.
+
+def spaced(ticks: Iterable[Tick], is_upright: bool = False) -> list[Tick]:
+    """Every k-th tick from the left or the top, with the least k for which no texts touch.
+
+    Args:
+        ticks: Pixels and texts.
+        is_upright: Whether they stand above each other.
     """
-
-    text: str
-    x: float
-    y: float
-    left: float = 0.0
-    base: float = 0.0
-    leader: tuple[float, float] | None = None
-
-    @property
-    def width(self) -> float:
-        """Pixels, estimated from the number of letters."""
-        return LETTER * len(self.text)
-
-    def at(self, distance: float, dx: int, dy: int) -> Label:
-        """The label moved ``distance`` from its point in a direction."""
-        shift = {1: 0.0, -1: -self.width, 0: -self.width / 2}[dx]
-        left = self.x + dx * distance + shift
-        base = self.y + dy * distance + LINE / 3
-        near = distance <= DISTANCES[0]
-        end = (left - shift, base - LINE / 3)
-        return Label(self.text, self.x, self.y, left, base, None if near else end)
-
-    @property
-    def box(self) -> Box:
-        """Left, top, right and bottom."""
-        return self.left, self.base - LINE * 0.8, self.left + self.width, self.base + LINE * 0.2
+    listed = sorted(ticks)
+    chosen = (listed[::k] for k in range(1, len(listed) + 1))
+    return next((some for some in chosen if not _touch(some, is_upright)), listed)
 
 
-def place_labels(labels: Sequence[Label], frame: Box) -> list[Label]:
-    """Each label at the nearest place of its point that is free, one after the other."""
-    taboo: list[Box] = [
-        (at.x - MARKER, at.y - MARKER, at.x + MARKER, at.y + MARKER) for at in labels
-    ]
-    placed = []
-    for label in labels:
-        places = (label.at(d, *direction) for d in DISTANCES for direction in DIRECTIONS)
-        free = (at for at in places if _inside(at.box, frame) and not _hits(at.box, taboo))
-        chosen = next(free, label.at(DISTANCES[0], 1, 0))
-        placed.append(chosen)
-        taboo.append(chosen.box)
-    return placed
-
-
-def _inside(box: Box, frame: Box) -> bool:
-    return box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
-
-
-def _hits(box: Box, others: Iterable[Box]) -> bool:
+def _touch(ticks: Sequence[Tick], is_upright: bool) -> bool:
+    """Whether two neighbours are nearer than a line, or their texts than a letter."""
     return any(
-        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-        for other in others
+        following - at < (LINE if is_upright else LETTER * (1 + (len(a) + len(b)) / 2))
+        for (at, a), (following, b) in itertools.pairwise(ticks)
     )

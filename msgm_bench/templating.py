@@ -1,4 +1,4 @@
-"""Templates of pages, plots and the site."""
+"""Templates of pages, drawings and the site."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import jinja2
 
 
 def environment(
-    package: str, autoescape: bool, **filters: Callable[..., str]
+    *packages: str, autoescape: bool, **filters: Callable[..., str]
 ) -> jinja2.Environment:
-    """Templates of a package: a name that is missing is an error, and lines of blocks vanish.
+    """Templates of packages: a name that is missing is an error, and lines of blocks vanish.
 
     Args:
-        package: Its folder ``templates`` has them.
+        packages: Their folders ``templates`` have them; the first that has a name wins.
         autoescape: Whether what a template prints is escaped as XML.
         filters: Functions that templates may call, by name.
     """
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader(package),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in packages]),
         autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
