@@ -2,11 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/grid_time.py
     OMP_NUM_THREADS=1 python benchmarks/grid_time.py --workers 2 --steps 4000
+    python benchmarks/grid_time.py --board leaderboards/digits-vesde-3-7 --methods ort,obt
 
 The grid is ``standard, unseen, ort, obt`` by three seeds on the digits. Separate runs have a cache
 each; the start of their processes is not counted. With ``--workers``, wall time of as many seeds of
 ``standard`` as workers, in processes of one thread each: one worker beside all of them. Caches are
-empty at first, and the judge, which all seeds share, is fitted before.
+empty at first, and the judge, which all seeds share, is fitted before. With ``--board`` nothing is
+run: the seconds of the stages of a board's results, each once, beside as often as runs use them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from pathlib import Path
 
 from pairs import Bench, Stopped, bench, parser
 
-from msgm_bench import Executor, RunSpec
+from msgm_bench import Executor, Result, RunSpec
+from msgm_bench.boards import read
 from msgm_bench.experiment.spec import expand
 from msgm_bench.registry import registry
 from msgm_bench.runner import run_grid
@@ -39,7 +42,12 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--steps", type=int, default=300, help="steps of each training")
     options.add_argument("--samples", type=int, default=500, help="items of each task")
     options.add_argument("--workers", type=int, help="measure local workers: at most this many")
+    options.add_argument("--board", type=Path, help="count the stages of a board's results")
+    options.add_argument("--methods", default="", help="of the board: a list; all by default")
     chosen = options.parse_args(arguments)
+    if chosen.board is not None:
+        print(shared(read_all(chosen.board, chosen.methods.split(",") if chosen.methods else [])))
+        return
     meter = bench(chosen)
     logging.getLogger("msgm_bench").setLevel(logging.ERROR)
     if chosen.workers:
@@ -89,6 +97,31 @@ def workers(meter: Bench, options: argparse.Namespace) -> None:
         f"1 worker / {count} workers", with_workers(1), with_workers(count), warm_up=False
     )
     print(f"  speed-up {one / more:.2f}, efficiency {one / more / count:.2f}")
+
+
+def read_all(board: Path, methods: Sequence[str]) -> list[Result]:
+    """The results of a board, of some methods or of all."""
+    results = [read(path) for path in sorted((board / "results").glob("*.json"))]
+    listed = [result for result in results if not methods or result.spec.method in methods]
+    if not listed:
+        raise SystemExit(f"{board} has no results{' of ' * bool(methods)}{', '.join(methods)}")
+    return listed
+
+
+def shared(results: Sequence[Result]) -> str:
+    """Seconds of all stages, each once, and as often as a run uses them."""
+    once: dict[str, float] = {}
+    apart = 0.0
+    for result in results:
+        keys, seconds = (result.provenance[name] for name in ("stages", "seconds"))
+        for name, elapsed in seconds.items():
+            once[keys[name]] = elapsed
+            apart += elapsed
+    total = sum(once.values())
+    return (
+        f"{len(results)} runs: {total:.0f} s in one grid, {apart:.0f} s apart, "
+        f"{total / apart:.2f} of it"
+    )
 
 
 def cells(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,3 +79,19 @@ def test_pairs_are_measured_in_turn(script, capsys):
     assert meter.row("x", work("a"), work("b"), units=2) == (2.0, 1.0)
     assert calls == ["a", "b"] * 4
     assert ROW.findall(capsys.readouterr().out)[0][3:] == ("2.00", "1.00", "3.00")
+
+
+def test_a_grid_pays_for_a_stage_once(script, capsys):
+    """A stage of two results counts once in a grid, and twice apart; the rest as often as it is."""
+
+    def result(**stages):
+        names = {name: f"key-{name}" for name in stages}
+        return SimpleNamespace(provenance={"stages": names, "seconds": stages})
+
+    both = [result(base=60.0, a=5.0), result(base=60.0, b=15.0)]
+    assert script("grid_time").shared(both) == "2 runs: 80 s in one grid, 140 s apart, 0.57 of it"
+    board = SCRIPTS.parent / "leaderboards" / "digits-vesde-3-7"
+    with pytest.raises(SystemExit, match="has no results of nothing"):
+        script("grid_time").main(["--board", str(board), "--methods", "nothing"])
+    script("grid_time").main(["--board", str(board), "--methods", "ort,obt,erasediff,salun"])
+    assert re.match(r"12 runs: \d+ s in one grid", capsys.readouterr().out)
