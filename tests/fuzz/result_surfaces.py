@@ -12,6 +12,7 @@ from msgm_bench.cli.main import call
 
 ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "leaderboards" / "gaussians-vesde-middle"
+TUNED = ROOT / "leaderboards" / "digits-vesde-3-7-tuned"
 GAUSSIANS = ("--dataset", "gaussians", "--forget", "middle")
 OBT = "runs/*-obt-s0-*"
 SMALL = ("-d", "train_size=200", "-d", "test_size=200", "--samples", "16")
@@ -47,6 +48,18 @@ def _board_with_sweep(folder: Path) -> None:
     sweep |= {"task": "generation", "points": points}
     sweep["columns"] = [{"metric": "ur", "label": "UR", "direction": "down"}]
     (folder / "board" / "sweep.json").write_text(json.dumps(sweep), encoding="utf-8")
+
+
+def _tuned_board(folder: Path) -> None:
+    results = folder / "board" / "results"
+    results.mkdir(parents=True)
+    for name in ("board.yaml", "tuning.json", "results/unseen-s0.json", "results/ort-s0.json"):
+        shutil.copy(TUNED / name, folder / "board" / name)
+
+
+def _tuned_commands(folder: Path) -> list[list[str]]:
+    board = str(folder / "board")
+    return [["board", "check", board], ["board", "build", board]]
 
 
 def _sweep_commands(folder: Path) -> list[list[str]]:
@@ -125,6 +138,7 @@ SURFACES = [
     Surface("result on a board", _board, "board/results/obt-s0.json", "result", _board_commands),
     Surface("board", _board, "board/board.yaml", "yaml", _board_commands),
     Surface("sweep of a board", _board_with_sweep, "board/sweep.json", "json", _sweep_commands),
+    Surface("tuning of a board", _tuned_board, "board/tuning.json", "json", _tuned_commands),
     Surface("board's page", _board, "board/README.md", "bytes", _board_commands),
     Surface(
         "result for the paper", _board, "board/results/obt-s0.json", "result", _paper_board_commands
