@@ -187,7 +187,9 @@ class Registry:
                 for b in self.broken
                 if b.provenance.entry_point.startswith(kind)
             )
-            raise UnknownNameError(kind.removesuffix("s"), name, self.names(kind), hint.strip())
+            one = kind.removesuffix("s")
+            hint = hint.strip() or f"`msgm-bench list {one}` says what each is"
+            raise UnknownNameError(one, name, self.names(kind), hint)
         if len(entries) > 1:
             owners = " and ".join(str(entry.provenance) for entry in entries)
             raise PluginError(

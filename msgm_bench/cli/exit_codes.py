@@ -12,7 +12,7 @@ class ExitCode(enum.IntEnum):
         OK: The command has done its work.
         FAILED: A run failed, a check found a problem, or something unexpected happened.
         USAGE: The request is wrong, or no method applies; the same command fails again.
-        INTERRUPTED: The user pressed Ctrl-C; 128 + SIGINT, as in a shell.
+        INTERRUPTED: Ctrl-C, or SIGTERM in its place; 128 + SIGINT, as in a shell.
     """
 
     OK = 0

@@ -16,7 +16,7 @@ import click
 from msgm_bench import __version__
 from msgm_bench.cli import terminal
 from msgm_bench.cli.exit_codes import ExitCode
-from msgm_bench.cli.plugin_commands import distribution_name, load_command, plugin_commands
+from msgm_bench.cli.plugin_commands import load_command, plugin_commands, short_help
 from msgm_bench.errors import (
     MsgmBenchError,
     PluginError,
@@ -27,6 +27,7 @@ from msgm_bench.errors import (
 )
 from msgm_bench.launch import leads
 from msgm_bench.quarantine import reason_of
+from msgm_bench.signals import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class LazyGroup(click.Group):
         """Write the table of commands."""
         rows = list(COMMANDS.items())
         for name, entry_point in sorted(plugin_commands().items()):
-            rows.append((name, f"From {distribution_name(entry_point)}."))
+            rows.append((name, short_help(entry_point)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -148,7 +149,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def call(args: Sequence[str] | None = None) -> int:
     """Run a command line; its exit code."""
     try:
-        code: Any = cli.main(args, prog_name="msgm-bench", standalone_mode=False)
+        with sigterm_as_interrupt():
+            code: Any = cli.main(args, prog_name="msgm-bench", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         return int(exit_.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -9,7 +9,7 @@ import click
 from msgm_bench.errors import PluginError, clean
 from msgm_bench.quarantine import NAME, load
 
-GROUP = "msgm_bench.commands"
+GROUP, OURS = "msgm_bench.commands", "msgm-bench"
 
 
 def plugin_commands() -> dict[str, importlib.metadata.EntryPoint]:
@@ -40,3 +40,15 @@ def load_command(entry_point: importlib.metadata.EntryPoint) -> click.Command:
             hint="mend or uninstall that package; every other command works",
         ) from error
     return command
+
+
+def short_help(entry_point: importlib.metadata.EntryPoint) -> str:
+    """What the command of a plugin does, in a line, and whose it is."""
+    owner = distribution_name(entry_point)
+    try:
+        text = clean(load_command(entry_point).get_short_help_str(limit=200))
+    except PluginError:
+        return f"Broken; from {owner}."
+    if owner == OURS:
+        return text
+    return f"{text.rstrip('.') or 'A command'} (from {owner})."

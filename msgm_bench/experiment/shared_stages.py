@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from msgm_bench import ranks
@@ -24,6 +21,7 @@ from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.plan import Plan, resolve
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.launch import launched
+from msgm_bench.signals import sigterm_as_interrupt
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,33 +74,11 @@ def in_all_processes(function: Callable[P, T]) -> Callable[P, T]:
         launch = launched()
         if launch.count == 1:
             return function(*args, **kwargs)
-        with _interrupted_by_sigterm():
+        # when a process dies, launchers send SIGTERM to the others, which end with the reason
+        with sigterm_as_interrupt(ranks.has_lost_another):
             return _lead(lambda: function(*args, **kwargs)) if launch.leads else cast(T, _follow())
 
     return call
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """A block that SIGTERM ends as Ctrl-C does.
-
-    When a process dies, launchers send it to the others; these are about to end with the reason
-    then, and ignore it.
-    """
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if not ranks.has_lost_another():
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        if not ranks.has_lost_another():
-            signal.signal(signal.SIGTERM, before)
 
 
 def refuse(executor: Executor) -> None:

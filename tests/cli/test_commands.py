@@ -446,15 +446,18 @@ def test_board(runs, bench, tmp_path):
 def test_plugin_commands(third_party, bench, tmp_path):
     """A command of a third-party distribution is listed with its owner, and runs."""
     place = third_party(
-        "third-party-tools", "import click\n@click.command()\ndef hi():\n    print('hi')\n"
+        "third-party-tools",
+        "import click\n@click.command(help='Say hi.')\ndef hi():\n    print('hi')\n",
     )
     entry = place / "third_party_tools-1.2.dist-info" / "entry_points.txt"
     entry.write_text(
-        "[msgm_bench.commands]\nhi = third_party_tools:hi\nrun = third_party_tools:hi\n"
+        "[msgm_bench.commands]\nhi = third_party_tools:hi\nill = third_party_tools:no\n"
+        "run = third_party_tools:hi\n"
     )
     code, out, _ = bench("--help")
     assert code == 0
-    assert re.search(r"hi +From third-party-tools\.", out)
+    assert re.search(r"hi +Say hi \(from third-party-tools\)\.", out)
+    assert re.search(r"ill +Broken; from third-party-tools\.", out)
     assert bench("hi")[:2] == (0, "hi\n")
     code, out, _ = bench("run", "-h")
     assert "Train a base model" in out, "a third-party command replaces no built-in one"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import time
 
 import kills
 import pytest
@@ -106,14 +109,35 @@ def test_interrupt_in_training(name, cache, bench, tmp_path, monkeypatch, refere
     assert only(out)["metrics"] == expected
 
 
-def test_interrupt_between_steps(cache, bench, tmp_path, monkeypatch):
-    """Ctrl-C while samples are drawn ends with 130, too, and keeps the chunks."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupt_between_steps(name, cache, bench, tmp_path, monkeypatch):
+    """Both end with 130 while samples are drawn, too, and keep the chunks."""
     out = tmp_path / "runs"
-    monkeypatch.setenv("PROBE_KILL", "SIGINT|draw generation|16")
-    assert bench(*tiny(*CHUNKS, out=out))[0] == 130
+    monkeypatch.setenv("PROBE_KILL", f"{name}|draw generation|16")
+    code, _, err = bench(*tiny(*CHUNKS, out=out))
+    assert code == 130
+    assert "repeat the command to resume" in err
     assert len(list(cache.glob("partial/*/chunk-*"))) == 2
     monkeypatch.delenv("PROBE_KILL")
     assert bench(*tiny(*CHUNKS, out=out))[0] == 0
+
+
+def test_sigterm_ends_a_grid_with_its_workers(cache, tmp_path):
+    """In the background, where Ctrl-C is ignored: a sentence, no folder and no worker is left."""
+    out = tmp_path / "runs"
+    grid = ("--method", "standard", "--executor", "local", "-x", "local.workers=2")
+    command = [sys.executable, "-m", "msgm_bench", *tiny("--steps", "100000", *grid, out=out)]
+    background = ["sh", "-c", "trap '' INT; exec \"$@\"", "-", *command]
+    process = subprocess.Popen(background, stderr=subprocess.PIPE, text=True)
+    while not list(out.glob(".grid-*/events/*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "repeat the command to resume" in err
+    assert "leaked" not in err
+    assert not list(out.glob(".grid-*"))
 
 
 def test_two_processes_on_one_cache(cache, child, tmp_path):
