@@ -82,8 +82,8 @@ class Axis:
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= span)
         first = math.ceil(self.low / step)
         last = math.floor(min(self.high, self.most) / step)
-        digits = max(0, -math.floor(math.log10(step)))
-        return [(self(n * step), f"{n * step + 0.0:.{digits}f}") for n in range(first, last + 1)]
+        decimals = max(0, -math.floor(math.log10(step)))
+        return [(self(n * step), f"{n * step + 0.0:.{decimals}f}") for n in range(first, last + 1)]
 
 
 def covered(spreads: Iterable[tuple[float, float, float]]) -> list[float]:
