@@ -208,7 +208,7 @@ def verify(folder: str, method: str, seeds: tuple[int, ...], out: str, cached: b
             with own_cache:
                 agrees = _run_again(facts.board, result, Path(out))
         except RefusedError as error:
-            echo(single_line(f"{name}: {error}"))
+            echo(single_line(f"{name}: {'; '.join(str(error).splitlines())}"))
             agrees = False
         if agrees:
             record_trust(place, [result], "re-run")

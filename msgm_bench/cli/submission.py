@@ -41,7 +41,7 @@ def check(files: tuple[str, ...], board: str | None, max_size: float) -> int:
                 assessment = check_submission(read(Path(file), size_limit(max_size)), facts)
         except MsgmBenchError as error:
             refused = True
-            echo(single_line(f"{file}: refused: {error}"))
+            echo(single_line(f"{file}: refused: {'; '.join(str(error).splitlines())}"))
             continue
         print_assessment(file, assessment, None if facts is None else facts.board)
     return ExitCode.FAILED if refused else ExitCode.OK
