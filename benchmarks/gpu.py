@@ -114,6 +114,7 @@ def parts(runtime: Runtime, out: Path) -> list[Part]:
         *("-b", "network=unet", "-b", "channels=[32,64]" if whole else "channels=[8,16]"),
         *("--preset", "quick", "--regime", "finetune", "--steps", steps, "--samples", samples),
         *("-t", "likelihood.repeats=1", "-t", "likelihood.rtol=1e-3", "-t", "likelihood.atol=1e-3"),
+        *(() if whole else ("-j", "steps=10")),
         *(word for name in METHODS for word in ("--method", name)),
         *("--device", device, "--out", str(out / "board")),
     )
@@ -121,7 +122,7 @@ def parts(runtime: Runtime, out: Path) -> list[Part]:
         *(*PYTHON, "run", "--dataset", "digits", "--forget", "3,7", "--backbone", "vesde"),
         *(word for name in METHODS for word in ("--method", name)),
         *("--seed", "0", "--device", device, "--out", str(out / "demo")),
-        *(() if whole else ("--steps", "10", "--samples", "16")),
+        *(() if whole else ("--steps", "10", "--samples", "16", "-j", "steps=10")),
     )
     return [
         Part("Tests", tests, 600, env),

@@ -1,7 +1,7 @@
 """A grid in one command beside a command for each cell, and the efficiency of local workers.
 
     OMP_NUM_THREADS=1 python benchmarks/grid_time.py
-    OMP_NUM_THREADS=1 python benchmarks/grid_time.py --workers 2 --steps 4000
+    OMP_NUM_THREADS=1 python benchmarks/grid_time.py --workers 2 --steps 9000
     python benchmarks/grid_time.py --board leaderboards/digits-vesde-3-7 --methods ort,obt
 
 The grid is ``standard, unseen, ort, obt`` by three seeds on the digits. Separate runs have a cache

@@ -17,13 +17,15 @@ MAX_LISTED_NAMES = 40
 def indices(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
     """Indices of ``names`` among ``classes``, in order.
 
-    A text is first read as one name, then as a list at its commas (``split_names``). A name is
-    the equal class, else the only class that is equal in any case, else (where no class has a
-    number for a name) the class of that index.
+    A text is first read as one name, then as a list at its commas (``split_names``). One name that
+    is no class is read with its quotes, too. A name is the equal class, else the only class that is
+    equal in any case, else (where no class has a number for a name) the class of that index.
 
     Raises:
         OptionError: An unknown class, or a text with two readings.
     """
+    if len(names) == 1 and names[0] not in classes and join_names(names) in classes:
+        names = [join_names(names)]
     parts = [index for name in names for index in _of_text(classes, name)]
     whole = None if len(names) < 2 else _match(classes, join_names(names))
     if whole is None:

@@ -143,7 +143,7 @@ steps_option = click.option(
     type=click.IntRange(1),
     metavar="N",
     help="Training steps of base model, baselines and methods; with --passes, of base model and "
-    "baselines only.",
+    "baselines only. The judge has its own: -j steps=N.",
 )
 
 

@@ -16,7 +16,8 @@ def judge_of(settings: Settings, spec: RunSpec, data: Data) -> Judge:
     """The judge that the user or the preset names, sure to be able to judge ``data``.
 
     A preset may name several judges: the first that the data suit is taken. Where the user names
-    another one, the preset's options hold as far as it has them.
+    another one, the preset's options hold as far as it has them. The budget of the models is none
+    of the judge's: all models of a dataset have the same one.
 
     Raises:
         UsageError: No judge is named, an option is wrong, or the data do not suit.
@@ -33,7 +34,7 @@ def judge_of(settings: Settings, spec: RunSpec, data: Data) -> Judge:
     strict = set(names) <= set(names_in(preset))
     errors: list[IncompatibleError] = []
     for name in names:
-        judge = _create(name, defaults, options, spec.steps, strict)
+        judge = _create(name, defaults, options, strict)
         try:
             check_judge(judge, data)
         except IncompatibleError as error:
@@ -56,15 +57,9 @@ def names_in(choice: Any) -> tuple[str, ...]:
 
 
 def _create(
-    name: str,
-    defaults: Mapping[str, Any],
-    options: Mapping[str, Any],
-    steps: int | None,
-    strict: bool,
+    name: str, defaults: Mapping[str, Any], options: Mapping[str, Any], strict: bool
 ) -> Judge:
     cls = registry().entry("judges", name).cls
-    if steps is not None and "steps" in cls.options_type.model_fields:
-        options = {"steps": steps, **options}
     if strict:
         return cast(Judge, cls.create(merge(defaults, options)))
     return cast(Judge, create(cls, defaults, options))

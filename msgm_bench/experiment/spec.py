@@ -63,7 +63,12 @@ class RunSpec(BaseModel):
         None, ge=0, lt=2**63, description="batches and noise of the method"
     )
     sample_seed: int | None = Field(None, ge=0, lt=2**63, description="noise of the evaluation")
-    steps: int | None = Field(None, ge=1, le=MOST, description="replaces every training budget")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=MOST,
+        description="replaces the training budget of every model; the judge has its own",
+    )
     passes: int | None = Field(
         None,
         ge=1,

@@ -316,6 +316,17 @@ def test_mutated_cards_are_an_error_or_a_model(whole, data):
         assert bool(model.eps(torch.zeros(1, 1, 8, 8), torch.ones(1)).isfinite().all())
 
 
+def test_layers_that_do_not_fit_each_other_are_an_error(whole):
+    """diffusers builds such a network, and its first pass fails in the middle."""
+    place, cards = whole
+    card = cards[CARD] | {"downsample_padding": 2}
+    (place / CARD).write_text(json.dumps(card), encoding="utf-8")
+    for name in (SCHEDULE, INDEX):
+        (place / name).write_text(json.dumps(cards[name]), encoding="utf-8")
+    with pytest.raises(MsgmBenchError, match="no image of 1x8x8 passes through a network"):
+        load(place)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

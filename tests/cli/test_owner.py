@@ -10,7 +10,7 @@ from tiny_clip import write_clip
 
 COMMAND = (
     *("run", "--method", "obt", "--backbone", "vpsde", "--dataset", "celeba", "--forget", "bangs"),
-    *("--preset", "quick", "--steps", "2"),
+    *("--preset", "quick", "--steps", "2", "-j", "steps=2"),
 )
 
 

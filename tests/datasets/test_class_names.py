@@ -45,15 +45,32 @@ def test_every_class_answers_to_its_name(classes, data):
 
 
 @given(st.lists(PRESENT, min_size=2, max_size=5, unique=True), PRESENT.filter(split_names))
+@example(["0", "00"], '"1 "')
+@example(["0", "00"], '"0 "')
+@example(["0", "1 "], '"1 "')
+@example(["a", "b"], '"a ",b')
 def test_a_typed_class_is_stored_as_that_class(classes, text):
-    """Typing a class's name selects it, commas or not, unless it is a list of others, too."""
+    """Typing a class's name selects it, commas or not, unless it is a list of others, too.
+
+    In quotes it is the class of the name within, where there is one.
+    """
     typed = [*classes, text] if text not in classes else classes
     parts = parse_names(text)
-    if len(parts) > 1 and set(parts) <= set(typed):
+    if len(parts) == 1 and parts[0] in typed:
+        assert indices(typed, parts) == (typed.index(parts[0]),)
+    elif len(parts) > 1 and all(stands_alone(typed, part) for part in parts):
         with pytest.raises(OptionError, match="list of the names of others"):
             indices(typed, parts)
     else:
-        assert indices(typed, parts) in {(typed.index(text),)}
+        assert indices(typed, parts) == (typed.index(text),)
+
+
+def stands_alone(classes, name):
+    """Whether a name is that of a class by itself."""
+    try:
+        return len(indices(classes, [name])) == 1
+    except OptionError:
+        return False
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,7 @@ def test_moments_of_the_data_are_shared(bench, cache, tmp_path, monkeypatch):
     common = ("--dataset", "digits", "--forget", "3,7", "--backbone", "vesde", "--steps", "3")
     small = ("--samples", "16", "-b", "width=16", "-b", "depth=1", "-t", "likelihood.rtol=1e-1")
     subset = ("-t", "inpainting.nfe=4", "-t", "generation.nfe=3", "-t", "likelihood.atol=1e-1")
+    subset += ("-j", "steps=3")
     code, _, error = bench("run", "--method", "unseen", *common, *small, *subset, "--out", out)
     assert code == 0, error
     _, output, _ = bench(

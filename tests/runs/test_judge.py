@@ -49,11 +49,11 @@ def test_where_no_judge_suits_the_first_says_why():
 
 
 def test_options_of_the_user_are_above_those_of_the_preset():
-    """Steps of the preset, of ``--steps``, of the judge's own option, each above the last."""
+    """The judge's own steps are above the preset's; ``--steps`` are those of the models."""
     preset = {"name": "classifier", "steps": 5, "width": 8}
     assert chosen(preset).options.steps == 5
-    assert chosen(preset, steps=6).options.steps == 6
-    assert chosen(preset, {"steps": 7}, steps=6).options.steps == 7
+    assert chosen(preset, {"steps": 7}).options.steps == 7
+    assert chosen(preset, steps=6).options.steps == 5
     with pytest.raises(OptionError, match="no option 'witdh'"):
         chosen(preset, {"witdh": 7})
     with pytest.raises(OptionError, match="no option 'depth'"):

@@ -43,7 +43,7 @@ PLUGINS = ",".join(
 GRID = (*("-b", f"steps={STEPS}"), *(w for k, v in BETAS.items() for w in ("-b", f"{k}={v}")))
 CELL = (
     *("--dataset", "digits", "--forget", "3", "--backbone", "ddpm", *GRID),
-    *("--steps", "2", "--samples", "8", "-t", "generation.nfe=4"),
+    *("--steps", "2", "--samples", "8", "-t", "generation.nfe=4", "-j", "steps=2"),
 )
 RUN = ("run", *CELL, "--method", "standard", "--method", "finetune", "--method", "unseen")
 CPU = torch.device("cpu")

@@ -36,10 +36,10 @@ def metric(plan, name):
 
 
 def test_the_users_judge_options_win():
-    """-j lies above the preset, and above --steps where it says steps itself."""
+    """-j lies above the preset; the budget of the models is none of the judge's."""
     judge = resolve(spec(judge_params={"width": 8})).evaluation.judge
     assert (judge.name, judge.options.width, judge.options.steps) == ("classifier", 8, 600)
-    assert resolve(spec(steps=5)).evaluation.judge.options.steps == 5
+    assert resolve(spec(steps=5)).evaluation.judge.options.steps == 600
     assert resolve(spec(steps=5, judge_params={"steps": 7})).evaluation.judge.options.steps == 7
 
 

@@ -45,7 +45,7 @@ from msgm_builtin.backbones.networks import (
     unet,
     with_all_attention,
 )
-from msgm_builtin.backbones.unet_from_config import unet_from_config
+from msgm_builtin.backbones.unet_from_config import check_pass, unet_from_config
 
 Kind = Literal["auto", "mlp", "unet"]
 EXPONENTIAL = ("dpmpp_2m_sde", "sa", "deis", "unipc", "dpmpp_2m")  # samplers of every process
@@ -197,7 +197,9 @@ class NetworkBackbone(Backbone[NetworkOptionsT]):
         config = architecture(folder)
         remark = self.check_schedule(folder, process)
         with torch.device("meta"):
-            network = unet_from_config(config, stats, process, self.embedding).unet
+            wrapped = unet_from_config(config, stats, process, self.embedding)
+            check_pass(wrapped, stats)
+        network = wrapped.unet
         state, sha256 = read_weights(find_weights(folder), boundary(folder), network)
         weights = {f"unet.{name}": tensor for name, tensor in state.items()}
         options = self.options.model_copy(update=options_of(config, stats))

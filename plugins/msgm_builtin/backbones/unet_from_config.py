@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
+
 from msgm_bench import DataStats, IncompatibleError, OptionError, Process
 from msgm_bench.storage import error_summary
 from msgm_builtin.backbones.networks import UNet, with_zero_output
@@ -46,6 +48,26 @@ def unet_from_config(
     except Exception as error:
         raise OptionError(
             f"no network has such options: {error_summary(error)}",
+            "what diffusers' UNet2DModel takes",
+        ) from error
+
+
+def check_pass(network: UNet, stats: DataStats) -> None:
+    """Refuse a network on ``meta`` whose layers do not fit each other.
+
+    Raises:
+        OptionError: Items of the data's shape cannot pass.
+    """
+    condition = None if stats.classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
+    x_t, t = torch.zeros(1, *stats.shape, device="meta"), torch.ones(1, device="meta")
+    try:
+        with torch.no_grad():
+            network(x_t, t, condition)
+    except Exception as error:
+        shape = "x".join(map(str, stats.shape))
+        raise OptionError(
+            f"no image of {shape} passes through a network with such options: "
+            f"{error_summary(error)}",
             "what diffusers' UNet2DModel takes",
         ) from error
 
