@@ -25,6 +25,7 @@ CORE = "core"
 def agreeing(board: Board, results: Sequence[Result]) -> tuple[list[Result], dict[Place, str]]:
     """Results that compare, and the places of the others with their reasons.
 
+    One run under two numbers of a seed is left out once.
     One over all results: options of dataset and backbone, items of a pass on a board of equal
     budgets, the protocol of each quantity. One over the seeds of a method: its options, regime,
     settings, and the code of all plugins that made the values.
@@ -38,6 +39,7 @@ def agreeing(board: Board, results: Sequence[Result]) -> tuple[list[Result], dic
         still = [result for result in group if place(result) not in left]
         left.update(_minority(still, feature, complaint))
 
+    left.update(_repeated(results))
     settle(results, _shared, _complaint(_shared))
     if board.run.passes:
         done = [result for result in results if result.status == "ok"]
@@ -71,6 +73,19 @@ def cores(results: Iterable[Result]) -> dict[str, set[str]]:
         if value is not None:
             digests.setdefault(result.spec.method, set()).add(value)
     return {method: values for method, values in digests.items() if len(values) > 1}
+
+
+def _repeated(results: Sequence[Result]) -> dict[Place, str]:
+    """Results with the three seeds of another, which has a smaller number."""
+    reasons, first = dict[Place, str](), dict[str, Result]()
+    for result in sorted(results, key=lambda one: one.spec.seed):
+        seeds = result.spec.seeds
+        other = first.setdefault(digest([result.spec.method, seeds]), result)
+        if seeds and other is not result:
+            reasons[place(result)] = (
+                f"{name_of(result)} has the seeds of {name_of(other)}: one run counts once"
+            )
+    return reasons
 
 
 def _minority(

@@ -15,6 +15,7 @@ from msgm_bench.api.result import Result, Row
 from msgm_bench.registry import registry
 
 TOLERANCE = 1e-6
+MOST_TEXT = 10_000  # characters of a remark
 
 
 def violation(result: Result) -> str | None:
@@ -51,6 +52,9 @@ def measured_rows(result: Result) -> Iterator[tuple[str, MeasuredRows]]:
 
 def _row_violation(row: Row, settings: Mapping[str, Any]) -> str | None:
     low, value, high = row.low, row.value, row.high
+    longest = max(len(row.reason or ""), len(row.stamp or ""))
+    if longest > MOST_TEXT:
+        return f"its remark has {longest} characters, {MOST_TEXT} at most"
     if low is not None and high is not None and low > high:
         return f"its interval ends at {high:g} and begins at {low:g}"
     if value is None:

@@ -94,10 +94,11 @@ def check(folders: tuple[str, ...]) -> int:
 
 def _print_problems(place: Path, problems: list[Problem]) -> bool:
     """Print the problems of a folder; whether one of them is an error."""
-    from msgm_bench.errors import clean
+    from msgm_bench.storage import single_line
 
     for problem in problems:
-        echo(clean(f"{'error' if problem.error else 'warning'}: {place}: {problem}"), err=True)
+        kind = "error" if problem.error else "warning"
+        echo(single_line(f"{kind}: {place}: {problem}"), err=True)
     has_errors = any(problem.error for problem in problems)
     echo(f"{place}: {'not in order' if has_errors else 'in order'}")
     return has_errors
@@ -186,10 +187,10 @@ def verify(folder: str, method: str, seeds: tuple[int, ...], out: str, cached: b
     """Run the command of a row again, and compare.
 
     FOLDER is a board, METHOD one of its methods. The stages of the run have a cache of their own,
-    OUT/verify-cache; a verification that was stopped goes on there. Each quantity of the board may
-    differ by sqrt(h^2 + k^2), with h and k the half-widths of both 95 % intervals over items;
-    without an interval by rounding alone. Results that agree are re-run from then on. Exits with
-    1 where one does not.
+    OUT/verify-cache; a verification that was stopped goes on there. Each quantity of the board and
+    the ends of its interval may differ by sqrt(2) h, with h the half-width of the new 95 % interval
+    over items; without an interval by rounding alone. Results that agree are re-run from then on.
+    Exits with 1 where one does not.
     """
     from msgm_bench.boards import build as build_board
     from msgm_bench.boards.trust import record_trust

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msgm_bench.api import Result
-from msgm_bench.boards.board import Board, load
+from msgm_bench.boards.board import Board, Quantity, load
 from msgm_bench.boards.collect import collect
 from msgm_bench.boards.comparability import agreeing, place
 from msgm_bench.boards.eligibility import mismatch
@@ -62,3 +62,19 @@ def check_board(facts: BoardFacts, result: Result) -> list[str]:
     if known and result.provenance.get("dataset_fingerprint") not in known:
         notes.append("its data are other bytes than those of the board's results")
     return notes
+
+
+def lacking_quantities(facts: BoardFacts, result: Result) -> tuple[str, ...]:
+    """Quantities of the board of which the result has no value, and most others have one."""
+    others = [other for other in facts.results if place(other) != place(result)]
+
+    def has_value(key: Quantity, one: Result) -> bool:
+        row = key.row(one)
+        return row is not None and row.value is not None
+
+    return tuple(
+        str(key)
+        for key in facts.board.quantities
+        if not has_value(key, result)
+        and 2 * sum(has_value(key, other) for other in others) > len(others)
+    )

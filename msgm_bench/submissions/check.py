@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -12,15 +13,14 @@ from msgm_bench.boards.plausibility import metrics, violation
 from msgm_bench.boards.trust import Level
 from msgm_bench.errors import MsgmBenchError, RefusedError
 from msgm_bench.evaluation.evidence import differences
-from msgm_bench.experiment.spec import RunSpec
-from msgm_bench.report.provenance import rerun_command
 from msgm_bench.storage import error_summary, single_line
 from msgm_bench.submissions.archive import Exhibit, Submission
-from msgm_bench.submissions.board import BoardFacts, check_board
+from msgm_bench.submissions.board import BoardFacts, check_board, lacking_quantities
 from msgm_bench.submissions.code import check_code, installed
+from msgm_bench.submissions.request import check_request
 
 Key = tuple[str, str, str, str]
-SAME = ("dataset", "backbone", "method", "seed", "seeds", "conditional", "text")
+PROTOCOL_ID = re.compile(r"[a-z0-9][a-z0-9_./-]{0,150}@[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class Assessment:
         result: The result.
         recomputed: Keys of the rows that follow from the evidence.
         notes: What a reader should know.
+        lacking: Quantities without a value that other results of its board have.
     """
 
     result: Result
     recomputed: frozenset[Key]
     notes: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     @property
     def claimed(self) -> list[Row]:
@@ -47,12 +49,15 @@ class Assessment:
         ]
 
     def level(self, board: Board | None = None) -> Level:
-        """*recomputed* if all values that the board shows are; without a board all there are."""
+        """*recomputed* if all values that the board shows are; without a board all there are.
+
+        A quantity that others have and that is left out is one of them.
+        """
         claimed = {row.key for row in self.claimed}
         if board is not None:
             rows = [key.row(self.result) for key in board.quantities]
             claimed &= {row.key for row in rows if row is not None}
-        return "claimed" if claimed or not self.recomputed else "recomputed"
+        return "claimed" if claimed or self.lacking or not self.recomputed else "recomputed"
 
 
 def check(submission: Submission, facts: BoardFacts | None = None) -> Assessment:
@@ -68,8 +73,8 @@ def check(submission: Submission, facts: BoardFacts | None = None) -> Assessment
     result = submission.result
     if result.status != "ok":
         raise RefusedError(f"its result is {result.status}: {result.reason}", "a result that is ok")
-    _check_request(submission.spec, result)
     notes = check_code(result, (exhibit.metric for exhibit in submission.exhibits))
+    notes += check_request(submission.spec, result)
     _check_protocols(result)
     impossible = violation(result)
     if impossible is not None:
@@ -79,36 +84,24 @@ def check(submission: Submission, facts: BoardFacts | None = None) -> Assessment
         f"evidence of {card.metric} on {card.task} was too large: its rows stay claimed"
         for card in submission.omitted
     ]
+    lacking: tuple[str, ...] = ()
     if facts is not None:
         notes += check_board(facts, result)
-    return Assessment(result, recomputed, tuple(notes))
-
-
-def _check_request(spec: RunSpec, result: Result) -> None:
-    """The request, the result's record of it and the command are of one run."""
-    record = result.spec
-    for name in SAME:
-        if getattr(spec, name) != getattr(record, name):
-            ours, theirs = getattr(spec, name), getattr(record, name)
-            raise RefusedError(f"its request has {name} {ours!r}, and its result {theirs!r}")
-    for name in ("preset", "regime"):
-        ours, theirs = getattr(spec, name), getattr(record, name)
-        if ours is not None and ours != theirs:
-            raise RefusedError(f"its request has {name} {ours!r}, and its result {theirs!r}")
-    for name in ("steps", "samples"):
-        ours, theirs = getattr(spec, name), record.settings.get(name)
-        if ours != theirs:
-            raise RefusedError(f"its request has {name} {ours!r}, and its result {theirs!r}")
-    names = [("datasets", spec.dataset), ("backbones", spec.backbone), ("methods", spec.method)]
-    if spec.model is not None or any(installed(*name) is None for name in names):
-        return  # a stranger's path is not looked at; unknown options have no known text
-    if result.provenance.get("command") != rerun_command(spec):
-        raise RefusedError("its command is not that of its request", rerun_command(spec))
+        lacking = lacking_quantities(facts, result)
+        notes += [f"it has no value of {name}, which others have" for name in lacking]
+    return Assessment(result, recomputed, tuple(notes), lacking)
 
 
 def _check_protocols(result: Result) -> None:
     """Protocols of this program, of versions that it knows."""
-    for protocol in dict.fromkeys(row.protocol for row in result.metrics):
+    used = {row.protocol for row in result.metrics}
+    for protocol in result.protocols:
+        if not PROTOCOL_ID.fullmatch(protocol):
+            raise RefusedError(
+                f"it has the protocol {single_line(protocol)[:80]!r}", "name@version"
+            )
+        if protocol not in used:
+            raise RefusedError(f"no row is by its protocol {protocol}")
         name, _, version = protocol.rpartition("@")
         owners = [metric for metric in metrics() if name.startswith(metric.protocols)]
         if not owners:

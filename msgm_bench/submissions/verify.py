@@ -37,41 +37,46 @@ class Comparison:
 
     @property
     def tolerance(self) -> float:
-        """sqrt(h^2 + h'^2) of the half-widths of both 95 % intervals over items.
+        """sqrt(2) h, with h the half-width of the 95 % interval over items of the new run.
 
-        The new run has the seeds of the old one, and is the same number on the same machine.
+        What the stored row says of its own interval gives it no room. The new run has the seeds of
+        the old one, and is the same number on the same machine.
         """
-        widths = [_half_width(row) for row in (self.stored, self.again) if row is not None]
-        return math.hypot(*widths)
+        return 0.0 if self.again is None else math.sqrt(2) * _half_width(self.again)
 
     @property
     def agrees(self) -> bool:
-        """Whether the two values differ by no more than the tolerance."""
-        if self.again is None:
+        """Whether value and interval differ by no more than the tolerance, of as many items."""
+        old, new = self.stored, self.again
+        if new is None or (old.n, old.unit) != (new.n, new.unit):
             return False
-        old, new = self.stored.value, self.again.value
-        if is_within(new, old, ROUNDING):
-            return True
-        return old is not None and new is not None and abs(new - old) <= self.tolerance
+        pairs = ((old.value, new.value), (old.low, new.low), (old.high, new.high))
+        return all(
+            is_within(b, a, ROUNDING)
+            or (a is not None and b is not None and abs(b - a) <= self.tolerance)
+            for a, b in pairs
+        )
 
 
 def method_results(facts: BoardFacts, method: str, seeds: Collection[int] = ()) -> list[Result]:
     """The results of a method on a board, of these seeds or of all.
 
     Raises:
-        UsageError: There are none.
+        UsageError: There are none, or none of one of the seeds.
     """
     results = [
         result
         for result in facts.results
         if result.spec.method == method and (not seeds or result.spec.seed in seeds)
     ]
-    if not results:
-        places = sorted({f"{r.spec.method} seed {r.spec.seed}" for r in facts.results})
+    places = sorted({f"{r.spec.method} seed {r.spec.seed}" for r in facts.results})
+    allowed = ", ".join(places) or "none yet"
+    if all(result.spec.method != method for result in facts.results):
         near = did_you_mean(method, facts.board.methods)
-        raise UsageError(
-            f"the board has no result of {method!r}{near}", ", ".join(places) or "none yet"
-        )
+        raise UsageError(f"the board has no result of {method!r}{near}", allowed)
+    absent = sorted({*seeds} - {result.spec.seed for result in results})
+    if absent:
+        raise UsageError(f"the board has no result of {method} seed {absent[0]}", allowed)
     return results
 
 

@@ -183,6 +183,78 @@ def request_changed(draw):
     return pack(replace(honest(), spec=spec, request=request))
 
 
+def record_changed(draw):
+    """An option of the record is not what the request makes it."""
+    place = draw(
+        st.sampled_from(
+            [
+                ("params", "alpha"),
+                ("backbone_params", "width"),
+                ("settings", "pass_items"),
+                ("settings", "training", "learning_rate"),
+                ("settings", "tasks", "generation", "count"),
+                ("settings", "judge", "gate"),
+                ("settings", "new"),
+                ("dataset_params", "train_size"),
+            ]
+        )
+    )
+    value = draw(st.integers(2, 9)) / 10
+
+    def change(document):
+        part = document["spec"]
+        for name in place[:-1]:
+            part = part[name]
+        part[place[-1]] = 7 if place[-1] in ("pass_items", "count") else value
+
+    return pack(rewritten(honest(), change))
+
+
+def stamp_changed(draw):
+    """A stamp is invented, or is gone where the accuracy of the judge misses its gate."""
+    is_below = draw(st.booleans())
+    row = draw(st.integers(0, len(honest().result.metrics) - 1))
+
+    def change(document):
+        if is_below:
+            document["provenance"]["judge"]["accuracy"] = draw(st.floats(0, 0.89))
+        else:
+            document["metrics"][row]["stamp"] = draw(st.text(min_size=1))
+
+    return pack(rewritten(honest(), change))
+
+
+def report_changed(draw):
+    """The report of the judge has no such accuracy."""
+    value = draw(st.sampled_from([-1, 5.0, "x", ["x"], {}]))
+
+    def change(document):
+        document["provenance"]["judge"]["accuracy"] = value
+
+    return pack(rewritten(honest(), change))
+
+
+def protocol_unused(draw):
+    """A protocol of no row, or with a name that no metric makes."""
+    old = draw(st.sampled_from(sorted(PROTOCOLS.values(), key=lambda protocol: protocol.name)))
+    name = draw(st.sampled_from(["evil/x@9", "@2", f"{old.name}@02", f"{old.name}@٢", "nll/<b>@2"]))
+
+    def change(document):
+        document["protocols"][name] = document["protocols"][old.id]
+
+    return pack(rewritten(honest(), change))
+
+
+def text_flooded(draw):
+    """A remark is longer than any that a metric makes."""
+    row = draw(st.integers(0, len(honest().result.metrics) - 1))
+
+    def change(document):
+        document["metrics"][row]["reason"] = "x" * draw(st.integers(10_001, 10**6))
+
+    return pack(rewritten(honest(), change))
+
+
 def bytes_changed(draw):
     """The archive is cut off, or a byte is another."""
     content = pack(honest())
@@ -241,15 +313,21 @@ def zipped(members, compress=zipfile.ZIP_STORED, mode=stat.S_IFREG | 0o644):
 
 REASONS = {
     value_changed: "is recomputed|values cannot be|no valid result",
-    row_removed_or_renamed: "follow|of no row|is recomputed|values cannot be|no valid result",
+    row_removed_or_renamed: "follow|of no row|no row is by|is recomputed|values cannot be|"
+    "no valid result",
     evidence_of_another: "gives other rows",
     evidence_damaged: "gives other rows|is missing|items|is (bool|float|int)|covariances|targets|"
     "its evidence|nothing follows|differ in shape|'features' is",
     evidence_exchanged: "is missing|'values' is|gives other rows",
     protocol_changed: "does not compare|later version|no installed metric",
     other_code: "other code|which code",
-    another_run: "does not belong to this board|other code|does not compare",
+    another_run: "does not belong to this board|other code|does not compare|makes another run",
     request_changed: "its request has|its command is not",
+    record_changed: "makes another run|its request has",
+    stamp_changed: "has the stamp",
+    report_changed: "its judge has the|its judge's report says nothing",
+    protocol_unused: "it has the protocol|no row is by its protocol|hash of|name@version",
+    text_flooded: "its remark has",
     bytes_changed: "cannot be read",
     file_changed: "not in its place|its hash differs|has no |is not understood|manifest",
     hostile_archive: "no plain path|is a link|stands twice|is compressed|is no file of",

@@ -1,0 +1,86 @@
+"""What a submission is worth: rooms that it cannot make itself, and what it leaves out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from toy_submissions import BOARD, PROTOCOLS, facts, honest, rewritten
+
+from msgm_bench import Row
+from msgm_bench.boards.board import Quantity
+from msgm_bench.boards.comparability import agreeing
+from msgm_bench.report.provenance import rerun_command
+from msgm_bench.submissions import check
+from msgm_bench.submissions.verify import Comparison
+
+
+def row(value, low, high, n=64):
+    """A row of the likelihood."""
+    fields = {"task": "likelihood", "metric": "nll", "split": "retain", "unit": "nats", "n": n}
+    return Row(protocol="nll/pf-ode@2", value=value, low=low, high=high, **fields)
+
+
+@pytest.mark.parametrize(
+    ("stored", "agrees"),
+    [
+        (row(10.80, 10.66, 10.94), True),
+        (row(10.90, 10.76, 11.04), True),  # within sqrt(2) 0.14, on another machine
+        (row(9.9, 7.0, 12.8), False),
+        (row(10.80, 7.0, 12.8), False),
+        (row(10.80, 10.66, 10.94, n=640), False),
+        (row(10.80, None, None), False),
+    ],
+)
+def test_a_stored_interval_gives_its_value_no_room(stored, agrees):
+    """The new run alone says how far values of the same seeds may be apart."""
+    again = row(10.80, 10.66, 10.94)
+    assert Comparison(Quantity(metric="nll", split="retain"), stored, again).agrees is agrees
+
+
+def test_one_run_under_two_numbers_counts_once():
+    """The same three seeds are no second seed, whatever the number that stands for them."""
+
+    def change(document):
+        document["spec"]["seed"] = 7
+
+    again = rewritten(honest(), change).result
+    kept, left = agreeing(BOARD, [*facts().results, again, honest().result])
+    assert honest().result in kept
+    assert left == {("obt", 7): "obt seed 7 has the seeds of obt seed 0: one run counts once"}
+
+
+@pytest.mark.parametrize("has_row", [False, True])
+def test_what_others_have_and_it_lacks_is_claimed(has_row):
+    """A quantity that is left out, or null without evidence, is claimed where others have it."""
+    protocol = PROTOCOLS["psnr"].id
+
+    def change(document):
+        rows = [row for row in document["metrics"] if row["protocol"] == protocol]
+        for one in rows:
+            if has_row:
+                one.update(value=None, low=None, high=None, reason="could not be measured")
+            else:
+                document["metrics"].remove(one)
+        if not has_row:
+            del document["protocols"][protocol]
+
+    shown = tuple(shown for shown in honest().exhibits if shown.metric != "psnr")
+    assessment = check(replace(rewritten(honest(), change), exhibits=shown), facts())
+    assert assessment.level(BOARD) == "claimed"
+    assert any("no value of psnr on retain" in note for note in assessment.notes)
+
+
+def test_a_baseline_keeps_its_regime_in_a_grid():
+    """``--regime finetune`` is for the methods that know it; `unseen` is retrained."""
+    submission = honest("unseen")
+    spec = submission.spec.model_copy(update={"regime": "finetune"})
+    document = json.loads(submission.document)
+    document["provenance"]["command"] = rerun_command(spec)
+
+    def change(current):
+        current["provenance"] = document["provenance"]
+
+    assessment = check(replace(rewritten(submission, change), spec=spec))
+    assert (assessment.level(), assessment.notes) == ("recomputed", ())
