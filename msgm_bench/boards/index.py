@@ -21,6 +21,8 @@ INDEX_FILE = PAGE_FILE
 def build_all(root: Path, runs: Path | None = None) -> list[BoardPage]:
     """Build all boards of a folder, and its index.
 
+    Where a board is wrong the others are built, and the index stays as it is.
+
     Raises:
         UsageError: A board is wrong, or there is none.
         StorageError: A file cannot be read or written.
@@ -28,7 +30,14 @@ def build_all(root: Path, runs: Path | None = None) -> list[BoardPage]:
     folders = find_boards(root)
     if not folders:
         raise UsageError(f"no board in {root}", "folders with board.yaml", "check the path")
-    built = [build(folder, runs) for folder in folders]
+    built, errors = list[BoardPage](), list[MsgmBenchError]()
+    for folder in folders:
+        try:
+            built.append(build(folder, runs))
+        except MsgmBenchError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
     write_text(root / INDEX_FILE, index(built))
     return built
 

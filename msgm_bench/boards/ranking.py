@@ -23,6 +23,7 @@ Source of the intervals: Mogstad, Romano, Shaikh, Wilhelm (2024), Review of Econ
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -191,6 +192,8 @@ def leads(
     """Whether ``a`` is better than ``b`` beyond chance.
 
     By the seeds that both share, or by the items of the only seed, which is compared at 5 %.
+    Shares of few items may be equal for all seeds by chance: their differences vary at least by
+    what rounding to a count of items makes (``rounding_std``).
 
     Args:
         frame: As ``rank`` takes it.
@@ -207,8 +210,20 @@ def leads(
         return bool(low["high"] < high["low"])
     if len(pair) < 2:
         return False
-    difference = paired_difference(pair[0].to_numpy(), pair[1].to_numpy(), 1 - level)
+    least = rounding_std(frame, a, b, key)
+    difference = paired_difference(pair[0].to_numpy(), pair[1].to_numpy(), 1 - level, least)
     return difference.high < 0 if sign > 0 else difference.low > 0
+
+
+def rounding_std(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> float:
+    """Standard deviation of the difference of two shares that are rounded to 100/n %.
+
+    r / sqrt(6) with the largest r = 100/n among the results of ``a`` and ``b``, of the variance
+    r^2 / 12 of each; 0 where values are no shares.
+    """
+    both = pd.concat([rows(frame, method, key) for method in (a, b)])
+    shares = both[(both["unit"] == "%") & (both["n"] > 0)]
+    return 0.0 if shares.empty else float((100 / shares["n"]).max()) / math.sqrt(6)
 
 
 def _state(

@@ -17,7 +17,7 @@ from msgm_bench.boards.board import Quantity, load
 from msgm_bench.boards.collect import collect, tidy
 from msgm_bench.boards.power import PairedSpread
 from msgm_bench.boards.protocols import check_same
-from msgm_bench.boards.ranking import common_seeds, direction_sign, leads, rank, rows
+from msgm_bench.boards.ranking import common_seeds, direction_sign, leads, rank, rounding_std, rows
 from msgm_bench.boards.render import label_of
 from msgm_bench.errors import UsageError, did_you_mean
 
@@ -167,7 +167,7 @@ def _separation(frame: pd.DataFrame, a: str, b: str, key: Quantity) -> Separatio
     spread = PairedSpread(
         seeds=len(pair),
         difference=float(np.mean(differences)),
-        variance=float(np.var(differences, ddof=1)),
+        variance=max(float(np.var(differences, ddof=1)), rounding_std(frame, a, b, key) ** 2),
         items=None if key.split != DRAWN or math.isnan(items) else items,
         n=n,
     )

@@ -32,7 +32,9 @@ def command(run: str, board: str, out: str | None, features: bool, max_size: flo
     each item, features or their moments. `msgm-bench submission check` says what a keeper of the
     board will see.
     """
+    from msgm_bench.errors import RefusedError
     from msgm_bench.quarantine import stdout_to_stderr
+    from msgm_bench.storage import single_line
     from msgm_bench.submissions import board_facts, check, make, write
 
     folder = Path(run)
@@ -40,7 +42,11 @@ def command(run: str, board: str, out: str | None, features: bool, max_size: flo
     with stdout_to_stderr():
         facts = board_facts(Path(board))
         submission = make(folder, features, size_limit(max_size))
-        assessment = check(submission, facts)
+        try:
+            assessment = check(submission, facts)
+        except RefusedError as error:
+            what = f"{single_line(folder)} would be refused: {error.what}"
+            raise RefusedError(what, error.allowed, error.hint) from error
         size = write(target, submission)
     print_assessment(str(target), assessment, facts.board)
     echo(f"written: {target} ({size / 2**20:.2f} MiB)")

@@ -138,8 +138,8 @@ def _title(plan: TuningPlan) -> str:
     protocol = plan.protocol
     return (
         f"forget {', '.join(protocol.run.forget)}, seeds {', '.join(map(str, protocol.seeds))}: "
-        f"{protocol.trials} trials of each of {len(plan.methods)} methods, "
-        f"{protocol.finalists} finalists"
+        f"trials of each of {', '.join(plan.methods)}: {protocol.trials}; "
+        f"of them finalists: {protocol.finalists}"
     )
 
 

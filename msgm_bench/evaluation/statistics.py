@@ -240,11 +240,20 @@ def seeds_interval(values: Values, confidence: float = 0.95) -> Interval:
     return mean_interval(values, confidence)
 
 
-def paired_difference(a: Values, b: Values, confidence: float = 0.95) -> Interval:
+def paired_difference(
+    a: Values, b: Values, confidence: float = 0.95, least_std: float = 0.0
+) -> Interval:
     """Mean of ``a - b`` over pairs of runs with the same seed, with Student's interval.
 
     Zero outside the interval is the two-sided paired t test at ``1 - confidence``. Fewer than
     two pairs bound nothing.
+
+    Args:
+        a: Values of one method.
+        b: Values of the other, of the same seeds in the same order.
+        confidence: Between 0 and 1.
+        least_std: Standard deviation of a difference that is assumed where the pairs show less,
+            such as that of values which are rounded: by chance they may all be equal.
 
     Raises:
         UndefinedError: No pair, lengths that differ, or a value that is not finite.
@@ -254,7 +263,13 @@ def paired_difference(a: Values, b: Values, confidence: float = 0.95) -> Interva
     x, y = _array(a), _array(b)
     if x.shape != y.shape:
         raise UndefinedError(f"{x.size} values against {y.size}", "one pair a seed")
-    return mean_interval(x - y, confidence)
+    interval, pairs = mean_interval(x - y, confidence), x.size
+    if least_std == 0 or pairs < 2:
+        return interval
+    t = stats.t.ppf((1 + confidence) / 2, pairs - 1)
+    margin = float(t) * least_std / math.sqrt(pairs)
+    low, value, high = interval.low, interval.value, interval.high
+    return Interval(value, min(low, value - margin), max(high, value + margin))
 
 
 def _array(values: Values) -> Floats:

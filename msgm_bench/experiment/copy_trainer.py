@@ -12,6 +12,7 @@ from torch import Tensor
 
 from msgm_bench.api import Batches, Examples, LossFunction, LossMethod, Model, Training, digest
 from msgm_bench.diffusion import derive_seed
+from msgm_bench.errors import DivergenceError
 from msgm_bench.storage import read_text, write_text
 from msgm_bench.training import NoisedBatches, Runtime, Trainer
 from msgm_bench.training.checkpoint import NAME as CHECKPOINT
@@ -48,7 +49,11 @@ class CopyTrainer:
         part: str = "all",
         encoded: bool = False,
     ) -> Model:
-        """The trained copy (``ModelTrainer``)."""
+        """The trained copy (``ModelTrainer``).
+
+        Raises:
+            DivergenceError: The training of the copy diverged.
+        """
         model = copy_for_training(self.model, part)
         batches = NoisedBatches(
             {"all": items},
@@ -62,7 +67,14 @@ class CopyTrainer:
         trainer = Trainer(model, _Minimise(loss), batches, budget, self.runtime, seed)
         key = digest([seed, part, len(items), course_of(budget)])
         self._own_checkpoint(key, budget.steps)
-        trainer.run(self.folder, _silent, lambda: trainer.store(self.folder))
+        try:
+            trainer.run(self.folder, _silent, lambda: trainer.store(self.folder))
+        except DivergenceError as error:
+            raise DivergenceError(
+                f"the copy that a task trains, and not the model: {error.what}",
+                error.allowed,
+                f"a smaller learning rate of the task than {budget.learning_rate:g}",
+            ) from error
         return model.requires_grad_(False)
 
     def _own_checkpoint(self, key: str, steps: int) -> None:

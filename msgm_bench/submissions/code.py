@@ -63,7 +63,11 @@ def _needed(result: Result, metrics: Iterable[str]) -> Iterator[str]:
     yield f"backbones/{spec.backbone}"
     if spec.regime != EXTERNAL:
         yield f"methods/{spec.method}"
-    yield from sorted({f"tasks/{row.task}" for row in result.metrics})
+    tasks = {row.task for row in result.metrics}
+    yield from sorted(f"tasks/{name}" for name in tasks)
+    options = (spec.settings.get("tasks", {}).get(name, {}) for name in tasks)
+    samplers = {values["sampler"] for values in options if isinstance(values.get("sampler"), str)}
+    yield from sorted(f"samplers/{name}" for name in samplers)
     yield from sorted({f"metrics/{name}" for name in metrics})
 
 

@@ -131,12 +131,17 @@ def plan_tuning(
     used = {row.task for row in (key.row(r) for r in results for key in _decisive(board)) if row}
     tasks = [name for name in board.run.tasks if name in used or not results]
     changes = {"tasks": tasks, "method_params": {}, "training": {}}
+    repeated = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
+    if repeated:
+        raise UsageError(
+            f"the seed {repeated[0]} is there twice", "different seeds, such as 100,101"
+        )
     chosen = max(1, trials // FINALIST_SHARE) if finalists is None else finalists
     _check_numbers(trials, chosen, seeds)
     protocol = Protocol(
         run=board.run.model_copy(update=changes),
         samples=samples,
-        seeds=list(dict.fromkeys(seeds)),
+        seeds=list(seeds),
         trials=trials,
         finalists=chosen,
         rank=board.rank.key,
@@ -157,7 +162,7 @@ def _check_numbers(trials: int, finalists: int, seeds: Sequence[int]) -> None:
     """Refuse impossible numbers of trials, finalists or seeds."""
     if not 1 <= finalists <= trials <= MOST_TRIALS:
         what = f"{finalists} finalists of {trials} trials"
-        raise UsageError(what, f"at most {MOST_TRIALS} trials, and finalists among them")
+        raise UsageError(what, f"1 to {MOST_TRIALS} trials, and no more finalists than trials")
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise UsageError(f"a tuning with {len(seeds)} seeds", f"1 to {MOST_SEEDS} seeds")
 
@@ -174,6 +179,11 @@ def _methods(board: Board, names: Collection[str]) -> tuple[str, ...]:
     """
     tunable = [name for name in board.methods if not method_class(name).baseline]
     for name in names:
+        if name in board.methods and name not in tunable:
+            raise UsageError(
+                f"{name} has nothing to tune: it is what the others are compared with",
+                ", ".join(tunable),
+            )
         if name not in tunable:
             near = did_you_mean(name, tunable)
             raise UsageError(

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from msgm_bench.boards import build, build_all, check_index
-from msgm_bench.errors import UsageError
+from msgm_bench.errors import MsgmBenchError, UsageError
 
 
 @pytest.fixture
@@ -45,6 +45,16 @@ def test_a_stale_index_is_an_error(two, make, write):
     assert "README.md is stale from line" in problem.text
     (two / "README.md").unlink()
     assert "README.md is missing" in check_index(two)[0].text
+
+
+def test_a_board_that_is_wrong_leaves_the_others_to_be_built(two):
+    """The error is of the one, the other has its page, and no index is written without it."""
+    (two / "a").mkdir()
+    (two / "a" / "board.yaml").write_text("title: [")
+    with pytest.raises(MsgmBenchError, match=r"a/board\.yaml"):
+        build_all(two)
+    assert (two / "zoo" / "README.md").exists()
+    assert not (two / "README.md").exists()
 
 
 def test_a_folder_without_boards_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from scipy import stats
 
 from msgm_bench.boards import Gate, Quantity, rank, tidy
 from msgm_bench.boards.board import Baseline
-from msgm_bench.boards.ranking import baseline_violations, leads
+from msgm_bench.boards.ranking import baseline_violations, leads, rounding_std
 from msgm_bench.errors import UsageError
 
 UR, RETAIN, FORGET = (
@@ -94,6 +94,19 @@ def test_rank_intervals_by_hand(table):
     assert labels(standing.values()) == {"a": "1", "b": "2", "c": "3"}
     intervals = {method: row.interval for method, row in standing.items()}
     assert intervals == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
+
+
+def test_equal_differences_of_shares_of_few_items_are_no_certainty(table):
+    """19 against 21 of 64 items with both seeds: rounding alone makes r / sqrt(6), r = 100/64 %."""
+    frame = table({"a": [100 * 19 / 64] * 2, "b": [100 * 21 / 64] * 2, "c": [90.0] * 2})
+    assert set(frame.loc[frame["key"] == str(UR), "unit"]) == {"%"}
+    few, many = (frame.assign(n=n) for n in (64, 64_000))
+    assert rounding_std(few, "a", "b", UR) == pytest.approx(100 / 64 / math.sqrt(6))
+    assert rounding_std(few, "a", "b", RETAIN) == 0.0
+    margin = stats.t.ppf(0.975, 1) * rounding_std(few, "a", "b", UR) / math.sqrt(2)
+    assert margin == pytest.approx(5.73, abs=0.01)  # above the difference of 3.125
+    assert labels(rank(few, ["a", "b", "c"], UR)) == {"a": "1=", "b": "1=", "c": "3"}
+    assert labels(rank(many, ["a", "b", "c"], UR)) == {"a": "1", "b": "2", "c": "3"}
 
 
 def test_one_seed_has_no_rank_interval(make):
@@ -241,6 +254,8 @@ def frame_of(numbers):
             "value": v,
             "protocol": "p@1",
             "direction": "down",
+            "unit": "nats",
+            "n": 100,
         }
         for i, row in enumerate(numbers)
         for s, v in enumerate(row)

@@ -146,6 +146,8 @@ def test_levels_that_the_process_does_not_reach_are_refused():
     """From sigma = 0.01 to 8 in halves of the range: 0.02 to 16."""
     model = context().model
     MembershipTask.create({"levels": (0.021, 15.9)}).check(model)
+    with pytest.raises(OptionError, match="different numbers"):
+        MembershipTask.create({"levels": (0.1, 0.2, 0.1)})
     for level in (0.019, 16.1):
         with pytest.raises(OptionError, match=r"levels from 0.02 to 16"):
             MembershipTask.create({"levels": (0.1, level)}).check(model)

@@ -20,6 +20,7 @@ from msgm_bench import (
     Model,
     ModelContext,
     MsgmBenchError,
+    OptionError,
     VariancePreserving,
     registry,
     wilson,
@@ -161,6 +162,14 @@ def test_the_default_setting_is_the_first_and_each_label_is_there_once():
         "deis:32:w1:noise1.1",
     ]
     assert [SamplerSetting("a", 4, w).passes for w in (None, 0.0, 2.0)] == [1, 1, 2]
+
+
+def test_a_default_setting_alone_is_refused():
+    """Without budgets, weights and scales there is nothing to compare it with."""
+    alone = {"budgets": (), "weights": (), "noise_scales": ()}
+    with pytest.raises(OptionError, match="one setting at least"):
+        NoiseSensitivity.create(alone)
+    assert NoiseSensitivity.create(alone | {"noise_scales": (0.9,)}).options.budgets == ()
 
 
 def test_scaled_noise_scales_what_a_linear_flow_draws():

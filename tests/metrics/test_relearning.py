@@ -22,6 +22,7 @@ from msgm_bench import (
     bits_per_dim,
     registry,
 )
+from msgm_bench.errors import DivergenceError
 from msgm_bench.experiment.copy_trainer import CopyTrainer
 from msgm_bench.testing import check_metric, check_task
 from msgm_bench.testing.toy_text import toy_text_model
@@ -239,6 +240,15 @@ def test_a_model_that_never_knew_has_no_excess(tmp_path):
     seen = replace(seen, control=never)
     row = named(RelearningMetric.create().measure(seen, task, never))["relearn_excess"]
     assert (row.value, row.low, row.high) == (0, 0, 0)
+
+
+def test_a_copy_that_diverges_is_told_from_the_model(tmp_path):
+    """The error is of the task's training, and names its learning rate."""
+    seen = gaussians(tmp_path)
+    task = Relearning.create({"steps": (5,), "learning_rate": 1e38, "restarts": 1, "draws": 1})
+    with pytest.raises(DivergenceError, match="the copy that a task trains") as caught:
+        task.draw(seen, 0, task.total(seen))
+    assert "a smaller learning rate of the task than 1e+38" in str(caught.value)
 
 
 def test_likelihoods_are_those_of_the_density(tmp_path):

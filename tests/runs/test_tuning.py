@@ -280,7 +280,8 @@ def test_a_reference_that_fails_ends_the_tuning(board, grid, monkeypatch):
         ({"seeds": (1, 100)}, "the seeds 1, which the board ranks"),
         ({"seeds": ()}, "1 to 100 seeds"),
         ({"trials": 2, "finalists": 3}, "3 finalists of 2 trials"),
-        ({"methods": ["unseen"]}, "no method 'unseen' of the board to tune"),
+        ({"methods": ["unseen"]}, "unseen has nothing to tune"),
+        ({"seeds": (100, 100)}, "the seed 100 is there twice"),
         ({"methods": ["toi"]}, "did you mean 'toy'"),
     ],
 )

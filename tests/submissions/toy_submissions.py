@@ -40,7 +40,7 @@ TASKS = {
 }
 PLUGINS = (
     *("datasets/gaussians", "backbones/vesde", "judges/bayes", "embedders/judge"),
-    *("tasks/generation", "tasks/likelihood", "tasks/inpainting"),
+    *("samplers/dpmpp_2m_sde", "tasks/generation", "tasks/likelihood", "tasks/inpainting"),
     *(f"metrics/{name}" for name in PROTOCOLS),
 )
 BOARD = Board.model_validate(

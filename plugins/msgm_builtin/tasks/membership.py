@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from msgm_bench import (
@@ -50,6 +50,14 @@ class MembershipOptions(CountOptions):
         500, ge=0, description="most items of each kind whose likelihood is computed, too"
     )
     nodes: int = Field(32, ge=4, le=1_024, description="nodes of the likelihood's solver adams")
+
+    @field_validator("levels")
+    @classmethod
+    def _once(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        """Refuse a level that is there twice."""
+        if len(set(levels)) < len(levels):
+            raise ValueError("different numbers")
+        return levels
 
 
 class Membership(Task[MembershipOptions]):

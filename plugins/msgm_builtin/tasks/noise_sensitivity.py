@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from msgm_bench import (
@@ -102,6 +102,13 @@ class NoiseSensitivityOptions(CountOptions):
         description="sampler of `noise_scales`, with the default budget; on its way a stochastic "
         "one forgets them",
     )
+
+    @model_validator(mode="after")
+    def _has_settings(self) -> NoiseSensitivityOptions:
+        """Refuse a default setting with nothing to compare it with."""
+        if not ((self.samplers and self.budgets) or self.weights or self.noise_scales):
+            raise ValueError("samplers and budgets, weights or noise_scales: one setting at least")
+        return self
 
 
 class NoiseSensitivity(Task[NoiseSensitivityOptions]):
