@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -20,8 +20,11 @@ from msgm_bench.storage import single_line
 if TYPE_CHECKING:
     from msgm_bench.api import Result
 
+UNLIMITED = 10_000
+WORD = re.compile(r"\S+(?: [±↑↓])?")  # with the sign that belongs to it
 WIDTH = 80  # columns where stdout is no terminal
 GROUP = ("dataset", "forget", "backbone", "preset")
+Columns = Mapping[str, list[str]]
 HEADING = re.compile(r"(?P<label>.*?)(?: \((?P<unit>[^()]*)\))?(?P<arrow> [↑↓])?")
 
 
@@ -68,7 +71,10 @@ def print_grid(lines: Iterable[tuple[str, str]], indent: int = 3, width: int = 1
 
 
 def print_comparison(results: Sequence[Result]) -> None:
-    """Print methods ranked within each group of runs, by the boards' rules without a gate."""
+    """Print methods ranked within each group of runs, by the boards' rules without a gate.
+
+    Columns that do not fit side by side without breaking a number go to a further table.
+    """
     from msgm_bench.boards import compare  # pandas and scipy take a second to import
 
     frame = compare(results)
@@ -77,19 +83,59 @@ def print_comparison(results: Sequence[Result]) -> None:
         dataset, forget, backbone, preset = map(single_line, group)
         title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
         title += " (small budgets)" if preset == "quick" else ""
-        table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        table.title_justify = "left"
-        table.add_column("#", no_wrap=True)
-        table.add_column("method", no_wrap=True)
-        columns = [column for column in values if part[column].astype(bool).any()]
-        for column in columns:
-            table.add_column(column_heading(column), justify="right", overflow="fold")
-        for _, row in part.iterrows():
-            table.add_row(row["rank"], row["method"], *(row[column] for column in columns))
-        console().print(table)
-        notes = dict.fromkeys(note for note in part["notes"] if note)
-        for note in notes:
-            console().print(f"  {single_line(note)}", style="dim")
+        columns = {
+            column_heading(column): list(part[column])
+            for column in values
+            if part[column].astype(bool).any()
+        }
+        front = {"#": list(part["rank"]), "method": list(part["method"])}
+        for table in side_by_side(front, columns):
+            table.title, title = title, ""
+            console().print(table)
+        for method, note in zip(part["method"], part["notes"], strict=True):
+            if note:
+                named = note if note.startswith(method) else f"{method}: {note}"
+                console().print(f"  {single_line(named)}", style="dim")
+
+
+def side_by_side(front: Columns, columns: Columns) -> list[Table]:
+    """``columns`` in as few tables as hold them, beside ``front``, without breaking a word."""
+    shown: list[dict[str, list[str]]] = [{}]
+    for name, cells in columns.items():
+        more = {**shown[-1], name: cells}
+        if shown[-1] and _width(_ranked_table(front, more, narrow=True)) > console().width:
+            more = {name: cells}
+            shown.append({})
+        shown[-1] = more
+    return [
+        min((_ranked_table(front, some, narrow) for narrow in (False, True)), key=_overfull)
+        for some in shown
+    ]
+
+
+def _ranked_table(front: Columns, columns: Columns, narrow: bool) -> Table:
+    """Ranks and methods, then values; in narrow columns each has the width of its longest word."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    for name in front:
+        table.add_column(name, no_wrap=True)
+    for name, cells in columns.items():
+        words = (word for text in (name, *cells) for word in WORD.findall(text))
+        longest = max(map(len, words), default=1)
+        table.add_column(name, justify="right", width=longest if narrow else None)
+    for row in zip(*front.values(), *columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _width(table: Table) -> int:
+    """Letters of its lines, where they may be as long as they like."""
+    unlimited = console().options.update(width=UNLIMITED)
+    return console().measure(table, options=unlimited).maximum
+
+
+def _overfull(table: Table) -> bool:
+    """Whether it would have to break lines that it does not mean to."""
+    return _width(table) > console().width
 
 
 def column_heading(heading: str) -> str:
