@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,9 +121,20 @@ def find_quantity(
                 "; ".join(map(str, fits)),
                 "add --split, or --protocol",
             )
-    names = sorted({key.metric for key in measured})
+    names = families(metric, {key.metric for key in measured})
     wanted = " ".join(word for word in (metric, split, protocol) if word)
     raise UsageError(f"no result has {wanted}{did_you_mean(metric, names)}", ", ".join(names))
+
+
+def families(metric: str, names: Collection[str]) -> list[str]:
+    """``names`` for a reader who asked for ``metric``: ``ur_at:...`` stands for all that begin so.
+
+    Of one that begins with a family's name they are the family's, each by itself.
+    """
+    family, mark, _ = metric.partition(":")
+    own = sorted(name for name in names if mark and name.startswith(f"{family}:"))
+    parts = (name.partition(":") for name in names)
+    return own or sorted({f"{first}:..." if rest else first for first, _, rest in parts})
 
 
 def item_variance(frame: pd.DataFrame, method: str, key: Quantity) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msgm_bench.api import Result, Row
+from msgm_bench.boards.separation import families
 from msgm_bench.errors import UnknownNameError, UsageError
 from msgm_bench.explanation.measurement_steps import measurement_steps
 from msgm_bench.explanation.plugins import metric_class
@@ -83,5 +84,6 @@ def _rows(result: Result, metric: str | None) -> Sequence[Row]:
         owners = ((row, metric_class(row)) for row in result.metrics)
         named = [row for row, cls in owners if cls is not None and cls.name == metric]
     if not named:
-        raise UnknownNameError("metric", metric, {row.metric for row in result.metrics})
+        known = families(metric, {row.metric for row in result.metrics})
+        raise UnknownNameError("metric", metric, known)
     return named

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from msgm_bench.boards import Quantity, collect, load
-from msgm_bench.boards.separation import find_quantity, separations
+from msgm_bench.boards.separation import families, find_quantity, separations
 from msgm_bench.errors import UsageError
 from msgm_bench.evaluation.statistics import wilson
 
@@ -110,3 +110,11 @@ def test_the_command(drawn, bench):
     code, _, err = bench("board", "power", drawn, "--metric", "fid")
     assert code == 2
     assert "no result has fid" in err
+
+
+def test_names_of_one_family_are_listed_as_one():
+    """130 names help nobody; whoever asks for one of a family sees them all."""
+    names = {"ur", "ur_at:heun:8", "ur_at:heun:16", "nll"}
+    assert families("nol", names) == ["nll", "ur", "ur_at:..."]
+    assert families("ur_at:hein:8", names) == ["ur_at:heun:16", "ur_at:heun:8"]
+    assert families("other:8", names) == ["nll", "ur", "ur_at:..."]
