@@ -252,8 +252,7 @@ def paired_difference(
         a: Values of one method.
         b: Values of the other, of the same seeds in the same order.
         confidence: Between 0 and 1.
-        least_std: Standard deviation of a difference that is assumed where the pairs show less,
-            such as that of values which are rounded: by chance they may all be equal.
+        least_std: Least standard deviation of a difference, such as that which rounding makes.
 
     Raises:
         UndefinedError: No pair, lengths that differ, or a value that is not finite.
@@ -263,13 +262,12 @@ def paired_difference(
     x, y = _array(a), _array(b)
     if x.shape != y.shape:
         raise UndefinedError(f"{x.size} values against {y.size}", "one pair a seed")
-    interval, pairs = mean_interval(x - y, confidence), x.size
-    if least_std == 0 or pairs < 2:
-        return interval
-    t = stats.t.ppf((1 + confidence) / 2, pairs - 1)
-    margin = float(t) * least_std / math.sqrt(pairs)
-    low, value, high = interval.low, interval.value, interval.high
-    return Interval(value, min(low, value - margin), max(high, value + margin))
+    found = mean_interval(x - y, confidence)
+    if x.size < 2:
+        return found
+    t = stats.t.ppf((1 + confidence) / 2, x.size - 1)
+    margin = max(found.high - found.value, float(t) * least_std / math.sqrt(x.size))
+    return Interval(found.value, found.value - margin, found.value + margin)
 
 
 def _array(values: Values) -> Floats:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
 from msgm_bench.api import Result, Row
-from msgm_bench.boards.board import Quantity
 from msgm_bench.boards.protocols import name_without_version
-from msgm_bench.submissions.verify import Comparison
+from msgm_bench.evaluation.evidence import is_within
+from msgm_bench.submissions.verify import ROUNDING, half_width
 
 Place = tuple[str, str, str, str]  # task, metric, split, protocol without its version
 
@@ -58,7 +59,7 @@ class ValuePair:
     def outcome(self) -> Outcome:
         """Within noise: |b - a| <= sqrt(h^2 + k^2), half-widths of both 95 % intervals over items.
 
-        The same rule by which a board verifies a row; without an interval by rounding alone.
+        Without an interval they differ by rounding alone.
         """
         if self.a is None or self.b is None:
             return Outcome.MISSING
@@ -68,9 +69,10 @@ class ValuePair:
             return Outcome.NO_VALUE
         if self.difference == 0:
             return Outcome.EQUAL
-        quantity = Quantity(metric=self.a.metric, split=self.a.split)
-        agrees = Comparison(quantity, self.a, self.b).agrees
-        return Outcome.WITHIN_NOISE if agrees else Outcome.DIFFERS
+        is_rounding = is_within(self.b.value, self.a.value, ROUNDING)
+        noise = math.hypot(half_width(self.a), half_width(self.b))
+        is_noise = is_rounding or abs(self.difference) <= noise
+        return Outcome.WITHIN_NOISE if is_noise else Outcome.DIFFERS
 
 
 def value_pairs(a: Result, b: Result) -> tuple[ValuePair, ...]:

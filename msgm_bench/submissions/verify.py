@@ -42,7 +42,7 @@ class Comparison:
         What the stored row says of its own interval gives it no room. The new run has the seeds of
         the old one, and is the same number on the same machine.
         """
-        return 0.0 if self.again is None else math.sqrt(2) * _half_width(self.again)
+        return 0.0 if self.again is None else math.sqrt(2) * half_width(self.again)
 
     @property
     def agrees(self) -> bool:
@@ -115,7 +115,8 @@ def _check_same_run(ours: SpecRecord, theirs: SpecRecord) -> None:
         )
 
 
-def _half_width(row: Row) -> float:
+def half_width(row: Row) -> float:
+    """Of the 95 % interval over items; 0 where there is none."""
     if row.low is None or row.high is None:
         return 0.0
     return (row.high - row.low) / 2
