@@ -246,13 +246,8 @@ def paired_difference(
     """Mean of ``a - b`` over pairs of runs with the same seed, with Student's interval.
 
     Zero outside the interval is the two-sided paired t test at ``1 - confidence``. Fewer than
-    two pairs bound nothing.
-
-    Args:
-        a: Values of one method.
-        b: Values of the other, of the same seeds in the same order.
-        confidence: Between 0 and 1.
-        least_std: Least standard deviation of a difference, such as that which rounding makes.
+    two pairs bound nothing. The differences are taken to vary by ``least_std`` at least, such as
+    rounding makes them.
 
     Raises:
         UndefinedError: No pair, lengths that differ, or a value that is not finite.
