@@ -114,13 +114,13 @@ def side_by_side(front: Columns, columns: Columns) -> list[Table]:
 
 
 def _ranked_table(front: Columns, columns: Columns, narrow: bool) -> Table:
-    """Ranks and methods, then values; in narrow columns each has the width of its longest word."""
+    """Ranks and methods, then values; in narrow columns each is as wide as its longest word."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     for name in front:
         table.add_column(name, no_wrap=True)
     for name, cells in columns.items():
-        words = (word for text in (name, *cells) for word in WORD.findall(text))
-        longest = max(map(len, words), default=1)
+        words = (word for cell in cells for word in WORD.findall(cell))
+        longest = max(map(len, (*name.splitlines(), *words)), default=1)
         table.add_column(name, justify="right", width=longest if narrow else None)
     for row in zip(*front.values(), *columns.values(), strict=True):
         table.add_row(*row)
