@@ -100,16 +100,16 @@ def print_comparison(results: Sequence[Result]) -> None:
 
 def side_by_side(front: Columns, columns: Columns) -> list[Table]:
     """``columns`` in as few tables as hold them, beside ``front``, without breaking a word."""
-    shown: list[dict[str, list[str]]] = [{}]
+    groups: list[dict[str, list[str]]] = [{}]
     for name, cells in columns.items():
-        more = {**shown[-1], name: cells}
-        if shown[-1] and _width(_ranked_table(front, more, narrow=True)) > console().width:
+        more = {**groups[-1], name: cells}
+        if groups[-1] and _width(_ranked_table(front, more, narrow=True)) > console().width:
             more = {name: cells}
-            shown.append({})
-        shown[-1] = more
+            groups.append({})
+        groups[-1] = more
     return [
         min((_ranked_table(front, some, narrow) for narrow in (False, True)), key=_overfull)
-        for some in shown
+        for some in groups
     ]
 
 

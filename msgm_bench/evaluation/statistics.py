@@ -257,12 +257,12 @@ def paired_difference(
     x, y = _array(a), _array(b)
     if x.shape != y.shape:
         raise UndefinedError(f"{x.size} values against {y.size}", "one pair a seed")
-    found = mean_interval(x - y, confidence)
+    interval = mean_interval(x - y, confidence)
     if x.size < 2:
-        return found
+        return interval
     t = stats.t.ppf((1 + confidence) / 2, x.size - 1)
-    margin = max(found.high - found.value, float(t) * least_std / math.sqrt(x.size))
-    return Interval(found.value, found.value - margin, found.value + margin)
+    margin = max(interval.high - interval.value, float(t) * least_std / math.sqrt(x.size))
+    return Interval(interval.value, interval.value - margin, interval.value + margin)
 
 
 def _array(values: Values) -> Floats:
