@@ -84,9 +84,7 @@ def print_comparison(results: Sequence[Result]) -> None:
         title = f"{dataset}, forget {forget}, {backbone}, preset {preset}"
         title += " (small budgets)" if preset == "quick" else ""
         columns = {
-            column_heading(column): list(part[column])
-            for column in values
-            if part[column].astype(bool).any()
+            column: list(part[column]) for column in values if part[column].astype(bool).any()
         }
         front = {"#": list(part["rank"]), "method": list(part["method"])}
         for table in side_by_side(front, columns):
@@ -119,9 +117,10 @@ def _ranked_table(front: Columns, columns: Columns, narrow: bool) -> Table:
     for name in front:
         table.add_column(name, no_wrap=True)
     for name, cells in columns.items():
+        heading = column_heading(name)
         words = (word for cell in cells for word in WORD.findall(cell))
-        longest = max(map(len, (*name.splitlines(), *words)), default=1)
-        table.add_column(name, justify="right", width=longest if narrow else None)
+        longest = max(map(len, (*heading.splitlines(), *words)), default=1)
+        table.add_column(heading, justify="right", width=longest if narrow else None)
     for row in zip(*front.values(), *columns.values(), strict=True):
         table.add_row(*row)
     return table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from msgm_bench.api import Dataset, Method, Result
@@ -19,6 +19,7 @@ from msgm_bench.storage import error_summary
 from msgm_bench.submissions.code import installed
 
 SAME = ("dataset", "backbone", "method", "seed", "seeds", "conditional", "text")
+STATED_ALONE = "of its options only the numbers that its request states are compared"
 HERE: dict[str, Any] = {"device": "cpu", "compile": False, "precision": "fp32", "threads": None}
 
 
@@ -35,11 +36,11 @@ def check_request(spec: RunSpec, result: Result) -> list[str]:
     _check_stated(spec, result)
     names = [("datasets", spec.dataset), ("backbones", spec.backbone), ("methods", spec.method)]
     if spec.model is not None or any(installed(*name) is None for name in names):
-        return ["its options are compared as far as its request states them"]
+        return [STATED_ALONE]
     if result.provenance.get("command") != rerun_command(spec):
         raise RefusedError("its command is not that of its request", rerun_command(spec))
     if not _is_self_contained(spec):
-        return ["its options are compared as far as its request states them"]
+        return [STATED_ALONE]
     try:
         plan = resolve(spec.model_copy(update=HERE), download=False)
     except MsgmBenchError as error:
@@ -118,7 +119,7 @@ def _names_a_path(value: Any) -> bool:
         return any(_names_a_path(part) for part in value)
     if not isinstance(value, str):
         return False
-    return any(mark in value for mark in "/\\~\0") or Path(value[:255]).exists()
+    return any(mark in value for mark in "/\\~\0") or os.path.exists(value)
 
 
 def _check_stamps(plan: Plan, result: Result) -> None:

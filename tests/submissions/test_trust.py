@@ -84,3 +84,16 @@ def test_a_baseline_keeps_its_regime_in_a_grid():
 
     assessment = check(replace(rewritten(submission, change), spec=spec))
     assert (assessment.level(), assessment.notes) == ("recomputed", ())
+
+
+@pytest.mark.parametrize("text", ["\u00e9" * 255, "x" * 5000, "a\0b", "../x", "/etc/passwd"])
+def test_a_request_that_names_a_path_is_compared_as_it_stands(text):
+    """Whatever the text is, nothing is opened, and a note says what was not compared."""
+    submission = honest()
+    spec = submission.spec.model_copy(update={"params": {"new": text}})
+
+    def change(document):
+        document["provenance"]["command"] = rerun_command(spec)
+
+    assessment = check(replace(rewritten(submission, change), spec=spec))
+    assert any("request" in note for note in assessment.notes)
