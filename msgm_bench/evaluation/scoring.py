@@ -23,17 +23,20 @@ class Scores:
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, rows: Iterable[Row], protocol: MetricProtocol) -> None:
-        """Append rows of one protocol.
+        """Append rows of one protocol, which is recorded where there are some.
 
         Raises:
             PluginError: Another protocol has the same id.
         """
+        added = list(rows)
+        if not added:
+            return
         record = {"hash": protocol.hash, "settings": protocol.settings}
         if self.protocols.setdefault(protocol.id, record) != record:
             raise PluginError(
                 f"the protocol {protocol.id} already means something else", "an id for each meaning"
             )
-        self.rows += rows
+        self.rows += added
 
     def record(self) -> dict[str, Any]:
         """A JSON-ready copy."""

@@ -11,6 +11,7 @@ from toy_submissions import BOARD, PROTOCOLS, facts, honest, rewritten
 from msgm_bench import Row
 from msgm_bench.boards.board import Quantity
 from msgm_bench.boards.comparability import agreeing
+from msgm_bench.evaluation.scoring import Scores
 from msgm_bench.report.provenance import rerun_command
 from msgm_bench.submissions import check
 from msgm_bench.submissions.verify import Comparison
@@ -97,3 +98,12 @@ def test_a_request_that_names_a_path_is_compared_as_it_stands(text):
 
     assessment = check(replace(rewritten(submission, change), spec=spec))
     assert any("request" in note for note in assessment.notes)
+
+
+def test_a_metric_without_rows_leaves_no_protocol_behind():
+    """Else an honest result had a protocol of no row, and would be refused."""
+    scores = Scores()
+    scores.add([], PROTOCOLS["psnr"])
+    assert (scores.rows, scores.protocols) == ([], {})
+    scores.add(iter([row(1.0, 0.0, 2.0)]), PROTOCOLS["nll"])
+    assert (len(scores.rows), list(scores.protocols)) == (1, ["nll/pf-ode@2"])
