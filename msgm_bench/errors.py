@@ -74,6 +74,14 @@ class RefusedError(MsgmBenchError):
     """A submission contradicts itself, this program or the board."""
 
 
+def joined(errors: Sequence[MsgmBenchError]) -> MsgmBenchError:
+    """One error that says what each of ``errors`` says; a single one is itself."""
+    if len(errors) == 1:
+        return errors[0]
+    kind = UsageError if all(isinstance(error, UsageError) for error in errors) else MsgmBenchError
+    return kind("\n".join(map(str, errors)))
+
+
 def shorten(text: str, limit: int = NAME_LIMIT) -> str:
     """``text``, cut to ``limit`` letters with an ellipsis at the end."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

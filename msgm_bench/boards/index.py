@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,19 +12,26 @@ from msgm_bench.boards.markdown import code, estimate
 from msgm_bench.boards.pages import BoardPage, Problem, build, find_boards, page, stale_file
 from msgm_bench.boards.ranking import RankedRow, rows
 from msgm_bench.boards.render import column_label, label_of, template
-from msgm_bench.errors import MsgmBenchError, UsageError
+from msgm_bench.errors import MsgmBenchError, UsageError, joined
 from msgm_bench.storage import markdown_text, write_text
 
 INDEX_FILE = PAGE_FILE
 
 
-def build_all(root: Path, runs: Path | None = None) -> list[BoardPage]:
+def build_all(
+    root: Path, runs: Path | None = None, written: Callable[[BoardPage], object] = lambda page: None
+) -> list[BoardPage]:
     """Build all boards of a folder, and its index.
 
-    Where a board is wrong the others are built, and the index stays as it is.
+    Where boards are wrong the others are built, and the index stays as it is.
+
+    Args:
+        root: The folder.
+        runs: Where results are imported from first.
+        written: Called with each page once it is written.
 
     Raises:
-        UsageError: A board is wrong, or there is none.
+        UsageError: Boards are wrong, or there is none.
         StorageError: A file cannot be read or written.
     """
     folders = find_boards(root)
@@ -36,8 +43,10 @@ def build_all(root: Path, runs: Path | None = None) -> list[BoardPage]:
             built.append(build(folder, runs))
         except MsgmBenchError as error:
             errors.append(error)
+        else:
+            written(built[-1])
     if errors:
-        raise errors[0]
+        raise joined(errors)
     write_text(root / INDEX_FILE, index(built))
     return built
 

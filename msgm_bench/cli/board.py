@@ -48,8 +48,7 @@ def build(folder: str, runs: str | None) -> None:
     if (place / BOARD_FILE).is_file():
         _print_page(build_board(place, source))
         return
-    for page in build_all(place, source):
-        _print_page(page)
+    build_all(place, source, _print_page)
     echo(f"written: index of {place}")
 
 

@@ -48,11 +48,7 @@ def create_helpers(
     Raises:
         UsageError: One of them is unknown, or has no such option.
     """
-    if others := set(options) - {executor, *trackers}:
-        raise UsageError(
-            f"-x for {', '.join(map(shorten, sorted(others)))}",
-            ", ".join(filter(None, [executor, *trackers])) or "none without --executor or --track",
-        )
+    _check_owners(options, [executor, *trackers], "--executor or --track")
     choices = [(name, options.get(name, {})) for name in trackers]
     if executor is None:
         check_trackers(choices)
@@ -60,6 +56,25 @@ def create_helpers(
     instance = registry().create("executors", executor, options.get(executor))
     check_trackers(choices)
     return instance, choices
+
+
+def create_executor(name: str | None, options: Mapping[str, Mapping[str, Any]]) -> Executor | None:
+    """The executor of a command that has no trackers.
+
+    Raises:
+        UsageError: It is unknown, or has no such option.
+    """
+    _check_owners(options, [name], "--executor")
+    return None if name is None else registry().create("executors", name, options.get(name))
+
+
+def _check_owners(options: Mapping[str, Any], names: Sequence[str | None], choosers: str) -> None:
+    """Refuse options of plugins that are not in use."""
+    if others := set(options) - set(names):
+        raise UsageError(
+            f"-x for {', '.join(map(shorten, sorted(others)))}",
+            ", ".join(filter(None, names)) or f"none without {choosers}",
+        )
 
 
 def run_and_show(

@@ -92,7 +92,7 @@ def command(
     from msgm_bench.boards.tuning_record import TUNING_FILE
     from msgm_bench.cli.options import group_by_plugin
     from msgm_bench.cli.progress import show_progress
-    from msgm_bench.cli.run_and_show import create_helpers
+    from msgm_bench.cli.run_and_show import create_executor
     from msgm_bench.quarantine import stdout_to_stderr
     from msgm_bench.runner import output_folder
     from msgm_bench.tuning import Machine, Tuning, plan_tuning
@@ -103,7 +103,7 @@ def command(
     executor, out = params.pop("executor"), output_folder(params.pop("out"))
     seeds, path = _seeds(params.pop("seeds")), Path(record or Path(board) / TUNING_FILE)
     with stdout_to_stderr():
-        helper, _ = create_helpers(executor, (), helper_options)
+        helper = create_executor(executor, helper_options)
         plan = plan_tuning(Path(board), methods=methods, seeds=seeds, machine=machine, **params)
     echo(_title(plan), err=True)
     with stdout_to_stderr():

@@ -16,11 +16,12 @@ class Scores:
 
     Attributes:
         rows: The rows.
-        protocols: Hash and settings of each protocol, by its id.
+        protocols: Hash and settings of each protocol that has rows, by its id.
     """
 
     rows: list[Row] = field(default_factory=list)
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _declared: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, rows: Iterable[Row], protocol: MetricProtocol) -> None:
         """Append rows of one protocol, which is recorded where there are some.
@@ -28,15 +29,14 @@ class Scores:
         Raises:
             PluginError: Another protocol has the same id.
         """
-        added = list(rows)
-        if not added:
-            return
         record = {"hash": protocol.hash, "settings": protocol.settings}
-        if self.protocols.setdefault(protocol.id, record) != record:
+        if self._declared.setdefault(protocol.id, record) != record:
             raise PluginError(
                 f"the protocol {protocol.id} already means something else", "an id for each meaning"
             )
-        self.rows += added
+        if added := list(rows):
+            self.protocols[protocol.id] = record
+            self.rows += added
 
     def record(self) -> dict[str, Any]:
         """A JSON-ready copy."""

@@ -47,12 +47,15 @@ def test_a_stale_index_is_an_error(two, make, write):
     assert "README.md is missing" in check_index(two)[0].text
 
 
-def test_a_board_that_is_wrong_leaves_the_others_to_be_built(two):
-    """The error is of the one, the other has its page, and no index is written without it."""
-    (two / "a").mkdir()
-    (two / "a" / "board.yaml").write_text("title: [")
-    with pytest.raises(MsgmBenchError, match=r"a/board\.yaml"):
-        build_all(two)
+def test_boards_that_are_wrong_leave_the_others_to_be_built(two):
+    """The error names each of them, the others have their pages, and no index is written."""
+    for name, text in {"a": "title: [", "b": "titel: Letters"}.items():
+        (two / name).mkdir()
+        (two / name / "board.yaml").write_text(text)
+    pages = []
+    with pytest.raises(MsgmBenchError, match=r"(?s)a/board\.yaml.*b/board\.yaml"):
+        build_all(two, written=pages.append)
+    assert [page.folder for page in pages] == [two / "toy-net-b", two / "zoo"]
     assert (two / "zoo" / "README.md").exists()
     assert not (two / "README.md").exists()
 

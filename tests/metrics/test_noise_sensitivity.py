@@ -172,6 +172,13 @@ def test_a_default_setting_alone_is_refused():
     assert NoiseSensitivity.create(alone | {"noise_scales": (0.9,)}).options.budgets == ()
 
 
+def test_weights_alone_skip_a_model_without_a_condition():
+    """It has no other setting than the default one, to which nothing could be compared."""
+    task = NoiseSensitivity.create({"budgets": (), "noise_scales": (), "weights": (1.0,)})
+    assert "one setting, dpmpp_2m_sde:32," in (task.skip(context().model) or "")
+    assert task.skip(gaussians(ExactClasses, Labels(3)).model) is None
+
+
 def test_scaled_noise_scales_what_a_linear_flow_draws():
     """The flow of a Gaussian is affine in x_T: samples at 0.9, 1 and 1.1 are equally far apart."""
     model_context = context(process=VariancePreserving())

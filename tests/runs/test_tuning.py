@@ -316,6 +316,13 @@ def test_a_record_of_another_tuning_is_refused(board, grid):
 # The command ------------------------------------------------------------------------------
 
 
+def test_options_of_no_executor_are_refused(board, bench):
+    """The message names what the command has: an executor, and no trackers."""
+    code, _, err = bench("tune", "--board", board, "-x", "local.workers=2")
+    assert code == 2
+    assert "-x for local\nallowed: none without --executor\n" in err
+
+
 def test_the_command_tunes_by_real_runs_and_its_options_pass_the_check(board, bench, tmp_path):
     """Values are those of the run folders; what is printed is what ``board check`` wants."""
     options = ("tune", "--board", board, "--method", "ort", "--trials", "2", "--finalists", "1")

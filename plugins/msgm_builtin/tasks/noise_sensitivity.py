@@ -130,9 +130,12 @@ class NoiseSensitivity(Task[NoiseSensitivityOptions]):
     presets = {"quick": {"tasks": {"noise_sensitivity": {"guidance": 0.0}}}}
 
     def skip(self, model: Model) -> str | None:
-        """Skip text-to-image models."""
+        """Skip text-to-image models, and models that no other setting is for."""
         track = track_of(model)
-        return skip_other_tracks(self.name, model, "class" if track == "text" else track)
+        reason = skip_other_tracks(self.name, model, "class" if track == "text" else track)
+        if reason is None and len(self.settings(model)) < 2:
+            reason = f"{self.name} has one setting, {self.settings(model)[0].label}, and no other"
+        return reason
 
     def uses(self) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         """The default sampler, and those that it is compared with."""
