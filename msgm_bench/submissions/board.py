@@ -12,6 +12,9 @@ from msgm_bench.boards.collect import collect
 from msgm_bench.boards.comparability import agreeing, place
 from msgm_bench.boards.eligibility import mismatch
 from msgm_bench.errors import RefusedError, UsageError
+from msgm_bench.evaluation.statistics import Interval, wilson
+
+MOST_ITEMS = 10**12  # of held-out data
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def check_board(facts: BoardFacts, result: Result) -> list[str]:
         reason = error.what
     if reason is not None:
         raise RefusedError(f"it does not compare with the board's results: {reason}")
+    _check_judge(others, result)
     missing = [str(key) for key in board.quantities if key.row(result) is None]
     if missing:
         notes.append(f"it lacks {', '.join(missing)}, which the board shows")
@@ -62,6 +66,34 @@ def check_board(facts: BoardFacts, result: Result) -> list[str]:
     if known and result.provenance.get("dataset_fingerprint") not in known:
         notes.append("its data are other bytes than those of the board's results")
     return notes
+
+
+def _check_judge(others: Sequence[Result], result: Result) -> None:
+    """Hold the accuracy of its judge against that of the others, which is of one recipe and seed.
+
+    Raises:
+        RefusedError: Their intervals of 99.9 % have nothing in common, so it is another judge.
+    """
+    theirs = [share for share in map(_judge_accuracy, others) if share is not None]
+    ours = _judge_accuracy(result)
+    if ours is None or not theirs:
+        return
+    middle = sorted(theirs, key=lambda share: share.value)[len(theirs) // 2]
+    if ours.low > middle.high or ours.high < middle.low:
+        raise RefusedError(
+            f"its judge is right on {ours.value:.2%} of the held-out items, the judge of the "
+            f"board's other results on {middle.value:.2%}",
+            "the judge that the board's command fits",
+        )
+
+
+def _judge_accuracy(result: Result) -> Interval | None:
+    """The share of held-out items on which the judge is right; None where that is not recorded."""
+    match result.provenance.get("judge"):
+        case {"accuracy": int() | float() as accuracy, "items": int() as items}:
+            if 0 <= accuracy <= 1 and 0 < items < MOST_ITEMS:
+                return wilson(round(accuracy * items), items, confidence=0.999)
+    return None
 
 
 def lacking_quantities(facts: BoardFacts, result: Result) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def record_changed(draw):
             ]
         )
     )
-    value = draw(st.integers(2, 9)) / 10
+    value = draw(st.integers(2, 9)) / 10 + 0.03  # no value of the record
 
     def change(document):
         part = document["spec"]
@@ -225,8 +225,8 @@ def stamp_changed(draw):
 
 
 def report_changed(draw):
-    """The report of the judge has no such accuracy."""
-    value = draw(st.sampled_from([-1, 5.0, "x", ["x"], {}]))
+    """The report of the judge has no such accuracy, or one of another judge."""
+    value = draw(st.sampled_from([-1, 5.0, 0.92, 1.0, "x", ["x"], {}]))
 
     def change(document):
         document["provenance"]["judge"]["accuracy"] = value
@@ -325,7 +325,7 @@ REASONS = {
     request_changed: "its request has|its command is not",
     record_changed: "makes another run|its request has",
     stamp_changed: "has the stamp",
-    report_changed: "its judge has the|its judge's report says nothing",
+    report_changed: "its judge has the|its judge's report says nothing|its judge is right on",
     protocol_unused: "it has the protocol|no row is by its protocol|hash of|name@version",
     text_flooded: "its remark has",
     bytes_changed: "cannot be read",

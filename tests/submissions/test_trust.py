@@ -11,6 +11,7 @@ from toy_submissions import BOARD, PROTOCOLS, facts, honest, rewritten
 from msgm_bench import Row
 from msgm_bench.boards.board import Quantity
 from msgm_bench.boards.comparability import agreeing
+from msgm_bench.errors import RefusedError
 from msgm_bench.evaluation.scoring import Scores
 from msgm_bench.report.provenance import rerun_command
 from msgm_bench.submissions import check
@@ -38,6 +39,31 @@ def test_a_stored_interval_gives_its_value_no_room(stored, agrees):
     """The new run alone says how far values of the same seeds may be apart."""
     again = row(10.80, 10.66, 10.94)
     assert Comparison(Quantity(metric="nll", split="retain"), stored, again).agrees is agrees
+
+
+@pytest.mark.parametrize(
+    ("report", "is_another"),
+    [
+        ({"accuracy": 0.9905, "items": 60_000}, False),  # as far as rounding may lead
+        ({"accuracy": 0.999, "items": 60_000}, True),
+        ({"accuracy": 0.95, "items": 60_000}, True),
+        ({"accuracy": 0.95, "items": 20}, False),  # of so few items nothing follows
+        ({"accuracy": 0.95}, False),
+    ],
+)
+def test_the_judge_is_that_of_the_other_results(report, is_another):
+    """One recipe and seed have one accuracy on the held-out items, up to chance."""
+
+    def change(document):
+        document["provenance"]["judge"] = report
+
+    submission = rewritten(honest(), change)
+    if is_another:
+        with pytest.raises(RefusedError, match="the judge of the board's other results on 99"):
+            check(submission, facts())
+    else:
+        assert check(submission, facts()).level(BOARD) == "recomputed"
+    assert check(submission).recomputed  # without a board there is nothing to hold it against
 
 
 def test_one_run_under_two_numbers_counts_once():

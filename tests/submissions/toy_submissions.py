@@ -157,7 +157,7 @@ def honest(method="obt", seed=0):
             "versions": {"msgm-bench": "0.1.0"},
             "code": digests(method),
             "dataset_fingerprint": plan.loaded.fingerprint,
-            "judge": {"accuracy": 0.99},
+            "judge": {"accuracy": 0.99, "items": 60_000},
         },
     )
     request = dump_yaml(spec.model_dump(mode="json", exclude_defaults=True))
