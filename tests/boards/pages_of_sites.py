@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 SVG_LEAVES = {"path", "circle", "rect", "polyline"}
+CELLS = ("td", "th")
+ENDED_BY = {"td": {*CELLS, "tr"}, "th": {*CELLS, "tr"}, "tr": {"tr"}}  # by the start of another
+ENDED_WITH = {"td": {"tr", "tbody"}, "th": {"tr", "tbody"}, "tr": {"tbody"}}  # by a parent's end
 
 
 class Page(HTMLParser):
@@ -37,6 +40,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         """An element begins."""
+        self._leave(ENDED_BY, tag)
         named = dict(attributes)
         if len(named) < len(attributes):
             self.problems.append(f"<{tag}> has an attribute twice")
@@ -57,9 +61,15 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         """An element ends."""
+        self._leave(ENDED_WITH, tag)
         if not self._open or self._open[-1] != tag:
             self.problems.append(f"</{tag}> ends {self._open[-1:] or 'nothing'}")
         else:
+            self._open.pop()
+
+    def _leave(self, ends, tag):
+        """End the cells and rows whose end tags HTML lets a page omit before ``tag``."""
+        while self._open and tag in ends.get(self._open[-1], ()):
             self._open.pop()
 
     def handle_data(self, data):
