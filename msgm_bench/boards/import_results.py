@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgm_bench.api.result import Result
 from msgm_bench.boards.board import RESULTS, Board, load
-from msgm_bench.boards.collect import file_name, read, rejection, results_of
+from msgm_bench.boards.collect import collect, file_name, read, rejection, results_of
+from msgm_bench.boards.comparability import Place, agreeing, place
 from msgm_bench.boards.picture import import_images
 from msgm_bench.boards.protocols import name_of
 from msgm_bench.boards.sample_sheets import import_sheets
@@ -24,11 +26,14 @@ class Imported:
         written: Source to the file written.
         same: Sources whose result was there already, to that file.
         left: Sources to the reason why they were not taken.
+        refused: Sources that belong to the board and do not compare with what stands, to the
+            reason.
     """
 
     written: dict[Path, Path] = field(default_factory=dict)
     same: dict[Path, Path] = field(default_factory=dict)
     left: dict[Path, str] = field(default_factory=dict)
+    refused: dict[Path, str] = field(default_factory=dict)
 
 
 def import_results(folder: Path, runs: Path) -> Imported:
@@ -38,7 +43,9 @@ def import_results(folder: Path, runs: Path) -> Imported:
     reason. A newer result replaces the board's file for the same method and seed, except that a
     failed one never replaces one that succeeded. Two runs that claim one place with different
     contents are both left, since nothing says which is meant; of one that succeeded and one that
-    failed, the former is taken. Runs are those of the board's keepers: their results are re-run.
+    failed, the former is taken. Those that do not compare with what stands, or after which a result
+    that stands would have to go, are refused, and the board stays as it is. Runs are those of the
+    board's keepers: their results are re-run.
 
     Raises:
         UsageError: ``folder`` is no board, or ``runs`` no folder.
@@ -49,15 +56,17 @@ def import_results(folder: Path, runs: Path) -> Imported:
     if not runs.is_dir():
         raise UsageError(f"{runs} is no folder", "the --out folder of the runs", "check --runs")
     done, imported = Imported(), list[Result]()
-    for claims in _claims(board, runs, done).values():
-        chosen = _choose(claims, done)
-        if chosen is not None:
-            _take(folder, *chosen, done)
-            path, result = chosen
-            if done.left.get(path) is None:
-                import_images(board, folder, path.parent, result)
-                import_sheets(board, folder, path.parent, result)
-                imported.append(result)
+    claims = _claims(board, runs, done).values()
+    chosen = dict(filter(None, (_choose(rivals, done) for rivals in claims)))
+    done.refused.update(_not_comparable(board, folder, chosen))
+    for path, result in chosen.items():
+        if path in done.refused:
+            continue
+        _take(folder, path, result, done)
+        if path not in done.left:
+            import_images(board, folder, path.parent, result)
+            import_sheets(board, folder, path.parent, result)
+            imported.append(result)
     if imported:
         record_trust(folder, imported, "re-run")
     return done
@@ -95,6 +104,38 @@ def _choose(claims: list[tuple[Path, Result]], done: Imported) -> tuple[Path, Re
     reason = f"several runs of {name_of(sound[0][1])} differ: {names}"
     done.left.update({path: reason for path, _ in sound})
     return None
+
+
+def _not_comparable(board: Board, folder: Path, chosen: Mapping[Path, Result]) -> dict[Path, str]:
+    """Those of ``chosen`` that leave the board with fewer results that compare, and why."""
+    try:
+        standing = {place(result): result for result in collect(board, folder).results}
+    except UsageError:  # what stands does not compare, and new runs may be what mends it
+        return {}
+    refused = dict[Path, str]()
+    while new := {path: result for path, result in chosen.items() if path not in refused}:
+        reasons = _disagreements(board, standing, new)
+        if not reasons:
+            break
+        refused.update(reasons)
+    return refused
+
+
+def _disagreements(
+    board: Board, standing: Mapping[Place, Result], new: Mapping[Path, Result]
+) -> dict[Path, str]:
+    """New results that do not agree with the board, or else those that push one from it."""
+    together = dict(standing) | {place(result): result for result in new.values()}
+    try:
+        left = agreeing(board, [together[name] for name in sorted(together)])[1]
+    except UsageError as error:
+        return dict.fromkeys(new, error.what)
+    reasons = {path: left[place(r)] for path, r in new.items() if place(r) in left}
+    if reasons or not left:
+        return reasons
+    method, reason = next((name[0], why) for name, why in left.items())
+    own = [path for path, result in new.items() if result.spec.method == method]
+    return dict.fromkeys(own or new, f"a result that stands would have to go: {reason}")
 
 
 def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:

@@ -35,10 +35,11 @@ command.add_command(power)
 @command.command()
 @click.argument("folder", type=BOARD_FOLDER)
 @click.option("--runs", type=RUNS_FOLDER, metavar="DIR", help="Import the results below DIR first.")
-def build(folder: str, runs: str | None) -> None:
+def build(folder: str, runs: str | None) -> int:
     """Write the pages and the plot of a board from its board.yaml and results.
 
-    FOLDER is a board, or a folder of boards: then all boards and the index are written.
+    FOLDER is a board, or a folder of boards: then all boards and the index are written. Exits with
+    1 where runs belong to a board and do not compare with what stands there; they are not imported.
     """
     from msgm_bench.boards import build as build_board
     from msgm_bench.boards import build_all
@@ -46,10 +47,13 @@ def build(folder: str, runs: str | None) -> None:
 
     place, source = Path(folder), None if runs is None else Path(runs)
     if (place / BOARD_FILE).is_file():
-        _print_page(build_board(place, source))
-        return
-    build_all(place, source, _print_page)
-    echo(f"written: index of {place}")
+        pages = [build_board(place, source)]
+        _print_page(pages[0])
+    else:
+        pages = build_all(place, source, _print_page)
+        echo(f"written: index of {place}")
+    has_refused = any(page.imported and page.imported.refused for page in pages)
+    return ExitCode.FAILED if has_refused else ExitCode.OK
 
 
 def _print_page(page: BoardPage) -> None:
@@ -61,6 +65,12 @@ def _print_page(page: BoardPage) -> None:
             echo(single_line(f"imported: {source} as {target}"))
         for source, reason in page.imported.left.items():
             echo(single_line(f"skipped: {source}: {reason}"))
+        for source, reason in page.imported.refused.items():
+            echo(single_line(f"not imported: {source}: {reason}"), err=True)
+        if page.imported.refused:
+            echo(
+                "run all seeds of these methods by one version, and import them together", err=True
+            )
     for warning in (*page.refusals, *page.warnings):
         echo(single_line(f"warning: {warning}"), err=True)
     echo(f"written: {page.path}")

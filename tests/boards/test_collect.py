@@ -406,6 +406,53 @@ def test_import_of_two_runs_for_one_place(folder, make, tmp_path):
     assert reasons["run-3"] == "failed, and another run of that seed succeeded"
 
 
+def coded(make, seeds, code, method="alpha"):
+    """Results of a method, made by one version of its code."""
+    provenance = {"code": {f"methods/{method}": code * 64}}
+    return [make(method, seed, 4.0, provenance=provenance) for seed in seeds]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "reason"),
+    [
+        ([0], r"alpha seed \d and alpha seed \d were made by different code of methods/alpha"),
+        ([0, 1], "a result that stands would have to go: alpha seed"),
+        ([0, 1, 2], None),
+    ],
+)
+def test_runs_that_do_not_compare_replace_nothing(folder, make, write, tmp_path, seeds, reason):
+    """Some seeds by another version of the code are refused, all of them take the old ones' place.
+
+    What was on the board stands there still, and runs of other methods are taken.
+    """
+    write(folder, coded(make, range(3), "a"))
+    before = {path.name: path.read_bytes() for path in (folder / "results").iterdir()}
+    new = coded(make, seeds, "b")
+    page = build(folder, runs_of(tmp_path / "runs", [*new, make("beta", 0, 4.5)]))
+    imported, after = page.imported, len(page.results)
+    assert after == len(before)
+    names = {f"alpha-s{seed}.json" for seed in seeds}
+    if reason is None:
+        assert {path.name for path in imported.written.values()} == names | {"beta-s0.json"}
+        assert not imported.refused
+        return
+    assert [path.name for path in imported.written.values()] == ["beta-s0.json"]
+    assert len(imported.refused) == len(seeds)
+    assert all(re.search(reason, text) for text in imported.refused.values())
+    for name in names:
+        assert (folder / "results" / name).read_bytes() == before[name]
+
+
+def test_a_board_that_stands_apart_is_mended_by_an_import(folder, make, write, tmp_path):
+    """Where what stands does not compare, nothing is left to hold new runs against."""
+    write(folder, [*coded(make, [0], "a"), *coded(make, [1], "b")])
+    (folder / "results" / "alpha-s2.json").unlink()
+    with pytest.raises(UsageError, match="different code"):
+        build(folder)
+    page = build(folder, runs_of(tmp_path / "runs", coded(make, range(3), "b")))
+    assert (len(page.imported.written), len(page.imported.same)) == (2, 1)
+
+
 def test_import_from_nowhere_is_an_error(folder, tmp_path):
     """A misspelt --runs is an error, not an empty import."""
     with pytest.raises(UsageError, match="--runs"):
