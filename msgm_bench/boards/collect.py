@@ -18,6 +18,7 @@ from msgm_bench.boards.eligibility import mismatch
 from msgm_bench.boards.plausibility import violation
 from msgm_bench.boards.protocols import check_hashes, name_of
 from msgm_bench.errors import StorageError, shorten
+from msgm_bench.report.stated_command import command_words
 from msgm_bench.storage import parse_json, read_text, single_line
 
 COMMAND_LIMIT = 500  # letters of a command in an error
@@ -91,10 +92,10 @@ def _invalid(
 
 
 def _command(document: Mapping[str, Any]) -> str:
-    """The command in a document's provenance, on one line; empty where there is none."""
+    """The command of this program in a document's provenance; empty where there is none."""
     provenance = document.get("provenance")
     command = provenance.get("command") if isinstance(provenance, dict) else None
-    return shorten(single_line(command), COMMAND_LIMIT) if isinstance(command, str) else ""
+    return "" if command_words(command) is None else shorten(single_line(command), COMMAND_LIMIT)
 
 
 @dataclass(frozen=True)

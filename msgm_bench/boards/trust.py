@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from msgm_bench.api.plugin import Options
-from msgm_bench.api.result import Result
+from msgm_bench.api.result import Result, digest
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import dump_yaml, error_summary, read_yaml, single_line, write_text
 
@@ -27,7 +27,9 @@ class Trust(Options):
     """The record of one result."""
 
     level: Level = Field(description="claimed, recomputed or re-run")
-    digest: str = Field(pattern="^[0-9a-f]{64}$", description="digest of the result")
+    digest: str = Field(
+        pattern="^[0-9a-f]{64}$", description="SHA-256 of the whole result, provenance included"
+    )
     submission: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the archive that it came in"
     )
@@ -40,6 +42,11 @@ _RECORDS: TypeAdapter[Records] = TypeAdapter(Records)
 def record_name(result: Result) -> str:
     """The key of a result's record: ``METHOD-sSEED``."""
     return f"{result.spec.method}-s{result.spec.seed}"
+
+
+def document_digest(result: Result) -> str:
+    """SHA-256 of all of a result; its own digest leaves command, judge's report and times out."""
+    return digest(result.model_dump(mode="json"))
 
 
 def read_trust(folder: Path) -> Records:
@@ -73,13 +80,13 @@ def record_trust(
     """
     records = read_trust(folder)
     for result in results:
-        name = record_name(result)
+        name, own = record_name(result), document_digest(result)
         old = records.get(name)
-        same = old if old is not None and old.digest == result.digest else None
+        same = old if old is not None and old.digest == own else None
         if same is not None and LEVELS.index(same.level) >= LEVELS.index(level):
             continue
         origin = same.submission if same is not None and submission is None else submission
-        records[name] = Trust(level=level, digest=result.digest, submission=origin)
+        records[name] = Trust(level=level, digest=own, submission=origin)
     content = {name: trust.model_dump(exclude_none=True) for name, trust in records.items()}
     write_text(folder / TRUST_FILE, dump_yaml(content))
 
@@ -87,7 +94,9 @@ def record_trust(
 def level_of(records: Mapping[str, Trust], result: Result) -> Level:
     """The level of one result."""
     record = records.get(record_name(result))
-    return record.level if record is not None and record.digest == result.digest else "claimed"
+    if record is None or record.digest != document_digest(result):
+        return "claimed"
+    return record.level
 
 
 def method_levels(records: Mapping[str, Trust], results: Iterable[Result]) -> dict[str, Level]:

@@ -41,6 +41,8 @@ def command(run: str, metric: str | None) -> None:
     if explanation.command:
         echo("\nThe command that repeats all of it; stages in the cache are not computed again:\n")
         echo(f"    {single_line(explanation.command)}")
+    else:
+        echo("\nIts record states no command of this program that makes such a run.")
 
 
 def _print_heading(source: Source) -> None:

@@ -14,6 +14,7 @@ from msgm_bench.explanation.plugins import metric_class
 from msgm_bench.explanation.stages import stages_of
 from msgm_bench.explanation.step import Step
 from msgm_bench.explanation.training_steps import training_steps
+from msgm_bench.report.stated_command import stated_command
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,8 @@ def explain(result: Result, metric: str | None = None, cache: Path | None = None
         Measurement(tuple(rows), tuple(measurement_steps(result, rows[0], stages)))
         for rows in groups.values()
     )
-    command = result.provenance.get("command")
     return Explanation(
-        tuple(training_steps(result, stages)),
-        tuple(measurements),
-        command if isinstance(command, str) else "",
+        tuple(training_steps(result, stages)), tuple(measurements), stated_command(result)
     )
 
 

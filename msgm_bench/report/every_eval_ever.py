@@ -14,6 +14,7 @@ from typing import Any
 from msgm_bench.api import Result, Row
 from msgm_bench.api.result import ProtocolRecord
 from msgm_bench.errors import UsageError
+from msgm_bench.report.stated_command import stated_command
 from msgm_bench.storage import path_part
 
 SCHEMA_VERSION = "0.3.0"
@@ -125,7 +126,7 @@ def _evaluation(row: Row, result: Result) -> dict[str, Any]:
         "metric_config": _metric(row, protocol),
         "score_details": _score(row),
         "generation_config": {
-            "generation_args": {"execution_command": result.provenance.get("command", "")},
+            "generation_args": {"execution_command": stated_command(result)},
             "additional_details": _texts(tasks.get(row.task, {})),
         },
     }

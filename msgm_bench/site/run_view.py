@@ -9,6 +9,7 @@ from msgm_bench.api import Result, Row
 from msgm_bench.boards.markdown import ARROWS, number
 from msgm_bench.boards.pages import BoardPage
 from msgm_bench.boards.trust import level_of, read_trust
+from msgm_bench.report.stated_command import stated_command
 from msgm_bench.storage.markdown import DASH
 
 RowKey = tuple[str, str, str, str]
@@ -93,12 +94,12 @@ def run_view(page: BoardPage, method: str) -> RunView:
 
 def _seed(result: Result, trust: str) -> SeedView:
     facts = result.provenance
-    wall, command = facts.get("wall_seconds"), facts.get("command")
+    wall = facts.get("wall_seconds")
     return SeedView(
         result.spec.seed,
         result.status,
         result.reason or "",
-        command if isinstance(command, str) else "",
+        stated_command(result),
         result.digest,
         trust,
         float(wall) if isinstance(wall, int | float) else None,

@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgm_bench.api import Result
 from msgm_bench.boards.board import RESULTS
 from msgm_bench.boards.collect import file_name, read, results_of
 from msgm_bench.boards.protocols import name_of
-from msgm_bench.boards.trust import Level, record_trust
+from msgm_bench.boards.trust import LEVELS, Level, level_of, read_trust, record_trust
 from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.storage import read_bytes, single_line, write_text
 from msgm_bench.storage.archives import ARCHIVE_LIMIT
@@ -52,22 +53,27 @@ def add(folder: Path, archive: Path, limit: int = ARCHIVE_LIMIT) -> Added:
             "add it to methods in board.yaml",
         )
     results_of(folder)  # refuses a folder that leads elsewhere
-    target = folder / RESULTS / file_name(result)
-    if target.exists() and _stored_digest(target, folder) != result.digest:
+    target, level = folder / RESULTS / file_name(result), assessment.level(facts.board)
+    stored = _stored(target, folder)
+    if stored is not None and stored.digest != result.digest:
         raise UsageError(
             f"the board has another result of {name_of(result)}",
             "one result a method and seed",
             f"remove {single_line(target)} first if the new one is meant",
         )
+    standing: Level = "claimed" if stored is None else level_of(read_trust(folder), stored)
+    if stored is not None and LEVELS.index(standing) > LEVELS.index(level):
+        return Added(target, standing, assessment)  # the same values, by a record believed more
     write_text(target, result.to_json())
-    level = assessment.level(facts.board)
     record_trust(folder, [result], level, hashlib.sha256(content).hexdigest())
     return Added(target, level, assessment)
 
 
-def _stored_digest(path: Path, folder: Path) -> str:
-    """The digest of a board's result; empty where it is damaged, so that it is mended."""
+def _stored(path: Path, folder: Path) -> Result | None:
+    """The board's result; nothing where it is absent or damaged, so that it is mended."""
+    if not path.exists():
+        return None
     try:
-        return read(path, inside=folder).digest
+        return read(path, inside=folder)
     except StorageError:
-        return ""
+        return None

