@@ -17,7 +17,7 @@ from msgm_bench.cache.entry import Entry
 from msgm_bench.cache.stage import Stage
 from msgm_bench.errors import MsgmBenchError
 from msgm_bench.experiment import shared_stages
-from msgm_bench.experiment.evaluation_stages import JUDGE_REPORT, ROWS
+from msgm_bench.experiment.evaluation_stages import JUDGE, JUDGE_REPORT, ROWS
 from msgm_bench.experiment.graph import Graph, build_graph
 from msgm_bench.experiment.grid import failure_reason
 from msgm_bench.experiment.plan import Plan
@@ -130,7 +130,8 @@ def _announce_progress(listed: str) -> ProgressCallback:
 def _result(plan: Plan, spec: SpecRecord, entries: dict[str, Entry], graph: Graph) -> Result:
     """The result of stages that are all done."""
     scores = load_json(entries[graph.rows.name].path, ROWS)
-    judge = load_json(entries[graph.judge.name].path, JUDGE_REPORT)
+    fitted = entries[graph.judge.name]
+    judge = load_json(fitted.path, JUDGE_REPORT) | {"state": fitted.record.files[JUDGE].sha256}
     rows = [Row.model_validate(row) for row in scores["rows"]]
     for row in rows:
         registry().manager.hook.metric_computed(row=row)

@@ -106,10 +106,10 @@ def _groups(groups: Mapping[str, Facts], a: Result, b: Result) -> Iterator[Diver
 
 
 def _judge(result: Result) -> Mapping[str, Any]:
-    """Options of the judge, and how good it is."""
+    """Options of the judge, how good it is, and the digest of what it learned."""
     report = mapping(result.provenance.get("judge"))
     options = mapping(result.spec.settings.get("judge"))
-    return {**options, "accuracy": report.get("accuracy")}
+    return {**options, "accuracy": report.get("accuracy"), "state": report.get("state")}
 
 
 def _data(result: Result) -> Mapping[str, Any]:

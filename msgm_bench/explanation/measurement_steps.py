@@ -64,7 +64,9 @@ def _judge(result: Result, stages: Stages) -> Step:
     options = {key: value for key, value in judge.items() if key not in ("name", "gate")}
     texts = facts(
         quality=_quality(mapping(result.provenance.get("judge"))),
-        gate="" if not gate else f"{100 * gate:g} %: below, its rows carry a stamp",
+        gate=""
+        if not gate
+        else f"{100 * gate:g} %: rows that rest on a judge below it are stamped",
         options=options_text(options),
         code=code_text(result, "judges", name),
     )

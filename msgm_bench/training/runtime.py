@@ -161,6 +161,7 @@ class Runtime:
             | _processes()
             | {
                 "name": torch.cuda.get_device_name(self.device) if cuda else "CPU",
+                **({} if cuda else {"instructions": torch.backends.cpu.get_cpu_capability()}),
                 "peak_memory_mib": round(self.peak_memory() / 2**20),
             }
         )

@@ -63,7 +63,7 @@ def test_steps_state_what_the_result_states(make):
         "sampling seed 5",
         "nfe = 32",
         "accuracy 95 % of 40 held-out items",
-        "90 %: below, its rows carry a stamp",
+        "90 %: rows that rest on a judge below it are stamped",
         "no installed metric has this protocol",
         "ffffffffffff",
     ):
