@@ -19,6 +19,11 @@ from msgm_bench.sweep import Sweep
 from msgm_bench.templating import environment
 
 
+def has_seeds(frame: pd.DataFrame) -> bool:
+    """Whether a method has several seeds, so that values are means over them."""
+    return bool((frame.groupby("method")["seed"].nunique() > 1).any())
+
+
 def render(
     board: Board,
     results: Sequence[Result],
@@ -49,6 +54,7 @@ def render(
         picture=board.picture if with_picture else None,
         sweep=sweep,
         panels=[column_label(column) for column in board.panels],
+        has_seeds=has_seeds(frame),
         stated=stated(board.run),
         pass_items=pass_items(results),
         older=sum(

@@ -14,6 +14,7 @@ from msgm_bench.boards.protocols_page import policies, provenance, quantities, s
 from msgm_bench.boards.ranking import direction_sign, rows, series
 from msgm_bench.boards.render import (
     columns,
+    has_seeds,
     heading,
     label_of,
     pass_items,
@@ -137,6 +138,11 @@ class BoardView:
         return self.page.board
 
     @property
+    def has_seeds(self) -> bool:
+        """Whether values are means over seeds."""
+        return has_seeds(self.page.frame)
+
+    @property
     def detail_notes(self) -> set[int]:
         """Numbers of the notes that only further quantities refer to."""
         cells = [
@@ -217,13 +223,17 @@ def lines(page: BoardPage, notes: Notes, published: Sequence[Published]) -> list
     board, frame = page.board, page.frame
     levels = method_levels(read_trust(page.folder), page.results)
     roles = {board.gate.reference: "reference", board.baseline.method: "baseline"}
-    listed = []
-    for order, row in enumerate(page.ranked):
-        seeds, remarks, level = seeds_of(frame, row.method), list(row.notes), levels.get(row.method)
+    first, listed = [], []
+    for row in page.ranked:
+        seeds, remarks = seeds_of(frame, row.method), list(row.notes)
         if 0 < seeds < board.seeds:
             remarks.append(f"{seeds} of {board.seeds} seeds")
         numbers = notes.numbers(remarks)
-        cells = [_cell(page, row.method, column, notes, published) for column in columns(board)]
+        cells = [_cell(page, row.method, column, notes, published) for column in board.columns]
+        first.append((row, seeds, numbers, cells))
+    for order, (row, seeds, numbers, cells) in enumerate(first):  # details have later numbers
+        cells += [_cell(page, row.method, column, notes, published) for column in board.details]
+        level = levels.get(row.method)
         listed.append(
             Line(
                 row.method,
