@@ -68,7 +68,8 @@ def find() -> Finding:
         "5 %, without a correction for the number of pairs; intervals by Newcombe (1998), method "
         "10. Noise of training seeds, which the paper does not state, would come on top.",
         tuple(pair.number for pair in ties),
-        f"{len(ties)} of {len(pairs)} differences are ties (those above). In table 2, {tied} of "
+        f"{len(ties)} of {len(pairs)} differences between methods that unlearn are ties (those "
+        f"above). In table 2, {tied} of "
         f"{len(unseen)} variants of MSGM cannot be told from Unseen on dog, and EraseDiff's "
         f"{erasediff.value:g} % is "
         + ("the lowest of all." if erasediff.value == lowest else "not the lowest."),
