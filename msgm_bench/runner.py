@@ -15,7 +15,8 @@ from msgm_bench.experiment import shared_stages
 from msgm_bench.experiment.evaluation_plan import null_metrics
 from msgm_bench.experiment.graph import build_graph
 from msgm_bench.experiment.grid import worker_specs
-from msgm_bench.experiment.plan import resolve
+from msgm_bench.experiment.plan import Plan, resolve
+from msgm_bench.experiment.requested_tasks import check_requested_tasks
 from msgm_bench.experiment.skipped import Skipped
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.trackers import Choice, active_trackers, check_trackers
@@ -25,12 +26,13 @@ from msgm_bench.storage import storage_errors
 
 
 @shared_stages.in_all_processes
-def run(spec: RunSpec, out: str | Path = "runs") -> Result:
+def run(spec: RunSpec, out: str | Path = "runs", *, allow_skipped_tasks: bool = False) -> Result:
     """Train, unlearn, score; go on where an earlier attempt stopped.
 
     Args:
         spec: The request.
         out: Folder in which the run folder is made.
+        allow_skipped_tasks: As of ``run_grid``.
 
     Returns:
         The content of ``result.json``.
@@ -39,7 +41,8 @@ def run(spec: RunSpec, out: str | Path = "runs") -> Result:
         UsageError: The request is wrong; nothing was trained.
         MsgmBenchError: The run failed; the stages that are done stay in the cache.
     """
-    return run_plan(resolve(spec), output_folder(out))
+    (plan,) = _resolve_all([spec], allow_skipped_tasks)
+    return run_plan(plan, output_folder(out))
 
 
 @shared_stages.in_all_processes
@@ -49,6 +52,8 @@ def run_grid(
     executor: Executor | None = None,
     trackers: Sequence[Choice] = (),
     listener: Listener = contextlib.nullcontext,
+    *,
+    allow_skipped_tasks: bool = False,
 ) -> list[Result]:
     """Run several requests; one that fails leaves a failed result and the others go on.
 
@@ -59,15 +64,18 @@ def run_grid(
             need come first, and runs that are cached or skipped are answered here.
         trackers: Name and options of trackers, which receive the events of workers, too.
         listener: Makes an object with life-cycle hooks for each job of a worker.
+        allow_skipped_tasks: Whether a requested task that every run skips is a warning and no
+            error, as where stored requests are run again.
 
     Raises:
-        UsageError: Any of the requests is wrong; nothing was trained.
+        UsageError: Any of the requests is wrong, or all of them skip a task that they request;
+            nothing was trained.
     """
     check_trackers(trackers)
     if executor is not None:
         specs = worker_specs(specs)
         check_workers(executor, specs)
-    plans = [resolve(spec) for spec in specs]
+    plans = _resolve_all(specs, allow_skipped_tasks)
     folder = output_folder(out)
     if executor is not None:
         return run_in_workers(executor, plans, folder, tuple(trackers), listener)
@@ -102,7 +110,34 @@ def dry_run(spec: RunSpec) -> Preview:
         UsageError: The request is wrong.
         StorageError: Data or a base model are not on this machine.
     """
-    cache, plan = Cache(), resolve(spec, download=False)
+    return dry_run_grid([spec])[0]
+
+
+def dry_run_grid(specs: Sequence[RunSpec], *, allow_skipped_tasks: bool = False) -> list[Preview]:
+    """Plan a grid as ``dry_run`` plans a run.
+
+    Args:
+        specs: The requests.
+        allow_skipped_tasks: As of ``run_grid``.
+
+    Raises:
+        UsageError: As ``run_grid``.
+        StorageError: Data or a base model are not on this machine.
+    """
+    cache = Cache()
+    return [_preview(plan, cache) for plan in _resolve_all(specs, allow_skipped_tasks, False)]
+
+
+def _resolve_all(
+    specs: Sequence[RunSpec], allow_skipped_tasks: bool, download: bool = True
+) -> list[Plan]:
+    """The plans of a grid, whose requested tasks are checked."""
+    plans = [resolve(spec, download) for spec in specs]
+    check_requested_tasks(plans, allow_skipped_tasks)
+    return plans
+
+
+def _preview(plan: Plan, cache: Cache) -> Preview:
     if plan.skipped is not None:
         return Preview((), (plan.skipped,), ())
     graph, evaluation = build_graph(plan), plan.evaluation

@@ -95,7 +95,7 @@ def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
     SPEC_FILE is the spec.yaml of a run folder, and repeats that run. Several methods, backbones
     or seeds make a grid that shares base models. `-p key=value` is for every method that has the
     option, `-p METHOD.key=value` for one method; so is `--training`. The same command resumes a
-    stopped run.
+    stopped run. A `--task` that no run of the grid can do is refused.
     """
     from msgm_bench.cli.run_and_show import create_helpers, print_plan, run_and_show
     from msgm_bench.experiment.grid import worker_specs
@@ -110,9 +110,11 @@ def command(ctx: click.Context, /, spec_file: str | None, **params: Any) -> int:
         specs = _specs_of_file(ctx, spec_file) if spec_file else specs_of_options(params)
         helpers = create_helpers(executor, trackers, helper_options)
         specs = specs if executor is None else worker_specs(specs)
+    # a run of a grid may have skipped a task that another one did: its spec.yaml repeats it all
+    repeats = spec_file is not None
     if dry_run:
-        return print_plan(specs)
-    return run_and_show(specs, Path(out), as_json, *helpers)
+        return print_plan(specs, allow_skipped_tasks=repeats)
+    return run_and_show(specs, Path(out), as_json, *helpers, allow_skipped_tasks=repeats)
 
 
 def _specs_of_file(ctx: click.Context, path: str) -> list[RunSpec]:

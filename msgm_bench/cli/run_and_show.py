@@ -19,7 +19,7 @@ from msgm_bench.experiment.trackers import Choice, check_trackers
 from msgm_bench.launch import launched
 from msgm_bench.quarantine import stdout_to_stderr
 from msgm_bench.registry import registry
-from msgm_bench.runner import dry_run, run_grid
+from msgm_bench.runner import dry_run_grid, run_grid
 from msgm_bench.storage import read_yaml, single_line
 
 COMPARISON = "comparison.png"
@@ -83,6 +83,7 @@ def run_and_show(
     as_json: bool,
     executor: Executor | None = None,
     trackers: Sequence[Choice] = (),
+    allow_skipped_tasks: bool = False,
 ) -> int:
     """Run a grid and print its results; the exit code.
 
@@ -90,7 +91,10 @@ def run_and_show(
     of a launcher the first one prints.
     """
     with stdout_to_stderr(), show_progress(len(specs)) as display:
-        results = run_grid(specs, out, executor, trackers, display.worker)
+        results = run_grid(
+            *(specs, out, executor, trackers, display.worker),
+            allow_skipped_tasks=allow_skipped_tasks,
+        )
     if launched().leads:
         _show(specs, results, out, as_json)
     states = {result.status for result in results}
@@ -135,12 +139,11 @@ def _draw_comparisons(specs: Sequence[RunSpec], out: Path) -> list[Path]:
     return draw([out / spec.folder for spec in specs], out / COMPARISON)
 
 
-def print_plan(specs: Sequence[RunSpec]) -> int:
+def print_plan(specs: Sequence[RunSpec], allow_skipped_tasks: bool = False) -> int:
     """Print each stage of a grid once, with its state, and what is skipped and why."""
     rows: dict[str, tuple[str, str, str]] = {}
     notes: dict[str, None] = {}
-    for spec in specs:
-        preview = dry_run(spec)
+    for preview in dry_run_grid(specs, allow_skipped_tasks=allow_skipped_tasks):
         for name, stage, cached in preview.stages:
             state = "cached" if cached else "to do"
             rows.setdefault(stage.key, (name, state, stage.key[:12]))

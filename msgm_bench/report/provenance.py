@@ -7,7 +7,7 @@ import json
 import platform
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from msgm_bench.experiment.model_card import is_foreign
 from msgm_bench.experiment.plan import Plan
 from msgm_bench.experiment.recording import RECORD
 from msgm_bench.experiment.request_options import write_options
+from msgm_bench.experiment.requested_tasks import without_skipped_tasks
+from msgm_bench.experiment.skipped import reasons
 from msgm_bench.experiment.spec import RunSpec
 from msgm_bench.experiment.training_stages import LOG
 from msgm_bench.registry import kind_of, registry
@@ -48,7 +50,7 @@ def provenance(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
     own = {name: entry for name, entry in entries.items() if not name.startswith(RECORD)}
     seconds = {name: entry.seconds for name, entry in own.items()}
     return {
-        "command": rerun_command(plan.spec),
+        "command": rerun_command(plan.spec, reasons(plan.evaluation.skipped, "tasks")),
         "versions": {"msgm-bench": __version__, "python": platform.python_version()}
         | package_versions(),
         "plugins": plugin_origins(plan),
@@ -136,8 +138,12 @@ def _git(*arguments: str) -> str:
     return process.stdout.strip()
 
 
-def rerun_command(spec: RunSpec) -> str:
-    """The command that repeats the run; options of one kind in the order of their names."""
+def rerun_command(spec: RunSpec, skipped_tasks: Collection[str] = ()) -> str:
+    """The command that repeats the run; options of one kind in the order of their names.
+
+    It does not request ``skipped_tasks``: a run that does none of what it requests is refused.
+    """
+    spec = without_skipped_tasks(spec, skipped_tasks)
     is_run = spec.model is None or is_foreign(Path(spec.model))
     options: list[str] = []
     if spec.model is None:

@@ -37,8 +37,7 @@ def check_request(spec: RunSpec, result: Result) -> list[str]:
     names = [("datasets", spec.dataset), ("backbones", spec.backbone), ("methods", spec.method)]
     if spec.model is not None or any(installed(*name) is None for name in names):
         return [STATED_ALONE]
-    if result.provenance.get("command") != rerun_command(spec):
-        raise RefusedError("its command is not that of its request", rerun_command(spec))
+    _check_command(spec, result)
     if not _is_self_contained(spec):
         return [STATED_ALONE]
     try:
@@ -83,6 +82,14 @@ def _check_stated(spec: RunSpec, result: Result) -> None:
     for name, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise RefusedError(f"its request has {name} {ours!r}, and its result {theirs!r}")
+
+
+def _check_command(spec: RunSpec, result: Result) -> None:
+    """The command is that of the request, with or without the tasks that the run skipped."""
+    skips = result.provenance.get("skipped", ())
+    command = rerun_command(spec, [skip["name"] for skip in skips if skip["kind"] == "tasks"])
+    if result.provenance.get("command") not in (command, rerun_command(spec)):
+        raise RefusedError("its command is not that of its request", command)
 
 
 def _regimes(method: str, recorded: str) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ def test_dry_run_keeps_addresses_whole(bench, monkeypatch):
     """Each missing part is one line, so that an address can be copied."""
     reason = "no weights: https://example.org/" + "a/b-" * 40 + "weights.pth [bold] into a folder"
     preview = Preview([], [], [Skipped("metrics", "fid-inception", reason)])
-    monkeypatch.setattr(run_and_show, "dry_run", lambda spec: preview)
+    monkeypatch.setattr(run_and_show, "dry_run_grid", lambda specs, **options: [preview])
     code, out, _ = bench(*tiny("--dry-run"))
     assert code == 0
     assert f"without a value: fid-inception: {reason}" in out.splitlines()

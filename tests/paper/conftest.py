@@ -100,7 +100,7 @@ def specs(monkeypatch):
     """The requests that ``run --dry-run`` plans."""
     planned = []
 
-    def remember(specs):
+    def remember(specs, **options):
         planned.extend(specs)
         return 0
 

@@ -41,7 +41,8 @@ def typed(line):
     specs = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "msgm_bench.cli.run_and_show.print_plan", lambda wanted: specs.extend(wanted) or 0
+            "msgm_bench.cli.run_and_show.print_plan",
+            lambda wanted, **options: specs.extend(wanted) or 0,
         )
         program, verb, *words = shlex.split(line)
         assert (program, verb) == ("msgm-bench", "run")

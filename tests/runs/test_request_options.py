@@ -97,7 +97,8 @@ def test_the_command_repeats_every_option(bench, monkeypatch):
     )
     heard = []
     monkeypatch.setattr(
-        "msgm_bench.cli.run_and_show.print_plan", lambda specs: heard.extend(specs) or 0
+        "msgm_bench.cli.run_and_show.print_plan",
+        lambda specs, **options: heard.extend(specs) or 0,
     )
     assert bench(*shlex.split(rerun_command(wanted))[1:], "--dry-run")[0] == 0
     assert heard == [wanted]

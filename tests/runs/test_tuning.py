@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 import yaml
@@ -138,7 +139,7 @@ class ToyGrid:
     def __init__(self, kill_at=None):
         self.kill_at, self.calls, self.specs = kill_at, 0, []
 
-    def __call__(self, specs, out, executor, trackers, listener):
+    def __call__(self, specs, out, executor, trackers, listener, **options):
         """The results."""
         self.calls += 1
         if self.calls == self.kill_at:
@@ -351,3 +352,18 @@ def test_the_command_tunes_by_real_runs_and_its_options_pass_the_check(board, be
     assert code == 0, err
     assert json.loads(out) == json.loads(record.to_json())
     assert "train ort" not in err
+
+
+def test_tasks_that_a_method_skips_do_not_stop_a_tuning(board, bench, monkeypatch, new_registry):
+    """A board requests tasks of all its methods at once; a tuning runs them one by one."""
+    plugins = f"{os.environ['MSGM_BENCH_PLUGINS']},tasks.quantised_generation"
+    monkeypatch.setenv("MSGM_BENCH_PLUGINS", plugins)
+    new_registry.cache_clear()
+    run = BOARD["run"] | {"tasks": ["quantised_class_generation"]}
+    (board / "board.yaml").write_text(yaml.safe_dump(BOARD | {"run": run}), "utf-8")
+    options = ("--method", "ort", "--trials", "1", "--seeds", "100", "--threads", "1")
+    code, _, err = bench("tune", "--board", board, *options)
+    assert code == 0, err
+    record = read_tuning(board / TUNING_FILE)
+    assert record.protocol.run.tasks == ["quantised_class_generation"]
+    assert [run.status for run in record.methods["ort"].trials[0].runs] == ["ok"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -102,6 +103,22 @@ def test_a_value_that_a_new_run_does_not_give_stays_claimed(run, bench, tmp_path
     code, out, _ = bench("board", "verify", place, "obt", "--cached")
     assert (code, out.count("differs"), "obt seed 0: does not agree" in out) == (1, 1, True)
     assert "| claimed |" in (place / "README.md").read_text("utf-8")
+
+
+def test_a_command_with_a_task_that_its_run_skipped_is_run_again(
+    run, bench, monkeypatch, new_registry, tmp_path
+):
+    """A grid's command may name what another method did: ``verify`` takes it as it is."""
+    plugins = f"{os.environ['MSGM_BENCH_PLUGINS']},tasks.quantised_generation"
+    monkeypatch.setenv("MSGM_BENCH_PLUGINS", plugins)
+    new_registry.cache_clear()
+    content = only(run)
+    content["provenance"]["command"] += " --task quantised_class_generation"
+    (run / "result.json").write_text(json.dumps(content))
+    place = board(tmp_path / "board")
+    bench("board", "build", place, "--runs", run.parent)
+    code, out, err = bench("board", "verify", place, "obt", "--cached")
+    assert (code, out.count("agrees")) == (0, 2), err
 
 
 @pytest.mark.parametrize(

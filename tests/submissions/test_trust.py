@@ -113,6 +113,27 @@ def test_a_baseline_keeps_its_regime_in_a_grid():
     assert (assessment.level(), assessment.notes) == ("recomputed", ())
 
 
+@pytest.mark.parametrize("leaves_out", [True, False])
+def test_a_task_that_the_run_skipped_need_not_stand_in_its_command(leaves_out):
+    """Its request has it, as that of a grid; one that was not skipped must be there."""
+    submission = honest()
+    task = "quantised_class_generation"
+    spec = submission.spec.model_copy(update={"tasks": (task,)})
+
+    def change(document):
+        skip = {"kind": "tasks", "name": task, "reason": "it is for others"}
+        document["provenance"]["skipped"] = [skip]
+        document["provenance"]["command"] = rerun_command(spec, [task] if leaves_out else [])
+
+    changed = rewritten(submission, change)
+    assessment = check(replace(changed, spec=spec))
+    assert (assessment.level(), assessment.notes) == ("recomputed", ())
+    if leaves_out:
+        del changed.result.provenance["skipped"]
+        with pytest.raises(RefusedError, match="not that of its request"):
+            check(replace(changed, spec=spec))
+
+
 @pytest.mark.parametrize("text", ["\u00e9" * 255, "x" * 5000, "a\0b", "../x", "/etc/passwd"])
 def test_a_request_that_names_a_path_is_compared_as_it_stands(text):
     """Whatever the text is, nothing is opened, and a note says what was not compared."""
