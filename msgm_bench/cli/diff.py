@@ -78,13 +78,15 @@ def _print_stages(comparison: ResultComparison) -> None:
 
 def _print_values(pairs: Sequence[ValuePair]) -> None:
     """Print values that are not equal, and the number of those that are."""
+    from msgm_bench.cli.row_labels import RowLabels, print_missing
     from msgm_bench.cli.tables import print_table
     from msgm_bench.explanation import Outcome
 
+    labels = RowLabels(pair.row for pair in pairs)
     others = [pair for pair in pairs if pair.outcome is not Outcome.EQUAL]
     lines = [
         (
-            f"{pair.row.task}\n{pair.row.metric} {pair.row.split}",
+            f"{pair.row.task}\n{labels.value(pair.row)}",
             *("\n".join(value_texts(row)) for row in (pair.a, pair.b)),
             "" if pair.difference is None else f"{pair.difference:+.3g}",
             pair.outcome,
@@ -94,9 +96,19 @@ def _print_values(pairs: Sequence[ValuePair]) -> None:
     echo()
     if lines:
         print_table(("value", "A", "B", "B - A", ""), lines, "Values")
+    print_missing((labels.whole(pair.row), text) for pair in others for text in _reasons(pair))
     echo(f"{len(pairs) - len(others)} of {len(pairs)} values are equal to the last digit.")
     if any(pair.outcome in (Outcome.WITHIN_NOISE, Outcome.DIFFERS) for pair in others):
         echo(
             "Within noise: |B - A| is at most sqrt(h² + k²), half-widths of 95 % intervals\n"
             "over items. Other training seeds add noise of their own."
         )
+
+
+def _reasons(pair: ValuePair) -> list[str]:
+    """Why either result has no value, or both for one reason."""
+    sides = {"A": pair.a, "B": pair.b}
+    missing = {k: row.reason for k, row in sides.items() if row is not None and row.value is None}
+    if len(missing) == 2 and len(set(missing.values())) == 1:
+        return [f"A and B: {missing['A']}"]
+    return [f"{letter}: {reason}" for letter, reason in missing.items()]

@@ -65,6 +65,7 @@ def run_text(result: Result) -> str:
 
 def _print_overview(explanation: Explanation) -> None:
     """Print a line for each step, and all values."""
+    from msgm_bench.cli.row_labels import RowLabels, print_missing
     from msgm_bench.cli.tables import print_grid, print_table
 
     measured = (step for part in explanation.measurements for step in part.steps[:-1])
@@ -72,11 +73,11 @@ def _print_overview(explanation: Explanation) -> None:
     echo()
     print_grid((step.title, step.summary) for step in steps)
     rows = [row for measurement in explanation.measurements for row in measurement.rows]
-    lines = [
-        (row.task, f"{row.metric} {row.split}", *value_texts(row), f"{row.n:,}") for row in rows
-    ]
+    labels = RowLabels(rows)
+    lines = [(row.task, labels.value(row), *value_texts(row), f"{row.n:,}") for row in rows]
     echo()
     print_table(("task", "value", "", "95 % interval", "n"), lines)
+    print_missing((labels.whole(row), row.reason or "") for row in rows if row.value is None)
     echo("explain RUN METRIC has every step of one of them, with its hashes.")
 
 

@@ -114,3 +114,31 @@ def forge():
         return json.dumps(document)
 
     return text
+
+
+INCEPTION, JUDGE = (
+    MetricProtocol(name=f"fid/{name}/drawing", settings={"data": "x@1"})
+    for name in ("inception-2015", "judge")
+)
+
+
+@pytest.fixture
+def with_fid(make):
+    """``with_fid(reason, judged)``: the result with two more rows that differ by protocol alone."""
+
+    def result(reason="its weights are not on this machine", judged=2.215):
+        base = make()
+        rows = [row(INCEPTION, "fid", None, None), row(JUDGE, "fid", judged, 0.1)]
+        rows[0] = rows[0].model_copy(update={"reason": reason})
+        records = {
+            p.id: ProtocolRecord(hash=p.hash, settings=p.settings) for p in (INCEPTION, JUDGE)
+        }
+        return Result(
+            status="ok",
+            spec=base.spec,
+            metrics=[*base.metrics, *rows],
+            protocols={**base.protocols, **records},
+            provenance=base.provenance,
+        )
+
+    return result

@@ -184,6 +184,27 @@ def test_command(make, write, bench, monkeypatch):
     assert "within noise" in cost
 
 
+def test_rows_that_differ_by_protocol_alone(with_fid, write, bench, monkeypatch):
+    """The protocol stands in such rows; a value that is missing says why, and where."""
+    monkeypatch.setenv("COLUMNS", "80")
+    first, second = write(with_fid()), write(with_fid(judged=3.5), "second")
+    code, out, err = bench("diff", first, second)
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    place = lines.index(["draw", "none", "none", "no", "value"])
+    names = [["fid", "samples"], ["fid/"], ["inception-2015/"], ["drawing"]]
+    assert lines[place + 1 : place + 5] == names
+    assert lines[place + 5][:4] == ["draw", "2.215", "3.5", "+1.29"]
+    assert lines[place + 7] == ["fid/judge/"]
+    note = " ".join(out.partition("No value:")[2].split())
+    assert note.startswith("draw fid samples A and B: its weights are not on this machine")
+    assert max(map(len, out.splitlines()[2:])) <= 80
+    other = write(with_fid("no network"), "other")
+    note = " ".join(bench("diff", first, other)[1].partition("No value:")[2].split())
+    assert "A: its weights are not on this machine" in note
+    assert "B: no network" in note
+
+
 def test_hostile_words(make, write, bench):
     """Markup and escapes of a stranger's result are text."""
     words = {"spec:forget": ["[bold]b\x1b[31m"], "provenance:code": {"methods/\x1b[1m": "x"}}

@@ -184,6 +184,44 @@ def test_command(make, write, bench, monkeypatch):
     assert "10 %, 95 % interval 9 to 11, n = 100, lower is better" in out
 
 
+def test_rows_that_differ_by_protocol_alone(with_fid, write, bench, monkeypatch):
+    """The protocol stands below such rows and below no others; a value that is missing says why."""
+    monkeypatch.setenv("COLUMNS", "80")
+    reason = "its weights are not on this machine: " + "put them there, " * 20
+    code, out, err = bench("explain", write(with_fid(reason)))
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    place = lines.index(["draw", "fid", "samples", "none", "100"])
+    assert lines[place + 1 : place + 4] == [["fid/"], ["inception-2015/"], ["drawing"]]
+    judged = ["draw", "fid", "samples", "2.215", "2.115", "to", "2.315", "100"]
+    assert lines[place + 4 : place + 6] == [judged, ["fid/judge/"]]
+    assert "cost/mean" not in out
+    note = out.partition("No value:\n")[2].splitlines()
+    assert note[0].startswith("   draw fid samples           its weights are not on this")
+    assert note[1].startswith("   fid/inception-2015/drawing ")
+    text, _, _ = " ".join(out.split()).partition("explain RUN METRIC")
+    assert "…" in text
+    assert text.count("put them there") < 10
+    assert max(map(len, out.partition("The command")[0].splitlines()[1:])) <= 80
+
+
+def test_values_that_are_all_there(make, write, bench):
+    """No note and no protocol."""
+    _, out, _ = bench("explain", write(make()))
+    assert "No value" not in out
+    assert "share/judge" not in out
+
+
+def test_missing_values_of_one_reason(make, write, bench):
+    """The reason stands once, beside all of them."""
+    code, out, _ = bench("explain", write(make(share=(None, None), cost=(None, None))))
+    assert code == 0
+    assert out.count("it diverged") == 1
+    note = out.partition("No value:\n")[2].splitlines()
+    assert note[0].split() == ["draw", "share", "samples", "it", "diverged"]
+    assert note[1].split() == ["estimate", "cost", "retain"]
+
+
 def test_a_metric_that_is_none(make, write, bench):
     """Exit code 2, and the nearest name."""
     code, _, err = bench("explain", write(make()), "shares")
