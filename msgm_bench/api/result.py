@@ -19,13 +19,15 @@ from pydantic import (
 
 from msgm_bench.api.result_shapes import ProvenanceShape, SettingsShape, shaped
 from msgm_bench.api.track import TextFlag, Track, track_of
+from msgm_bench.storage.validation import NAME_PATTERN
+from msgm_bench.storage.validation_text import value_text
 
 Direction = Literal["up", "down", "none"]
 SCHEMA: Literal["msgm-bench/result@3"] = "msgm-bench/result@3"
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Name of a plugin: a part of paths, pages and commands."""
 OUTDATED = "it was made by another version of msgm-bench: run its command again"
+OTHER_SCHEMA = f"not {SCHEMA}: name the result.json that `msgm-bench run` wrote"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -204,7 +206,8 @@ class Result(Record):
         version = value.get("schema")
         if version != SCHEMA:
             old = isinstance(version, str) and version.startswith("msgm-bench/result@")
-            raise ValueError(OUTDATED if old else f"its schema is not {SCHEMA}")
+            stated = "none" if version is None else value_text(version)
+            raise ValueError(OUTDATED if old else f"its schema is {stated}, {OTHER_SCHEMA}")
         if not value.get("digest"):
             raise ValueError("its digest is missing")
         return value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from msgm_bench.storage.validation_text import validation_text
 
 
 class TrainingShape(BaseModel):
@@ -62,7 +64,10 @@ def shaped(shape: type[BaseModel]) -> AfterValidator:
     """Check a mapping against ``shape`` and leave it as it is."""
 
     def check(value: dict[str, Any]) -> dict[str, Any]:
-        shape.model_validate(value)
+        try:
+            shape.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(validation_text(error)) from error
         return value
 
     return AfterValidator(check)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from msgm_bench.api.result import OUTDATED, SCHEMA, Result
+from msgm_bench.api.result import OTHER_SCHEMA, OUTDATED, SCHEMA, Result
 from msgm_bench.boards.board import RESULTS, Board, Quantity
 from msgm_bench.boards.comparability import Place, agreeing, place
 from msgm_bench.boards.eligibility import mismatch
@@ -20,9 +20,10 @@ from msgm_bench.boards.protocols import check_hashes, name_of
 from msgm_bench.errors import StorageError, shorten
 from msgm_bench.report.stated_command import command_words
 from msgm_bench.storage import parse_json, read_text, single_line
+from msgm_bench.storage.validation_text import validation_text
 
 COMMAND_LIMIT = 500  # letters of a command in an error
-_FORMAT = f"JSON of schema {SCHEMA}"
+FORMAT = f"JSON of schema {SCHEMA}"
 COLUMNS = (
     "method",
     "seed",
@@ -61,9 +62,12 @@ def parse(text: str, name: str) -> Result:
     Raises:
         StorageError: As ``read``.
     """
-    document = parse_json(text, name)
+    try:
+        document = parse_json(text, name)
+    except StorageError as error:
+        raise StorageError(error.what, FORMAT) from error
     if not isinstance(document, dict):
-        raise StorageError(f"{name} is no valid result: it holds no mapping", _FORMAT)
+        raise StorageError(f"{name} is no valid result: it holds no mapping", FORMAT)
     try:
         result = Result.model_validate({"schema": None, "digest": None} | document)
     except (ValidationError, RecursionError) as error:
@@ -76,19 +80,12 @@ def _invalid(
     name: str, error: ValidationError | RecursionError, document: Mapping[str, Any]
 ) -> StorageError:
     """The schema's first error in one sentence; of an older version, with the command to repeat."""
-    if isinstance(error, RecursionError):
-        return StorageError(f"{name} is no valid result: it nests too deeply", _FORMAT)
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = single_line(".".join(str(part) for part in first["loc"]))[:80]
-    what = single_line(first["msg"].removeprefix("Value error, "))[:300]
+    what = validation_text(error)
     if what == OUTDATED:
         command = _command(document)
         return StorageError(f"{name}: {OUTDATED}" + (f": {command}" if command else ""))
-    return StorageError(
-        f"{name} is no valid result: {f'{where}: ' if where else ''}{what}",
-        _FORMAT,
-        "import it again from its run folder",
-    )
+    hint = "" if what.endswith(OTHER_SCHEMA) else "import it again from its run folder"
+    return StorageError(f"{name} is no valid result: {what}", FORMAT, hint)
 
 
 def _command(document: Mapping[str, Any]) -> str:

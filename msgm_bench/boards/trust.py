@@ -16,7 +16,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from msgm_bench.api.plugin import Options
 from msgm_bench.api.result import Result, digest
 from msgm_bench.errors import StorageError
-from msgm_bench.storage import dump_yaml, error_summary, read_yaml, single_line, write_text
+from msgm_bench.storage import dump_yaml, read_yaml, single_line, write_text
+from msgm_bench.storage.validation_text import validation_text
 
 TRUST_FILE = "trust.yaml"
 Level = Literal["claimed", "recomputed", "re-run"]
@@ -61,11 +62,8 @@ def read_trust(folder: Path) -> Records:
     try:
         return _RECORDS.validate_python(read_yaml(path, inside=folder) or {})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
         raise StorageError(
-            f"{single_line(path)}: {single_line(where)[:80]}: "
-            f"{error_summary(Exception(first['msg']))}",
+            f"{single_line(path)}: {validation_text(error)}",
             "METHOD-sSEED: {level, digest, submission}",
         ) from error
 

@@ -13,7 +13,7 @@ from msgm_bench.boards.board import Gate, Quantity, RunConditions
 from msgm_bench.boards.tuning_objective import Direction, RunValues, Score, score
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import read_json, single_line
-from msgm_bench.storage.validation import allowed_value
+from msgm_bench.storage.validation_text import validation_text
 
 TUNING_FILE = "tuning.json"
 SCHEMA: Literal["msgm-bench/tuning@1"] = "msgm-bench/tuning@1"
@@ -191,12 +191,6 @@ def read_tuning(path: Path, inside: Path | None = None) -> TuningRecord:
         if not document.get("digest"):
             raise StorageError(f"{name} is no valid tuning: it has no digest", _FORMAT)
         return TuningRecord.model_validate({"schema": None} | document)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = single_line(".".join(str(part) for part in first["loc"]))[:80]
-        what = single_line(allowed_value(first))[:300]
-        raise StorageError(
-            f"{name} is no valid tuning: {f'{where}: ' if where else ''}{what}", _FORMAT
-        ) from error
-    except RecursionError as error:
-        raise StorageError(f"{name} is no valid tuning: it nests too deeply", _FORMAT) from error
+    except (ValidationError, RecursionError) as error:
+        what = validation_text(error)
+        raise StorageError(f"{name} is no valid tuning: {what}", _FORMAT) from error

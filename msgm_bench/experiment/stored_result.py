@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from msgm_bench.api import Result
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import read_text, single_line
+from msgm_bench.storage.validation_text import validation_text
 
 RESULT = "result.json"
 
@@ -31,9 +32,8 @@ def read_result(path: Path) -> Result:
     try:
         return Result.model_validate_json(read_text(path))
     except ValidationError as error:
-        reason = single_line(error.errors()[0]["msg"])
         raise StorageError(
-            f"{single_line(path)} cannot be read as a result: {reason}",
+            f"{single_line(path)} cannot be read as a result: {validation_text(error)}",
             hint=f"{rerun_hint(path.parent)}; finished stages are cached",
         ) from error
 

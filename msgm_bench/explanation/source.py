@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgm_bench.api import Result
 from msgm_bench.boards.board import BOARD_FILE, RESULTS
-from msgm_bench.boards.collect import read
-from msgm_bench.errors import UsageError
+from msgm_bench.boards.collect import FORMAT, read
+from msgm_bench.errors import StorageError, UsageError
 from msgm_bench.experiment.stored_result import RESULT
 from msgm_bench.storage import open_regular, single_line
 from msgm_bench.submissions import archive
@@ -45,9 +45,22 @@ def read_source(path: Path) -> Source:
         if not (path / RESULT).exists():
             hint = f"name a file in its {RESULTS}/" if (path / BOARD_FILE).exists() else ""
             raise UsageError(f"{name} holds no {RESULT}", ALLOWED, hint)
-        return Source(name, read(path / RESULT))
+        return Source(name, _read(path / RESULT))
     with open_regular(path) as file:
         is_archive = file.read(len(ZIP)) == ZIP
     if is_archive:
         return Source(name, archive.read(path).result, is_submission=True)
-    return Source(name, read(path))
+    return Source(name, _read(path))
+
+
+def _read(path: Path) -> Result:
+    """The result in a file, which may be none at all.
+
+    Raises:
+        StorageError: The file cannot be read, or is damaged.
+    """
+    try:
+        return read(path)
+    except StorageError as error:
+        allowed = ALLOWED if error.allowed == FORMAT else error.allowed
+        raise StorageError(error.what, allowed, error.hint) from error

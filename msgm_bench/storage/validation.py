@@ -42,6 +42,14 @@ ALLOWED: Mapping[str, str] = {
 }
 """What is allowed, by the type of pydantic's error; in braces what it says of the bound."""
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+PATTERNS: Mapping[str, str] = {
+    NAME_PATTERN: "a name of at most 64 letters of a-z 0-9 _ . -, the first of a-z 0-9",
+    r"^[0-9a-f]{64}$": "64 letters of 0-9 a-f",
+    r"^([0-9a-f]{64})?$": "64 letters of 0-9 a-f, or nothing",
+}
+"""Regular expressions in words; others stand as they are."""
+
 PREFIXES = ("Value error, ", "Assertion failed, ")
 
 
@@ -56,7 +64,10 @@ def allowed_value(error: Mapping[str, Any]) -> str:
         for prefix in PREFIXES:
             message = message.removeprefix(prefix)
         return message
-    text = template.format(**error.get("ctx", {}))
+    context = error.get("ctx", {})
+    if context.get("pattern") in PATTERNS:
+        return PATTERNS[context["pattern"]]
+    text = template.format(**context)
     return text.replace("'", "") if error["type"] in ("literal_error", "enum") else text
 
 

@@ -11,6 +11,7 @@ from msgm_bench.api.columns import MetricColumn
 from msgm_bench.api.result import Name, Record, Row, SpecRecord
 from msgm_bench.errors import StorageError
 from msgm_bench.storage import read_json, single_line
+from msgm_bench.storage.validation_text import validation_text
 
 SWEEP_FILE, SWEEP_PLOT = "sweep.json", "sweep.svg"
 SCHEMA: Literal["msgm-bench/sweep@1"] = "msgm-bench/sweep@1"
@@ -98,14 +99,5 @@ def read_sweep(path: Path, inside: Path | None = None) -> Sweep:
         return Sweep.model_validate({"schema": None} | document)
     except (ValidationError, RecursionError) as error:
         raise StorageError(
-            f"{name} is no valid sweep: {_first_error(error)}", _FORMAT, _AGAIN
+            f"{name} is no valid sweep: {validation_text(error)}", _FORMAT, _AGAIN
         ) from error
-
-
-def _first_error(error: ValidationError | RecursionError) -> str:
-    """The schema's first complaint in one sentence."""
-    if isinstance(error, RecursionError):
-        return "it nests too deeply"
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = single_line(".".join(str(part) for part in first["loc"]))[:80]
-    return f"{where}: {single_line(first['msg'].removeprefix('Value error, '))[:300]}"

@@ -21,6 +21,7 @@ from msgm_bench.boards import (
     tidy,
 )
 from msgm_bench.errors import MsgmBenchError, OptionError, StorageError, UsageError
+from msgm_bench.experiment.stored_result import read_result
 
 UR = MetricProtocol(name="unlearning_ratio/judge", settings={"count": 1000, "judge": {"width": 8}})
 NLL = MetricProtocol(name="nll/ode", settings={"steps": 50})
@@ -117,6 +118,54 @@ def test_damaged_results_are_named(folder, text):
     assert list(left_out(folder)) == ["alpha-s0.json"]
     assert len(standing(folder)) == 11
     assert [problem.error for problem in check(folder)][:2] == [True, True], "and a missing page"
+
+
+NAME = "a name of at most 64 letters of a-z 0-9 _ . -, the first of a-z 0-9"
+TO_NAME = "name the result.json that `msgm-bench run` wrote"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["spec"].update(method="<b>x</b>"), f"spec.method is '<b>x</b>', not {NAME}"),
+        (
+            lambda c: c["spec"].update(dataset="\x1b[31m" + "x" * 99),
+            f"spec.dataset is '\\x1b[31m{'x' * 54}…', not {NAME}",
+        ),
+        (lambda c: c["spec"].update(seed=-1), "spec.seed is -1, not a number of at least 0"),
+        (lambda c: c["spec"].update(forget=None), "spec.forget is null, not a list"),
+        (lambda c: c.update(status="fine"), "status is 'fine', not ok, failed or skipped"),
+        (lambda c: c["metrics"][0].update(n=1.5), "metrics.0.n is 1.5, not a whole"),
+        (lambda c: c["metrics"][0].pop("task"), "it lacks the field metrics.0.task"),
+        (lambda c: c["metrics"][0].update(x=1), "it has a field metrics.0.x, which is unknown"),
+        (lambda c: c.update(digest="x"), "digest is 'x', not 64 letters of 0-9 a-f"),
+        (
+            lambda c: c["spec"]["settings"].update(training={"passes": 0}),
+            "spec.settings: training.passes is 0, not a number of at least 1",
+        ),
+        (
+            lambda c: c.update(schema="other/eval@1"),
+            f"its schema is 'other/eval@1', not msgm-bench/result@3: {TO_NAME}",
+        ),
+        (lambda c: c.update(schema=[3]), f"its schema is [3], not msgm-bench/result@3: {TO_NAME}"),
+        (lambda c: c.pop("schema"), f"its schema is none, not msgm-bench/result@3: {TO_NAME}"),
+    ],
+)
+def test_wrong_fields_say_what_is_there_and_what_is_allowed(folder, edit, change, words):
+    """In words: no regular expression, and nothing of the library that checks.
+
+    The reader of run folders says the same.
+    """
+    path = folder / "results" / "alpha-s0.json"
+    edit(path, change, signed=False)
+    with pytest.raises(StorageError) as caught:
+        read(path)
+    assert words in caught.value.what
+    assert caught.value.allowed == "JSON of schema msgm-bench/result@3"
+    assert "\x1b" not in caught.value.what
+    with pytest.raises(StorageError) as caught:
+        read_result(path)
+    assert words in caught.value.what
 
 
 def test_older_results_say_what_to_do(folder, edit):

@@ -167,6 +167,18 @@ def test_sources_that_are_none(make, write, forge, tmp_path):
         read_source(archive)
 
 
+@pytest.mark.parametrize("text", ["hello", "", "[1]", '{"schema": "x@1"}', "a: 1"])
+def test_files_that_are_no_results(text, tmp_path):
+    """Whatever they hold, the error says which files and folders are allowed."""
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(StorageError, match=r"notes\.txt is no") as error:
+        read_source(path)
+    assert error.value.allowed == (
+        "a run folder, a result.json, a file of a board's results, an archive of a submission"
+    )
+
+
 # The command -------------------------------------------------------------------------------
 
 

@@ -121,7 +121,7 @@ def test_broken_files_are_skipped(run_command, make, entry, write):
     assert "1 reproduced" in out
     assert err.count("is no valid result") == 3
     assert "Value error" not in err
-    assert "its schema is not msgm-bench/result@3" in err
+    assert "its schema is none, not msgm-bench/result@3: name the result.json" in err
 
 
 def test_wrong_requests(bench, tmp_path):
