@@ -112,7 +112,8 @@ def make():
                 "threads": 2,
                 "hostname": "secret-host",
                 "hardware": {"cpu": "Some CPU", "node": "secret-node"},
-                "command": "/home/secret/bin/msgm-bench",
+                "command": f"msgm-bench run --method {method} --dataset toy --forget b "
+                f"--backbone net --seed {seed} -d folder=/home/secret",
                 **more,
             },
         )
