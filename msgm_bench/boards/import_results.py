@@ -58,15 +58,15 @@ def import_results(folder: Path, runs: Path) -> Imported:
     done, imported = Imported(), list[Result]()
     claims = _claims(board, runs, done).values()
     chosen = dict(filter(None, (_choose(rivals, done) for rivals in claims)))
+    chosen = {path: one for path, one in chosen.items() if not _yields(folder, path, one, done)}
     done.refused.update(_not_comparable(board, folder, chosen))
     for path, result in chosen.items():
         if path in done.refused:
             continue
         _take(folder, path, result, done)
-        if path not in done.left:
-            import_images(board, folder, path.parent, result)
-            import_sheets(board, folder, path.parent, result)
-            imported.append(result)
+        import_images(board, folder, path.parent, result)
+        import_sheets(board, folder, path.parent, result)
+        imported.append(result)
     if imported:
         record_trust(folder, imported, "re-run")
     return done
@@ -138,13 +138,20 @@ def _disagreements(
     return dict.fromkeys(own or new, f"a result that stands would have to go: {reason}")
 
 
-def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:
+def _yields(folder: Path, path: Path, result: Result, done: Imported) -> bool:
+    """Whether a result that failed gives way to the one that stands."""
     target = folder / RESULTS / file_name(result)
     stored = _stored(target, folder)
-    if stored == result:
+    if result.status == "ok" or stored is None or stored.status != "ok":
+        return False
+    done.left[path] = f"{result.status}, and {target.name} holds one that succeeded"
+    return True
+
+
+def _take(folder: Path, path: Path, result: Result, done: Imported) -> None:
+    target = folder / RESULTS / file_name(result)
+    if _stored(target, folder) == result:
         done.same[path] = target
-    elif stored is not None and stored.status == "ok" != result.status:
-        done.left[path] = f"{result.status}, and {target.name} holds one that succeeded"
     else:
         write_text(target, result.to_json())
         done.written[path] = target

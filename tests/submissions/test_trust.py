@@ -6,15 +6,17 @@ import json
 from dataclasses import replace
 
 import pytest
+import yaml
 from toy_submissions import BOARD, PROTOCOLS, facts, honest, rewritten
 
 from msgm_bench import Row
 from msgm_bench.boards.board import Quantity
 from msgm_bench.boards.comparability import agreeing
+from msgm_bench.boards.trust import level_of, read_trust, record_trust
 from msgm_bench.errors import RefusedError
 from msgm_bench.evaluation.scoring import Scores
 from msgm_bench.report.provenance import rerun_command
-from msgm_bench.submissions import check
+from msgm_bench.submissions import add, check, pack
 from msgm_bench.submissions.verify import Comparison
 
 
@@ -64,6 +66,28 @@ def test_the_judge_is_that_of_the_other_results(report, is_another):
     else:
         assert check(submission, facts()).level(BOARD) == "recomputed"
     assert check(submission).recomputed  # without a board there is nothing to hold it against
+
+
+def test_a_record_that_is_believed_more_stays(tmp_path):
+    """The same values with a stranger's provenance replace no result that was run again.
+
+    A damaged file in its place is mended.
+    """
+    content = {"methods": [*BOARD.methods], **BOARD.model_dump(mode="json", exclude_defaults=True)}
+    (tmp_path / "board.yaml").write_text(yaml.safe_dump(content))
+    archive = tmp_path / "x.zip"
+    archive.write_bytes(pack(honest()))
+    target = add(tmp_path, archive).path
+    assert level_of(read_trust(tmp_path), honest().result) == "recomputed"
+    record_trust(tmp_path, [honest().result], "re-run")
+    before = target.read_bytes()
+    other = rewritten(honest(), lambda document: document["provenance"].update(wall_seconds=1.0))
+    archive.write_bytes(pack(other))
+    assert add(tmp_path, archive).level == "re-run"
+    assert target.read_bytes() == before
+    target.write_text("{")
+    assert add(tmp_path, archive).level == "recomputed"
+    assert level_of(read_trust(tmp_path), other.result) == "recomputed"
 
 
 def test_one_run_under_two_numbers_counts_once():
